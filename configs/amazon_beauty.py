@@ -1,0 +1,28 @@
+"""Amazon Beauty (22,363 users, 12,101 items) as S3-Rec published it, the data set on which TIGER reports.
+
+    python launch/run.py --config=configs/amazon_beauty.py --workdir=runs/beauty \
+        --config.data.folder=DATA/amazon_beauty --config.embeddings.vectors=DATA/amazon_beauty/item_embeddings.npy
+
+The folder holds sequences.txt and items.csv (genrec/data/s3rec.py gives the format); row i of the vectors belongs to
+line i of the items. Without vectors, --config.embeddings.source=tfidf makes them from the titles.
+
+Takes 46 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0634 and NDCG@10 .0309 (docs/benchmarks.md).
+
+Variants:
+  (none)  every position of a user trains, in one pass.
+  paper   the setting of the TIGER paper: RQ-VAE, one target per example, 200,000 steps.
+"""
+
+from genrec import config, recipes
+
+
+def get_config(variant: str = "") -> config.Experiment:
+    experiment = recipes.amazon("amazon_beauty")
+    experiment.data = config.Data(source="s3rec", text_fields=("title",))
+    experiment.embeddings.source = "vectors"
+    match variant:
+        case "":
+            return experiment
+        case "paper":
+            return recipes.tiger_paper(experiment)
+    raise ValueError(f"configs/amazon_beauty.py has no variant {variant!r}; choose '' or 'paper'.")

@@ -1,0 +1,49 @@
+"""The frame of every script: flags, logging, the compilation cache, and errors that a person can act on."""
+
+import logging as standard_logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+PACKAGE = str(Path(__file__).parent)
+CACHE = Path("~/.cache/genrec/compiled")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; then the process ends.
+
+    Errors that are ours, all of them `ValueError`s of genrec, end it with a message on stderr and exit code 1. Others
+    are bugs and keep their traceback. Compiled functions are kept in the folder JAX_COMPILATION_CACHE_DIR, by default
+    ~/.cache/genrec/compiled, so that the next start is quick.
+    """
+
+    def guarded(arguments: list[str]) -> None:
+        if len(arguments) > 1:
+            raise app.UsageError(f"Unexpected argument {arguments[1]!r}: every setting is a flag, --name=value.")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.INFO)
+            logging.get_absl_handler().addFilter(_worth_reading)
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        try:
+            main()
+        except ValueError as error:
+            if not _is_ours(error):
+                raise
+            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(guarded)
+
+
+def _worth_reading(record: standard_logging.LogRecord) -> bool:
+    """What genrec says, and warnings of everyone: libraries log too much of their own work."""
+    return record.levelno > standard_logging.INFO or record.pathname.startswith(PACKAGE)
+
+
+def _is_ours(error: ValueError) -> bool:
+    return type(error).__module__.partition(".")[0] == "genrec"

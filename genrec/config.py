@@ -1,0 +1,146 @@
+"""The experiment's settings: one small dataclass per stage, no logic.
+
+`configs/*.py` build an `Experiment`; every launch script takes one with `--config=configs/NAME.py[:variant]` and single
+fields with `--config.model.width=64`. Misspelt names and wrong types fail before any work starts.
+"""
+
+import dataclasses
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be. The message says which, and what can."""
+
+
+@dataclasses.dataclass
+class SyntheticCatalogue:
+    """The built-in streaming catalogue of music, podcasts and audiobooks (genrec.data.synthetic)."""
+
+    items: int = 2000
+    users: int = 4000
+    seed: int = 0
+
+
+@dataclasses.dataclass
+class Data:
+    """Stage `prepare`: raw files -> `dataset/`."""
+
+    # "files": interactions, items and users in genrec's schema (CSV, JSONL or Parquet).
+    # "synthetic": the built-in catalogue. "s3rec": a folder with sequences.txt and items.csv.
+    # "mcauley": a folder with reviews_*_5.json.gz and meta_*.json.gz.
+    source: str = "files"
+    interactions: str = ""  # path, for "files"
+    items: str = ""  # path, for "files"
+    users: str = ""  # path, for "files"; optional
+    folder: str = ""  # for "s3rec" and "mcauley"
+    text_fields: tuple[str, ...] = ("title", "description")  # columns of items that describe an item in words
+    event_types: tuple[str, ...] = ()  # keep these events only; empty keeps all
+    min_rating: float = float("-inf")  # keep ratings of at least this much
+    k_core: int = 5  # every user and every item keeps at least this many interactions; 0 or 1 filters nothing
+    split: str = "leave_one_out"  # or "temporal": two global cut times
+    validation_fraction: float = 0.1  # of interactions, for "temporal"
+    test_fraction: float = 0.1  # of interactions, for "temporal"
+    synthetic: SyntheticCatalogue = dataclasses.field(default_factory=SyntheticCatalogue)
+
+
+@dataclasses.dataclass
+class Embeddings:
+    """Stage `embed`: catalogue -> `item_embeddings/`."""
+
+    source: str = "tfidf"  # or "sentence_transformers", "vectors"
+    width: int = 256  # of TF-IDF + truncated SVD; vectors and sentence encoders keep their own
+    vectors: str = ""  # for "vectors": a .npy file in the order of the items file; empty takes the column `vector`
+    sentence_model: str = "sentence-transformers/all-MiniLM-L6-v2"  # a name or a local folder
+    # Weight of a second part of the embedding: which items the same users chose, in the *training* split
+    # (truncated SVD of positive pointwise mutual information). 0 leaves content alone, as in the TIGER paper.
+    cooccurrence_weight: float = 0.0
+    cooccurrence_width: int = 64
+
+
+@dataclasses.dataclass
+class SemanticIdLearning:
+    """Stage `tokenize`: item embeddings -> `semantic_ids/`."""
+
+    method: str = "residual_kmeans"  # or "rqvae"
+    codes: tuple[int, ...] = (256, 256, 256)  # per learnt level; a last level that separates collisions is added
+    seed: int = 0
+    # RQ-VAE only.
+    hidden: tuple[int, ...] = (512, 256, 128)
+    latent: int = 32
+    commitment: float = 0.25
+    gradient: str = "straight_through"  # or "rotation"
+    epochs: int = 100
+    batch: int = 1024
+    learning_rate: float = 1e-3
+    # Health gate: the run stops with advice when a figure of the quality report is beyond its limit.
+    min_usage: float = 0.5  # share of a level's codes that some item uses (of those that the catalogue could use)
+    max_collision_rate: float = 0.6  # share of items that share their learnt codes with another item
+    max_group: int = 256  # items with the same learnt codes; also the size that the separating level may reach
+
+
+@dataclasses.dataclass
+class Model:
+    """The T5-style encoder-decoder."""
+
+    width: int = 128
+    encoder_layers: int = 4
+    decoder_layers: int = 4
+    heads: int = 6
+    head_width: int = 64
+    mlp: int = 1024
+    gated_mlp: bool = False
+    dropout: float = 0.1
+    position_buckets: int = 32
+    position_max_distance: int = 128
+    # Lets the decoder know how many items ago an encoded item was. The paper's model has none: its bidirectional
+    # encoder knows which item is the last; a causal one cannot.
+    cross_position_bias: bool = True
+    user_tokens: int = 2000  # users are hashed into this many tokens; 1 gives every user the same
+    compute: str = "float32"  # or "bfloat16"; parameters are always float32
+
+
+@dataclasses.dataclass
+class Training:
+    """Stage `train`: dataset + semantic IDs -> `checkpoints/`."""
+
+    targets: str = "every"  # every position of a user in one pass; or "last": one target per example, as in the paper
+    max_history: int = 20  # items
+    row_targets: int = 24  # of a packed row, at least; up to twice as many where that leaves less padding
+    batch_targets: int = 1024  # per step, padding included
+    accumulate: int = (
+        1  # parts of a batch whose gradients are added up: less memory, and on CPUs better use of the caches
+    )
+    steps: int = 4000
+    optimizer: str = "adamw"  # or "adafactor"
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"  # or "inverse_sqrt"; after a linear warm-up
+    warmup_steps: int = 400
+    weight_decay: float = 0.05
+    gradient_clip: float = 1.0
+    ema: float = 0.999  # decay of the averaged weights, which are evaluated and served; 0 averages nothing
+    validate_every: int = 500  # steps; each validation is followed by a checkpoint
+    validation_users: int = 4096  # at most; 0 takes all
+    patience: int = 0  # validations without a new best before training stops; 0 never stops early
+    best_metric: str = "ndcg@10"
+    log_every: int = 50  # steps
+    stop_after: int = 0  # for tests: leave after this many steps as if interrupted; 0 runs to the end
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """Stage `evaluate`: a checkpoint + a split -> `evaluation/`."""
+
+    beams: int = 50
+    batch: int = 256  # users per beam search
+    cutoffs: tuple[int, ...] = (1, 5, 10, 20, 50)
+
+
+@dataclasses.dataclass
+class Experiment:
+    name: str = "experiment"
+    seed: int = 0
+    data: Data = dataclasses.field(default_factory=Data)
+    embeddings: Embeddings = dataclasses.field(default_factory=Embeddings)
+    semantic_ids: SemanticIdLearning = dataclasses.field(default_factory=SemanticIdLearning)
+    model: Model = dataclasses.field(default_factory=Model)
+    training: Training = dataclasses.field(default_factory=Training)
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)

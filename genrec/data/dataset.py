@@ -1,0 +1,217 @@
+"""The prepared data set on disk: user sequences in three splits (TFDS, ArrayRecord) and the catalogue (Parquet).
+
+    dataset/
+      sequences/               a TFDS data set: user_id, items int32[n] (rows of the catalogue), timestamps int64[n]
+      lengths/<split>.npy      int32[records], items of each record: batches are planned without a pass
+      catalogue.parquet        one row per item, in the order that `items` count
+      users.parquet            where the source has users
+      statistics.json
+      artifact.json
+
+The folder moves and copies as a whole, also to a bucket.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+import tensorflow_datasets as tfds
+from etils import epath
+
+from genrec import artifacts
+from genrec.progress import progress
+
+KIND = "dataset"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """One record. In validation and test records the last item is the target, all before it the history."""
+
+    user_id: str
+    items: np.ndarray  # int32[n], rows of the catalogue, oldest first
+    timestamps: np.ndarray  # int64[n], seconds since 1970 (or the order, where the source had no times)
+
+
+class Sequences:
+    """The records of one split, by random access."""
+
+    def __init__(self, path: epath.PathLike, name: str):
+        self._path = epath.Path(path)
+        self._name = name
+        with (self._path / "lengths" / f"{name}.npy").open("rb") as file:
+            self.lengths: np.ndarray = np.load(io.BytesIO(file.read()))  # int32[records]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def read(self, indices: list[int] | np.ndarray) -> list[Sequence]:
+        """The records at `indices`, in that order."""
+        indices = [int(index) for index in indices]
+        if not indices:
+            return []
+        return [
+            Sequence(record["user_id"].decode(), record["items"], record["timestamps"])
+            for record in self._records.__getitems__(indices)
+        ]
+
+    @functools.cached_property
+    def _records(self) -> Any:
+        return tfds.builder_from_directory(str(self._path / "sequences")).as_data_source(split=self._name)
+
+
+class Catalogue:
+    """The items that can be recommended; item i of every other file is row i here."""
+
+    def __init__(self, table: pa.Table, text_fields: tuple[str, ...]):
+        self.table = table  # item_id, source_row (row in the source's items file), text columns, attributes, vector
+        self._text_fields = text_fields
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @functools.cached_property
+    def item_ids(self) -> list[str]:
+        return self.table["item_id"].to_pylist()
+
+    @functools.cached_property
+    def index(self) -> dict[str, int]:
+        """Row of each item id."""
+        return {item_id: row for row, item_id in enumerate(self.item_ids)}
+
+    @functools.cached_property
+    def titles(self) -> list[str]:
+        """What to call an item: its title, else its first text field, else its id."""
+        fields = [field for field in ("title", *self._text_fields) if field in self.table.column_names]
+        if not fields:
+            return self.item_ids
+        names = self.table[fields[0]].cast(pa.string()).to_pylist()
+        return [name if name and name.strip() else item_id for name, item_id in zip(names, self.item_ids, strict=True)]
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """Everything that describes an item in words: its text fields, joined. Empty where only a vector does."""
+        if not self._text_fields:
+            return [""] * len(self)
+        columns = [pc.utf8_trim_whitespace(self.table[field].fill_null("")) for field in self._text_fields]
+        rows = zip(*(column.to_pylist() for column in columns), strict=True)
+        return [". ".join(text.rstrip(".") for text in row if text) for row in rows]
+
+
+class Dataset:
+    """A prepared data set, opened for reading."""
+
+    def __init__(self, path: epath.PathLike):
+        """Raises `artifacts.ArtifactError` when `path` holds no data set."""
+        self.path = epath.Path(path)
+        artifact = artifacts.read(self.path, KIND)
+        self.fingerprint = artifact.fingerprint
+        self.statistics: dict = json.loads((self.path / "statistics.json").read_text())
+
+    def split(self, name: str) -> Sequences:
+        """`name`: "train", "validation" or "test"."""
+        return Sequences(self.path, name)
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(_read_parquet(self.path / "catalogue.parquet"), tuple(self.statistics["text_fields"]))
+
+    @functools.cached_property
+    def users(self) -> pa.Table | None:
+        """Users' attributes by `user_id`, where the source has them; not every user need have a row."""
+        path = self.path / "users.parquet"
+        return _read_parquet(path) if path.exists() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """A split to be written."""
+
+    lengths: np.ndarray  # int[records]
+    read: Callable[[], Iterator[Sequence]]
+
+
+def write(
+    path: epath.Path,
+    splits: Mapping[str, Records],
+    catalogue: pa.Table,
+    users: pa.Table | None,
+    statistics: Mapping[str, object],
+) -> None:
+    """Fills `path` (an existing folder, as `artifacts.writing` gives it)."""
+    _write_sequences(path, splits)
+    (path / "lengths").mkdir()
+    for name, records in splits.items():
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(records.lengths, np.int32))
+        (path / "lengths" / f"{name}.npy").write_bytes(buffer.getvalue())
+    _write_parquet(catalogue, path / "catalogue.parquet")
+    if users is not None:
+        _write_parquet(users, path / "users.parquet")
+    (path / "statistics.json").write_text(json.dumps(statistics, indent=2))
+
+
+class GenrecSequences(tfds.core.GeneratorBasedBuilder):
+    """Writes splits as a TFDS data set, each record in its turn: `lengths` counts on that order."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, splits: Mapping[str, Records], **kwargs):
+        self._splits = splits
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "user_id": tfds.features.Text(),
+            "items": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "timestamps": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="User sequences prepared by genrec.",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        return {name: self._generate_examples(name, records) for name, records in self._splits.items()}
+
+    def _generate_examples(self, name: str, records: Records) -> Iterator[tuple[int, dict]]:
+        for index, record in enumerate(progress(records.read(), f"writing {name}", len(records.lengths))):
+            yield (
+                index,
+                {
+                    "user_id": record.user_id,
+                    "items": np.asarray(record.items, np.int32),
+                    "timestamps": np.asarray(record.timestamps, np.int64),
+                },
+            )
+
+
+def _write_sequences(path: epath.Path, splits: Mapping[str, Records]) -> None:
+    tfds.disable_progress_bar()  # ours also suits a log
+    scratch = path / "tfds"
+    builder = GenrecSequences(splits=splits, data_dir=str(scratch), file_format="array_record")
+    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads, which there are none of
+        builder.download_and_prepare()
+    epath.Path(builder.data_dir).rename(path / "sequences")
+    scratch.rmtree()
+
+
+def _read_parquet(path: epath.Path) -> pa.Table:
+    with path.open("rb") as file:
+        return pyarrow.parquet.read_table(io.BytesIO(file.read()))
+
+
+def _write_parquet(table: pa.Table, path: epath.Path) -> None:
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    path.write_bytes(buffer.getvalue())

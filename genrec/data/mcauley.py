@@ -1,0 +1,118 @@
+"""Adapter: McAuley's Amazon reviews of 2014 in their original files (jmcauley.ucsd.edu/data/amazon, "5-core").
+
+A folder with one category:
+
+* `reviews_<category>_5.json.gz`: one JSON object a line with reviewerID, asin, overall (the rating) and unixReviewTime;
+* `meta_<category>.json.gz`: one *Python dictionary literal* a line (single quotes: not JSON) with asin and, where
+  known, title, brand, price, categories (a list of paths), description, imUrl, related, salesRank.
+
+As in the published benchmarks, reviews on the same day keep the order of the file.
+"""
+
+import ast
+import gzip
+import json
+from collections.abc import Iterator
+
+import pyarrow as pa
+from absl import logging
+from etils import epath
+
+from genrec.data import reading
+from genrec.data.errors import DataError
+from genrec.progress import progress
+
+
+def files(folder: epath.PathLike) -> dict[str, epath.Path]:
+    """The category's two files, as {"reviews": ..., "meta": ...}; raises `DataError` unless there is one of each."""
+    found = {}
+    for role, pattern in (("reviews", "reviews_*_5.json.gz"), ("meta", "meta_*.json.gz")):
+        matches = sorted(epath.Path(folder).glob(pattern))
+        if len(matches) != 1:
+            names = ", ".join(match.name for match in matches) or "none"
+            raise DataError(f"{folder}: found {names} of {pattern}, expected one. Put one category into data.folder.")
+        found[role] = matches[0]
+    return found
+
+
+def read(folder: epath.PathLike) -> reading.Tables:
+    """Interactions with ratings, and the items that were reviewed, in the order of the metadata.
+
+    Items have text columns `title`, `brand`, `categories`, `price` and `description`. An item without a title is named
+    after its asin, and one without metadata has nothing else.
+    """
+    paths = files(folder)
+    interactions = _reviews(paths["reviews"])
+    items = _metadata(paths["meta"], set(interactions["item_id"]))
+    return reading.Tables(
+        reading.from_columns(interactions, str(paths["reviews"])), reading.from_columns(items, str(paths["meta"]))
+    )
+
+
+def _lines(path: epath.Path) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as raw, gzip.open(raw, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(progress(file, f"reading {path.name}"), start=1):
+            if line.strip():
+                yield number, line
+
+
+def _reviews(path: epath.Path) -> dict[str, list]:
+    columns: dict[str, list] = {"user_id": [], "item_id": [], "timestamp": [], "rating": []}
+    seen = set()
+    repeated = 0
+    for number, line in _lines(path):
+        try:
+            review = json.loads(line)
+            row = (review["reviewerID"], review["asin"], int(review["unixReviewTime"]), float(review["overall"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: not a review with reviewerID, asin, unixReviewTime and overall "
+                f"({type(error).__name__}: {error}). Download the file again."
+            ) from error
+        if row[:3] in seen:
+            repeated += 1
+            continue
+        seen.add(row[:3])
+        for values, value in zip(columns.values(), row, strict=True):
+            values.append(value)
+    if repeated:
+        logging.info("%s: left out %d repetitions of a review", path.name, repeated)
+    return columns
+
+
+def _metadata(path: epath.Path, reviewed: set[str]) -> dict[str, pa.Array]:
+    names = ("item_id", "title", "brand", "categories", "price", "description")
+    rows: dict[str, tuple[str, ...]] = {}
+    for number, line in _lines(path):
+        try:
+            item = ast.literal_eval(line)
+            asin = item["asin"]
+        except (ValueError, SyntaxError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: not a Python dictionary with an asin ({type(error).__name__}: {error}). "
+                "Download the file again."
+            ) from error
+        if asin in reviewed and asin not in rows:
+            title = str(item.get("title") or "").strip() or asin
+            rows[asin] = (
+                asin,
+                title,
+                _text(item, "brand"),
+                _categories(item),
+                _text(item, "price"),
+                _text(item, "description"),
+            )
+    for asin in sorted(reviewed - rows.keys()):
+        rows[asin] = (asin, asin, "", "", "", "")
+    columns = zip(*rows.values(), strict=True)
+    return {name: pa.array(values, pa.string()) for name, values in zip(names, columns, strict=True)}
+
+
+def _text(item: dict, key: str) -> str:
+    value = item.get(key)
+    return "" if value is None else str(value).strip()
+
+
+def _categories(item: dict) -> str:
+    """The names on all paths, each once: [["Beauty", "Hair"], ["Beauty", "Gifts"]] -> "Beauty, Hair, Gifts"."""
+    return ", ".join(dict.fromkeys(name for path in item.get("categories") or [] for name in path))

@@ -1,0 +1,83 @@
+"""Figures that tell whether a prepared data set is what its owner expects."""
+
+import datetime
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def summarize(
+    *,
+    lengths: np.ndarray,
+    popularity: np.ndarray,
+    timestamps: np.ndarray | None,
+    records: Mapping[str, int],
+    before_filtering: int,
+    text_fields: tuple[str, ...],
+    vector_width: int,
+) -> dict:
+    """Collects the figures as JSON values.
+
+    Args:
+      lengths: int[users], items per user.
+      popularity: int[items], interactions per item of the catalogue.
+      timestamps: int64[n], seconds; None where there are no times.
+      records: Records per split.
+      before_filtering: Interactions in the source.
+      text_fields: Columns that describe an item.
+      vector_width: Width of the items' given vectors; 0 where there are none.
+    """
+    interactions = int(lengths.sum())
+    ranked = np.sort(popularity)[::-1]
+    top = max(1, round(len(ranked) / 10))
+    figures = {
+        "users": len(lengths),
+        "items": len(popularity),
+        "interactions": interactions,
+        "interactions_before_filtering": int(before_filtering),
+        "density": interactions / (len(lengths) * len(popularity)),
+        "items_per_user": _spread(lengths),
+        "users_per_item": _spread(popularity),
+        "items_without_interactions": int((popularity == 0).sum()),
+        "share_of_top_tenth_of_items": float(ranked[:top].sum() / interactions),
+        "records": {name: int(count) for name, count in records.items()},
+        "text_fields": list(text_fields),
+        "vector_width": int(vector_width),
+    }
+    if timestamps is not None:
+        ends = [datetime.datetime.fromtimestamp(int(t), datetime.UTC) for t in (timestamps.min(), timestamps.max())]
+        figures["first_interaction"], figures["last_interaction"] = (f"{t:%Y-%m-%d %H:%M:%S} UTC" for t in ends)
+    return figures
+
+
+def _spread(counts: np.ndarray) -> dict[str, float]:
+    return {
+        "min": int(counts.min()),
+        "median": float(np.median(counts)),
+        "mean": round(float(counts.mean()), 2),
+        "max": int(counts.max()),
+    }
+
+
+def table(figures: Mapping) -> str:
+    """The figures of `summarize`, to read."""
+
+    def spread(name: str) -> str:
+        return "median {median:g}, mean {mean:g}, from {min:,} to {max:,}".format(**figures[name])
+
+    rows = [
+        ("users", f"{figures['users']:,}"),
+        ("items", f"{figures['items']:,} ({figures['items_without_interactions']:,} without interactions)"),
+        ("interactions", f"{figures['interactions']:,} of {figures['interactions_before_filtering']:,} in the source"),
+        ("density", f"{figures['density']:.4%}"),
+        ("items per user", spread("items_per_user")),
+        ("users per item", spread("users_per_item")),
+        ("most popular tenth", f"{figures['share_of_top_tenth_of_items']:.1%} of the interactions"),
+        ("records", ", ".join(f"{count:,} {name}" for name, count in figures["records"].items())),
+        ("items described by", ", ".join(figures["text_fields"]) or "vectors only"),
+    ]
+    if figures["vector_width"]:
+        rows.append(("vectors", f"{figures['vector_width']} wide"))
+    if "first_interaction" in figures:
+        rows.append(("time", f"{figures['first_interaction']} to {figures['last_interaction']}"))
+    return "\n".join(f"  {name:<20}{value}" for name, value in rows)

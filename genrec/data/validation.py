@@ -1,0 +1,275 @@
+"""Checks tables against genrec's schema and turns them into arrays. All problems are named before anything is written.
+
+Everything works on whole columns, so that millions of rows take seconds.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genrec.data import timestamps
+from genrec.data.errors import EXAMPLES, Problems
+from genrec.data.interactions import Interactions
+from genrec.data.reading import SourceTable, Tables
+
+LATEST = (
+    7_258_118_400  # seconds; the year 2200. Unix milliseconds of any year since 1970 but the first months are above
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What passed: ids resolved to rows, times to seconds, vectors to float32 lists of one width."""
+
+    interactions: Interactions
+    items: pa.Table  # item_id string, text columns string, vector list<float>, others as they were
+    users: pa.Table | None
+    text_fields: tuple[str, ...]  # those of the config that the items have
+    has_times: bool  # False: `timestamps` hold the column `order`
+
+
+def check(tables: Tables, text_fields: Sequence[str]) -> Checked:
+    """Validates all tables.
+
+    Args:
+      tables: As read.
+      text_fields: Columns of items that hold text; at least one must be there, unless the items have vectors.
+
+    Raises:
+      DataError: names every kind of problem, with file, line, column, remedy, a count and a few examples.
+    """
+    problems = Problems()
+    for source in (tables.interactions, tables.items):
+        if not len(source):
+            problems.add(source.name, "has no rows", "Check how the file was made.")
+    problems.raise_if_any()
+    items, fields = _check_items(tables.items, text_fields, problems)
+    users = _check_users(tables.users, problems)
+    log, has_times = _check_interactions(tables.interactions, tables.items, problems)
+    problems.raise_if_any()
+    return Checked(log, items, users, fields, has_times)
+
+
+def _report(
+    problems: Problems, source: SourceTable, column: str, what: str, remedy: str, bad: np.ndarray, show: bool = True
+) -> None:
+    """Adds a problem if any row of `bad` (bool[rows]) is one."""
+    rows = np.flatnonzero(bad)
+    if not len(rows):
+        return
+    examples = []
+    for row in rows[:EXAMPLES].tolist():
+        value = f": {source.table[column][row].as_py()!r}" if show and column in source.table.column_names else ""
+        examples.append(source.where(row) + value)
+    problems.add(f"{source.name}, column {column}", what, remedy, count=len(rows), examples=examples)
+
+
+def _missing(column: pa.ChunkedArray) -> np.ndarray:
+    """bool[rows], True where a cell is null or blank text."""
+    missing = pc.is_null(column)
+    if _is_text(column):
+        missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), ""))
+    return missing.to_numpy()
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+
+
+def _has_columns(source: SourceTable, required: Sequence[str], problems: Problems) -> bool:
+    absent = [column for column in required if column not in source.table.column_names]
+    for column in absent:
+        problems.add(
+            source.name,
+            f"column {column} is missing (found: {', '.join(source.table.column_names)})",
+            "Add or rename a column.",
+        )
+    return not absent
+
+
+def _check_ids(source: SourceTable, column: str, problems: Problems, *, unique: bool) -> None:
+    values = source.table[column]
+    missing = _missing(values)
+    _report(problems, source, column, "empty id", "Give every row an id.", missing, show=False)
+    if unique:
+        codes = values.combine_chunks().dictionary_encode().indices.fill_null(0).to_numpy()
+        first = np.unique(codes, return_index=True)[1]
+        repeated = ~missing
+        repeated[first] = False
+        _report(problems, source, column, "id appears twice", "Keep one row per id.", repeated)
+
+
+def _check_items(
+    source: SourceTable, text_fields: Sequence[str], problems: Problems
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """The items table with parsed vectors, and the text fields that it has."""
+    table = source.table
+    if _has_columns(source, ["item_id"], problems):
+        _check_ids(source, "item_id", problems, unique=True)
+    fields = tuple(field for field in text_fields if field in table.column_names)
+    described = np.zeros(len(source), bool)
+    for field in fields:
+        if not _is_text(table[field]):
+            table = table.set_column(table.column_names.index(field), field, _as_text(table[field]))
+        described |= ~_missing(table[field])
+    if "vector" in table.column_names:
+        vectors, given = _check_vectors(source, problems)
+        table = table.set_column(table.column_names.index("vector"), "vector", vectors)
+        described |= given
+    elif not fields:
+        problems.add(
+            source.name,
+            f"none of the text columns {', '.join(text_fields)} is there (found: {', '.join(table.column_names)})",
+            "Name the columns that describe an item in data.text_fields, or add a column vector.",
+        )
+        return table, fields
+    _report(
+        problems,
+        source,
+        fields[0] if fields else "vector",
+        f"empty text: neither {', '.join(fields) or 'a text field'} nor a vector describes the item",
+        "Fill in at least one text field, or remove the item and its interactions.",
+        ~described,
+        show=False,
+    )
+    return table, fields
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return pa.chunked_array([[v if v is None else ", ".join(map(str, v)) for v in column.to_pylist()]], pa.string())
+    return column.cast(pa.string())
+
+
+def _check_vectors(source: SourceTable, problems: Problems) -> tuple[pa.Array, np.ndarray]:
+    """list<float>[items], and bool[items], True where an item has a vector.
+
+    In text files a vector is numbers between spaces or commas, with or without square brackets.
+    """
+    column = source.table["vector"].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # older pyarrow
+        column = pa.concat_arrays(column.chunks)
+    absent = _missing(pa.chunked_array([column]))
+    if _is_text(column):
+        plain = pc.utf8_trim_whitespace(pc.replace_substring_regex(column, r"[\[\],;\s]+", " "))
+        column = pc.split_pattern(pc.if_else(pa.array(absent), None, plain), " ")
+    elif pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.cast(pa.list_(column.type.value_type))
+    elif not pa.types.is_list(column.type):
+        problems.add(f"{source.name}, column vector", f"has type {column.type}", "Write lists of numbers.")
+        return column, ~absent
+    widths = pc.list_value_length(column).fill_null(0).to_numpy()
+    values = column.flatten()
+    owners = np.repeat(np.arange(len(column)), widths)
+    if _is_text(values):
+        number = pc.match_substring_regex(values, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
+        values = pc.if_else(number, values, None)
+    elif not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        problems.add(f"{source.name}, column vector", f"holds {values.type}", "Write lists of numbers.")
+        return column, ~absent
+    numbers = values.cast(pa.float32(), safe=False).fill_null(float("nan")).to_numpy()
+    not_finite = np.bincount(owners[~np.isfinite(numbers)], minlength=len(column)) > 0
+    remedy = "Write finite numbers only; leave the cell empty where an item has no vector and text describes it."
+    _report(
+        problems, source, "vector", "not a number (NaN, infinite or no number at all)", remedy, not_finite, show=False
+    )
+    given = ~absent & (widths > 0)
+    if given.any():
+        width = np.bincount(widths[given]).argmax()
+        wrong = given & (widths != width)
+        what = f"wrong width: most vectors have {width} numbers, this one has"
+        rows = np.flatnonzero(wrong)
+        if len(rows):
+            examples = [f"{source.where(row)}: {widths[row]}" for row in rows[:EXAMPLES].tolist()]
+            remedy = "Make all vectors with one encoder."
+            problems.add(f"{source.name}, column vector", what, remedy, count=len(rows), examples=examples)
+    offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers), mask=pa.array(~given)), given
+
+
+def _check_users(source: SourceTable | None, problems: Problems) -> pa.Table | None:
+    if source is None:
+        return None
+    if _has_columns(source, ["user_id"], problems):
+        _check_ids(source, "user_id", problems, unique=True)
+    return source.table
+
+
+def _check_interactions(
+    source: SourceTable, items: SourceTable, problems: Problems
+) -> tuple[Interactions | None, bool]:
+    table = source.table
+    complete = _has_columns(source, ["user_id", "item_id"], problems)
+    time = next((column for column in ("timestamp", "order") if column in table.column_names), None)
+    if time is None:
+        _has_columns(source, ["timestamp"], problems)
+    if not complete or time is None or "item_id" not in items.table.column_names:
+        return None, False
+    before = len(problems.found)
+    _check_ids(source, "user_id", problems, unique=False)
+    _check_ids(source, "item_id", problems, unique=False)
+
+    rows = pc.index_in(table["item_id"], items.table["item_id"]).combine_chunks()
+    unknown = rows.is_null().to_numpy(zero_copy_only=False) & ~_missing(table["item_id"])
+    remedy = f"Add them to {items.name}, or remove their interactions."
+    _report(problems, source, "item_id", "unknown items", remedy, unknown)
+
+    seconds = _check_times(source, time, problems)
+    event_types = table["event_type"].cast(pa.string()) if "event_type" in table.column_names else None
+    ratings = _check_ratings(source, problems) if "rating" in table.column_names else None
+    if len(problems.found) > before:
+        return None, False
+
+    users = table["user_id"].combine_chunks().dictionary_encode()
+    log = Interactions(
+        user_ids=users.dictionary.to_numpy(zero_copy_only=False),
+        users=users.indices.to_numpy().astype(np.int64),
+        items=rows.to_numpy().astype(np.int64),
+        timestamps=seconds,
+        event_types=None if event_types is None else event_types.fill_null("").to_numpy(),
+        ratings=ratings,
+    )
+    _check_repeats(source, log, event_types, problems)
+    return log, time == "timestamp"
+
+
+def _check_times(source: SourceTable, time: str, problems: Problems) -> np.ndarray:
+    seconds, readable = timestamps.parse(source.table[time])
+    missing = _missing(source.table[time])
+    form = "Unix seconds or ISO 8601, such as 2024-05-31T18:30:00Z" if time == "timestamp" else "whole numbers"
+    _report(problems, source, time, f"missing {time}", f"Write {form}.", missing, show=False)
+    _report(problems, source, time, f"unparsable {time}", f"Write {form}.", ~readable & ~missing)
+    if time == "timestamp":
+        remedy = "Write seconds: divide milliseconds by 1000."
+        _report(problems, source, time, "timestamp after the year 2200", remedy, readable & (seconds > LATEST))
+    return seconds
+
+
+def _check_ratings(source: SourceTable, problems: Problems) -> np.ndarray:
+    """float64[rows], NaN where a rating is missing."""
+    column = source.table["rating"].combine_chunks()
+    missing = _missing(pa.chunked_array([column]))
+    if _is_text(column):
+        number = pc.match_substring_regex(pc.utf8_trim_whitespace(column), r"^[+-]?[0-9]+(\.[0-9]*)?$")
+        wrong = ~missing & ~number.fill_null(False).to_numpy(zero_copy_only=False)
+        _report(problems, source, "rating", "not a number", "Write numbers, or leave the cell empty.", wrong)
+        column = pc.if_else(number, pc.utf8_trim_whitespace(column), None)
+    return column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
+
+
+def _check_repeats(
+    source: SourceTable, log: Interactions, event_types: pa.ChunkedArray | None, problems: Problems
+) -> None:
+    """The same user, item, time and event type in two rows."""
+    keys = [log.timestamps, log.items, log.users]
+    if event_types is not None:
+        keys.insert(0, event_types.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy())
+    order = np.lexsort(keys)  # stable: among equals the first row of the file comes first
+    same = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
+    repeated = np.zeros(len(log), bool)
+    repeated[order[1:][same]] = True
+    remedy = "Remove the repetitions: a user may choose an item again, but at another time."
+    _report(problems, source, "item_id", "same interaction twice (user, item and time)", remedy, repeated)

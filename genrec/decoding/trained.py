@@ -1,0 +1,49 @@
+"""A trained model with all that it needs to recommend, read from a work directory and checked to belong together."""
+
+from typing import NamedTuple
+
+from etils import epath
+from flax import nnx
+
+from genrec import artifacts
+from genrec.data import dataset as datasets
+from genrec.data.dataset import Dataset
+from genrec.data.examples import Tokens
+from genrec.models import saved
+from genrec.semantic_ids import codes
+from genrec.semantic_ids.codes import SemanticIds
+
+
+class Trained(NamedTuple):
+    dataset: Dataset
+    semantic_ids: SemanticIds
+    graphdef: nnx.GraphDef
+    params: nnx.State  # the averaged parameters
+    step: int  # of training
+    tokens: Tokens
+    max_history: int  # items that the model reads
+    causal: bool  # how it was trained to read them
+
+
+def load(workdir: epath.PathLike, checkpoint: str = "best") -> Trained:
+    """`checkpoint` is "best", "latest" or a step.
+
+    Raises ArtifactError when the data set, the semantic IDs or the checkpoint is missing, or when they were not made
+    for each other.
+    """
+    workdir = epath.Path(workdir)
+    dataset = Dataset(workdir / "dataset")
+    artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
+    semantic_ids = SemanticIds.load(workdir / "semantic_ids")
+    graphdef, params, record, step = saved.load(workdir, checkpoint)
+    for name, made_for, here in (
+        ("semantic IDs", record.semantic_ids, semantic_ids.fingerprint),
+        ("data set", record.dataset, dataset.fingerprint),
+    ):
+        if made_for != here:
+            raise artifacts.ArtifactError(
+                f"{workdir}: the checkpoint of step {step} was trained with other {name} ({made_for}) than are here "
+                f"now ({here}). Train again in a new --workdir, or bring back the {name} of that run."
+            )
+    tokens = record.tokens(semantic_ids)
+    return Trained(dataset, semantic_ids, graphdef, params, step, tokens, record.max_history, record.causal)

@@ -1,0 +1,149 @@
+"""Recommends for every user of a split and finds the rank of the item that came next."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from absl import logging
+from flax import nnx
+
+from genrec import config
+from genrec.data.dataset import Dataset, Sequence
+from genrec.data.errors import DataError
+from genrec.data.examples import Histories, Tokens, histories
+from genrec.decoding.beam_search import Beams
+from genrec.decoding.retrieval import Retriever
+from genrec.evaluation import metrics
+from genrec.progress import progress
+from genrec.semantic_ids.codes import SemanticIds
+
+# Histories are padded to one of these shares of `max_history`: each is one compilation, and less work for short ones.
+BUCKETS = (0.25, 0.5, 1.0)
+# A bucket with fewer batches than this joins the next longer one: its compilation would cost more than it saves.
+BATCHES_WORTH_COMPILING = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What one run over a split found. Users are in the order of the split."""
+
+    metrics: dict[str, float]  # "recall@10", "ndcg@10", "mrr@10", ...
+    user_ids: list[str]
+    targets: np.ndarray  # int32[users], the catalogue row that came next
+    ranks: np.ndarray  # int32[users]; 1 is first, 0 is not among the beams
+    recommended: np.ndarray  # int32[users, beams], catalogue rows, best first; -1 marks short-fall
+    scores: np.ndarray  # float32[users, beams], log-probabilities; -inf marks short-fall
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    places: np.ndarray  # int64[n], places in the results; n may be less than the batch size
+    max_history: int
+
+
+class Evaluator:
+    """Built once, run with many parameters; compiles at most once per bucket. Knows no training."""
+
+    def __init__(
+        self,
+        graphdef: nnx.GraphDef,
+        semantic_ids: SemanticIds,
+        dataset: Dataset,
+        split: str,
+        cfg: config.Evaluation,
+        tokens: Tokens,
+        max_history: int,
+        causal: bool,
+        users: int = 0,
+    ):
+        """Args beyond the obvious:
+
+        `tokens`, `max_history`, `causal`: how histories are presented; as in training.
+        `users`: evaluate this many users, a fixed choice spread over the split; 0 takes all.
+
+        Raises DataError when the split has no users.
+        """
+        self._retriever = Retriever(graphdef, semantic_ids, cfg.beams)
+        self._sequences = dataset.split(split)
+        self._split, self._tokens, self._causal = split, tokens, causal
+        if not len(self._sequences):
+            raise DataError(f"{dataset.path}: the {split} split has no users. Loosen the filters of stage `prepare`.")
+        self._cutoffs = tuple(cutoff for cutoff in cfg.cutoffs if cutoff <= cfg.beams)
+        if len(self._cutoffs) < len(cfg.cutoffs):
+            logging.warning("metrics beyond %d beams are left out: lists are no longer than that", cfg.beams)
+        self._records = _choose(len(self._sequences), users)  # split order
+        self._batch = min(cfg.batch, len(self._records))
+        lengths = self._sequences.lengths[self._records] - 1
+        self._batches = _plan(np.minimum(lengths, max_history), self._batch, max_history)
+
+    def run(self, params: nnx.State) -> Evaluation:
+        """Recommends with `params`: beams for every chosen user, and the metrics of the targets' ranks."""
+        users = len(self._records)
+        user_ids = np.full(users, "", object)
+        targets = np.zeros(users, np.int32)
+        recommended = np.full((users, self._retriever.beams), -1, np.int32)
+        scores = np.full(recommended.shape, -np.inf, np.float32)
+        for places, records, beams in self._search(params):
+            user_ids[places] = [record.user_id for record in records]
+            targets[places] = [record.items[-1] for record in records]
+            found = jax.device_get(beams)
+            recommended[places] = found.items[: len(places)]
+            scores[places] = found.scores[: len(places)]
+        ranks = item_ranks(recommended, targets)
+        values = metrics.compute(ranks, self._cutoffs)
+        return Evaluation(values, user_ids.tolist(), targets, ranks, recommended, scores)
+
+    def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], Beams]]:
+        """Batches' places, records and beams; one ahead, so that the device does not wait for the next histories."""
+        waiting = None
+        for batch in progress(self._batches, f"evaluate {self._split}"):
+            records = self._sequences.read(self._records[batch.places])
+            beams = self._retriever(params, self._histories(records, batch.max_history))
+            if waiting is not None:
+                yield waiting
+            waiting = batch.places, records, beams
+        yield waiting
+
+    def _histories(self, records: list[Sequence], max_history: int) -> Histories:
+        # The last batch repeats a user until it is full; the copies' beams are cut off above.
+        records = records + records[:1] * (self._batch - len(records))
+        user_ids = [record.user_id for record in records]
+        items = [record.items[:-1] for record in records]
+        return histories(user_ids, items, self._tokens, max_history, causal=self._causal)
+
+
+def item_ranks(recommended: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """int32[users]: place of each target in its list (1 is first); 0 where it is missing.
+
+    `recommended` int[users, items] are catalogue rows, -1 where a list ends early. A hit is the item itself. For
+    example the lists (7, 2, 5) and (7, 2, -1) with the targets 2 and 5 give the ranks 2 and 0.
+    """
+    hits = recommended == targets[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int32)
+
+
+def _choose(available: int, users: int) -> np.ndarray:
+    """int64[chosen]: all records, or a choice that depends on the numbers alone."""
+    if not 0 < users < available:
+        return np.arange(available)
+    return np.sort(np.random.default_rng(0).choice(available, users, replace=False))
+
+
+def _plan(lengths: np.ndarray, batch: int, max_history: int) -> list[_Batch]:
+    """Batches of users with histories of similar length, each padded to its bucket's; short histories first."""
+    order = np.argsort(lengths, kind="stable")
+    limits = sorted({math.ceil(max_history * share) for share in BUCKETS})
+    batches: list[_Batch] = []
+    done = 0
+    for limit in limits:
+        last = limit == limits[-1]
+        count = int((lengths <= limit).sum()) - done
+        if not last:
+            # Whole batches only: the rest is padded a little more, but fills the first batch of the next bucket.
+            count = count // batch * batch if count >= BATCHES_WORTH_COMPILING * batch else 0
+        for start in range(done, done + count, batch):
+            batches.append(_Batch(order[start : min(start + batch, done + count)], limit))
+        done += count
+    return batches

@@ -1,0 +1,100 @@
+"""What an evaluation leaves behind: figures as JSON, every user's list as Parquet, and a table for people.
+
+evaluation/
+  <split>.json             metrics of the model and of the most-popular list, and what was evaluated
+  <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first)
+  <split>.txt              the table
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from etils import epath
+
+from genrec import artifacts
+from genrec.evaluation import metrics
+from genrec.evaluation.evaluator import Evaluation
+
+
+def write(
+    folder: epath.PathLike,
+    split: str,
+    evaluation: Evaluation,
+    popular_ranks: np.ndarray,
+    item_ids: Sequence[str],
+    details: Mapping[str, Any],
+) -> str:
+    """Writes the results of one split; the JSON file comes last, so that where it is, all is there.
+
+    Args:
+      folder: usually workdir/evaluation.
+      split: name of the files.
+      evaluation: of the model, over every user of the split.
+      popular_ranks: int32[users], `baselines.most_popular` of the same users.
+      item_ids: of the catalogue, in its order.
+      details: what else the JSON file is to say, such as the checkpoint's step.
+
+    Returns:
+      The table.
+    """
+    if len(popular_ranks) != len(evaluation.ranks):
+        raise ValueError(f"{len(popular_ranks)} users for most popular, {len(evaluation.ranks)} for the model")
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    popular = metrics.compute(popular_ranks, metrics.cutoffs_of(evaluation.metrics))
+    text = table(evaluation.metrics, popular, title=f"{split} split, {len(evaluation.ranks):,} users")
+    _write_bytes(folder / f"{split}_users.parquet", _parquet(_users(evaluation, item_ids)))
+    artifacts.write_text(folder / f"{split}.txt", text + "\n")
+    figures = {
+        "split": split,
+        "users": len(evaluation.ranks),
+        **details,
+        "metrics": evaluation.metrics,
+        "most_popular": popular,
+    }
+    artifacts.write_text(folder / f"{split}.json", json.dumps(figures, indent=2) + "\n")
+    return text
+
+
+def table(model: Mapping[str, float], popular: Mapping[str, float], title: str) -> str:
+    """A plain text table: one line per metric and cutoff, the model beside the most-popular list."""
+    lines = [title, f"{'':<12}{'model':>10}{'most popular':>16}{'ratio':>10}"]
+    for name in metrics.NAMES:
+        lines.append("")
+        for cutoff in metrics.cutoffs_of(model):
+            ours, theirs = model[f"{name}@{cutoff}"], popular[f"{name}@{cutoff}"]
+            ratio = f"{ours / theirs:.1f}x" if theirs else "-"
+            lines.append(f"{f'{name}@{cutoff}':<12}{ours:>10.4f}{theirs:>16.4f}{ratio:>10}")
+    return "\n".join(lines)
+
+
+def _users(evaluation: Evaluation, item_ids: Sequence[str]) -> pa.Table:
+    ids = pa.array(item_ids, pa.string())
+    real = evaluation.recommended >= 0  # [users, beams]; False where a list ends early
+    ends = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
+    recommended = ids.take(pa.array(evaluation.recommended[real]))
+    return pa.table(
+        {
+            "user_id": pa.array(evaluation.user_ids, pa.string()),
+            "rank": pa.array(evaluation.ranks, pa.int32()),
+            "target": ids.take(pa.array(evaluation.targets)),
+            "recommended": pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), recommended),
+        }
+    )
+
+
+def _parquet(rows: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(rows, buffer)
+    return buffer.getvalue()
+
+
+def _write_bytes(path: epath.Path, content: bytes) -> None:
+    temporary = path.parent / f".{path.name}.partial"
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,81 @@
+"""Stage `evaluate`: a checkpoint and a split -> `evaluation/`."""
+
+import time
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from genrec.config import Experiment
+from genrec.data.errors import DataError
+from genrec.decoding import trained as trained_models
+from genrec.evaluation import baselines, results
+from genrec.evaluation.evaluator import Evaluation, Evaluator
+
+SPLITS = ("validation", "test")
+
+
+class EvaluationError(ValueError):
+    """An evaluation found something that must not be. The message says what."""
+
+
+def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test", checkpoint: str = "best") -> None:
+    """Recommends for every user of the split, writes `workdir/evaluation` and prints the table.
+
+    `checkpoint` is "best", "latest" or a step. Raises ArtifactError for inputs that are missing or do not belong
+    together, DataError for a split that does not exist or has no users, EvaluationError when an item is not valid.
+    """
+    if split not in SPLITS:
+        raise DataError(f"no split {split!r} to evaluate: choose {' or '.join(SPLITS)}.")
+    workdir, cfg = epath.Path(workdir), experiment.evaluation
+    trained = trained_models.load(workdir, checkpoint)
+    catalogue = trained.dataset.catalogue
+    logging.info("evaluating step %d on the %s split, %d beams", trained.step, split, cfg.beams)
+    evaluator = Evaluator(
+        trained.graphdef,
+        trained.semantic_ids,
+        trained.dataset,
+        split,
+        cfg,
+        trained.tokens,
+        trained.max_history,
+        trained.causal,
+    )
+    start = time.monotonic()
+    evaluation = evaluator.run(trained.params)
+    seconds = time.monotonic() - start
+    shares = check_lists(evaluation, len(catalogue))
+    details = {
+        "step": trained.step,
+        "dataset": trained.dataset.fingerprint,
+        "semantic_ids": trained.semantic_ids.fingerprint,
+        "beams": cfg.beams,
+        "seconds": round(seconds, 1),
+        **shares,
+    }
+    popular = baselines.most_popular(trained.dataset, split)
+    print(results.write(workdir / "evaluation", split, evaluation, popular, catalogue.item_ids, details))
+    print(f"\nitems returned: {shares['valid']:.0%} valid; lists cut short: {shares['short_lists']:.1%}")
+    print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {workdir / 'evaluation'}")
+
+
+def check_lists(evaluation: Evaluation, items: int) -> dict[str, float]:
+    """Shares of valid items and of short lists; raises EvaluationError unless all are valid.
+
+    Valid is an item of the catalogue that stands in its list only once and has a finite score.
+    """
+    real = evaluation.recommended != -1
+    in_order = np.sort(np.where(real, evaluation.recommended, -1 - np.arange(real.shape[1])), axis=1)
+    repeated = in_order[:, 1:] == in_order[:, :-1]  # short-fall was given numbers that are all different
+    outside = real & ((evaluation.recommended < 0) | (evaluation.recommended >= items))
+    unlikely = real & ~np.isfinite(evaluation.scores)
+    invalid = int(outside.sum() + repeated.sum() + unlikely.sum())
+    if not real.any():
+        raise EvaluationError("no item was returned: the checkpoint's scores are not numbers. Evaluate another one.")
+    if invalid:
+        raise EvaluationError(
+            f"of {int(real.sum())} returned items, {int(outside.sum())} are not in the catalogue, "
+            f"{int(repeated.sum())} stand twice in a list and {int(unlikely.sum())} have no finite score. Nothing was "
+            "written: this is a fault of the index or the checkpoint. Evaluate another checkpoint, or report it."
+        )
+    return {"valid": 1.0, "short_lists": float((~real).any(axis=1).mean())}

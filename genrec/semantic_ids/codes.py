@@ -1,0 +1,183 @@
+"""`SemanticIds`: which codes every item has, and how codes become the tokens of a model.
+
+The only place that knows the token layout. With sizes (256, 256, 256, 7) the vocabulary has 775 tokens: code 3 of
+level 0 is token 3, code 3 of level 1 is token 259, and code 3 of the last level, which separates items whose learnt
+codes are equal, is token 771.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from genrec import artifacts
+
+KIND = "semantic_ids"
+CODES_FILE = "codes.npy"
+LAYOUT_FILE = "layout.json"
+MAX_SIZE = 1 << 16  # of a level: codes are stored as uint16
+
+
+class SemanticIdError(ValueError):
+    """Codes that cannot be semantic IDs, or items that cannot be given any. The message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SemanticIds:
+    """The semantic ID of every item of a catalogue, in catalogue order.
+
+    Raises `SemanticIdError` when a code is beyond its level's size or when two items have equal codes.
+    """
+
+    codes: np.ndarray  # uint16[items, levels]; the last level separates collisions
+    sizes: tuple[int, ...]  # codes per level
+
+    def __post_init__(self) -> None:
+        codes, sizes = np.asarray(self.codes), tuple(int(size) for size in self.sizes)
+        if codes.ndim != 2 or codes.shape[1] != len(sizes) or not len(codes):
+            raise SemanticIdError(f"codes of shape {codes.shape} do not fit {len(sizes)} levels of at least one item.")
+        if not np.issubdtype(codes.dtype, np.integer) or min(sizes) < 1 or max(sizes) > MAX_SIZE:
+            raise SemanticIdError(f"codes must be whole numbers and sizes 1 to {MAX_SIZE}; got {codes.dtype}, {sizes}.")
+        outside = np.argwhere((codes < 0) | (codes >= np.array(sizes)))
+        if len(outside):
+            item, level = outside[0]
+            raise SemanticIdError(
+                f"item {item} has code {codes[item, level]} at level {level}, which has {sizes[level]} codes. "
+                "Learn the semantic IDs again (launch/learn_semantic_ids.py)."
+            )
+        object.__setattr__(self, "codes", np.ascontiguousarray(codes, np.uint16))
+        object.__setattr__(self, "sizes", sizes)
+        self.codes.setflags(write=False)
+        in_order = self.codes[self._order]
+        equal = np.flatnonzero((in_order[1:] == in_order[:-1]).all(axis=1))
+        if len(equal):
+            first, second = self._order[equal[0] : equal[0] + 2]
+            raise SemanticIdError(
+                f"items {first} and {second} have the same semantic ID {self.codes[first].tolist()}. "
+                "Give the learnt codes to `separate_collisions`, which adds a level that tells them apart."
+            )
+
+    @property
+    def items(self) -> int:
+        return self.codes.shape[0]
+
+    @property
+    def levels(self) -> int:
+        return self.codes.shape[1]
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of all levels together."""
+        return sum(self.sizes)
+
+    @functools.cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Token of code 0 of each level."""
+        return tuple(int(offset) for offset in np.cumsum((0, *self.sizes[:-1])))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return artifacts.hash_of(list(self.sizes), self.codes.astype("<u2").tobytes())
+
+    @functools.cached_property
+    def _order(self) -> np.ndarray:  # int[items], catalogue rows sorted by their codes
+        return np.lexsort(self.codes.T[::-1])
+
+    def tokens(self) -> np.ndarray:
+        """int32[items, levels]: `offsets[level] + code`."""
+        return self.codes.astype(np.int32) + np.array(self.offsets, np.int32)
+
+    def items_with_prefix(self, prefix: Sequence[int]) -> np.ndarray:
+        """int[found]: catalogue rows, ascending, of the items whose first codes are `prefix` (empty: all items)."""
+        if len(prefix) > self.levels:
+            raise SemanticIdError(f"a prefix of {len(prefix)} codes is longer than the {self.levels} levels.")
+        low, high = 0, self.items
+        for level, code in enumerate(prefix):
+            column = self.codes[self._order[low:high], level]
+            if not 0 <= code < self.sizes[level]:
+                return np.zeros(0, self._order.dtype)
+            low, high = low + np.searchsorted(column, code), low + np.searchsorted(column, code, side="right")
+        return np.sort(self._order[low:high])
+
+    def item_of(self, codes: Sequence[int]) -> int | None:
+        """The catalogue row of the item that has exactly these codes, or None."""
+        if len(codes) != self.levels:
+            raise SemanticIdError(f"{len(codes)} codes given; a semantic ID has {self.levels}.")
+        found = self.items_with_prefix(codes)
+        return int(found[0]) if len(found) else None
+
+    def save(self, path: epath.PathLike) -> None:
+        """Writes codes and layout into the folder `path`."""
+        path = epath.Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        save_array(path / CODES_FILE, self.codes)
+        layout = {"sizes": self.sizes, "fingerprint": self.fingerprint}
+        (path / LAYOUT_FILE).write_text(json.dumps(layout))
+
+    @staticmethod
+    def load(path: epath.PathLike) -> "SemanticIds":
+        """Reads what `save` wrote; raises `ArtifactError` when it is missing or damaged."""
+        path = epath.Path(path)
+        if not (path / LAYOUT_FILE).exists() or not (path / CODES_FILE).exists():
+            raise artifacts.ArtifactError(f"{path}: no semantic IDs here. Make them with launch/learn_semantic_ids.py.")
+        layout = json.loads((path / LAYOUT_FILE).read_text())
+        ids = SemanticIds(load_array(path / CODES_FILE), tuple(layout["sizes"]))
+        if ids.fingerprint != layout["fingerprint"]:
+            raise artifacts.ArtifactError(
+                f"{path}: {CODES_FILE} and {LAYOUT_FILE} do not belong together. Delete the folder and run "
+                "launch/learn_semantic_ids.py again."
+            )
+        return ids
+
+
+def running_numbers(codes: np.ndarray) -> np.ndarray:
+    """int32[items]: how many items before each have the same codes (integers[items, levels]); 0 for a group's first."""
+    order = np.lexsort(np.asarray(codes).T[::-1])  # stable: catalogue order within a group
+    in_order = np.asarray(codes)[order]
+    position = np.arange(len(order))
+    starts = np.r_[True, (in_order[1:] != in_order[:-1]).any(axis=1)]
+    group_start = np.maximum.accumulate(np.where(starts, position, 0))
+    numbers = np.empty(len(order), np.int32)
+    numbers[order] = position - group_start
+    return numbers
+
+
+def separate_collisions(learnt_codes: np.ndarray, sizes: Sequence[int], max_group: int) -> SemanticIds:
+    """Adds the last level: a running number, in catalogue order, within each group of items with equal learnt codes.
+
+    Args:
+      learnt_codes: integers[items, learnt levels].
+      sizes: codes per learnt level.
+      max_group: the size that the last level may reach.
+
+    Returns:
+      Semantic IDs of `learnt levels + 1` levels. The last level's size is the largest group's. Codes (4, 2), (4, 2),
+      (1, 0) become (4, 2, 0), (4, 2, 1), (1, 0, 0), and the last level has 2 codes.
+
+    Raises:
+      SemanticIdError: when a group is larger than `max_group`.
+    """
+    numbers = running_numbers(learnt_codes)
+    largest = int(numbers.max()) + 1
+    if largest > max_group:
+        shared = np.asarray(learnt_codes)[numbers.argmax()].tolist()
+        raise SemanticIdError(
+            f"{largest} items share the learnt codes {shared}; semantic_ids.max_group allows {max_group}. "
+            "Use more levels or more codes (semantic_ids.codes), or look for items with equal texts."
+        )
+    return SemanticIds(np.concatenate([learnt_codes, numbers[:, None]], axis=1), (*sizes, largest))
+
+
+def save_array(path: epath.PathLike, array: np.ndarray) -> None:
+    """`np.save` to a local path or a bucket."""
+    with epath.Path(path).open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def load_array(path: epath.PathLike) -> np.ndarray:
+    """`np.load` from a local path or a bucket."""
+    with epath.Path(path).open("rb") as file:
+        return np.load(file, allow_pickle=False)

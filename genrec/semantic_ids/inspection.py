@@ -1,0 +1,74 @@
+"""Semantic IDs to read: which items lie under a prefix of codes, and what the neighbours of an item share with it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from genrec import artifacts
+from genrec.data.dataset import Dataset
+from genrec.semantic_ids import codes, embeddings, quality
+
+
+class Inspection:
+    """The catalogue, embeddings and semantic IDs of one work directory, checked to belong together."""
+
+    def __init__(self, workdir: epath.PathLike):
+        """Raises `ArtifactError` when a stage is missing, or was run again and the next one was not."""
+        workdir = epath.Path(workdir)
+        dataset = Dataset(workdir / "dataset")
+        made_from = artifacts.read(workdir / "semantic_ids", codes.KIND).inputs
+        present = {
+            "dataset": dataset.fingerprint,
+            "item_embeddings": artifacts.read(workdir / "item_embeddings", embeddings.KIND).fingerprint,
+        }
+        for name, fingerprint in present.items():
+            if made_from[name] != fingerprint:
+                raise artifacts.ArtifactError(
+                    f"{workdir / 'semantic_ids'} was made from another {name} than the one in {workdir}. Run "
+                    "launch/embed_items.py and launch/learn_semantic_ids.py again."
+                )
+        self.catalogue = dataset.catalogue
+        self.ids = codes.SemanticIds.load(workdir / "semantic_ids")
+        self.embeddings = embeddings.load(workdir / "item_embeddings")
+
+    def overview(self, limit: int) -> str:
+        """The first codes that most items have, each with a few of its items."""
+        counts = np.bincount(self.ids.codes[:, 0], minlength=self.ids.sizes[0])
+        shown = np.argsort(-counts, kind="stable")[:limit]
+        lines = [f"{self.ids.items:,} items, codes per level {self.ids.sizes}; the most used codes of level 1:"]
+        for code in shown[counts[shown] > 0]:
+            titles = " | ".join(self._title(item, 40) for item in self.ids.items_with_prefix([code])[:4])
+            lines.append(f"{code:>6} {counts[code]:>7,} items   {titles}")
+        return "\n".join(lines)
+
+    def under_prefix(self, prefix: Sequence[int], limit: int) -> str:
+        """The items whose first codes are `prefix`, in the order of their codes."""
+        found = self.ids.items_with_prefix(prefix)
+        lines = [f"{len(found):,} items under {list(prefix)}:"]
+        in_order = found[np.lexsort(self.ids.codes[found].T[::-1])]
+        lines += [self._line(item) for item in in_order[:limit]]
+        if len(found) > limit:
+            lines.append(f"and {len(found) - limit:,} more (--limit)")
+        return "\n".join(lines)
+
+    def neighbours(self, item_id: str, limit: int) -> str:
+        """The nearest items by embedding, with how many first codes they share with `item_id`."""
+        item = self.catalogue.index.get(item_id)
+        if item is None:
+            raise codes.SemanticIdError(
+                f"There is no item {item_id!r} in the catalogue (filtering may have dropped it)."
+            )
+        found = quality.nearest(self.embeddings, np.array([item]), min(limit, self.ids.items - 1))[0]
+        shared = np.cumprod(self.ids.codes[found] == self.ids.codes[item], axis=1).sum(axis=1)
+        lines = [self._line(item), "", "shared first codes, semantic ID, item id, title of its nearest items:"]
+        lines += [f"{count} {self._line(neighbour)}" for neighbour, count in zip(found, shared, strict=True)]
+        return "\n".join(lines)
+
+    def _line(self, item: int) -> str:
+        code = " ".join(f"{code:>4}" for code in self.ids.codes[item])
+        return f"{code}   {self.catalogue.item_ids[item]}   {self._title(item, 80)}"
+
+    def _title(self, item: int, length: int) -> str:
+        title = self.catalogue.titles[item]
+        return title if len(title) <= length else title[: length - 1] + "…"

@@ -1,0 +1,66 @@
+"""Stage `tokenize`: `item_embeddings/` -> `semantic_ids/`, the codes of every item and the report on them.
+
+semantic_ids/
+  codes.npy, layout.json   see `codes.SemanticIds`
+  codebooks.npz            level_0, level_1, ...: float32[codes, width]
+  quality.json, quality.txt, quality.png
+  artifact.json
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from genrec import artifacts
+from genrec import config as config_lib
+from genrec.semantic_ids import codes, embeddings, quality, residual_kmeans, rqvae
+
+
+def learn(config: config_lib.SemanticIdLearning, embeddings_path: epath.PathLike, path: epath.PathLike) -> None:
+    """Learns codes from the embeddings, judges them, separates collisions and writes `path`, unless it is up to date.
+
+    Raises:
+      QualityError: when the codes fail the health gate; nothing is written then.
+      SemanticIdError: for sizes that do not suit the catalogue.
+      ArtifactError: when there are no item embeddings.
+    """
+    source = artifacts.read(embeddings_path, embeddings.KIND)
+    inputs = {"item_embeddings": source.fingerprint, "dataset": source.inputs["dataset"]}
+    recipe = artifacts.hash_of(codes.KIND, config, inputs)
+    if artifacts.up_to_date(path, codes.KIND, recipe):
+        logging.info("%s is up to date", path)
+        return
+    vectors = embeddings.load(embeddings_path)
+    with artifacts.writing(path, codes.KIND, recipe, config=config, inputs=inputs) as draft:
+        quantizer = learn_quantizer(vectors, config)
+        learnt_codes = quantizer.encode(vectors)
+        report = quality.measure(vectors, learnt_codes, quantizer)
+        logging.info("\n%s", quality.table(report))
+        quality.check(report, config)
+        ids = codes.separate_collisions(learnt_codes, config.codes, config.max_group)
+        logging.info("separated collisions with a last level of %d codes", ids.sizes[-1])
+        ids.save(draft.path)
+        _save_report(draft.path, report, learnt_codes)
+        with (draft.path / "codebooks.npz").open("wb") as file:
+            np.savez(file, **{f"level_{level}": book for level, book in enumerate(quantizer.codebooks)})
+        draft.fingerprint = ids.fingerprint
+
+
+def learn_quantizer(vectors: np.ndarray, config: config_lib.SemanticIdLearning) -> residual_kmeans.Quantizer:
+    """The learner that `config.method` names, fitted to float32[items, width]."""
+    match config.method:
+        case "residual_kmeans":
+            return residual_kmeans.learn(vectors, config)
+        case "rqvae":
+            return rqvae.learn(vectors, config)
+        case other:
+            raise codes.SemanticIdError(f"semantic_ids.method is {other!r}; it can be 'residual_kmeans' or 'rqvae'.")
+
+
+def _save_report(path: epath.Path, report: quality.Report, learnt_codes: np.ndarray) -> None:
+    (path / "quality.json").write_text(json.dumps(dataclasses.asdict(report), indent=2))
+    (path / "quality.txt").write_text(quality.table(report) + "\n")
+    (path / "quality.png").write_bytes(quality.picture(report, learnt_codes))

@@ -1,0 +1,184 @@
+"""Residual k-means: cluster the embeddings, then what the cluster centres leave over, and so on.
+
+The codes of an item are its nearest centre at each level; the sum of the centres approximates its embedding, better
+with every level. Also used as the starting point of the RQ-VAE's codebooks.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from genrec import config as config_lib
+from genrec.progress import progress
+from genrec.semantic_ids.codes import SemanticIdError
+
+MAX_ITERATIONS = 60
+TOLERANCE = 1e-4  # stop when the mean squared error falls by less than this share
+ROWS_PER_CODE = 256  # centres are learnt from a sample of this many embeddings per code; all embeddings are encoded
+SEED_CANDIDATES = 8  # points tried for each new centre
+DISTANCES_AT_ONCE = 1 << 24  # elements of the largest intermediate array
+
+
+class Quantizer(Protocol):
+    """What both learners return."""
+
+    codebooks: list[np.ndarray]  # per level float32[codes, width]
+
+    def encode(self, embeddings: np.ndarray) -> np.ndarray:
+        """int32[items, levels] for float32[items, width]."""
+
+    def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
+        """float32[items, width] from the first `levels` codes (default: all) of integers[items, levels]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualCodebooks:
+    """Cluster centres per level; an embedding is approximated by the sum of one centre of each level."""
+
+    codebooks: list[np.ndarray]
+
+    def encode(self, embeddings: np.ndarray) -> np.ndarray:
+        books = tuple(jnp.asarray(book) for book in self.codebooks)
+        rows = _rows_at_once(max(len(book) for book in books))
+        codes = np.empty((len(embeddings), len(books)), np.int32)
+        for start in range(0, len(embeddings), rows):
+            block = embeddings[start : start + rows]
+            if start:  # the last block takes the shape of the others, so that nothing compiles twice
+                block = np.pad(block, ((0, rows - len(block)), (0, 0)))
+            codes[start : start + rows] = np.asarray(quantize(jnp.asarray(block), books))[: len(embeddings) - start]
+        return codes
+
+    def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
+        levels = len(self.codebooks) if levels is None else levels
+        return np.sum([self.codebooks[level][codes[:, level]] for level in range(levels)], axis=0, dtype=np.float32)
+
+
+def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> ResidualCodebooks:
+    """Codebooks for float32[items, width]; the same seed gives the same codebooks.
+
+    Raises:
+      SemanticIdError: when a level asks for more codes than there are items.
+    """
+    check_sizes(len(embeddings), config.codes)
+    residual, codebooks = _sample(embeddings, max(config.codes), config.seed), []
+    for level, size in enumerate(config.codes):
+        key = jax.random.fold_in(jax.random.key(config.seed), level)
+        book = kmeans(residual, size, key, f"k-means, level {level + 1} of {len(config.codes)}")
+        codebooks.append(book)
+        level_codes = ResidualCodebooks([book])
+        residual = residual - level_codes.reconstruct(level_codes.encode(residual))
+    return ResidualCodebooks(codebooks)
+
+
+def check_sizes(items: int, codes: Sequence[int]) -> None:
+    """Raises `SemanticIdError` unless every level has at least two codes and at most one per item."""
+    if not codes or min(codes) < 2:
+        raise SemanticIdError(f"semantic_ids.codes is {tuple(codes)}: give at least one level of at least 2 codes.")
+    if max(codes) > items:
+        advice = max(2, 2 ** round(np.log2(items) / 2))
+        raise SemanticIdError(
+            f"semantic_ids.codes asks for {max(codes)} codes at one level, but the catalogue has only {items} items. "
+            f"Set fewer codes, for instance {(advice,) * max(2, len(codes) - 1)}."
+        )
+
+
+def kmeans(points: np.ndarray, size: int, key: jax.Array, description: str = "k-means") -> np.ndarray:
+    """float32[size, width]: cluster centres of float32[points, width].
+
+    Greedy k-means++ seeding (Arthur and Vassilvitskii 2007: of several candidates, drawn by their squared distance from
+    the centres so far, the one that lowers the error most), then Lloyd's iterations. A centre that loses all its
+    points moves to one of the points that are farthest from their own centre.
+    """
+    rows = min(_rows_at_once(size), len(points))
+    blocks = -(-len(points) // rows)
+    padded = np.pad(points.astype(np.float32), ((0, blocks * rows - len(points)), (0, 0)))
+    weights = (np.arange(len(padded)) < len(points)).astype(np.float32)
+    padded, weights = jnp.asarray(padded), jnp.asarray(weights)
+    centres = _seed_centres(padded, weights, size, key)
+    previous = np.inf
+    for _ in progress(range(MAX_ITERATIONS), description):
+        centres, error = _lloyd(centres, padded.reshape(blocks, rows, -1), weights.reshape(blocks, rows))
+        error = float(error) / len(points)
+        if previous - error <= TOLERANCE * error:
+            break
+        previous = error
+    logging.info("%s: mean squared error %.5f", description, error)
+    return np.asarray(centres)
+
+
+@jax.jit
+def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...]) -> jax.Array:
+    """int32[batch, levels]: the nearest code of each level for what the levels before left of float32[batch, width]."""
+    codes = []
+    for book in codebooks:
+        codes.append(jnp.argmin(squared_distances(vectors, book), axis=1))
+        vectors = vectors - book[codes[-1]]
+    return jnp.stack(codes, axis=1).astype(jnp.int32)
+
+
+def squared_distances(points: jax.Array, centres: jax.Array) -> jax.Array:
+    """float32[points, centres]."""
+    # Full precision: accelerators would round the product to bfloat16, and near ties would flip.
+    products = jnp.matmul(points, centres.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(points**2, axis=1)[:, None] - 2 * products + jnp.sum(centres**2, axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _seed_centres(points: jax.Array, weights: jax.Array, size: int, key: jax.Array) -> jax.Array:
+    def draw(key: jax.Array, mass: jax.Array, count: int) -> jax.Array:  # [count] rows, likely in proportion to mass
+        cumulative = jnp.cumsum(mass)
+        rows = jnp.searchsorted(cumulative, jax.random.uniform(key, (count,)) * cumulative[-1], side="right")
+        return jnp.minimum(rows, len(points) - 1)
+
+    def add(index: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        centres, nearest = state
+        candidates = points[draw(jax.random.fold_in(key, index), nearest, SEED_CANDIDATES)]
+        after = jnp.minimum(jnp.maximum(squared_distances(points, candidates), 0) * weights[:, None], nearest[:, None])
+        best = jnp.argmin(after.sum(axis=0))
+        return centres.at[index].set(candidates[best]), after[:, best]
+
+    first = points[draw(key, weights, 1)]
+    centres = jnp.zeros((size, points.shape[1]), points.dtype).at[0].set(first[0])
+    nearest = jnp.maximum(squared_distances(points, first)[:, 0], 0) * weights
+    return jax.lax.fori_loop(1, size, add, (centres, nearest))[0]
+
+
+@jax.jit
+def _lloyd(centres: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One iteration over points [blocks, rows, width]: new centres, and the sum of squared errors of the old ones."""
+
+    def block(sums: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]):
+        total, counts = sums
+        points, weights = inputs
+        distances = squared_distances(points, centres)
+        chosen = jnp.argmin(distances, axis=1)
+        # Sums per cluster as a matrix product: scattered additions are slow on every kind of device.
+        members = jax.nn.one_hot(chosen, len(centres)) * weights[:, None]  # [rows, codes]
+        total += jnp.matmul(members.T, points, precision=jax.lax.Precision.HIGHEST)
+        error = jnp.maximum(distances.min(axis=1), 0) * weights
+        return (total, counts + members.sum(axis=0)), error
+
+    start = jnp.zeros_like(centres), jnp.zeros(len(centres), centres.dtype)
+    (total, counts), errors = jax.lax.scan(block, start, (points, weights))
+    empty = counts == 0
+    farthest = jax.lax.top_k(errors.reshape(-1), len(centres))[1]  # [codes] rows, the worst served first
+    rescued = points.reshape(-1, points.shape[-1])[farthest[jnp.cumsum(empty) - 1]]
+    means = total / jnp.maximum(counts, 1)[:, None]
+    return jnp.where(empty[:, None], rescued, means), errors.sum()
+
+
+def _sample(embeddings: np.ndarray, size: int, seed: int) -> np.ndarray:
+    count = size * ROWS_PER_CODE
+    if len(embeddings) <= count:
+        return embeddings.astype(np.float32)
+    return embeddings[np.sort(np.random.default_rng(seed).choice(len(embeddings), count, replace=False))]
+
+
+def _rows_at_once(size: int) -> int:
+    return max(256, DISTANCES_AT_ONCE // size)

@@ -1,0 +1,239 @@
+"""RQ-VAE: an autoencoder whose latent vector is a sum of one code vector per level.
+
+Zeghidour et al. 2021 (SoundStream) and Lee et al. 2022 gave the residual quantiser; Rajput et al. 2023 (TIGER), section
+3.1, use it for semantic IDs: encoder MLP, residual quantisation of the latent, decoder MLP.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from flax import nnx
+
+from genrec import config as config_lib
+from genrec.progress import progress
+from genrec.semantic_ids import residual_kmeans
+from genrec.semantic_ids.codes import SemanticIdError
+
+WEIGHT_DECAY = 1e-4
+ROWS_AT_ONCE = 8192
+GRADIENTS = ("straight_through", "rotation")
+
+
+class Mlp(nnx.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, widths: Sequence[int], rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            [
+                nnx.Linear(inputs, outputs, rngs=rngs, kernel_init=nnx.initializers.he_normal())
+                for inputs, outputs in itertools.pairwise(widths)
+            ]
+        )
+
+    def __call__(self, vectors: jax.Array) -> jax.Array:
+        for layer in self.layers[:-1]:
+            vectors = nnx.relu(layer(vectors))
+        return self.layers[-1](vectors)
+
+
+class Rqvae(nnx.Module):
+    """Encoder, codebooks (per level [codes, latent]) and decoder."""
+
+    def __init__(self, width: int, config: config_lib.SemanticIdLearning, rngs: nnx.Rngs):
+        widths = (width, *config.hidden, config.latent)
+        self.encoder = Mlp(widths, rngs)
+        self.decoder = Mlp(widths[::-1], rngs)
+        self.codebooks = nnx.List([nnx.Param(jnp.zeros((size, config.latent))) for size in config.codes])
+
+    def books(self) -> tuple[jax.Array, ...]:
+        return tuple(book[...] for book in self.codebooks)
+
+
+@dataclasses.dataclass(frozen=True)
+class LearntRqvae:
+    """A trained RQ-VAE as a `residual_kmeans.Quantizer`; its codebooks live in the latent space."""
+
+    graphdef: Any
+    params: Any
+    mean: np.ndarray  # float32[width], subtracted from embeddings
+    scale: float  # embeddings are divided by it
+
+    @property
+    def codebooks(self) -> list[np.ndarray]:
+        return [np.asarray(book) for book in nnx.merge(self.graphdef, self.params).books()]
+
+    def encode(self, embeddings: np.ndarray) -> np.ndarray:
+        latents = self._in_blocks(lambda model, rows: model.encoder(rows), (embeddings - self.mean) / self.scale)
+        return residual_kmeans.ResidualCodebooks(self.codebooks).encode(latents)
+
+    def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
+        latents = residual_kmeans.ResidualCodebooks(self.codebooks).reconstruct(codes, levels)
+        return self._in_blocks(lambda model, rows: model.decoder(rows), latents) * self.scale + self.mean
+
+    def _in_blocks(self, function: Any, rows: np.ndarray) -> np.ndarray:
+        call = jax.jit(lambda params, block: function(nnx.merge(self.graphdef, params), block))
+        starts = range(0, len(rows), ROWS_AT_ONCE)
+        return np.concatenate([np.asarray(call(self.params, rows[start : start + ROWS_AT_ONCE])) for start in starts])
+
+
+def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> LearntRqvae:
+    """Trains on float32[items, width]; the same seed gives the same result on the same kind of machine.
+
+    Raises:
+      SemanticIdError: for an unknown gradient, or more codes at a level than there are items.
+    """
+    if config.gradient not in GRADIENTS:
+        raise SemanticIdError(f"semantic_ids.gradient is {config.gradient!r}; it can be one of {', '.join(GRADIENTS)}.")
+    residual_kmeans.check_sizes(len(embeddings), config.codes)
+    # Per-element variance 1, whatever the length of the embeddings: loss weights then mean the same for all of them.
+    mean = embeddings.mean(axis=0)
+    scale = max(float((embeddings - mean).std()), 1e-12)
+    data = jnp.asarray((embeddings - mean) / scale, jnp.float32)
+
+    model = Rqvae(data.shape[1], config, nnx.Rngs(config.seed))
+    _start_codebooks(model, data, config)
+    graphdef, params = nnx.split(model)
+
+    batch = min(config.batch, len(data))
+    steps = len(data) // batch
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps)
+    optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY, mask=_decayed)
+    optimizer_state = jax.jit(optimizer.init)(params)
+    train_epoch = _make_epoch(graphdef, optimizer, config, batch, steps)
+    for epoch in progress(range(config.epochs), "RQ-VAE epochs"):
+        key = jax.random.fold_in(jax.random.key(config.seed), epoch)
+        params, optimizer_state, losses, used = train_epoch(params, optimizer_state, data, key)
+        reconstruction, commitment = (float(loss) for loss in losses)
+        if not np.isfinite(reconstruction + commitment):
+            raise SemanticIdError(
+                f"The RQ-VAE diverged in epoch {epoch + 1}. Set a lower semantic_ids.learning_rate "
+                f"(it is {config.learning_rate:g}), or method=residual_kmeans."
+            )
+        if (epoch + 1) % max(1, config.epochs // 10) == 0:
+            logging.info(
+                "RQ-VAE epoch %d of %d: reconstruction %.4f, commitment %.4f, codes in use %s",
+                *(epoch + 1, config.epochs, reconstruction, commitment, [int(count) for count in used]),
+            )
+    return LearntRqvae(graphdef, params, mean, scale)
+
+
+def residual_quantize(
+    latents: jax.Array, books: Sequence[jax.Array], commitment: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Quantises float32[batch, latent].
+
+    Returns:
+      codes int32[batch, levels]; their sum of code vectors float32[batch, latent], constant for gradients; and the loss
+      that draws code vectors to the residuals they stand for and, `commitment` times, residuals to code vectors.
+    """
+    codes = residual_kmeans.quantize(
+        jax.lax.stop_gradient(latents), tuple(jax.lax.stop_gradient(book) for book in books)
+    )
+    residual, total, loss = latents, jnp.zeros_like(latents), 0.0
+    for level, book in enumerate(books):
+        chosen = book[codes[:, level]]
+        loss += jnp.mean((jax.lax.stop_gradient(residual) - chosen) ** 2)
+        loss += commitment * jnp.mean((residual - jax.lax.stop_gradient(chosen)) ** 2)
+        chosen = jax.lax.stop_gradient(chosen)
+        residual, total = residual - chosen, total + chosen
+    return codes, total, loss
+
+
+def pass_gradient(latents: jax.Array, quantized: jax.Array, method: str) -> jax.Array:
+    """`quantized` with a gradient for `latents`, both float32[batch, latent].
+
+    "straight_through" copies the gradient. "rotation" (Fifty et al. 2024, "Restructuring vector quantization with the
+    rotation trick") rotates and scales it as the latent was moved onto its quantised vector, so that the angle between
+    them is kept: q = (|q| / |z|) R z, R = I - 2 r r' + 2 q^ z^' constant, r = (z^ + q^) / |z^ + q^|, ^ unit vectors.
+    """
+    if method == "straight_through":
+        return latents + jax.lax.stop_gradient(quantized - latents)
+    constant = jax.lax.stop_gradient(latents)
+    unit_latent, unit_quantized = _unit(constant), _unit(quantized)
+    middle = _unit(unit_latent + unit_quantized)
+    scale = _norm(quantized) / _norm(constant)
+
+    def along(direction: jax.Array) -> jax.Array:  # [batch, 1]
+        return jnp.sum(latents * direction, axis=1, keepdims=True)
+
+    return scale * (latents - 2 * along(middle) * middle + 2 * along(unit_latent) * unit_quantized)
+
+
+def _make_epoch(
+    graphdef: Any,
+    optimizer: optax.GradientTransformation,
+    config: config_lib.SemanticIdLearning,
+    batch: int,
+    steps: int,
+) -> Any:
+    def loss(params: Any, rows: jax.Array) -> tuple[jax.Array, Any]:
+        model = nnx.merge(graphdef, params, copy=True)
+        latents = model.encoder(rows)
+        codes, quantized, commitment = residual_quantize(latents, model.books(), config.commitment)
+        restored = model.decoder(pass_gradient(latents, quantized, config.gradient))
+        reconstruction = jnp.mean((restored - rows) ** 2)
+        return reconstruction + commitment, (jnp.stack([reconstruction, commitment]), codes)
+
+    def step(carry: tuple[Any, Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any, Any], jax.Array]:
+        params, optimizer_state, counts, data = carry
+        grads, (losses, codes) = jax.grad(loss, has_aux=True)(params, data[rows])
+        updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
+        counts = tuple(count.at[codes[:, level]].add(1) for level, count in enumerate(counts))
+        return (optax.apply_updates(params, updates), optimizer_state, counts, data), losses
+
+    @jax.jit
+    def epoch(
+        params: Any, optimizer_state: Any, data: jax.Array, key: jax.Array
+    ) -> tuple[Any, Any, jax.Array, jax.Array]:
+        order, revival = jax.random.split(key)
+        rows = jax.random.permutation(order, len(data))[: steps * batch].reshape(steps, batch)
+        counts = tuple(jnp.zeros(size, jnp.int32) for size in config.codes)
+        (params, optimizer_state, counts, _), losses = jax.lax.scan(step, (params, optimizer_state, counts, data), rows)
+        params = _revive(graphdef, params, data, counts, revival)
+        used = jnp.stack([jnp.sum(count > 0) for count in counts])
+        return params, optimizer_state, losses.mean(axis=0), used
+
+    return epoch
+
+
+def _revive(graphdef: Any, params: Any, data: jax.Array, counts: Sequence[jax.Array], key: jax.Array) -> Any:
+    """Moves codes that no item chose in this epoch onto the residuals of random items."""
+    model = nnx.merge(graphdef, params, copy=True)
+    most = max(len(count) for count in counts)
+    # Other items for each level: those that gave a code have nothing left for the next.
+    residual = model.encoder(data[jax.random.choice(key, len(data), (len(counts) * most,))])
+    for level, (book, count) in enumerate(zip(model.codebooks, counts, strict=True)):
+        places = residual[level * most :][: len(count)]
+        book[...] = jnp.where((count == 0)[:, None], places, book[...])
+        nearest = jnp.argmin(residual_kmeans.squared_distances(residual, book[...]), axis=1)
+        residual = residual - book[...][nearest]
+    return nnx.state(model)
+
+
+def _start_codebooks(model: Rqvae, data: jax.Array, config: config_lib.SemanticIdLearning) -> None:
+    """Residual k-means of the untrained encoder's latents: every code starts where items are."""
+    graphdef, params = nnx.split(model)
+    untrained = LearntRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0)
+    latents = untrained._in_blocks(lambda module, rows: module.encoder(rows), np.asarray(data))
+    for book, start in zip(model.codebooks, residual_kmeans.learn(latents, config).codebooks, strict=True):
+        book[...] = jnp.asarray(start)
+
+
+def _decayed(params: Any) -> Any:
+    """Code vectors are places, not weights: they do not decay."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: "codebooks" not in jax.tree_util.keystr(path), params)
+
+
+def _norm(vectors: jax.Array) -> jax.Array:
+    return jnp.maximum(jnp.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    return vectors / _norm(vectors)

@@ -1,0 +1,36 @@
+# Sourced by the scripts beside it: `environment EXTRAS` makes .venv with the versions of requirements.lock, installs this
+# checkout into it, and activates it. Does nothing but activate when that was done before.
+
+find_python() {
+  # A name on the path is not enough: version managers put shims there that do not start.
+  local python
+  for python in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
+    if "$python" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  echo "No Python 3.11, 3.12 or 3.13 with venv found. Install one, or name it: PYTHON=/path/to/python3.11 $0" >&2
+  return 1
+}
+
+# On CPUs a step allocates large buffers anew; with huge pages that takes a fifth less of the time (docs/benchmarks.md).
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
+
+environment() {
+  local extras="$1" stamp wanted python
+  stamp=".venv/installed-${extras:-base}"
+  if [ ! -x .venv/bin/python ]; then
+    python="$(find_python)"
+    echo "Making .venv with $("$python" --version) ..."
+    "$python" -m venv .venv
+  fi
+  # shellcheck disable=SC1091
+  source .venv/bin/activate
+  wanted="$PWD $(cat setup.py pyproject.toml requirements.lock | cksum)"
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing genrec and what it needs into .venv (once; some minutes where nothing is cached) ..."
+    python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".${extras:+[$extras]}"
+    echo "$wanted" >"$stamp"
+  fi
+}

@@ -1,0 +1,30 @@
+"""Stage `tokenize`: learns a semantic ID for every vector in `WORKDIR/item_embeddings`, into `WORKDIR/semantic_ids`.
+
+    python launch/learn_semantic_ids.py --config=configs/quickstart.py --workdir=/tmp/quickstart
+
+With an RQ-VAE, or with other levels:
+
+    python launch/learn_semantic_ids.py --config=configs/quickstart.py --workdir=/tmp/quickstart \
+        --config.semantic_ids.method=rqvae --config.semantic_ids.codes=64,64,64
+
+Prints a quality report (docs/semantic_ids.md explains it), and stops when the codes fail the health gate.
+"""
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from genrec import command
+from genrec.semantic_ids.learn import learn
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
+
+
+def main() -> None:
+    workdir = epath.Path(_WORKDIR.value)
+    learn(_CONFIG.value.semantic_ids, workdir / "item_embeddings", workdir / "semantic_ids")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,37 @@
+"""All stages of one config, from raw data to metrics; what is up to date is skipped, what was interrupted goes on.
+
+    python launch/run.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Single settings: --config.training.steps=500. The stages one by one: prepare_data.py, embed_items.py,
+learn_semantic_ids.py and train.py beside this file, then tools/evaluate_checkpoint.py.
+"""
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from genrec import command
+from genrec.data.prepare import prepare
+from genrec.evaluation.stage import evaluate
+from genrec.semantic_ids.embeddings import embed
+from genrec.semantic_ids.learn import learn
+from genrec.training.loop import train
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder or bucket in which the stages leave their results.", required=True
+)
+
+
+def main() -> None:
+    experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
+    dataset, embeddings = workdir / "dataset", workdir / "item_embeddings"
+    prepare(experiment.data, dataset)
+    embed(experiment.embeddings, dataset, embeddings)
+    learn(experiment.semantic_ids, embeddings, workdir / "semantic_ids")
+    train(experiment, workdir)
+    evaluate(experiment, workdir, split="test")
+
+
+if __name__ == "__main__":
+    command.run(main)

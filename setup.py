@@ -1,0 +1,58 @@
+"""What genrec is and needs. Versions that were tested together are in requirements.lock."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "genrec" / "__init__.py").read_text(encoding="utf-8")).group(1)
+
+REQUIRED = [
+    "absl-py>=2.1",
+    "array_record>=0.8",
+    "etils[epath]>=1.9",
+    "flatbuffers",  # jax.export writes with it
+    "flax>=0.12.8",
+    "grain>=0.2.18",
+    "importlib_resources",  # TFDS builders within a package read themselves with it
+    "jax>=0.10.2",
+    "matplotlib>=3.8",
+    "ml_collections>=1.0",
+    "numpy>=2.0",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "pyarrow>=17",
+    "scikit-learn>=1.5",
+    "scipy>=1.13",
+    "sentencepiece>=0.2",
+    "tensorboardX>=2.6",
+    "tensorflow-datasets>=4.9.10",
+    "tqdm>=4.66",
+]
+
+setup(
+    name="genrec",
+    version=VERSION,
+    description="A JAX trainer for generative retrieval in recommendation",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["genrec", "genrec.*"]),
+    install_requires=REQUIRED,
+    extras_require={
+        "cuda": ["jax[cuda12]>=0.10.2"],
+        "tpu": ["jax[tpu]>=0.10.2"],
+        "sentences": ["sentence-transformers>=3"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
+    },
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,23 @@
+"""Before anything imports jax: eight CPU devices, so that sharded code is tested everywhere; a compilation cache."""
+
+import os
+import tempfile
+from pathlib import Path
+
+DEVICES = 8
+
+# Set here and not in a shell script, so that no way to start the tests goes without; processes they start inherit it.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genrec_test_compilations"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import jax  # noqa: E402
+from absl import flags  # noqa: E402
+
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
+
+
+def pytest_report_header() -> str:
+    return f"jax {jax.__version__}, {jax.device_count()} {jax.default_backend()} devices"

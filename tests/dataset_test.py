@@ -1,0 +1,85 @@
+"""What is written is read back, in the same order, by random access."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genrec import artifacts
+from genrec.data import dataset
+
+TEXT = ("title", "description")
+
+
+def write(path, splits, **columns):
+    table = pa.table({"item_id": ["007", "x"], "source_row": [0, 1]} | columns)
+    with artifacts.writing(path, dataset.KIND, "recipe", config={}) as draft:
+        parts = {
+            name: dataset.Records(np.array([len(r.items) for r in records]), lambda records=records: iter(records))
+            for name, records in splits.items()
+        }
+        fields = [field for field in TEXT if field in columns]
+        dataset.write(draft.path, parts, table, None, {"text_fields": fields})
+    return dataset.Dataset(path)
+
+
+def random_records(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        dataset.Sequence(f"ü{i:03d}", rng.integers(0, 100, k), rng.integers(0, 2**40, k))
+        for i, k in enumerate(rng.integers(1, 20, n))
+    ]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    splits = {"train": random_records(200), "validation": random_records(20, 1), "test": random_records(30, 2)}
+    return splits, write(
+        tmp_path_factory.mktemp("data") / "dataset", splits, title=["One", ""], description=["a.", "b"]
+    )
+
+
+def test_records_come_back_in_order(written):
+    splits, data = written
+    for name, records in splits.items():
+        split = data.split(name)
+        assert len(split) == len(records)
+        assert split.lengths.dtype == np.int32
+        assert split.lengths.tolist() == [len(record.items) for record in records]
+        for found, expected in zip(split.read(range(len(split))), records, strict=True):
+            assert found.user_id == expected.user_id
+            assert found.items.dtype == np.int32 and found.timestamps.dtype == np.int64
+            np.testing.assert_array_equal(found.items, expected.items)
+            np.testing.assert_array_equal(found.timestamps, expected.timestamps)
+
+
+def test_random_access(written):
+    splits, data = written
+    indices = np.array([17, 3, 17, 199])
+    found = [record.user_id for record in data.split("train").read(indices)]
+    assert found == [splits["train"][i].user_id for i in indices]
+    assert data.split("train").read([]) == []
+
+
+def test_catalogue(written):
+    catalogue = written[1].catalogue
+    assert len(catalogue) == 2
+    assert catalogue.item_ids == ["007", "x"]
+    assert catalogue.index == {"007": 0, "x": 1}
+    assert catalogue.titles == ["One", "x"]  # an item without a title is called by its id
+    assert catalogue.texts == ["One. a", "b"]
+
+
+def test_the_folder_can_be_moved(tmp_path):
+    write(tmp_path / "here", {"train": random_records(3)}).path.rename(tmp_path / "there")
+    assert len(dataset.Dataset(tmp_path / "there").split("train").read([0, 2])) == 2
+
+
+def test_items_without_text(tmp_path):
+    data = write(tmp_path / "dataset", {"train": random_records(3)}, vector=[[1.0], [2.0]])
+    assert data.catalogue.texts == ["", ""] and data.catalogue.titles == ["007", "x"]
+    assert data.users is None
+
+
+def test_a_missing_data_set_is_named(tmp_path):
+    with pytest.raises(artifacts.ArtifactError, match="no dataset here"):
+        dataset.Dataset(tmp_path / "absent")

@@ -1,0 +1,109 @@
+"""The whole path through the real scripts, as a user starts them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("dataset", "item_embeddings", "semantic_ids", "evaluation")
+
+
+def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}  # one device, as on a laptop
+    command = [sys.executable, script, *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A work directory after launch/run.py was stopped in the middle of training and started again."""
+    workdir = tmp_path_factory.mktemp("quickstart")
+    flags = ("--config=configs/quickstart.py:tiny", f"--workdir={workdir}")
+    run("launch/run.py", *flags, "--config.training.stop_after=13")
+    second = run("launch/run.py", *flags)
+    assert "going on from step 10" in second.stderr
+    return workdir, second
+
+
+def test_run_leaves_everything_that_it_promises(finished):
+    workdir, second = finished
+    assert "most popular" in second.stdout and "items returned: 100% valid" in second.stdout
+    for name in (
+        "dataset/statistics.json",
+        "semantic_ids/quality.json",
+        "semantic_ids/quality.png",
+        "checkpoints",
+        "metrics.jsonl",
+        "tensorboard",
+        "evaluation/test.json",
+        "evaluation/test.txt",
+        "evaluation/test_users.parquet",
+    ):
+        assert (workdir / name).exists(), name
+    # Nothing half-written stays behind.
+    assert not [path for path in workdir.rglob("*") if "partial" in path.name or "incomplete" in path.name]
+
+
+def test_metrics_are_those_of_the_ranks_that_were_saved(finished):
+    workdir, _ = finished
+    figures = json.loads((workdir / "evaluation" / "test.json").read_text())
+    users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet").to_pylist()
+    assert len(users) == figures["users"] == len({user["user_id"] for user in users})
+    hits = 0
+    for user in users:
+        place = user["recommended"].index(user["target"]) + 1 if user["target"] in user["recommended"] else 0
+        assert user["rank"] == place
+        hits += 0 < place <= 10
+    np.testing.assert_allclose(figures["metrics"]["recall@10"], hits / len(users))
+
+
+def test_no_two_items_share_a_semantic_id(finished):
+    workdir, _ = finished
+    codes = np.load(workdir / "semantic_ids" / "codes.npy")
+    items = json.loads((workdir / "dataset" / "statistics.json").read_text())["items"]
+    assert len(np.unique(codes, axis=0)) == len(codes) == items
+
+
+def test_stages_that_are_up_to_date_are_skipped(finished):
+    workdir, _ = finished
+    manifests = [workdir / stage / "artifact.json" for stage in STAGES if (workdir / stage / "artifact.json").exists()]
+    before = {path: path.stat().st_mtime_ns for path in manifests}
+    again = run("launch/run.py", "--config=configs/quickstart.py:tiny", f"--workdir={workdir}")
+    assert before and before == {path: path.stat().st_mtime_ns for path in manifests}
+    assert "training is already finished" in again.stderr
+
+
+def test_tools_read_the_work_directory(finished):
+    workdir, _ = finished
+    shown = run("tools/recommend.py", f"--workdir={workdir}", "--users=2", "--top=5").stdout
+    assert shown.count("came next:") == 2
+    assert len(re.findall(r"-\d+\.\d\d  \S", shown)) == 10
+    config = "--config=configs/quickstart.py:tiny"
+    evaluated = run("tools/evaluate_checkpoint.py", config, f"--workdir={workdir}", "--split=validation")
+    assert "validation split" in evaluated.stdout
+    assert "items" in run("tools/inspect_semantic_ids.py", f"--workdir={workdir}").stdout
+
+
+def test_files_of_ones_own_take_the_same_path(tmp_path):
+    """The example of docs/bring_your_own_data.md."""
+    shown = run(
+        "launch/run.py",
+        "--config=configs/quickstart.py:tiny",
+        f"--workdir={tmp_path}",
+        "--config.data.source=files",
+        "--config.data.interactions=examples/tiny/interactions.csv",
+        "--config.data.items=examples/tiny/items.csv",
+        "--config.data.users=examples/tiny/users.csv",
+        "--config.data.k_core=2",
+        "--config.semantic_ids.codes=8,8",
+    ).stdout
+    assert "items returned: 100% valid" in shown

@@ -1,0 +1,64 @@
+"""k-core against its definition, and filters that leave nothing say which setting did it."""
+
+import numpy as np
+import pytest
+
+from genrec.config import Data
+from genrec.data import filtering
+from genrec.data.errors import DataError
+from genrec.data.interactions import Interactions
+
+
+def log(**columns):
+    columns = {"users": [0, 0, 1], "items": [0, 1, 0], "timestamps": [1, 2, 3]} | columns
+    columns = {name: np.asarray(values) for name, values in columns.items()}
+    return Interactions(user_ids=np.array(["a", "b", "c"], object), **columns)
+
+
+def brute_force(users, items, k):
+    rows = list(range(len(users)))
+    while True:
+        fine = [
+            r
+            for r in rows
+            if sum(users[q] == users[r] for q in rows) >= k and sum(items[q] == items[r] for q in rows) >= k
+        ]
+        if fine == rows:
+            return fine
+        rows = fine
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 3, 4])
+def test_k_core_is_the_largest_set_with_enough_of_each(k):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        users, items = rng.integers(0, 12, 60), rng.integers(0, 15, 60)
+        assert np.flatnonzero(filtering.k_core(users, items, k)).tolist() == brute_force(users, items, max(k, 0))
+
+
+def test_dropping_an_item_drops_the_user_who_needed_it():
+    # User 1 has two interactions, but item 2 has only that one.
+    kept = filtering.k_core(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 2, 0, 1]), 2)
+    assert kept.tolist() == [True, True, False, False, True, True]
+
+
+def test_event_types_and_ratings():
+    events = log(event_types=np.array(["play", "skip", "like"], object), ratings=[5.0, 4.0, np.nan])
+    chosen = filtering.by_config(events, Data(k_core=0, event_types=("play", "like")))
+    assert chosen.timestamps.tolist() == [1, 3]
+    assert filtering.by_config(events, Data(k_core=0, min_rating=4)).timestamps.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("columns", "config", "message"),
+    [
+        ({}, Data(k_core=3), "data.k_core=3"),
+        ({}, Data(event_types=("play",)), "no column event_type"),
+        ({}, Data(min_rating=3), "no column rating"),
+        ({"event_types": ["skip"] * 3}, Data(event_types=("play",)), r"keeps none of .* in the data \(skip\)"),
+        ({"ratings": [1.0, 2.0, 3.0]}, Data(min_rating=4), "data.min_rating=4 is above the highest rating, 3"),
+    ],
+)
+def test_filters_that_cannot_work_are_named(columns, config, message):
+    with pytest.raises(DataError, match=message):
+        filtering.by_config(log(**columns), config)

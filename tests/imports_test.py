@@ -1,0 +1,95 @@
+"""Imports point one way, read from the sources without running them."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# A package imports those before it, and itself.
+LAYERS = ("data", "semantic_ids", "models", "decoding", "evaluation", "training")
+BASE = {"artifacts", "progress", "config"}  # modules that import no package of genrec
+FOREIGN = ("tensorflow", "torch")  # never imported with a module, at most when a function needs it
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "genrec").rglob("*.py"))
+
+
+def name_of(path: Path) -> tuple[str, ...]:
+    return path.relative_to(ROOT / "genrec").with_suffix("").parts
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Full names of everything that is imported anywhere in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_at_top(body: list[ast.stmt]) -> Iterator[str]:
+    """Of what runs when the module is imported: not inside functions."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imported(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from imported_at_top([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
+
+
+def violations(module: tuple[str, ...], names: list[str]) -> list[str]:
+    """Imports that a module of genrec must not have."""
+    found = []
+    for name in names:
+        package, *parts = name.split(".")
+        if package in ("launch", "tools", "configs", "tests"):
+            found.append(name)
+        if package != "genrec" or not parts:
+            continue
+        target = parts[0]
+        if target not in LAYERS:
+            if module[0] in LAYERS and target not in BASE:
+                found.append(f"{name} (for scripts and configs)")
+        elif module[0] not in LAYERS or LAYERS.index(target) > LAYERS.index(module[0]):
+            found.append(name)
+        elif target == "semantic_ids" != module[0] and parts[1:2] != ["codes"]:
+            found.append(f"{name} (semantic_ids.codes only)")
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: "/".join(name_of(path)))
+def test_imports_point_one_way(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert violations(name_of(path), list(imported(tree))) == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: "/".join(name_of(path)))
+def test_no_second_framework_at_import(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert [name for name in imported_at_top(tree.body) if name.split(".")[0] in FOREIGN] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "allowed"),
+    [
+        ("models.layers", "from genrec.semantic_ids import codes", True),
+        ("models.layers", "from genrec.semantic_ids import rqvae", False),
+        ("models.layers", "import genrec.training.loop", False),
+        ("data.dataset", "def f():\n    from genrec.evaluation import metrics", False),
+        ("config", "from genrec.data import dataset", False),
+        ("training.loop", "from tools import recommend", False),
+        ("training.loop", "from genrec import artifacts\nfrom genrec.data.dataset import Dataset", True),
+        ("training.loop", "from genrec import recipes", False),
+        ("recipes", "from genrec import config", True),
+    ],
+)
+def test_what_is_allowed(module, source, allowed):
+    assert (violations(tuple(module.split(".")), list(imported(ast.parse(source)))) == []) == allowed
+
+
+def test_imports_inside_functions_are_not_at_the_top():
+    source = "try:\n    import torch\nexcept ImportError:\n    pass\ndef f():\n    import tensorflow"
+    assert list(imported_at_top(ast.parse(source).body)) == ["torch"]

@@ -1,0 +1,97 @@
+"""Files of all three formats give the same table, ids stay text, and mistakes are named with their line."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from genrec.data import reading
+from genrec.data.errors import DataError
+
+ROWS = [
+    {"user_id": "007", "item_id": "a", "timestamp": "10"},
+    {"user_id": "7", "item_id": "b", "timestamp": "20"},
+]
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def as_csv():
+    return "user_id,item_id,timestamp\n" + "".join(",".join(row.values()) + "\n" for row in ROWS)
+
+
+def as_jsonl():
+    return "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl", "log.jsonl.gz", "log.parquet"])
+def test_every_format_gives_the_same_rows_and_keeps_ids_as_text(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        content = (as_csv() if ".csv" in name else as_jsonl()).encode()
+        path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert reading.read_table(path).table.to_pylist() == ROWS
+
+
+def test_whole_numbers_become_text_ids(tmp_path):
+    path = tmp_path / "log.parquet"
+    pyarrow.parquet.write_table(
+        pa.table({"user_id": [7, 8], "item_id": pa.array(["x", "y"]).dictionary_encode()}), path
+    )
+    table = reading.read_table(path).table
+    assert table["user_id"].to_pylist() == ["7", "8"]
+    assert table["item_id"].to_pylist() == ["x", "y"]
+    lines = write(tmp_path, "log.jsonl", '{"user_id": 7, "item_id": "x"}\n{"user_id": "007", "item_id": "x"}\n')
+    assert reading.read_table(lines).table["user_id"].to_pylist() == ["7", "007"]
+
+
+def test_fractional_ids_are_refused(tmp_path):
+    path = tmp_path / "log.parquet"
+    pyarrow.parquet.write_table(pa.table({"user_id": [7.0, None]}), path)
+    with pytest.raises(DataError, match="column user_id: has type double"):
+        reading.read_table(path)
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    source = reading.read_table(write(tmp_path, "items.csv", 'item_id,title\na,"two\nlines"\n\nb,one\n'))
+    assert source.table["item_id"].to_pylist() == ["a", "b"]
+    assert [source.where(row) for row in range(2)] == ["line 2", "line 5"]
+    source = reading.read_table(write(tmp_path, "items.jsonl", '{"item_id": "a"}\n\n{"item_id": "b", "title": "x"}\n'))
+    assert source.where(1) == "line 3"
+    assert source.table["title"].to_pylist() == [None, "x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "log.csv",
+            'user_id,item_id\na,"b\nb"\na,b,c\na\n',
+            r": 2 rows .* line 4 has 3; line 5 has 1.*quotation marks",
+        ),
+        ("log.csv", "user_id,user_id\na,b\n", "column 'user_id' appears twice"),
+        ("log.csv", "user_id,item_id\n", "has no rows"),
+        ("log.csv", "", "line 1: is empty"),
+        ("log.jsonl", '{"user_id": "a"}\n{"user_id"\n', "line 2: not JSON"),
+        ("log.jsonl", "[1]\n", "line 1: not an object"),
+        ("log.jsonl", '{"user_id": 1.5}\n', "line 1, column user_id: 1.5 is a fraction"),
+        ("log.parquet", "no parquet", "cannot be read as parquet"),
+        ("log.xlsx", "", "Give one that ends in .csv"),
+    ],
+)
+def test_malformed_files_are_named(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message):
+        reading.read_table(write(tmp_path, name, content))
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        reading.read_table(tmp_path / "absent.csv")

@@ -1,0 +1,101 @@
+"""Properties of k-means and of residual k-means."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from genrec import config
+from genrec.semantic_ids import residual_kmeans
+from genrec.semantic_ids.codes import SemanticIdError
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    """Ten loose clusters in 12 dimensions."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(10, 12))
+    return (centres[generator.integers(0, 10, 400)] + 0.3 * generator.normal(size=(400, 12))).astype(np.float32)
+
+
+def settings(*codes: int, seed: int = 0) -> config.SemanticIdLearning:
+    return config.SemanticIdLearning(codes=codes, seed=seed)
+
+
+def error(vectors: np.ndarray, restored: np.ndarray) -> float:
+    return float(((vectors - restored) ** 2).mean())
+
+
+def test_separate_clusters_are_found_exactly():
+    generator = np.random.default_rng(1)
+    centres = generator.permutation(np.eye(8, dtype=np.float32) * 10)
+    points = np.repeat(centres, 30, axis=0) + 0.01 * generator.normal(size=(240, 8)).astype(np.float32)
+    found = residual_kmeans.kmeans(points, 8, jax.random.key(0))
+    distances = np.linalg.norm(centres[:, None] - found[None], axis=-1)
+    assert sorted(distances.argmin(axis=1)) == list(range(8))
+    assert distances.min(axis=1).max() < 0.05
+
+
+def test_error_falls_with_every_level(vectors):
+    quantizer = residual_kmeans.learn(vectors, settings(8, 8, 8, 8))
+    codes = quantizer.encode(vectors)
+    errors = [error(vectors, vectors.mean(axis=0))]
+    errors += [error(vectors, quantizer.reconstruct(codes, levels)) for levels in range(1, 5)]
+    assert all(later < earlier for earlier, later in itertools.pairwise(errors))
+
+
+def test_every_code_is_the_nearest_to_what_is_left(vectors):
+    quantizer = residual_kmeans.learn(vectors, settings(6, 5))
+    codes, residual = quantizer.encode(vectors), vectors.astype(np.float64)
+    assert codes.dtype == np.int32
+    for level, book in enumerate(quantizer.codebooks):
+        distances = np.linalg.norm(residual[:, None] - book[None], axis=-1)
+        chosen = np.take_along_axis(distances, codes[:, level : level + 1], axis=1)[:, 0]
+        np.testing.assert_allclose(chosen, distances.min(axis=1), rtol=1e-4)
+        residual = residual - book[codes[:, level]]
+
+
+def test_levels_may_differ_in_size_and_all_codes_are_used(vectors):
+    quantizer = residual_kmeans.learn(vectors, settings(16, 7))
+    assert [book.shape for book in quantizer.codebooks] == [(16, 12), (7, 12)]
+    codes = quantizer.encode(vectors)
+    assert len(np.unique(codes[:, 0])) == 16 and len(np.unique(codes[:, 1])) == 7
+
+
+def test_the_seed_decides_everything(vectors):
+    first, again, other = (residual_kmeans.learn(vectors, settings(16, 16, seed=seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.encode(vectors), again.encode(vectors))
+    assert not np.array_equal(first.codebooks[0], other.codebooks[0])
+
+
+def test_blocks_change_no_code_and_no_centre(vectors, monkeypatch):
+    whole = residual_kmeans.learn(vectors, settings(300, 4))
+    codes = whole.encode(vectors)
+    monkeypatch.setattr(residual_kmeans, "DISTANCES_AT_ONCE", 300 * 256)  # two blocks, the second ragged
+    np.testing.assert_array_equal(whole.encode(vectors), codes)
+    blocked = residual_kmeans.learn(vectors, settings(300, 4))
+    for book, blocked_book in zip(whole.codebooks, blocked.codebooks, strict=True):
+        np.testing.assert_allclose(book, blocked_book, atol=1e-4)
+
+
+def test_centres_come_from_a_sample_when_there_are_many_items(vectors, monkeypatch):
+    monkeypatch.setattr(residual_kmeans, "ROWS_PER_CODE", 20)
+    quantizer = residual_kmeans.learn(vectors, settings(10))
+    assert quantizer.encode(vectors).shape == (400, 1)
+    assert error(vectors, quantizer.reconstruct(quantizer.encode(vectors))) < 0.5 * vectors.var(axis=0).mean()
+
+
+def test_a_centre_without_points_moves_to_the_worst_served_point():
+    points = np.array([[0.0, 0], [0, 0.1], [0.1, 0], [9, 9]], np.float32)
+    centres = np.array([[0, 0], [-50, -50]], np.float32)
+    moved, total = residual_kmeans._lloyd(centres, points[None], np.ones((1, 4), np.float32))
+    np.testing.assert_array_equal(moved[1], [9, 9])
+    np.testing.assert_allclose(total, 162.02, rtol=1e-4)
+
+
+def test_more_codes_than_items_are_refused_with_advice(vectors):
+    with pytest.raises(SemanticIdError, match=r"asks for 512 codes .* only 400 items.*\(16, 16\)"):
+        residual_kmeans.learn(vectors, settings(512, 512))
+    with pytest.raises(SemanticIdError, match="at least one level"):
+        residual_kmeans.learn(vectors, settings())

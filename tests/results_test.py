@@ -1,0 +1,74 @@
+"""What an evaluation writes, read back."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from genrec.evaluation import metrics, results
+from genrec.evaluation.evaluator import Evaluation
+
+CUTOFFS = (1, 5)
+ITEM_IDS = ["a", "b", "c", "d"]
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    """Three users; the last one's list has two items only."""
+    ranks = np.array([1, 0, 2], np.int32)
+    return Evaluation(
+        metrics=metrics.compute(ranks, CUTOFFS),
+        user_ids=["u1", "ü2", "u3"],
+        targets=np.array([2, 3, 0], np.int32),
+        ranks=ranks,
+        recommended=np.array([[2, 0, 1], [0, 1, 2], [3, 0, -1]], np.int32),
+        scores=np.array([[-1, -2, -3], [-1, -2, -3], [-1, -2, -np.inf]], np.float32),
+    )
+
+
+def test_figures_lists_and_table(tmp_path, evaluation):
+    popular = np.array([3, 1, 4], np.int32)
+    text = results.write(tmp_path / "evaluation", "test", evaluation, popular, ITEM_IDS, {"step": 7})
+
+    figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
+    assert figures["metrics"] == evaluation.metrics
+    assert figures["most_popular"] == metrics.compute(popular, CUTOFFS)
+    assert (figures["split"], figures["users"], figures["step"]) == ("test", 3, 7)
+
+    users = pyarrow.parquet.read_table(tmp_path / "evaluation" / "test_users.parquet").to_pylist()
+    assert users == [
+        {"user_id": "u1", "rank": 1, "target": "c", "recommended": ["c", "a", "b"]},
+        {"user_id": "ü2", "rank": 0, "target": "d", "recommended": ["a", "b", "c"]},
+        {"user_id": "u3", "rank": 2, "target": "a", "recommended": ["d", "a"]},
+    ]
+
+    assert (tmp_path / "evaluation" / "test.txt").read_text() == text + "\n"
+    (line,) = (line.split() for line in text.splitlines() if line.startswith("recall@5"))
+    assert line == ["recall@5", "0.6667", "1.0000", "0.7x"]
+    assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == [
+        "test.json",
+        "test.txt",
+        "test_users.parquet",
+    ]
+
+
+def test_a_second_evaluation_replaces_the_first(tmp_path, evaluation):
+    for popular in (np.array([3, 1, 4]), np.array([1, 1, 1])):
+        results.write(tmp_path, "test", evaluation, popular, ITEM_IDS, {})
+    assert json.loads((tmp_path / "test.json").read_text())["most_popular"]["recall@1"] == 1
+
+
+def test_the_table_has_a_line_for_each_metric_and_cutoff(evaluation):
+    nothing = dict.fromkeys(evaluation.metrics, 0.0)
+    lines = results.table(evaluation.metrics, nothing, "title").splitlines()
+    assert [line.split()[0] for line in lines[2:] if line] == [
+        f"{name}@{cutoff}" for name in ("recall", "ndcg", "mrr") for cutoff in CUTOFFS
+    ]
+    assert lines[3].endswith("-"), "no ratio to a baseline without hits"
+
+
+def test_lists_of_different_users_are_not_compared(tmp_path, evaluation):
+    with pytest.raises(ValueError, match="2 users for most popular, 3 for the model"):
+        results.write(tmp_path, "test", evaluation, np.array([1, 2]), ITEM_IDS, {})
+    assert not list(tmp_path.iterdir())

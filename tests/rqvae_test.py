@@ -1,0 +1,110 @@
+"""Properties of the RQ-VAE and of the two ways to pass a gradient through its quantiser."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from genrec import config
+from genrec.semantic_ids import rqvae
+from genrec.semantic_ids.codes import SemanticIdError
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    """Clusters of clusters, of small norm and off the origin: neither may matter."""
+    generator = np.random.default_rng(0)
+    coarse, fine = generator.normal(size=(6, 16)), 0.4 * generator.normal(size=(6, 16))
+    items = coarse[generator.integers(0, 6, 600)] + fine[generator.integers(0, 6, 600)]
+    return (0.05 * (items + 0.05 * generator.normal(size=items.shape)) + 3).astype(np.float32)
+
+
+def settings(**changes) -> config.SemanticIdLearning:
+    small = dict(method="rqvae", codes=(8, 8), hidden=(32,), latent=8, epochs=60, batch=100, learning_rate=3e-3)
+    return config.SemanticIdLearning(**small | changes)
+
+
+def share_of_variance(vectors: np.ndarray, restored: np.ndarray) -> float:
+    return float(((vectors - restored) ** 2).sum() / ((vectors - vectors.mean(axis=0)) ** 2).sum())
+
+
+@pytest.mark.parametrize("gradient", rqvae.GRADIENTS)
+def test_it_learns_to_restore_items_better_with_every_level(vectors, gradient):
+    learnt = rqvae.learn(vectors, settings(gradient=gradient))
+    codes = learnt.encode(vectors)
+    errors = [share_of_variance(vectors, learnt.reconstruct(codes, levels)) for levels in (1, 2)]
+    assert errors[1] < errors[0] < 1
+    assert errors[1] < 0.35
+    assert codes.shape == (600, 2) and codes.dtype == np.int32
+    assert all(len(np.unique(codes[:, level])) >= 5 for level in range(2))
+
+
+def test_the_seed_decides_everything(vectors):
+    first, again = (rqvae.learn(vectors, settings(epochs=2)) for _ in range(2))
+    np.testing.assert_array_equal(first.encode(vectors), again.encode(vectors))
+    other = rqvae.learn(vectors, settings(epochs=2, seed=1))
+    assert not np.array_equal(first.codebooks[0], other.codebooks[0])
+
+
+def test_codes_that_no_item_chooses_are_moved_to_items(vectors):
+    data = jnp.asarray((vectors - vectors.mean(axis=0)) / vectors.std())
+    model = rqvae.Rqvae(16, settings(), nnx.Rngs(0))
+    for book in model.codebooks:
+        book[...] = jnp.full(book.shape, 1e3).at[0].set(0)  # one code near the items, seven out of reach
+    graphdef, params = nnx.split(model)
+    counts = (jnp.array([600] + [0] * 7),) * 2
+    revived = nnx.merge(graphdef, rqvae._revive(graphdef, params, data, counts, jax.random.key(0)))
+    codes, _, _ = rqvae.residual_quantize(revived.encoder(data), revived.books(), 0.25)
+    for level, book in enumerate(revived.books()):
+        np.testing.assert_array_equal(book[0], 0)  # a code in use stays
+        assert float(jnp.abs(book).max()) < 100
+        assert len(np.unique(codes[:, level])) > 4
+
+
+def test_passing_a_gradient_leaves_the_value(vectors):
+    latents, quantized = jax.random.normal(jax.random.key(0), (2, 50, 8))
+    for method in rqvae.GRADIENTS:
+        np.testing.assert_allclose(rqvae.pass_gradient(latents, quantized, method), quantized, atol=1e-5)
+
+
+def test_straight_through_copies_the_gradient():
+    latents, quantized, pulled = jax.random.normal(jax.random.key(1), (3, 20, 8))
+    gradient = jax.vjp(lambda z: rqvae.pass_gradient(z, quantized, "straight_through"), latents)[1](pulled)[0]
+    np.testing.assert_allclose(gradient, pulled, rtol=1e-6)
+
+
+def test_the_rotated_gradient_keeps_its_angle_to_the_vector():
+    latents, quantized, pulled = jax.random.normal(jax.random.key(2), (3, 20, 8))
+    gradient = jax.vjp(lambda z: rqvae.pass_gradient(z, quantized, "rotation"), latents)[1](pulled)[0]
+
+    def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+        return (a * b).sum(axis=1) / jnp.linalg.norm(a, axis=1) / jnp.linalg.norm(b, axis=1)
+
+    np.testing.assert_allclose(cosine(gradient, latents), cosine(pulled, quantized), atol=1e-4)
+    scale = jnp.linalg.norm(quantized, axis=1) / jnp.linalg.norm(latents, axis=1)
+    np.testing.assert_allclose(jnp.linalg.norm(gradient, axis=1), scale * jnp.linalg.norm(pulled, axis=1), rtol=1e-4)
+
+
+def test_each_loss_term_moves_only_its_side():
+    latents = jax.random.normal(jax.random.key(3), (30, 4))
+    books = tuple(jax.random.normal(jax.random.key(4), (2, 5, 4)))
+
+    def loss(latents: jax.Array, books: tuple, commitment: float) -> jax.Array:
+        return rqvae.residual_quantize(latents, books, commitment)[2]
+
+    assert float(jnp.abs(jax.grad(loss)(latents, books, 0.0)).max()) == 0
+    assert float(jnp.abs(jax.grad(loss)(latents, books, 1.0)).max()) > 0
+    for with_commitment, without in zip(
+        jax.grad(loss, argnums=1)(latents, books, 1.0), jax.grad(loss, argnums=1)(latents, books, 0.0), strict=True
+    ):
+        np.testing.assert_allclose(with_commitment, without, rtol=1e-6)
+
+
+def test_bad_settings_are_refused_with_advice(vectors):
+    with pytest.raises(SemanticIdError, match=r"'rotate'.*straight_through, rotation"):
+        rqvae.learn(vectors, settings(gradient="rotate"))
+    with pytest.raises(SemanticIdError, match="1000 codes"):
+        rqvae.learn(vectors, settings(codes=(1000, 8)))
+    with pytest.raises(SemanticIdError, match="diverged.*learning_rate"):
+        rqvae.learn(vectors, settings(learning_rate=1e30))

@@ -1,0 +1,116 @@
+"""Splits are prefixes of a user's history, windows are global, and a planted leak is found."""
+
+import numpy as np
+import pytest
+
+from genrec.data import splits
+from genrec.data.errors import DataError
+from genrec.data.interactions import Interactions
+
+
+def random_sequences(seed=0, users=40, n=400, times=1000):
+    rng = np.random.default_rng(seed)
+    log = Interactions(
+        user_ids=np.array([str(u) for u in range(users)], object),
+        users=rng.integers(0, users, n),
+        items=rng.integers(0, 50, n),
+        timestamps=rng.integers(0, times, n),
+    )
+    return log, splits.by_user(log)
+
+
+def records(sequences, lengths):
+    starts = sequences.offsets[:-1]
+    return [(str(u), sequences.items[starts[u] : starts[u] + n].tolist()) for u, n in enumerate(lengths.tolist()) if n]
+
+
+def times(sequences, user, n):
+    return sequences.timestamps[sequences.offsets[user] : sequences.offsets[user] + n]
+
+
+def test_sequences_are_sorted_and_ties_keep_the_order_of_the_file():
+    log = Interactions(
+        user_ids=np.array(["a", "b"], object),
+        users=np.array([0, 1, 0, 0, 0]),
+        items=np.array([5, 6, 7, 8, 9]),
+        timestamps=np.array([2, 0, 1, 2, 1]),
+    )
+    sequences = splits.by_user(log)
+    assert sequences.offsets.tolist() == [0, 4, 5]
+    assert sequences.items.tolist() == [7, 9, 5, 8, 6]
+    assert sequences.timestamps.tolist() == [1, 1, 2, 2, 0]
+
+
+def test_leave_one_out():
+    sequences = splits.UserSequences(np.array([0, 5, 7, 10]), np.arange(10), np.arange(10))
+    ends = splits.leave_one_out(sequences)
+    assert ends["train"].tolist() == [3, 2, 1]  # the second user has too few items to be evaluated
+    assert ends["validation"].tolist() == [4, 0, 2]
+    assert ends["test"].tolist() == [5, 0, 3]
+
+
+def test_temporal_windows_are_global():
+    log, sequences = random_sequences()
+    ends = splits.temporal(sequences, 0.2, 0.1)
+    trained = np.concatenate([times(sequences, u, n) for u, n in enumerate(ends["train"])])
+    validated = np.array([times(sequences, u, n)[-1] for u, n in enumerate(ends["validation"]) if n])
+    tested = np.array([times(sequences, u, n)[-1] for u, n in enumerate(ends["test"]) if n])
+    assert trained.max() < validated.min() and validated.max() < tested.min()
+    assert abs(len(trained) / len(log) - 0.7) < 0.02
+    for user, n in enumerate(ends["test"]):
+        if n:  # the target is the user's first in the window, so all before it is older than the window
+            assert (times(sequences, user, n - 1) < tested.min()).all()
+
+
+def test_users_without_history_have_no_target():
+    sequences = splits.UserSequences(np.array([0, 8, 10]), np.arange(10), np.array([*range(8), 8, 9]))
+    ends = splits.temporal(sequences, 0.2, 0.2)
+    assert ends["test"].tolist() == [0, 0]
+    assert ends["validation"].tolist() == [7, 0]
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0, 0.1), (0.1, 0), (0.5, 0.5)])
+def test_fractions_must_leave_something(validation, test):
+    with pytest.raises(DataError, match="data.validation_fraction"):
+        splits.temporal(random_sequences()[1], validation, test)
+
+
+@pytest.mark.parametrize("split", [splits.leave_one_out, lambda s: splits.temporal(s, 0.2, 0.2)])
+def test_our_splits_do_not_leak(split):
+    for seed in range(5):
+        _, sequences = random_sequences(seed)
+        ends = split(sequences)
+        splits.check_no_leak(*(records(sequences, ends[name]) for name in splits.NAMES))
+
+
+def plant(name, change):
+    """Leave-one-out records of random users, with the record `name` of one of them changed."""
+    _, sequences = random_sequences(1)
+    ends = splits.leave_one_out(sequences)
+    parts = {key: records(sequences, ends[key]) for key in splits.NAMES}
+    user = next(u for u, items in parts["test"] if len(items) > 5)
+    target = dict(parts["test"])[user][-1]
+    parts[name] = [(u, change(items, target) if u == user else items) for u, items in parts[name]]
+    return user, [parts[key] for key in splits.NAMES]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("train", lambda items, target: [*items, target]),  # the test item at the end of the training history
+        ("train", lambda items, target: [target, *items[1:]]),  # or anywhere in it
+        ("validation", lambda items, target: [*items, target]),
+        ("test", lambda items, target: [*items[:-2], target]),  # the test history lacks what was trained on
+        ("test", lambda items, target: [target]),  # no history at all
+    ],
+)
+def test_a_planted_leak_is_found(name, change):
+    user, parts = plant(name, change)
+    with pytest.raises(DataError, match=f"user '{user}'"):
+        splits.check_no_leak(*parts)
+
+
+def test_two_records_of_a_user_are_found():
+    train = [("u", [1, 2]), ("u", [1])]
+    with pytest.raises(DataError, match="two train records"):
+        splits.check_no_leak(train, [], [])

@@ -1,0 +1,135 @@
+"""Stage `evaluate` and the recommendations tool's parts, on a tiny work directory with an untrained checkpoint."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from genrec import artifacts, config
+from genrec.data import dataset as datasets
+from genrec.data.errors import DataError
+from genrec.data.prepare import prepare
+from genrec.decoding import trained as trained_models
+from genrec.evaluation import recommendations, stage
+from genrec.evaluation.evaluator import Evaluation
+from genrec.models import saved
+from genrec.semantic_ids import codes
+
+EXPERIMENT = config.Experiment(
+    data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=60)),
+    model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5),
+    training=config.Training(max_history=4),
+    evaluation=config.Evaluation(beams=10, batch=16, cutoffs=(1, 10)),
+)
+
+
+def write_semantic_ids(workdir, seed: int, dataset: str) -> codes.SemanticIds:
+    items = len(datasets.Dataset(workdir / "dataset").catalogue)
+    everything = np.array(list(np.ndindex(8, 8, 2)), np.uint16)
+    ids = codes.SemanticIds(np.random.default_rng(seed).permutation(everything)[:items], (8, 8, 2))
+    folder, inputs = workdir / "semantic_ids", {datasets.KIND: dataset}
+    with artifacts.writing(folder, codes.KIND, f"test {seed}", config=EXPERIMENT.semantic_ids, inputs=inputs) as draft:
+        ids.save(draft.path)
+        draft.fingerprint = ids.fingerprint
+    return ids
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished")
+    prepare(EXPERIMENT.data, workdir / "dataset")
+    dataset = datasets.Dataset(workdir / "dataset").fingerprint
+    ids = write_semantic_ids(workdir, 0, dataset)
+    record = saved.Record.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset)
+    _, params = saved.create(record)
+    checkpoints = saved.Checkpoints(workdir)
+    checkpoints.save(7, {"ema": params, "params": params}, record, 0.1)
+    checkpoints.close()
+    return workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "work")
+
+
+def test_results_cover_every_user_and_are_all_valid(workdir, capsys):
+    stage.evaluate(EXPERIMENT, workdir, "test", "latest")
+    assert "100% valid" in capsys.readouterr().out
+    figures = json.loads((workdir / "evaluation" / "test.json").read_text())
+    dataset = datasets.Dataset(workdir / "dataset")
+    assert figures["step"] == 7 and figures["users"] == len(dataset.split("test")) and figures["valid"] == 1
+    users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet")
+    known = set(dataset.catalogue.item_ids)
+    assert all(len(set(row)) == 10 and set(row) <= known for row in users["recommended"].to_pylist())
+
+
+def test_inputs_that_do_not_belong_together_are_refused(workdir):
+    dataset = datasets.Dataset(workdir / "dataset").fingerprint
+    write_semantic_ids(workdir, 1, dataset)
+    with pytest.raises(artifacts.ArtifactError, match="trained with other semantic IDs"):
+        stage.evaluate(EXPERIMENT, workdir)
+    write_semantic_ids(workdir, 0, "another")
+    with pytest.raises(artifacts.ArtifactError, match="made for another dataset"):
+        stage.evaluate(EXPERIMENT, workdir)
+
+
+def test_what_is_missing_is_named(workdir):
+    with pytest.raises(DataError, match="no split 'train' to evaluate"):
+        stage.evaluate(EXPERIMENT, workdir, "train")
+    with pytest.raises(artifacts.ArtifactError, match="no checkpoint '9'"):
+        stage.evaluate(EXPERIMENT, workdir, checkpoint="9")
+    shutil.rmtree(workdir / "checkpoints")
+    with pytest.raises(artifacts.ArtifactError, match="Train first"):
+        stage.evaluate(EXPERIMENT, workdir)
+
+
+@pytest.mark.parametrize(
+    "items, scores, message",
+    [
+        ([[0, 1, 0]], [[0, 0, 0]], "1 stand twice"),
+        ([[0, 1, 5]], [[0, 0, 0]], "1 are not in the catalogue"),
+        ([[0, 1, 2]], [[0, 0, -np.inf]], "1 have no finite score"),
+        ([[-1, -1, -1]], [[-np.inf] * 3], "no item was returned"),
+    ],
+)
+def test_invalid_lists_are_an_error(items, scores, message):
+    with pytest.raises(stage.EvaluationError, match=message):
+        stage.check_lists(lists(items, scores), items=5)
+
+
+def test_short_lists_are_counted():
+    found = lists([[0, -1, -1], [3, 4, 1]], [[0, -np.inf, -np.inf], [0, 0, 0]])
+    assert stage.check_lists(found, items=5) == {"valid": 1.0, "short_lists": 0.5}
+
+
+def lists(items, scores) -> Evaluation:
+    return Evaluation({}, [], np.zeros(0), np.zeros(0), np.array(items, np.int32), np.array(scores, np.float32))
+
+
+def test_recommendations_for_users_and_for_given_items(finished):
+    trained = trained_models.load(finished)
+    sequences, catalogue = trained.dataset.split("test"), trained.dataset.catalogue
+    requests = recommendations.sample_users(sequences, 2)
+    known = [request.name for request in requests][::-1]
+    again = recommendations.find_users(sequences, known)
+    assert [request.name for request in again] == known
+    given = recommendations.from_items(catalogue, catalogue.item_ids[5:8])
+    answers = recommendations.recommend(trained, [*requests, *again, given], beams=10, top=4)
+    assert [len(answer.items) for answer in answers] == [4] * 5
+    np.testing.assert_array_equal(answers[0].items, answers[3].items)
+    text = recommendations.table(given, answers[4], catalogue)
+    for item in (5, 6, 7, *answers[4].items):
+        assert catalogue.titles[item][:40] in text
+
+
+def test_unknown_users_and_items_are_named(finished):
+    trained = trained_models.load(finished)
+    with pytest.raises(DataError, match="no user 'nobody'"):
+        recommendations.find_users(trained.dataset.split("test"), ["nobody"])
+    with pytest.raises(DataError, match="no item 'nothing'"):
+        recommendations.from_items(trained.dataset.catalogue, ["nothing"])
+    with pytest.raises(DataError, match="nobody to recommend for"):
+        recommendations.recommend(trained, [], beams=10, top=4)

@@ -1,0 +1,40 @@
+"""Shows which items share codes: the whole catalogue at a glance, a prefix, or the neighbours of an item.
+
+python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart
+python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart --prefix=12,40
+python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart --item=ITEM_ID --limit=10
+"""
+
+from absl import flags
+
+from genrec import command
+from genrec.semantic_ids.inspection import Inspection
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the results of the stages.", required=True)
+_PREFIX = flags.DEFINE_list("prefix", [], "First codes of the items to show, with commas between them.")
+_ITEM = flags.DEFINE_string("item", None, "Id of the item whose nearest items to show.")
+_LIMIT = flags.DEFINE_integer("limit", 20, "Lines to show.", lower_bound=1)
+
+
+@flags.validator("prefix", message="gives whole numbers with commas between them, such as 12,40.")
+def _whole_numbers(prefix: list[str]) -> bool:
+    return all(code.strip().isdecimal() for code in prefix)
+
+
+@flags.multi_flags_validator(["prefix", "item"], message="Give --prefix or --item, not both.")
+def _one_question(values: dict) -> bool:
+    return not (values["prefix"] and values["item"])
+
+
+def main() -> None:
+    inspection = Inspection(_WORKDIR.value)
+    if _ITEM.value is not None:
+        print(inspection.neighbours(_ITEM.value, _LIMIT.value))
+    elif _PREFIX.value:
+        print(inspection.under_prefix([int(code) for code in _PREFIX.value], _LIMIT.value))
+    else:
+        print(inspection.overview(_LIMIT.value))
+
+
+if __name__ == "__main__":
+    command.run(main)
