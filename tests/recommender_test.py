@@ -22,10 +22,27 @@ def tokens():
     return Tokens((chosen + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(SIZES), TINY["user_tokens"])
 
 
-@pytest.fixture(scope="module", params=["default", "gated", "no cross bias"])
+VARIANTS = {
+    "default": {},
+    "gated": {"gated_mlp": True},
+    "no cross bias": {"cross_position_bias": False},
+    "code prefixes and repeats": {"code_prefix_buckets": 64, "repeat_bias": True},
+}
+
+
+def make(**changes):
+    """A model in which no parameter is zero: what starts as zeros would hide its faults."""
+    model = Recommender(config.Model(**TINY, **changes), SIZES, nnx.Rngs(0))
+    random = np.random.default_rng(0)
+    for _, param in nnx.iter_graph(model):
+        if isinstance(param, nnx.Param) and not param[...].any():
+            param[...] = jnp.asarray(random.normal(size=param.shape), jnp.float32)
+    return model
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
 def model(request):
-    changes = {"default": {}, "gated": {"gated_mlp": True}, "no cross bias": {"cross_position_bias": False}}
-    return Recommender(config.Model(**TINY, **changes[request.param]), SIZES, nnx.Rngs(0))
+    return make(**VARIANTS[request.param])
 
 
 def users(number, seed=0):
