@@ -110,6 +110,9 @@ def test_recommendations_are_ordered_by_the_likelihood_of_the_training_loss(caus
         assert (np.diff(found.scores[user]) <= 0).all()
         assert found.targets[user] == record.items[-1]
         assert found.recommended[user, found.ranks[user] - 1] == record.items[-1]
+        history = set(record.items[:-1].tolist())  # more of it than the model reads
+        assert set(found.recommended[user][found.repeats[user]].tolist()) == history
+        assert found.target_repeats[user] == (record.items[-1] in history)
 
 
 def test_batching_and_buckets_change_nothing():

@@ -24,6 +24,8 @@ def evaluation() -> Evaluation:
         ranks=ranks,
         recommended=np.array([[2, 0, 1], [0, 1, 2], [3, 0, -1]], np.int32),
         scores=np.array([[-1, -2, -3], [-1, -2, -3], [-1, -2, -np.inf]], np.float32),
+        repeats=np.zeros((3, 3), bool),
+        target_repeats=np.zeros(3, bool),
     )
 
 

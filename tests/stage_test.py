@@ -105,8 +105,15 @@ def test_short_lists_are_counted():
     assert stage.check_lists(found, items=5) == {"valid": 1.0, "short_lists": 0.5}
 
 
-def lists(items, scores) -> Evaluation:
-    return Evaluation({}, [], np.zeros(0), np.zeros(0), np.array(items, np.int32), np.array(scores, np.float32))
+def test_repeats_are_shares_of_what_was_recommended():
+    found = lists([[0, -1, -1], [3, 4, 1]], [[0, -np.inf, -np.inf], [0, 0, 0]], repeats=[[1, 0, 0], [0, 0, 1]])
+    assert stage.repeat_shares(found) == {"repeats": 0.5, "target_repeats": 0.0}
+
+
+def lists(items, scores, repeats=None) -> Evaluation:
+    items, users = np.array(items, np.int32), np.zeros(len(items))
+    repeats = np.zeros_like(items) if repeats is None else repeats
+    return Evaluation({}, [], users, users, items, np.array(scores, np.float32), np.array(repeats, bool), users > 0)
 
 
 def test_recommendations_for_users_and_for_given_items(finished):

@@ -35,6 +35,8 @@ class Evaluation:
     ranks: np.ndarray  # int32[users]; 1 is first, 0 is not among the beams
     recommended: np.ndarray  # int32[users, beams], catalogue rows, best first; -1 marks short-fall
     scores: np.ndarray  # float32[users, beams], log-probabilities; -inf marks short-fall
+    repeats: np.ndarray  # bool[users, beams], whether a recommended item stands in the user's whole history
+    target_repeats: np.ndarray  # bool[users], whether the target does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +87,19 @@ class Evaluator:
         targets = np.zeros(users, np.int32)
         recommended = np.full((users, self._retriever.beams), -1, np.int32)
         scores = np.full(recommended.shape, -np.inf, np.float32)
+        repeats, target_repeats = np.zeros(recommended.shape, bool), np.zeros(users, bool)
         for places, records, beams in self._search(params):
             user_ids[places] = [record.user_id for record in records]
             targets[places] = [record.items[-1] for record in records]
             found = jax.device_get(beams)
             recommended[places] = found.items[: len(places)]
             scores[places] = found.scores[: len(places)]
+            for place, record in zip(places, records, strict=True):
+                repeats[place] = np.isin(recommended[place], record.items[:-1])
+                target_repeats[place] = targets[place] in record.items[:-1]
         ranks = item_ranks(recommended, targets)
         values = metrics.compute(ranks, self._cutoffs)
-        return Evaluation(values, user_ids.tolist(), targets, ranks, recommended, scores)
+        return Evaluation(values, user_ids.tolist(), targets, ranks, recommended, scores, repeats, target_repeats)
 
     def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], Beams]]:
         """Batches' places, records and beams; one ahead, so that the device does not wait for the next histories."""

@@ -13,6 +13,7 @@ from genrec.evaluation import baselines, results
 from genrec.evaluation.evaluator import Evaluation, Evaluator
 
 SPLITS = ("validation", "test")
+FIRST = 10  # recommendations of which repeats are counted
 
 
 class EvaluationError(ValueError):
@@ -45,6 +46,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
     evaluation = evaluator.run(trained.params)
     seconds = time.monotonic() - start
     shares = check_lists(evaluation, len(catalogue))
+    repeats = repeat_shares(evaluation)
     details = {
         "step": trained.step,
         "dataset": trained.dataset.fingerprint,
@@ -52,10 +54,15 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
         "beams": cfg.beams,
         "seconds": round(seconds, 1),
         **shares,
+        **repeats,
     }
     popular = baselines.most_popular(trained.dataset, split)
     print(results.write(workdir / "evaluation", split, evaluation, popular, catalogue.item_ids, details))
     print(f"\nitems returned: {shares['valid']:.0%} valid; lists cut short: {shares['short_lists']:.1%}")
+    print(
+        f"items of the user's own history: {repeats['repeats']:.1%} of the first {FIRST} recommended, "
+        f"{repeats['target_repeats']:.1%} of the items that came next"
+    )
     print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {workdir / 'evaluation'}")
 
 
@@ -79,3 +86,10 @@ def check_lists(evaluation: Evaluation, items: int) -> dict[str, float]:
             "written: this is a fault of the index or the checkpoint. Evaluate another checkpoint, or report it."
         )
     return {"valid": 1.0, "short_lists": float((~real).any(axis=1).mean())}
+
+
+def repeat_shares(evaluation: Evaluation) -> dict[str, float]:
+    """How much of the first recommendations, and of the targets, users had chosen before: these should be alike."""
+    first = evaluation.recommended[:, :FIRST] >= 0
+    repeats = evaluation.repeats[:, :FIRST][first]
+    return {"repeats": float(repeats.mean()), "target_repeats": float(evaluation.target_repeats.mean())}
