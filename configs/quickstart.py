@@ -22,7 +22,15 @@ def get_config(variant: str = "") -> config.Experiment:
         embeddings=config.Embeddings(source="tfidf", width=128, cooccurrence_weight=1.0),
         semantic_ids=config.SemanticIdLearning(codes=(128, 128, 128)),
         model=config.Model(
-            width=128, encoder_layers=2, decoder_layers=2, heads=4, head_width=32, mlp=256, user_tokens=500
+            width=128,
+            encoder_layers=2,
+            decoder_layers=2,
+            heads=4,
+            head_width=32,
+            mlp=256,
+            code_prefix_buckets=8192,
+            repeat_bias=True,
+            user_tokens=500,
         ),
         training=config.Training(
             batch_targets=1024,
@@ -43,7 +51,15 @@ def get_config(variant: str = "") -> config.Experiment:
             experiment.embeddings.width = 32
             experiment.semantic_ids.codes = (32, 32, 32)
             experiment.model = config.Model(
-                width=32, encoder_layers=1, decoder_layers=1, heads=2, head_width=16, mlp=64, user_tokens=50
+                width=32,
+                encoder_layers=1,
+                decoder_layers=1,
+                heads=2,
+                head_width=16,
+                mlp=64,
+                code_prefix_buckets=1024,
+                repeat_bias=True,
+                user_tokens=50,
             )
             experiment.training = config.Training(
                 batch_targets=256,

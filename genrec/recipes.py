@@ -8,12 +8,13 @@ from genrec import config
 def amazon(name: str) -> config.Experiment:
     """For one category of Amazon reviews (10,000 to 60,000 items, short histories): every position trains.
 
-    Semantic IDs come from content and, in equal parts, from which items the same users chose in the training split.
+    Semantic IDs come from content and, in equal parts, from which items the same users chose in the training split. Two
+    learnt levels suffice: many items share their learnt codes, but embeddings of code prefixes tell them apart.
     """
     return config.Experiment(
         name=name,
         embeddings=config.Embeddings(cooccurrence_weight=1.0),
-        semantic_ids=config.SemanticIdLearning(method="residual_kmeans", codes=(256, 256, 256)),
+        semantic_ids=config.SemanticIdLearning(method="residual_kmeans", codes=(512, 256)),
         model=config.Model(
             width=128,
             encoder_layers=3,
@@ -22,15 +23,17 @@ def amazon(name: str) -> config.Experiment:
             head_width=32,
             mlp=512,
             dropout=0.2,
+            code_prefix_buckets=32768,
+            repeat_bias=True,
             user_tokens=2000,
         ),
         training=config.Training(
             row_targets=24,
             batch_targets=1024,
-            steps=4500,
-            warmup_steps=450,
+            steps=6000,
+            warmup_steps=400,
             learning_rate=2e-3,
-            validate_every=450,
+            validate_every=750,
             validation_users=4096,
             log_every=100,
         ),
