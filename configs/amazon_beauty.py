@@ -20,6 +20,9 @@ def get_config(variant: str = "") -> config.Experiment:
     experiment = recipes.amazon("amazon_beauty")
     experiment.data = config.Data(source="s3rec", text_fields=("title",))
     experiment.embeddings.source = "vectors"
+    # Two learnt levels are quicker than three and no worse: more items share their learnt codes, but the embeddings of
+    # code prefixes tell them apart.
+    experiment.semantic_ids.codes = (512, 256)
     match variant:
         case "":
             return experiment

@@ -8,13 +8,12 @@ from genrec import config
 def amazon(name: str) -> config.Experiment:
     """For one category of Amazon reviews (10,000 to 60,000 items, short histories): every position trains.
 
-    Semantic IDs come from content and, in equal parts, from which items the same users chose in the training split. Two
-    learnt levels suffice: many items share their learnt codes, but embeddings of code prefixes tell them apart.
+    Semantic IDs come from content and, in equal parts, from which items the same users chose in the training split.
     """
     return config.Experiment(
         name=name,
         embeddings=config.Embeddings(cooccurrence_weight=1.0),
-        semantic_ids=config.SemanticIdLearning(method="residual_kmeans", codes=(512, 256)),
+        semantic_ids=config.SemanticIdLearning(method="residual_kmeans", codes=(256, 256, 256)),
         model=config.Model(
             width=128,
             encoder_layers=3,

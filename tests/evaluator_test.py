@@ -20,7 +20,16 @@ SIZES = (4, 3, 2)
 ITEMS = 20
 MAX_HISTORY = 6
 MODEL = config.Model(
-    width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, position_buckets=8, user_tokens=5
+    width=16,
+    encoder_layers=1,
+    decoder_layers=1,
+    heads=2,
+    head_width=8,
+    mlp=32,
+    position_buckets=8,
+    code_prefix_buckets=32,
+    repeat_bias=True,
+    user_tokens=5,
 )
 
 
@@ -61,7 +70,12 @@ def semantic_ids() -> SemanticIds:
 
 @functools.cache
 def model(seed: int = 0) -> Recommender:
-    return Recommender(MODEL, SIZES, nnx.Rngs(seed))
+    made = Recommender(MODEL, SIZES, nnx.Rngs(seed))
+    random = np.random.default_rng(seed)
+    # These start as zeros, which would hide a search that reorders beams wrongly.
+    for param in (made.prefix_embedding, made.repeat_bias.from_encoder, made.repeat_bias.from_decoder):
+        param[...] = random.normal(size=param.shape).astype(np.float32)
+    return made
 
 
 def evaluator(users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4) -> Evaluator:
