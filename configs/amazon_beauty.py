@@ -6,7 +6,7 @@
 The folder holds sequences.txt and items.csv (genrec/data/s3rec.py gives the format); row i of the vectors belongs to
 line i of the items. Without vectors, --config.embeddings.source=tfidf makes them from the titles.
 
-Takes 21 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0744 and NDCG@10 .0403 (docs/benchmarks.md).
+Takes 20 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0793 and NDCG@10 .0426 (docs/benchmarks.md).
 
 Variants:
   (none)  every position of a user trains, in one pass.
@@ -20,8 +20,7 @@ def get_config(variant: str = "") -> config.Experiment:
     experiment = recipes.amazon("amazon_beauty")
     experiment.data = config.Data(source="s3rec", text_fields=("title",))
     experiment.embeddings.source = "vectors"
-    # Two learnt levels are quicker than three and no worse: more items share their learnt codes, but the embeddings of
-    # code prefixes tell them apart.
+    # Two learnt levels are quicker than three and no worse, though more items share their learnt codes.
     experiment.semantic_ids.codes = (512, 256)
     match variant:
         case "":

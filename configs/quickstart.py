@@ -28,7 +28,6 @@ def get_config(variant: str = "") -> config.Experiment:
             heads=4,
             head_width=32,
             mlp=256,
-            code_prefix_buckets=8192,
             repeat_bias=True,
             user_tokens=500,
         ),
@@ -57,7 +56,6 @@ def get_config(variant: str = "") -> config.Experiment:
                 heads=2,
                 head_width=16,
                 mlp=64,
-                code_prefix_buckets=1024,
                 repeat_bias=True,
                 user_tokens=50,
             )

@@ -94,9 +94,6 @@ class Model:
     # Lets the decoder know how many items ago an encoded item was. The paper's model has none: its bidirectional
     # encoder knows which item is the last; a causal one cannot.
     cross_position_bias: bool = True
-    # Embeddings of an item's first two, three, ... codes together, added to the token's own: the model then knows items
-    # apart and not only codes. Prefixes are hashed into this many; 0 has none, as in the paper.
-    code_prefix_buckets: int = 0
     # Adds a learnt number to the logits of codes that lead on to items of the history: whether users choose items
     # again is then known from the start, and not learnt item by item.
     repeat_bias: bool = False

@@ -22,7 +22,6 @@ def amazon(name: str) -> config.Experiment:
             head_width=32,
             mlp=512,
             dropout=0.2,
-            code_prefix_buckets=32768,
             repeat_bias=True,
             user_tokens=2000,
         ),

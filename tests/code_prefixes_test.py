@@ -22,8 +22,7 @@ def test_a_history_has_the_hashes_that_the_decoder_computes_code_by_code():
     for item, start in places.items():
         for level in range(len(SIZES)):
             assert codes.levels[0, start + level] == level
-            assert codes.before[0, start + level] == hash_of(items[item][:level])
-            assert codes.through[0, start + level] == hash_of(items[item][: level + 1])
+            assert codes.prefixes[0, start + level] == hash_of(items[item][:level])
     assert codes.levels[0, 0] == codes.levels[0, 7] == -1
 
 

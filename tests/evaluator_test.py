@@ -27,7 +27,6 @@ MODEL = config.Model(
     head_width=8,
     mlp=32,
     position_buckets=8,
-    code_prefix_buckets=32,
     repeat_bias=True,
     user_tokens=5,
 )
@@ -73,7 +72,7 @@ def model(seed: int = 0) -> Recommender:
     made = Recommender(MODEL, SIZES, nnx.Rngs(seed))
     random = np.random.default_rng(seed)
     # These start as zeros, which would hide a search that reorders beams wrongly.
-    for param in (made.prefix_embedding, made.repeat_bias.from_encoder, made.repeat_bias.from_decoder):
+    for param in (made.repeat_bias.from_encoder, made.repeat_bias.from_decoder):
         param[...] = random.normal(size=param.shape).astype(np.float32)
     return made
 

@@ -26,7 +26,7 @@ VARIANTS = {
     "default": {},
     "gated": {"gated_mlp": True},
     "no cross bias": {"cross_position_bias": False},
-    "code prefixes and repeats": {"code_prefix_buckets": 64, "repeat_bias": True},
+    "repeat bias": {"repeat_bias": True},
 }
 
 

@@ -17,8 +17,7 @@ class HistoryCodes(NamedTuple):
     """What each encoder token is as a code of its item."""
 
     levels: jax.Array  # int32[batch, tokens]; -1 for tokens of users
-    before: jax.Array  # uint32[batch, tokens], hash of the item's codes before this one
-    through: jax.Array  # uint32[batch, tokens], hash of the item's codes up to this one
+    prefixes: jax.Array  # uint32[batch, tokens], hash of the item's codes before this one
 
 
 def extend(prefixes: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -36,10 +35,8 @@ def of_history(tokens: jax.Array, sizes: tuple[int, ...]) -> HistoryCodes:
     ends = jnp.array(np.cumsum(sizes))
     levels = jnp.searchsorted(ends, tokens, side="right").astype(jnp.int32)
     levels = jnp.where(levels < len(sizes), levels, -1)
-    before = jnp.full(tokens.shape, NO_CODES, jnp.uint32)
-    through = extend(before, tokens)
+    prefixes = jnp.full(tokens.shape, NO_CODES, jnp.uint32)
     for level in range(1, len(sizes)):
-        here = levels == level
-        before = jnp.where(here, jnp.roll(through, 1, axis=1), before)
-        through = jnp.where(here, extend(before, tokens), through)
-    return HistoryCodes(levels, before, through)
+        before = jnp.roll(extend(prefixes, tokens), 1, axis=1)  # the token before is of the same item
+        prefixes = jnp.where(levels == level, before, prefixes)
+    return HistoryCodes(levels, prefixes)

@@ -46,9 +46,6 @@ class Recommender(nnx.Module):
         self.offsets = tuple(int(offset) for offset in np.cumsum((0, *sizes[:-1])))
         normal = nnx.initializers.normal
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (sum(sizes) + cfg.user_tokens, cfg.width)))
-        # Zeros, so that a prefix which no training item has adds nothing.
-        prefix_table = jnp.zeros((cfg.code_prefix_buckets, cfg.width))
-        self.prefix_embedding = nnx.Param(prefix_table) if cfg.code_prefix_buckets else None
         self.start_vector = nnx.Param(normal(1.0)(rngs.params(), (cfg.width,)))
         self.output = nnx.Param(normal(cfg.width**-0.5)(rngs.params(), (sum(sizes), cfg.width)))
         self.encoder_bias = PositionBias(cfg, bidirectional=True, rngs=rngs)
@@ -62,11 +59,7 @@ class Recommender(nnx.Module):
 
     def encode(self, histories: Histories, dropout: Dropout = NO_DROPOUT) -> jax.Array:
         """Encoder outputs [batch, tokens, width]."""
-        x = self.embedding[...][histories.tokens]
-        if self.prefix_embedding is not None:
-            codes = code_prefixes.of_history(histories.tokens, self.sizes)
-            x += jnp.where((codes.levels > 0)[..., None], self._embed_prefixes(codes.through), 0)
-        x = dropout(x.astype(self.cfg.compute))
+        x = dropout(self.embedding[...][histories.tokens].astype(self.cfg.compute))
         index = jnp.arange(histories.tokens.shape[1])
         position = self.encoder_bias(index[None, :] - index[:, None])  # [heads, queries, keys]
         same = histories.segments[:, :, None] == histories.segments[:, None, :]
@@ -75,10 +68,6 @@ class Recommender(nnx.Module):
         for layer in self.encoder:
             x = layer(x, bias, dropout)
         return dropout(self.encoder_norm(x))
-
-    def _embed_prefixes(self, prefixes: jax.Array) -> jax.Array:
-        """[..., width] for hashes of two and more codes: one code has its token's embedding."""
-        return self.prefix_embedding[...][prefixes % self.cfg.code_prefix_buckets]
 
     def remember(self, encoded: jax.Array, histories: Histories, segments: jax.Array, positions: jax.Array) -> Memory:
         """The memory of decoder groups that belong to `segments` and stand at `positions` (int32[batch, groups])."""
@@ -127,8 +116,6 @@ class Recommender(nnx.Module):
         for level in range(len(self.sizes) - 1):
             prefixes.append(code_prefixes.extend(prefixes[-1], examples.targets[:, :, level]))
         embedded = self.embedding[...][examples.targets[:, :, :-1]]
-        if self.prefix_embedding is not None and len(self.sizes) > 2:
-            embedded = embedded.at[:, :, 1:].add(self._embed_prefixes(jnp.stack(prefixes[2:], axis=2)))
         start = jnp.broadcast_to(self.start_vector[...], (*embedded.shape[:2], 1, self.cfg.width))
         x = dropout(jnp.concatenate([start, embedded], axis=2).astype(self.cfg.compute))
         x, _ = self._decode(x, memory, None, dropout)
@@ -160,7 +147,5 @@ class Recommender(nnx.Module):
             tokens, past = codes + self.offsets[level - 1], cache.layers
             prefixes = code_prefixes.extend(cache.prefixes, tokens)
             x = self.embedding[...][tokens]
-            if self.prefix_embedding is not None and level > 1:
-                x += self._embed_prefixes(prefixes)
         x, layers = self._decode(x[:, :, None].astype(self.cfg.compute), memory, past, NO_DROPOUT)
         return self._logits(x[:, :, 0], level, prefixes, memory), Cache(layers, prefixes)

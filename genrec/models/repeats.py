@@ -37,7 +37,7 @@ class RepeatBias(nnx.Module):
         """For encoder outputs [batch, tokens, width]; `seen` bool[batch, groups or 1, tokens]."""
         vectors = self.from_encoder[...][history.levels].astype(encoded.dtype)
         numbers = jnp.einsum("btw,btw->bt", encoded, vectors, preferred_element_type=jnp.float32)
-        return SeenCodes(seen, tokens, history.before, numbers)
+        return SeenCodes(seen, tokens, history.prefixes, numbers)
 
     def __call__(
         self, x: jax.Array, level: int, codes: jax.Array, prefixes: jax.Array, history: SeenCodes
