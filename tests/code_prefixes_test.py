@@ -31,5 +31,5 @@ def test_different_prefixes_have_different_hashes():
     first = code_prefixes.extend(jnp.full(len(tokens), code_prefixes.NO_CODES, jnp.uint32), jnp.asarray(tokens[:, 0]))
     pairs = np.asarray(code_prefixes.extend(first, jnp.asarray(tokens[:, 1])))
     assert len(np.unique(pairs)) == len(pairs)
-    # Spread evenly over buckets: the fullest of 1,024 has not twice the 64 that it should have.
+    # Spread evenly: of 1,024 equal shares the largest has not twice the 64 that it should have.
     assert np.bincount(pairs % 1024, minlength=1024).max() < 128

@@ -21,12 +21,11 @@ def test_equals_a_loop_over_the_items_of_the_history():
     encoded = random.normal(size=(*tokens.shape, WIDTH)).astype(np.float32)
     visible = random.integers(0, items + 1, (batch, groups))  # items that each group sees
     position = np.concatenate([[0], np.repeat(np.arange(1, items + 1), len(SIZES))])
-    bias = RepeatBias(len(SIZES), WIDTH)
+    bias = RepeatBias(SIZES, WIDTH)
     bias.from_encoder[...] = jnp.asarray(random.normal(size=(len(SIZES), WIDTH)), jnp.float32)
     bias.from_decoder[...] = jnp.asarray(random.normal(size=(len(SIZES), WIDTH)), jnp.float32)
-    codes = code_prefixes.of_history(jnp.asarray(tokens), SIZES)
     seen = position <= visible[..., None]
-    memory = bias.remember(jnp.asarray(encoded), jnp.asarray(tokens), codes, jnp.asarray(seen))
+    memory = bias.remember(jnp.asarray(encoded), jnp.asarray(tokens), jnp.asarray(seen))
 
     for level, size in enumerate(SIZES):
         chosen = [OFFSETS[before] + random.integers(0, SIZES[before], (batch, groups)) for before in range(level)]
@@ -50,7 +49,7 @@ def test_equals_a_loop_over_the_items_of_the_history():
 
 
 def test_starts_without_effect_and_can_be_learnt():
-    bias = RepeatBias(1, WIDTH)
+    bias = RepeatBias((3,), WIDTH)
     tokens = jnp.array([[0, 2]])
     encoded, x = jnp.ones((1, 2, WIDTH)), jnp.ones((1, 1, WIDTH))
     prefixes = jnp.full((1, 1), code_prefixes.NO_CODES, jnp.uint32)
@@ -59,7 +58,7 @@ def test_starts_without_effect_and_can_be_learnt():
 
     def added(params):
         module = nnx.merge(graphdef, params)
-        memory = module.remember(encoded, tokens, code_prefixes.of_history(tokens, (3,)), seen)
+        memory = module.remember(encoded, tokens, seen)
         return module(x, 0, np.arange(3), prefixes, memory)
 
     assert (added(params) == 0).all()

@@ -51,7 +51,7 @@ class Recommender(nnx.Module):
         self.encoder_bias = PositionBias(cfg, bidirectional=True, rngs=rngs)
         self.decoder_bias = PositionBias(cfg, bidirectional=False, rngs=rngs)
         self.cross_bias = PositionBias(cfg, bidirectional=False, rngs=rngs) if cfg.cross_position_bias else None
-        self.repeat_bias = RepeatBias(len(sizes), cfg.width) if cfg.repeat_bias else None
+        self.repeat_bias = RepeatBias(self.sizes, cfg.width) if cfg.repeat_bias else None
         self.encoder = nnx.List([EncoderLayer(cfg, rngs) for _ in range(cfg.encoder_layers)])
         self.decoder = nnx.List([DecoderLayer(cfg, rngs) for _ in range(cfg.decoder_layers)])
         self.encoder_norm = RMSNorm(cfg.width)
@@ -78,8 +78,7 @@ class Recommender(nnx.Module):
             bias += jnp.moveaxis(self.cross_bias(ahead), 0, 1)
         repeats = None
         if self.repeat_bias is not None:
-            codes = code_prefixes.of_history(histories.tokens, self.sizes)
-            repeats = self.repeat_bias.remember(encoded, histories.tokens, codes, seen)
+            repeats = self.repeat_bias.remember(encoded, histories.tokens, seen)
         return Memory(tuple(layer.cross.remember(encoded) for layer in self.decoder), bias, repeats)
 
     def _decode(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from genrec.models.code_prefixes import HistoryCodes
+from genrec.models import code_prefixes
 
 
 class SeenCodes(NamedTuple):
@@ -28,13 +28,17 @@ class SeenCodes(NamedTuple):
 
 
 class RepeatBias(nnx.Module):
-    def __init__(self, levels: int, width: int):
-        # Zeros, so that the codes of the history start like all others.
-        self.from_encoder = nnx.Param(jnp.zeros((levels, width)))
-        self.from_decoder = nnx.Param(jnp.zeros((levels, width)))
+    """`sizes` are the codes per level."""
 
-    def remember(self, encoded: jax.Array, tokens: jax.Array, history: HistoryCodes, seen: jax.Array) -> SeenCodes:
-        """For encoder outputs [batch, tokens, width]; `seen` bool[batch, groups or 1, tokens]."""
+    def __init__(self, sizes: tuple[int, ...], width: int):
+        self.sizes = sizes
+        # Zeros, so that the codes of the history start like all others.
+        self.from_encoder = nnx.Param(jnp.zeros((len(sizes), width)))
+        self.from_decoder = nnx.Param(jnp.zeros((len(sizes), width)))
+
+    def remember(self, encoded: jax.Array, tokens: jax.Array, seen: jax.Array) -> SeenCodes:
+        """For encoder outputs [batch, tokens, width] of `tokens`; `seen` bool[batch, groups or 1, tokens]."""
+        history = code_prefixes.of_history(tokens, self.sizes)
         vectors = self.from_encoder[...][history.levels].astype(encoded.dtype)
         numbers = jnp.einsum("btw,btw->bt", encoded, vectors, preferred_element_type=jnp.float32)
         return SeenCodes(seen, tokens, history.prefixes, numbers)
