@@ -1,6 +1,8 @@
-"""The frame of every script: flags, logging, the compilation cache, and errors that a person can act on."""
+"""The frame of every script: flags, logging, the compilation cache, other processes, and errors that a person can act
+on."""
 
 import logging as standard_logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +10,24 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
+from genrec import distributed
+
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    distributed.MODES,
+    "Whether this is one of several processes: auto looks at the environment, on lets JAX find the cluster.",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where JAX cannot find it.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes of the run, with --coordinator.")
+_PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0, with --coordinator.")
+
 PACKAGE = str(Path(__file__).parent)
 CACHE = Path("~/.cache/genrec/compiled")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; then the process ends.
+    """Parses the flags, joins the other processes of the run if there are any, and calls `main`; then the process ends.
 
     Errors that are ours, all of them `ValueError`s of genrec, end it with a message on stderr and exit code 1. Others
     are bugs and keep their traceback. Compiled functions are kept in the folder JAX_COMPILATION_CACHE_DIR, by default
@@ -30,6 +44,8 @@ def run(main: Callable[[], None]) -> None:
             jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         try:
+            by_hand = distributed.Job(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+            distributed.join(distributed.find(_DISTRIBUTED.value, by_hand, os.environ))
             main()
         except ValueError as error:
             if not _is_ours(error):

@@ -98,7 +98,12 @@ class Model:
     # again is then known from the start, and not learnt item by item.
     repeat_bias: bool = False
     user_tokens: int = 2000  # users are hashed into this many tokens; 1 gives every user the same
-    compute: str = "float32"  # or "bfloat16"; parameters are always float32
+    compute: str = "float32"  # or "bfloat16"
+    # Or "bfloat16", with compute in bfloat16 too: updates are then rounded at random, up or down, so that small ones
+    # are not lost. Adam's second moments and the averaged weights stay float32.
+    parameters: str = "float32"
+    scan_layers: bool = False  # one stacked layer that is run many times: deep models compile quickly
+    remat: bool = False  # layers are computed again for their gradients: less memory, a third more work
 
 
 @dataclasses.dataclass
@@ -109,9 +114,7 @@ class Training:
     max_history: int = 20  # items
     row_targets: int = 24  # of a packed row, at least; up to twice as many where that leaves less padding
     batch_targets: int = 1024  # per step, padding included
-    accumulate: int = (
-        1  # parts of a batch whose gradients are added up: less memory, and on CPUs better use of the caches
-    )
+    accumulate: int = 1  # parts of a batch whose gradients are added up: less memory
     steps: int = 4000
     optimizer: str = "adamw"  # or "adafactor"
     learning_rate: float = 2e-3
@@ -121,11 +124,25 @@ class Training:
     gradient_clip: float = 1.0
     ema: float = 0.999  # decay of the averaged weights, which are evaluated and served; 0 averages nothing
     validate_every: int = 500  # steps; each validation is followed by a checkpoint
+    checkpoint_every: int = 0  # steps between checkpoints that wait for no validation; 0 makes none
+    keep_best: int = 1  # checkpoints, by best_metric
+    keep_latest: int = 2  # checkpoints; with two, a newest one that cannot be read costs little
     validation_users: int = 4096  # at most; 0 takes all
     patience: int = 0  # validations without a new best before training stops; 0 never stops early
     best_metric: str = "ndcg@10"
     log_every: int = 50  # steps
+    profile_steps: int = 0  # record a trace of so many steps in WORKDIR/profile; 0 records none
+    peak_flops: float = 0.0  # of one device, per second, for the utilisation; 0 takes what is known of the device
     stop_after: int = 0  # for tests: leave after this many steps as if interrupted; 0 runs to the end
+
+
+@dataclasses.dataclass
+class Mesh:
+    """How the devices are laid out; docs/scaling.md says which axis is for what. One axis may be -1: what is left."""
+
+    data: int = -1  # parts of the batch, each with its own copy of the parameters
+    fsdp: int = 1  # parts of the batch that share one copy of the parameters, each holding a part of it
+    tensor: int = 1  # parts of every layer: heads, MLP, and the rows of embedding tables
 
 
 @dataclasses.dataclass
@@ -145,5 +162,6 @@ class Experiment:
     embeddings: Embeddings = dataclasses.field(default_factory=Embeddings)
     semantic_ids: SemanticIdLearning = dataclasses.field(default_factory=SemanticIdLearning)
     model: Model = dataclasses.field(default_factory=Model)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
     training: Training = dataclasses.field(default_factory=Training)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)

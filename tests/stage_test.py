@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -43,9 +44,9 @@ def finished(tmp_path_factory):
     dataset = datasets.Dataset(workdir / "dataset").fingerprint
     ids = write_semantic_ids(workdir, 0, dataset)
     record = saved.Record.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset)
-    _, params = saved.create(record)
+    params = jax.jit(saved.model_of(record)[1])()
     checkpoints = saved.Checkpoints(workdir)
-    checkpoints.save(7, {"ema": params, "params": params}, record, 0.1)
+    checkpoints.save(7, {"ema": params, "params": params}, {}, record, 0.1)
     checkpoints.close()
     return workdir
 

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, sharding
 from genrec.data.dataset import Sequence
 from genrec.data.pipeline import TrainingBatches
 from genrec.models import saved
@@ -42,13 +42,16 @@ def main() -> None:
     record = saved.Record.of(experiment, semantic_ids.sizes, "random", "random")
     batches = TrainingBatches(_RandomUsers(), record.tokens(semantic_ids), experiment.training, experiment.seed)
     tx = optimizer.make(experiment.training)
-    graphdef, state = loop.initialise(record, tx)
-    step_fn = loop.make_step(graphdef, tx, experiment)
+    mesh = sharding.make_mesh(experiment.mesh)
+    run = loop.describe(record, tx, mesh)
+    state = jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
+    step_fn = loop.make_step(run, tx, experiment)
     seconds = []
-    for examples in batches.iterate(0, _STEPS.value + 1):
-        start = time.perf_counter()
-        state, metrics = jax.block_until_ready(step_fn(state, jax.device_put(examples)))
-        seconds.append(time.perf_counter() - start)
+    with jax.set_mesh(mesh):
+        for examples in batches.iterate(0, _STEPS.value + 1):
+            start = time.perf_counter()
+            state, metrics = jax.block_until_ready(step_fn(state, sharding.put_rows(mesh, examples, batches.rows)))
+            seconds.append(time.perf_counter() - start)
     targets = int(metrics["targets"])
     print(f"parameters {sum(leaf.size for leaf in jax.tree.leaves(state['params']))}")
     print(f"{targets} targets a step; the first step took {seconds[0]:.1f} s, with compilation")

@@ -130,7 +130,7 @@ def choose_row_targets(tokens: np.ndarray, targets: np.ndarray, levels: int, lea
 class TrainingBatches:
     """Batches of the training split; `batch(step)` depends on the arguments and the step alone."""
 
-    def __init__(self, sequences: Sequences, tokens: Tokens, cfg: config.Training, seed: int):
+    def __init__(self, sequences: Sequences, tokens: Tokens, cfg: config.Training, seed: int, rows_multiple: int = 1):
         self.sequences, self.tokens, self.seed = sequences, tokens, seed
         if cfg.targets not in ("every", "last"):
             raise config.ConfigError(f"training.targets={cfg.targets!r}: choose every or last")
@@ -145,19 +145,14 @@ class TrainingBatches:
         self.length, self.targets = length[order], targets[order]
         row_targets = choose_row_targets(self.length, self.targets, tokens.levels, cfg.row_targets)
         self.packing = pack_shapes(self.length, self.targets, row_targets)
-        # Rows of a step: a multiple of the parts in which gradients are accumulated.
-        parts = max(1, min(cfg.batch_targets // self.packing.row_targets, self.packing.rows) // cfg.accumulate)
-        self.rows = parts * cfg.accumulate
-        if self.rows > self.packing.rows:
-            raise config.ConfigError(
-                f"training.accumulate={cfg.accumulate}: the data fills {self.packing.rows} rows only"
-            )
-        self.steps_per_epoch = self.packing.rows // self.rows
+        self.rows_with_targets = max(1, min(cfg.batch_targets // self.packing.row_targets, self.packing.rows))
+        self.rows = -(-self.rows_with_targets // rows_multiple) * rows_multiple
+        self.steps_per_epoch = self.packing.rows // self.rows_with_targets
 
     @property
     def targets_per_step(self) -> float:
         """Targets of an average step, without padding."""
-        return float(self.targets.sum()) / self.packing.rows * self.rows
+        return float(self.targets.sum()) / self.packing.rows * self.rows_with_targets
 
     @property
     def padding(self) -> float:
@@ -176,7 +171,7 @@ class TrainingBatches:
     def batch(self, step: int) -> Examples:
         epoch, within = divmod(int(step), self.steps_per_epoch)
         rows, segment_at = self._epoch(epoch)
-        chosen = rows[within * self.rows : (within + 1) * self.rows]
+        chosen = rows[within * self.rows_with_targets : (within + 1) * self.rows_with_targets]
         starts = self.packing.row_start
         places = [segment_at[starts[row] : starts[row + 1]] for row in chosen]
         segments = np.concatenate(places)
@@ -192,9 +187,16 @@ class TrainingBatches:
             )
         )
         packed_rows = [[next(parts) for _ in row] for row in places]
+        packed_rows += [[]] * (self.rows - len(packed_rows))
         return pack(packed_rows, self.tokens, self.packing.row_tokens, self.packing.row_targets)
 
-    def iterate(self, first_step: int, steps: int) -> Iterator[Examples]:
+    def iterate(self, first_step: int, steps: int, own=None) -> Iterator[Examples]:
         """Batches first_step .. steps - 1, prepared ahead by Grain in a thread."""
-        source = grain.MapDataset.range(first_step, steps).map(self.batch)
+        source = grain.MapDataset.range(first_step, steps).map(lambda step: jax_tree(self.batch(step), own))
         return iter(source.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
+
+
+def jax_tree(e, own):
+    import jax
+
+    return e if own is None else jax.tree.map(lambda x: x[own], e)

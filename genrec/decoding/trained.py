@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from etils import epath
 from flax import nnx
+from jax.sharding import Mesh
 
-from genrec import artifacts
+from genrec import artifacts, sharding
 from genrec.data import dataset as datasets
 from genrec.data.dataset import Dataset
 from genrec.data.examples import Tokens
@@ -23,19 +24,20 @@ class Trained(NamedTuple):
     tokens: Tokens
     max_history: int  # items that the model reads
     causal: bool  # how it was trained to read them
+    mesh: Mesh  # where the parameters lie
 
 
-def load(workdir: epath.PathLike, checkpoint: str = "best") -> Trained:
-    """`checkpoint` is "best", "latest" or a step.
+def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = None) -> Trained:
+    """`checkpoint` is "best", "latest" or a step; its parameters are put on the devices of `mesh`, by default one.
 
     Raises ArtifactError when the data set, the semantic IDs or the checkpoint is missing, or when they were not made
     for each other.
     """
-    workdir = epath.Path(workdir)
+    workdir, mesh = epath.Path(workdir), mesh or sharding.one_device()
     dataset = Dataset(workdir / "dataset")
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = SemanticIds.load(workdir / "semantic_ids")
-    graphdef, params, record, step = saved.load(workdir, checkpoint)
+    graphdef, params, record, step = saved.load(workdir, checkpoint, mesh)
     for name, made_for, here in (
         ("semantic IDs", record.semantic_ids, semantic_ids.fingerprint),
         ("data set", record.dataset, dataset.fingerprint),
@@ -46,4 +48,4 @@ def load(workdir: epath.PathLike, checkpoint: str = "best") -> Trained:
                 f"now ({here}). Train again in a new --workdir, or bring back the {name} of that run."
             )
     tokens = record.tokens(semantic_ids)
-    return Trained(dataset, semantic_ids, graphdef, params, step, tokens, record.max_history, record.causal)
+    return Trained(dataset, semantic_ids, graphdef, params, step, tokens, record.max_history, record.causal, mesh)

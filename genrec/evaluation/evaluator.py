@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 from absl import logging
 from flax import nnx
+from jax.sharding import Mesh
 
 from genrec import config
 from genrec.data.dataset import Dataset, Sequence
@@ -58,16 +59,18 @@ class Evaluator:
         tokens: Tokens,
         max_history: int,
         causal: bool,
+        mesh: Mesh | None = None,
         users: int = 0,
     ):
         """Args beyond the obvious:
 
         `tokens`, `max_history`, `causal`: how histories are presented; as in training.
+        `mesh`: the devices that share each batch, by default one; the results do not depend on it.
         `users`: evaluate this many users, a fixed choice spread over the split; 0 takes all.
 
         Raises DataError when the split has no users.
         """
-        self._retriever = Retriever(graphdef, semantic_ids, cfg.beams)
+        self._retriever = Retriever(graphdef, semantic_ids, cfg.beams, mesh)
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
         if not len(self._sequences):
@@ -76,12 +79,15 @@ class Evaluator:
         if len(self._cutoffs) < len(cfg.cutoffs):
             logging.warning("metrics beyond %d beams are left out: lists are no longer than that", cfg.beams)
         self._records = _choose(len(self._sequences), users)  # split order
-        self._batch = min(cfg.batch, len(self._records))
+        self._batch = self._retriever.round_up(min(cfg.batch, len(self._records)))
         lengths = self._sequences.lengths[self._records] - 1
         self._batches = _plan(np.minimum(lengths, max_history), self._batch, max_history)
 
-    def run(self, params: nnx.State) -> Evaluation:
-        """Recommends with `params`: beams for every chosen user, and the metrics of the targets' ranks."""
+    def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
+        """Recommends with `params`: beams for every chosen user, and the metrics of the targets' ranks.
+
+        `stop` is asked after each batch; None where it answers yes before the end.
+        """
         users = len(self._records)
         user_ids = np.full(users, "", object)
         targets = np.zeros(users, np.int32)
@@ -97,6 +103,8 @@ class Evaluator:
             for place, record in zip(places, records, strict=True):
                 repeats[place] = np.isin(recommended[place], record.items[:-1])
                 target_repeats[place] = targets[place] in record.items[:-1]
+            if stop():
+                return None
         ranks = item_ranks(recommended, targets)
         values = metrics.compute(ranks, self._cutoffs)
         return Evaluation(values, user_ids.tolist(), targets, ranks, recommended, scores, repeats, target_repeats)

@@ -6,6 +6,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from genrec import distributed, sharding
 from genrec.config import Experiment
 from genrec.data.errors import DataError
 from genrec.decoding import trained as trained_models
@@ -23,13 +24,14 @@ class EvaluationError(ValueError):
 def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test", checkpoint: str = "best") -> None:
     """Recommends for every user of the split, writes `workdir/evaluation` and prints the table.
 
-    `checkpoint` is "best", "latest" or a step. Raises ArtifactError for inputs that are missing or do not belong
-    together, DataError for a split that does not exist or has no users, EvaluationError when an item is not valid.
+    `checkpoint` is "best", "latest" or a step. Among several processes all of them call this, and the first writes.
+    Raises ArtifactError for inputs that are missing or do not belong together, DataError for a split that does not
+    exist or has no users, EvaluationError when an item is not valid.
     """
     if split not in SPLITS:
         raise DataError(f"no split {split!r} to evaluate: choose {' or '.join(SPLITS)}.")
     workdir, cfg = epath.Path(workdir), experiment.evaluation
-    trained = trained_models.load(workdir, checkpoint)
+    trained = trained_models.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh))
     catalogue = trained.dataset.catalogue
     logging.info("evaluating step %d on the %s split, %d beams", trained.step, split, cfg.beams)
     evaluator = Evaluator(
@@ -41,6 +43,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
         trained.tokens,
         trained.max_history,
         trained.causal,
+        trained.mesh,
     )
     start = time.monotonic()
     evaluation = evaluator.run(trained.params)
@@ -56,6 +59,8 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
         **shares,
         **repeats,
     }
+    if not distributed.is_first():
+        return
     popular = baselines.most_popular(trained.dataset, split)
     print(results.write(workdir / "evaluation", split, evaluation, popular, catalogue.item_ids, details))
     print(f"\nitems returned: {shares['valid']:.0%} valid; lists cut short: {shares['short_lists']:.1%}")

@@ -6,6 +6,7 @@ results.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from genrec import config
+from genrec.sharding import constrain
 
+LAYER_KEYS = 1 << 16  # keys of layers come after those of calls
 MASKED = -1e9  # added to attention logits that may not be seen; finite, so that fully masked padding stays finite
 
 
@@ -29,6 +32,10 @@ class Dropout:
         self.rate = rate if key is not None else 0.0
         self.key = key
         self.calls = 0
+
+    def of_layer(self, number: int | jax.Array) -> "Dropout":
+        """The dropout of one layer: it depends on the layer's number, and not on how the layers are run."""
+        return self if self.rate == 0 else Dropout(self.rate, jax.random.fold_in(self.key, LAYER_KEYS + number))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.rate == 0:
@@ -49,14 +56,20 @@ class KeysValues(NamedTuple):
     values: jax.Array  # [..., tokens, heads, head_width]
 
 
-def linear(cfg: config.Model, inputs: int, outputs: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
-    """A matrix without bias, float32 parameters, initialised to keep the variance times `scale` squared."""
+def linear(
+    cfg: config.Model, inputs: tuple[str, int], outputs: tuple[str, int], rngs: nnx.Rngs, scale: float = 1.0
+) -> nnx.Linear:
+    """A matrix without bias, initialised to keep the variance times `scale` squared.
+
+    `inputs` and `outputs` are the names (genrec.sharding.RULES) and sizes of its dimensions.
+    """
     return nnx.Linear(
-        inputs,
-        outputs,
+        inputs[1],
+        outputs[1],
         use_bias=False,
         dtype=jnp.dtype(cfg.compute),
-        kernel_init=nnx.initializers.normal(scale / math.sqrt(inputs)),
+        kernel_init=nnx.initializers.normal(scale / math.sqrt(inputs[1])),
+        kernel_metadata={"axes": (inputs[0], outputs[0])},
         rngs=rngs,
     )
 
@@ -78,9 +91,10 @@ class MLP(nnx.Module):
 
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
         self.norm = RMSNorm(cfg.width)
-        self.into = linear(cfg, cfg.width, cfg.mlp, rngs)
-        self.gate = linear(cfg, cfg.width, cfg.mlp, rngs) if cfg.gated_mlp else None
-        self.out = linear(cfg, cfg.mlp, cfg.width, rngs)
+        width, mlp = ("embed", cfg.width), ("mlp", cfg.mlp)
+        self.into = linear(cfg, width, mlp, rngs)
+        self.gate = linear(cfg, width, mlp, rngs) if cfg.gated_mlp else None
+        self.out = linear(cfg, mlp, width, rngs)
 
     def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
         normed = self.norm(x)
@@ -141,14 +155,14 @@ class Attention(nnx.Module):
     """What self-attention and cross-attention share: the norm before them and their matrices."""
 
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
-        inner = cfg.heads * cfg.head_width
+        width, heads = ("embed", cfg.width), ("heads", cfg.heads * cfg.head_width)
         self.head_shape = (cfg.heads, cfg.head_width)
         self.norm = RMSNorm(cfg.width)
         # T5 does not scale the logits; its query matrix starts smaller instead.
-        self.query = linear(cfg, cfg.width, inner, rngs, scale=1 / math.sqrt(cfg.head_width))
-        self.key = linear(cfg, cfg.width, inner, rngs)
-        self.value = linear(cfg, cfg.width, inner, rngs)
-        self.out = linear(cfg, inner, cfg.width, rngs)
+        self.query = linear(cfg, width, heads, rngs, scale=1 / math.sqrt(cfg.head_width))
+        self.key = linear(cfg, width, heads, rngs)
+        self.value = linear(cfg, width, heads, rngs)
+        self.out = linear(cfg, heads, width, rngs)
 
     def queries(self, x: jax.Array) -> jax.Array:
         """[..., tokens, heads, head_width] for normed x [..., tokens, width]."""
@@ -188,7 +202,7 @@ class EncoderLayer(nnx.Module):
         self.mlp = MLP(cfg, rngs)
 
     def __call__(self, x: jax.Array, bias: jax.Array, dropout: Dropout) -> jax.Array:
-        return self.mlp(self.attention(x, bias, dropout)[0], dropout)
+        return constrain(self.mlp(self.attention(x, bias, dropout)[0], dropout), "batch")
 
 
 class DecoderLayer(nnx.Module):
@@ -209,4 +223,53 @@ class DecoderLayer(nnx.Module):
         """x [batch, groups, new, width]; `past` holds the earlier tokens of each group; see `SelfAttention`."""
         x, present = self.attention(x, bias, dropout, past)
         x = self.cross(x, memory, cross_bias, dropout)
-        return self.mlp(x, dropout), present
+        return constrain(self.mlp(x, dropout), "batch"), present
+
+
+class Layers(nnx.Module):
+    """Layers of one kind, one after the other.
+
+    With `cfg.scan_layers` their parameters are stacked, [layers, ...], and `jax.lax.scan` runs the one compiled layer;
+    with `cfg.remat` nothing within a layer is kept for the gradients. Neither changes a result.
+    """
+
+    def __init__(self, make: Callable[[], nnx.Module], count: int, cfg: config.Model):
+        self.count, self.remat = count, cfg.remat
+        layers = [make() for _ in range(count)]
+        self.unstacked = None if cfg.scan_layers else nnx.List(layers)
+        self.stacked = _stack(layers) if cfg.scan_layers else None
+
+    def each(self) -> list[nnx.Module]:
+        if self.stacked is None:
+            return list(self.unstacked)
+        graphdef, params = nnx.split(self.stacked)
+        return [nnx.merge(graphdef, jax.tree.map(lambda x: x[number], params)) for number in range(self.count)]  # noqa: B023
+
+    def run(self, function: Callable[[nnx.Module, int | jax.Array, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        """x after x = function(layer, number, x) of every layer in turn; `function` returns what has the shape of x."""
+        graphdef = nnx.graphdef(self.unstacked[0] if self.stacked is None else self.stacked)
+
+        def body(x: jax.Array, layer: tuple[nnx.State, int | jax.Array]) -> tuple[jax.Array, None]:
+            params, number = layer
+            return function(nnx.merge(graphdef, params), number, x), None
+
+        if self.remat:
+            body = jax.checkpoint(body)
+        if self.stacked is not None:
+            return jax.lax.scan(body, x, (nnx.state(self.stacked), jnp.arange(self.count)))[0]
+        for number, layer in enumerate(self.unstacked):
+            x, _ = body(x, (nnx.state(layer), number))
+        return x
+
+
+def _stack(layers: list[nnx.Module]) -> nnx.Module:
+    """One layer whose parameters have a first dimension "layers"."""
+
+    def stack(*variables: nnx.Param) -> nnx.Param:
+        axes = variables[0].get_metadata().get("axes")
+        metadata = {} if axes is None else {"axes": ("layers", *axes)}
+        return nnx.Param(jnp.stack([variable[...] for variable in variables]), **metadata)
+
+    states = [nnx.state(layer) for layer in layers]
+    stacked = jax.tree.map(stack, *states, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    return nnx.merge(nnx.graphdef(layers[0]), stacked)

@@ -17,18 +17,26 @@ from flax import nnx
 from genrec import config
 from genrec.data.examples import Examples, Histories
 from genrec.models import code_prefixes
-from genrec.models.layers import MASKED, DecoderLayer, Dropout, EncoderLayer, KeysValues, PositionBias, RMSNorm
+from genrec.models.layers import MASKED, DecoderLayer, Dropout, EncoderLayer, KeysValues, Layers, PositionBias, RMSNorm
 from genrec.models.repeats import RepeatBias, SeenCodes
+from genrec.sharding import constrain
 
 NO_DROPOUT = Dropout(0.0, None)
+EMBEDDING_ROWS = 128  # the embedding table has a multiple of so many rows, that meshes of any shape cut evenly
+
+
+class Sight(NamedTuple):
+    """What decoder groups may look at."""
+
+    bias: jax.Array  # float32[batch, heads or 1, groups or 1, tokens]; MASKED where a group may not look
+    repeats: SeenCodes | None  # where the model has a repeat bias
 
 
 class Memory(NamedTuple):
-    """What the decoder reads of the encoder."""
+    """What decoding steps read of the encoder."""
 
     layers: tuple[KeysValues, ...]  # one per decoder layer, [batch, tokens, heads, head_width]
-    bias: jax.Array  # float32[batch, heads or 1, groups or 1, tokens]; MASKED where a group may not look
-    repeats: SeenCodes | None  # where the model has a repeat bias
+    sight: Sight
 
 
 class Cache(NamedTuple):
@@ -44,33 +52,40 @@ class Recommender(nnx.Module):
     def __init__(self, cfg: config.Model, sizes: tuple[int, ...], rngs: nnx.Rngs):
         self.cfg, self.sizes = cfg, tuple(sizes)
         self.offsets = tuple(int(offset) for offset in np.cumsum((0, *sizes[:-1])))
-        normal = nnx.initializers.normal
-        self.embedding = nnx.Param(normal(1.0)(rngs.params(), (sum(sizes) + cfg.user_tokens, cfg.width)))
+        tokens = -(-(sum(sizes) + cfg.user_tokens) // EMBEDDING_ROWS) * EMBEDDING_ROWS
+        normal, table = nnx.initializers.normal, ("vocabulary", "embed")
+        self.embedding = nnx.Param(normal(1.0)(rngs.params(), (tokens, cfg.width)), axes=table)
         self.start_vector = nnx.Param(normal(1.0)(rngs.params(), (cfg.width,)))
-        self.output = nnx.Param(normal(cfg.width**-0.5)(rngs.params(), (sum(sizes), cfg.width)))
+        # One table a level: of tables that lie on several devices, a level's rows could only be cut out by moving them.
+        output = normal(cfg.width**-0.5)(rngs.params(), (sum(sizes), cfg.width))
+        self.output = nnx.List([nnx.Param(rows, axes=table) for rows in jnp.split(output, self.offsets[1:])])
         self.encoder_bias = PositionBias(cfg, bidirectional=True, rngs=rngs)
         self.decoder_bias = PositionBias(cfg, bidirectional=False, rngs=rngs)
         self.cross_bias = PositionBias(cfg, bidirectional=False, rngs=rngs) if cfg.cross_position_bias else None
         self.repeat_bias = RepeatBias(self.sizes, cfg.width) if cfg.repeat_bias else None
-        self.encoder = nnx.List([EncoderLayer(cfg, rngs) for _ in range(cfg.encoder_layers)])
-        self.decoder = nnx.List([DecoderLayer(cfg, rngs) for _ in range(cfg.decoder_layers)])
+        self.encoder = Layers(lambda: EncoderLayer(cfg, rngs), cfg.encoder_layers, cfg)
+        self.decoder = Layers(lambda: DecoderLayer(cfg, rngs), cfg.decoder_layers, cfg)
         self.encoder_norm = RMSNorm(cfg.width)
         self.decoder_norm = RMSNorm(cfg.width)
 
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        """[..., width] for int32[...]."""
+        # Rows stay where they are; only the parts of their width are brought together before the look-up.
+        return constrain(self.embedding[...], "vocabulary")[tokens].astype(self.cfg.compute)
+
     def encode(self, histories: Histories, dropout: Dropout = NO_DROPOUT) -> jax.Array:
         """Encoder outputs [batch, tokens, width]."""
-        x = dropout(self.embedding[...][histories.tokens].astype(self.cfg.compute))
+        x = constrain(dropout(self._embed(histories.tokens)), "batch")
         index = jnp.arange(histories.tokens.shape[1])
         position = self.encoder_bias(index[None, :] - index[:, None])  # [heads, queries, keys]
         same = histories.segments[:, :, None] == histories.segments[:, None, :]
         seen = same & (histories.positions[:, :, None] >= histories.positions[:, None, :])
         bias = position + jnp.where(seen, 0.0, MASKED)[:, None]
-        for layer in self.encoder:
-            x = layer(x, bias, dropout)
+        x = self.encoder.run(lambda layer, number, x: layer(x, bias, dropout.of_layer(number)), x)
         return dropout(self.encoder_norm(x))
 
-    def remember(self, encoded: jax.Array, histories: Histories, segments: jax.Array, positions: jax.Array) -> Memory:
-        """The memory of decoder groups that belong to `segments` and stand at `positions` (int32[batch, groups])."""
+    def sight(self, encoded: jax.Array, histories: Histories, segments: jax.Array, positions: jax.Array) -> Sight:
+        """Of decoder groups that belong to `segments` and stand at `positions` (int32[batch, groups])."""
         ahead = histories.positions[:, None, :] - positions[:, :, None]  # [batch, groups, tokens]
         seen = (histories.segments[:, None, :] == segments[:, :, None]) & (ahead <= 0)
         bias = jnp.where(seen, 0.0, MASKED)[:, None]
@@ -79,48 +94,45 @@ class Recommender(nnx.Module):
         repeats = None
         if self.repeat_bias is not None:
             repeats = self.repeat_bias.remember(encoded, histories.tokens, seen)
-        return Memory(tuple(layer.cross.remember(encoded) for layer in self.decoder), bias, repeats)
+        return Sight(bias, repeats)
 
-    def _decode(
-        self, x: jax.Array, memory: Memory, past: tuple[KeysValues, ...] | None, dropout: Dropout
-    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
-        """Decoder outputs for embedded tokens x [batch, groups, new, width] that follow those of `past`."""
-        new = x.shape[2]
-        length = new if past is None else new + past[0].keys.shape[2]
+    def _decoder_bias(self, new: int, length: int) -> jax.Array:
+        """float32[heads, new, length]: self-attention of the last `new` of so many tokens."""
         keys = jnp.arange(length)
         distance = keys[None, :] - keys[length - new :, None]
-        bias = self.decoder_bias(distance) + jnp.where(distance <= 0, 0.0, MASKED)
-        presents = []
-        for number, layer in enumerate(self.decoder):
-            earlier = None if past is None else past[number]
-            x, present = layer(x, bias, memory.layers[number], memory.bias, dropout, earlier)
-            presents.append(present)
-        return dropout(self.decoder_norm(x)), tuple(presents)
+        return self.decoder_bias(distance) + jnp.where(distance <= 0, 0.0, MASKED)
 
-    def _logits(self, x: jax.Array, level: int, prefixes: jax.Array, memory: Memory) -> jax.Array:
+    def _logits(self, x: jax.Array, level: int, prefixes: jax.Array, sight: Sight) -> jax.Array:
         """float32[batch, groups, sizes[level]] for decoder outputs [batch, groups, width] after code `prefixes`."""
         codes = np.arange(self.sizes[level]) + self.offsets[level]
-        table = self.output[...][codes[0] : codes[-1] + 1]
-        logits = jnp.einsum("bgw,kw->bgk", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+        table = self.output[level][...].astype(x.dtype)
+        logits = jnp.einsum("bgw,kw->bgk", x, table, preferred_element_type=jnp.float32)
         if self.repeat_bias is not None:
-            logits += self.repeat_bias(x, level, codes, prefixes, memory.repeats)
+            logits += self.repeat_bias(x, level, codes, prefixes, sight.repeats)
         return logits
 
     def losses(self, examples: Examples, dropout_key: jax.Array | None = None) -> jax.Array:
         """Negative log-likelihood of each target's codes, float32[batch, targets, levels]; meaningless at padding."""
         dropout = Dropout(self.cfg.dropout, dropout_key)
         encoded = self.encode(examples.histories, dropout)
-        memory = self.remember(encoded, examples.histories, examples.target_segments, examples.target_positions)
+        sight = self.sight(encoded, examples.histories, examples.target_segments, examples.target_positions)
         prefixes = [jnp.full(examples.target_segments.shape, code_prefixes.NO_CODES, jnp.uint32)]  # before each level
         for level in range(len(self.sizes) - 1):
             prefixes.append(code_prefixes.extend(prefixes[-1], examples.targets[:, :, level]))
-        embedded = self.embedding[...][examples.targets[:, :, :-1]]
-        start = jnp.broadcast_to(self.start_vector[...], (*embedded.shape[:2], 1, self.cfg.width))
-        x = dropout(jnp.concatenate([start, embedded], axis=2).astype(self.cfg.compute))
-        x, _ = self._decode(x, memory, None, dropout)
+        embedded = self._embed(examples.targets[:, :, :-1])
+        start = self.start_vector[...].astype(self.cfg.compute)
+        start = jnp.broadcast_to(start, (*embedded.shape[:2], 1, self.cfg.width))
+        x = constrain(dropout(jnp.concatenate([start, embedded], axis=2)), "batch")
+        bias = self._decoder_bias(x.shape[2], x.shape[2])
+
+        def layer_of(layer: DecoderLayer, number: int | jax.Array, x: jax.Array) -> jax.Array:
+            own = dropout.of_layer(self.cfg.encoder_layers + number)
+            return layer(x, bias, layer.cross.remember(encoded), sight.bias, own)[0]
+
+        x = dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
         losses = []
         for level, offset in enumerate(self.offsets):
-            logits = self._logits(x[:, :, level], level, prefixes[level], memory)
+            logits = self._logits(x[:, :, level], level, prefixes[level], sight)
             code = examples.targets[:, :, level] - offset
             # Padding holds token 0, which is no code of a later level.
             chosen = jnp.take_along_axis(logits, jnp.maximum(code, 0)[..., None], axis=-1)[..., 0]
@@ -130,7 +142,9 @@ class Recommender(nnx.Module):
     def start(self, histories: Histories) -> Memory:
         """Encodes one user a row for `step`: the next item after the whole history."""
         last = jnp.max(histories.positions, axis=1, keepdims=True)
-        return self.remember(self.encode(histories), histories, jnp.ones_like(last), last)
+        encoded = self.encode(histories)
+        layers = tuple(layer.cross.remember(encoded) for layer in self.decoder.each())
+        return Memory(layers, self.sight(encoded, histories, jnp.ones_like(last), last))
 
     def step(self, memory: Memory, codes: jax.Array | None, level: int, cache: Cache | None) -> tuple[jax.Array, Cache]:
         """Logits float32[batch, beams, sizes[level]] after the codes chosen so far.
@@ -138,13 +152,19 @@ class Recommender(nnx.Module):
         `codes` int32[batch, beams] are those of level - 1; None at level 0, where there is one beam and no cache. The
         leaves of the cache are [batch, beams, ...]: reordering beams is one `jax.tree.map`.
         """
+        sight = memory.sight
         if cache is None:
-            batch, past = memory.bias.shape[0], None
+            batch, past = sight.bias.shape[0], [None] * self.decoder.count
             prefixes = jnp.full((batch, 1), code_prefixes.NO_CODES, jnp.uint32)
             x = jnp.broadcast_to(self.start_vector[...], (batch, 1, self.cfg.width))
         else:
             tokens, past = codes + self.offsets[level - 1], cache.layers
             prefixes = code_prefixes.extend(cache.prefixes, tokens)
-            x = self.embedding[...][tokens]
-        x, layers = self._decode(x[:, :, None].astype(self.cfg.compute), memory, past, NO_DROPOUT)
-        return self._logits(x[:, :, 0], level, prefixes, memory), Cache(layers, prefixes)
+            x = self._embed(tokens)
+        x = x[:, :, None].astype(self.cfg.compute)  # [batch, beams, 1, width]
+        bias, presents = self._decoder_bias(1, level + 1), []
+        for layer, layer_memory, earlier in zip(self.decoder.each(), memory.layers, past, strict=True):
+            x, present = layer(x, bias, layer_memory, sight.bias, NO_DROPOUT, earlier)
+            presents.append(present)
+        x = self.decoder_norm(x)[:, :, 0]
+        return self._logits(x, level, prefixes, sight), Cache(tuple(presents), prefixes)

@@ -1,27 +1,42 @@
 """Checkpoints of a training run: everything Orbax, behind one module.
 
-`checkpoints/STEP/` holds three items: `ema`, the averaged parameters that are evaluated and served; `training`, what a
-resumed run needs besides; `record`, what the run is (model, semantic IDs, dataset) and how far it came.
+`checkpoints/STEP/` holds four items, written together or not at all: `ema`, the averaged parameters that are evaluated
+and served; `training`, the arrays that a resumed run needs besides (parameters, optimizer, step, random key); `data`,
+where the input stands; `record`, what the run is (model, semantic IDs, dataset) and how far it came.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from flax import nnx
+from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers
 
-from genrec import config
+from genrec import config, distributed, sharding
 from genrec.artifacts import ArtifactError
 from genrec.data.examples import Tokens
 from genrec.models.recommender import Recommender
 from genrec.semantic_ids.codes import SemanticIds
 
 FOLDER = "checkpoints"
-CHANGEABLE = ("training.stop_after", "training.log_every")  # settings that a resumed run may change
+UNREADABLE = "unreadable_checkpoints"  # where newer ones go when a run goes on from an older one
+# Settings that a resumed run may change: they decide how it runs and what it keeps, not what it computes.
+CHANGEABLE = (
+    "model.remat",
+    "training.accumulate",
+    "training.checkpoint_every",
+    "training.keep_best",
+    "training.keep_latest",
+    "training.log_every",
+    "training.peak_flops",
+    "training.profile_steps",
+    "training.stop_after",
+)
 BEST = "best_metric"  # the name under which Orbax keeps the metric that ranks checkpoints
 
 
@@ -36,6 +51,7 @@ class Record:
     semantic_ids: str  # fingerprint
     dataset: str  # fingerprint
     seed: int
+    validated: int = 0  # the last step that was validated
     validations_without_best: int = 0
     finished: bool = False
 
@@ -70,7 +86,7 @@ class Record:
 
         def flat(record: Record) -> dict[str, Any]:
             fields = dataclasses.asdict(record)
-            for progress in ("validations_without_best", "finished"):
+            for progress in ("validated", "validations_without_best", "finished"):
                 del fields[progress]
             nested = {name: fields.pop(name) for name in ("model", "training", "validation")}
             for name, values in nested.items():
@@ -86,61 +102,154 @@ class Record:
         ]
 
 
+class Resumed(NamedTuple):
+    """Where a run goes on."""
+
+    step: int
+    record: Record
+    state: dict[str, Any] | None  # None where the record says that the run is finished
+    data: dict[str, Any]  # as given to `Checkpoints.save`
+
+
 class Checkpoints:
     """The checkpoints of one work directory; keeps the latest and the best by the run's `best_metric`."""
 
-    def __init__(self, workdir: epath.PathLike):
+    def __init__(self, workdir: epath.PathLike, keep_best: int = 1, keep_latest: int = 2):
+        self._workdir = epath.Path(workdir).resolve()
+
         def metric(metrics: Mapping[str, float]) -> float:
             return metrics[BEST]
 
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
-                checkpoint_managers.LatestN(1),
-                checkpoint_managers.BestN(get_metric_fn=metric, n=1),
+                checkpoint_managers.LatestN(keep_latest),
+                checkpoint_managers.BestN(get_metric_fn=metric, n=keep_best, keep_checkpoints_without_metrics=False),
             ]
         )
-        self.manager = ocp.CheckpointManager(
-            epath.Path(workdir).resolve() / FOLDER,
-            # Without best_fn Orbax would not store the metric.
-            options=ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=metric),
-            item_names=("ema", "training", "record"),
-        )
+        # Without best_fn Orbax would not store the metric.
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=metric)
+        items = ("ema", "training", "data", "record")
+        self.manager = ocp.CheckpointManager(self._workdir / FOLDER, options=options, item_names=items)
 
     @property
-    def latest_step(self) -> int | None:
-        return self.manager.latest_step()
+    def steps(self) -> list[int]:
+        """Of all finished checkpoints, in ascending order."""
+        return sorted(self.manager.all_steps())
 
     def best(self) -> tuple[int, float] | None:
-        """Step and metric of the best checkpoint (the earliest of equals); None when there is none."""
+        """Step and metric of the best validated checkpoint (the earliest of equals); None when there is none."""
         self.manager.wait_until_finished()  # a checkpoint that is still being written has no metric yet
-        scored = [(self.manager.metrics(step)[BEST], -step) for step in self.manager.all_steps()]
+        metrics = {step: self.manager.metrics(step) for step in self.steps}
+        scored = [(values[BEST], -step) for step, values in metrics.items() if values]
         if not scored:
             return None
         value, negative_step = max(scored)
         return -negative_step, value
 
-    def save(self, step: int, state: Mapping[str, Any], record: Record, metric: float) -> None:
-        """Saves in the background, with the value of `best_metric`; returns when the arrays may be changed."""
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        data: Mapping[str, Any],
+        record: Record,
+        metric: float | None = None,
+    ) -> None:
+        """Saves in the background; returns when the arrays may be changed. Replaces a checkpoint of the same step.
+
+        `data` is JSON, where the input stands; `metric` the value of `best_metric`, None where nothing was validated.
+        """
         items = ocp.args.Composite(
             ema=ocp.args.StandardSave(state["ema"]),
             training=ocp.args.StandardSave(_without_ema(state)),
+            data=ocp.args.JsonSave(dict(data)),
             record=ocp.args.JsonSave(dataclasses.asdict(record)),
         )
-        self.manager.save(step, args=items, metrics={BEST: float(metric)})
+        self.manager.wait_until_finished()
+        if step in self.manager.all_steps():
+            self.manager.delete(step)
+        self.manager.save(step, args=items, metrics=None if metric is None else {BEST: float(metric)}, force=True)
 
     def record(self, step: int) -> Record:
-        restored = self.manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
-        return Record(**restored.record)
+        fields = self.manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+        unknown = fields.keys() - {field.name for field in dataclasses.fields(Record)}
+        if unknown:
+            raise ArtifactError(
+                f"{self._workdir / FOLDER}/{step}: written by another version of genrec (it knows {sorted(unknown)}). "
+                "Use that version, or train again in a new --workdir."
+            )
+        return Record(**fields)
 
-    def restore(self, step: int, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The training state of a step, in the shapes of `state` (arrays or their abstract values)."""
+    def resume(self, record: Record, abstract: Mapping[str, Any]) -> Resumed | None:
+        """The newest checkpoint that can be read; None when there is no checkpoint.
+
+        `record` describes the run that wants to go on; `abstract` is its state as abstract arrays, with the shardings
+        that it shall have. Newer checkpoints that cannot be read are put aside, into WORKDIR/unreadable_checkpoints.
+
+        Raises ArtifactError when the checkpoint belongs to another run, or when none can be read.
+        """
+        unreadable: list[int] = []
+        for step in reversed(self.steps):
+            error, resumed = None, None
+            try:
+                resumed = self._resume(step, record, abstract)
+            except ArtifactError:
+                raise
+            except Exception as problem:  # whatever Orbax and the file system say of missing or broken files
+                error = problem
+            if distributed.everywhere(error is None):
+                self._put_aside(unreadable)
+                return resumed
+            unreadable.append(step)
+            logging.warning("checkpoint %d cannot be read (%s): %.300s", step, type(error).__name__, error)
+        if unreadable:
+            raise ArtifactError(
+                f"{self._workdir / FOLDER}: none of the checkpoints {unreadable} can be read; see the warnings above. "
+                "Repair what hinders it, or move the folder away to start anew."
+            )
+        return None
+
+    def _resume(self, step: int, record: Record, abstract: Mapping[str, Any]) -> Resumed:
+        earlier = self.record(step)
+        if differences := earlier.differences(record):
+            raise ArtifactError(
+                f"{self._workdir / FOLDER}: the checkpoints are of another run: {'; '.join(differences)}. "
+                "Undo the change, choose another --workdir, or delete the checkpoints."
+            )
+        going_on = dataclasses.replace(
+            record,
+            validated=earlier.validated,
+            validations_without_best=earlier.validations_without_best,
+            finished=earlier.finished,
+        )
+        if earlier.finished:
+            return Resumed(step, going_on, None, {})
         items = ocp.args.Composite(
-            ema=ocp.args.StandardRestore(state["ema"]), training=ocp.args.StandardRestore(_without_ema(state))
+            ema=ocp.args.StandardRestore(abstract["ema"]),
+            training=ocp.args.StandardRestore(_without_ema(abstract)),
+            data=ocp.args.JsonRestore(),
         )
         restored = self.manager.restore(step, args=items)
-        return {**restored.training, "ema": restored.ema}
+        return Resumed(step, going_on, {**restored.training, "ema": restored.ema}, restored.data)
+
+    def _put_aside(self, steps: list[int]) -> None:
+        """Moves checkpoints out of the way of new ones of the same steps; nothing is deleted."""
+        if not steps:
+            return
+
+        def move() -> None:
+            for step in steps:
+                target = self._workdir / UNREADABLE / str(step)
+                while target.exists():
+                    target = target.with_name(f"{target.name}_")
+                target.parent.mkdir(exist_ok=True)
+                (self._workdir / FOLDER / str(step)).rename(target)
+                logging.warning("moved it to %s; going on from the checkpoint before", target)
+
+        distributed.on_first(move)
+        self.manager.reload()
 
     def restore_ema(self, step: int, ema: nnx.State) -> nnx.State:
+        """The averaged parameters, in the shapes and shardings of abstract arrays."""
         return self.manager.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema))).ema
 
     def close(self) -> None:
@@ -153,13 +262,28 @@ def _without_ema(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "ema"}
 
 
-def create(record: Record) -> tuple[nnx.GraphDef, nnx.State]:
-    """Structure and freshly initialised parameters of the model that a record describes."""
+def model_of(record: Record) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
+    """Structure of the model that a record describes, and a function that makes its initial parameters.
+
+    Raises ConfigError for dtypes that do not exist.
+    """
+    cfg = config.Model(**record.model)
+    for name in ("compute", "parameters"):
+        if (value := getattr(cfg, name)) not in ("float32", "bfloat16"):
+            raise config.ConfigError(f"model.{name}={value!r}: choose float32 or bfloat16")
 
     def model() -> Recommender:
-        return Recommender(config.Model(**record.model), tuple(record.sizes), nnx.Rngs(record.seed))
+        return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed))
 
-    return nnx.graphdef(nnx.eval_shape(model)), jax.jit(lambda: nnx.state(model()))()
+    def parameters() -> nnx.State:
+        return jax.tree.map(lambda x: x.astype(cfg.parameters), nnx.state(model()))
+
+    return nnx.graphdef(nnx.eval_shape(model)), parameters
+
+
+def averaged(params: nnx.State) -> nnx.State:
+    """What the average of parameters starts as. Always float32: the small steps of an average need it."""
+    return jax.tree.map(lambda x: x.astype("float32"), params)
 
 
 class SavedModel(NamedTuple):
@@ -169,8 +293,10 @@ class SavedModel(NamedTuple):
     step: int
 
 
-def load(workdir: epath.PathLike, which: str = "best") -> SavedModel:
+def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None) -> SavedModel:
     """The model of a work directory: `which` is "best" (by the validation metric), "latest", or a step.
+
+    Its parameters are put on the devices of `mesh`, by default one device.
 
     Raises ArtifactError when there is no such checkpoint.
     """
@@ -179,24 +305,26 @@ def load(workdir: epath.PathLike, which: str = "best") -> SavedModel:
         raise ArtifactError(
             f"{folder}: no checkpoints here. Train first: launch/train.py (launch/run.py runs all stages)."
         )
-    steps = ocp.utils.checkpoint_steps(folder)
-    if not steps:
-        raise ArtifactError(
-            f"{folder}: no finished checkpoint. Run launch/train.py again, it goes on where it stopped."
-        )
     checkpoints = Checkpoints(workdir)
     try:
+        steps = checkpoints.steps
+        if not steps:
+            raise ArtifactError(
+                f"{folder}: no finished checkpoint. Run launch/train.py again, it goes on where it stopped."
+            )
         if which == "best":
-            step = checkpoints.best()[0]
+            # A run that was preempted before its first validation has checkpoints, but no best one yet.
+            step = (checkpoints.best() or (max(steps),))[0]
         elif which == "latest":
             step = max(steps)
         elif which.isdigit() and int(which) in steps:
             step = int(which)
         else:
-            raise ArtifactError(f"{folder}: no checkpoint {which!r}. Choose best, latest or one of {sorted(steps)}.")
+            raise ArtifactError(f"{folder}: no checkpoint {which!r}. Choose best, latest or one of {steps}.")
         record = checkpoints.record(step)
-        graphdef, params = create(record)
-        params = checkpoints.restore_ema(step, params)
+        graphdef, parameters = model_of(record)
+        abstract = jax.eval_shape(lambda: averaged(parameters()))
+        params = checkpoints.restore_ema(step, sharding.with_shardings(abstract, mesh or sharding.one_device()))
     finally:
         checkpoints.close()
     return SavedModel(graphdef, params, record, step)

@@ -1,4 +1,4 @@
-"""What a run writes about itself: `metrics.jsonl`, TensorBoard events, and lines in the log."""
+"""What a run writes about itself: `metrics.jsonl`, TensorBoard events, and lines in the log. One process writes."""
 
 import json
 from collections.abc import Mapping
@@ -7,13 +7,16 @@ from absl import logging
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from genrec import artifacts
+from genrec import artifacts, distributed
 
 
 class Logs:
     """Metrics of one run. A resumed run forgets what the interrupted one wrote after its last checkpoint."""
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
+        self._writes = distributed.is_first()
+        if not self._writes:
+            return
         self._path = epath.Path(workdir) / "metrics.jsonl"
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         # A line that was cut off by a kill does not parse.
@@ -24,6 +27,8 @@ class Logs:
 
     def write(self, step: int, group: str, metrics: Mapping[str, float]) -> None:
         """Records numbers of a `group` ("train", "validation") at a step."""
+        if not self._writes:
+            return
         numbers = {f"{group}/{name}": float(value) for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
@@ -32,5 +37,7 @@ class Logs:
         logging.info("step %d %s: %s", step, group, ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
 
     def close(self) -> None:
+        if not self._writes:
+            return
         self._file.close()
         self._events.close()

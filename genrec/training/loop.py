@@ -1,17 +1,19 @@
-"""Training, top to bottom: inputs, data, model, step, checkpoints, validation, loop."""
+"""Training, top to bottom: devices, inputs, data, model, step, checkpoints, validation, loop."""
 
-import time
+import math
+from collections import deque
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from absl import logging
 from etils import epath
 from flax import nnx
+from jax.sharding import Mesh
 
-from genrec import artifacts
+from genrec import artifacts, sharding
 from genrec.config import ConfigError, Experiment
 from genrec.data import dataset as datasets
 from genrec.data.examples import Examples
@@ -21,10 +23,12 @@ from genrec.evaluation.metrics import NAMES
 from genrec.models import saved
 from genrec.progress import progress
 from genrec.semantic_ids import codes
-from genrec.training import optimizer
+from genrec.training import optimizer, preemption
 from genrec.training.logs import Logs
+from genrec.training.speed import Speedometer, Trace
 
-State = dict  # params, ema, optimizer, step: int32[]
+State = dict[str, Any]  # params, ema, optimizer, step: int32[], key: a random key that never changes
+STEPS_AHEAD = 2  # steps that may wait for the device: more would delay the answer to a notice of preemption
 
 
 class TrainingError(ValueError):
@@ -34,8 +38,9 @@ class TrainingError(ValueError):
 def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     """Stage `train`: goes on from the newest checkpoint of `workdir`, or starts; returns when the run is finished.
 
-    Raises ArtifactError when an input is missing or a checkpoint belongs to another run, TrainingError when the loss is
-    not a number.
+    Among several processes, all of them call this. Raises ArtifactError when an input is missing or a checkpoint
+    belongs to another run, ConfigError for settings that cannot be, TrainingError when the loss is not a number, and
+    Preempted after a SIGTERM, with the state saved.
     """
     workdir, cfg = epath.Path(workdir), experiment.training
     metric, cutoffs = cfg.best_metric, experiment.evaluation.cutoffs
@@ -43,23 +48,30 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     if metric not in known:
         raise ConfigError(f"training.best_metric={metric!r}: with these cutoffs and beams choose of {', '.join(known)}")
 
+    # Devices
+    mesh = sharding.make_mesh(experiment.mesh)
+
     # Inputs
     dataset = datasets.Dataset(workdir / "dataset")
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
     record = saved.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
 
-    # Data
+    # Data: every process makes its own rows of each batch
     tokens = record.tokens(semantic_ids)
-    batches = TrainingBatches(dataset.split("train"), tokens, cfg, experiment.seed)
+    parts = cfg.accumulate * sharding.parts(mesh, "batch")
+    batches = TrainingBatches(dataset.split("train"), tokens, cfg, experiment.seed, rows_multiple=parts)
+    own_rows = sharding.own_rows(mesh, batches.rows)
 
     # Model and step
-    tx = optimizer.make(cfg)
-    graphdef, state = initialise(record, tx)
-    step_fn = make_step(graphdef, tx, experiment)
+    tx = optimizer.make(cfg, experiment.model.parameters)
+    run = describe(record, tx, mesh)
+    step_fn = make_step(run, tx, experiment)
+    speed = Speedometer(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
     logging.info(
-        "%.2fM parameters; %d targets, %d steps of about %.0f targets an epoch, %.1f%% of a batch is padding",
-        sum(leaf.size for leaf in jax.tree.leaves(state["params"])) / 1e6,
+        "%.2fM parameters on %s; %d targets, %d steps of about %.0f targets an epoch, %.1f%% of a batch is padding",
+        sum(leaf.size for leaf in jax.tree.leaves(run.abstract["params"])) / 1e6,
+        " x ".join(f"{size} {axis}" for axis, size in mesh.shape.items()),
         batches.targets.sum(),
         batches.steps_per_epoch,
         batches.targets_per_step,
@@ -67,26 +79,20 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     )
 
     # Checkpoints: go on where the newest one stands
-    checkpoints = saved.Checkpoints(workdir)
-    first_step = checkpoints.latest_step or 0
-    if first_step:
-        earlier = checkpoints.record(first_step)
-        if differences := earlier.differences(record):
-            raise artifacts.ArtifactError(
-                f"{workdir / saved.FOLDER}: the checkpoints are of another run: {'; '.join(differences)}. "
-                "Undo the change, choose another --workdir, or delete the checkpoints."
-            )
-        if earlier.finished:
-            logging.info("training is already finished, at step %d", first_step)
-            checkpoints.close()
-            return
-        record = earlier
-        state = checkpoints.restore(first_step, state)
-        logging.info("going on from step %d", first_step)
+    checkpoints = saved.Checkpoints(workdir, cfg.keep_best, cfg.keep_latest)
+    resumed = checkpoints.resume(record, run.abstract)
+    if resumed is None:
+        first_step, state = 0, jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
+    else:
+        first_step, record, state = resumed.step, resumed.record, resumed.state
+    if record.finished:
+        logging.info("training is already finished, at step %d", first_step)
+        checkpoints.close()
+        return
 
     # Validation
     evaluator = Evaluator(
-        graphdef,
+        run.graphdef,
         semantic_ids,
         dataset,
         "validation",
@@ -94,85 +100,141 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
         tokens,
         record.max_history,
         record.causal,
+        mesh,
         users=cfg.validation_users,
     )
 
     # Loop
+    incoming = batches.iterate(resumed.data["next_batch"] if resumed else 0, cfg.steps, own_rows)
     logs = Logs(workdir, first_step)
+    trace = Trace(workdir / "profile", first_step, cfg.profile_steps)
     learning_rate = optimizer.schedule(cfg)
-    window, window_start = [], time.monotonic()
-    try:
-        steps = range(first_step + 1, cfg.steps + 1)
-        for step, examples in zip(progress(steps, "train"), batches.iterate(first_step, cfg.steps), strict=True):
-            with jax.transfer_guard("disallow"):
-                state, metrics = step_fn(state, jax.device_put(examples))
-            window.append(metrics)
-            validate = step % cfg.validate_every == 0 or step == cfg.steps
-            if step % cfg.log_every == 0 or validate:
-                logs.write(step, "train", summarise(window, window_start, float(learning_rate(step - 1))))
-                window, window_start = [], time.monotonic()
-            if validate:
-                validation = evaluator.run(state["ema"]).metrics
-                logs.write(step, "validation", validation)
-                best = checkpoints.best()
-                is_best = best is None or validation[metric] > best[1]
-                record.validations_without_best = 0 if is_best else record.validations_without_best + 1
-                out_of_patience = 0 < cfg.patience <= record.validations_without_best
-                record.finished = step == cfg.steps or out_of_patience
-                checkpoints.save(step, state, record, validation[metric])
-                if out_of_patience:
+    window: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line of the logs
+    waiting: deque[jax.Array] = deque()
+    notice = preemption.Notice()
+    with notice, jax.set_mesh(mesh):
+        try:
+            speed.restart()
+            for step in progress(range(first_step, cfg.steps + 1), "train"):
+                last, saving = step == cfg.steps, None
+                validate = step > record.validated and (step % cfg.validate_every == 0 or last)
+                # The first turn makes no step, but the validation that a notice of preemption may have cut short.
+                if step > first_step:
+                    examples = sharding.put_rows(mesh, next(incoming), batches.rows)
+                    with trace.of(step), jax.transfer_guard("disallow"):
+                        state, metrics = step_fn(state, examples)
+                    window.append(metrics)
+                    waiting.append(metrics["loss"])
+                    if len(waiting) > STEPS_AHEAD:
+                        waiting.popleft().block_until_ready()
+                if window and (step % cfg.log_every == 0 or validate or notice.given()):
+                    figures = summarise(window, float(learning_rate(step - 1))) | speed.measure(window)
+                    logs.write(step, "train", figures)
+                    window.clear()
+                if validate and (validation := evaluator.run(state["ema"], notice.given)) is not None:
+                    logs.write(step, "validation", validation.metrics)
+                    saving = validation.metrics[metric]
+                    best = checkpoints.best()
+                    record.validated = step
+                    is_best = best is None or saving > best[1]
+                    record.validations_without_best = 0 if is_best else record.validations_without_best + 1
+                    record.finished = last or 0 < cfg.patience <= record.validations_without_best
+                periodic = cfg.checkpoint_every > 0 and step % cfg.checkpoint_every == 0
+                if saving is not None or (step > first_step and (periodic or notice.given())):
+                    checkpoints.save(step, state, {"next_batch": step}, record, saving)
+                if notice.given():
+                    logging.info("saved step %d; the same command goes on from there", step)
+                    raise preemption.Preempted
+                if record.finished and not last:
                     logging.info("no better %s for %d validations: stopping", metric, cfg.patience)
+                if record.finished:
                     break
-                window_start = time.monotonic()
-            if step == cfg.stop_after:
-                logging.info("stopping after step %d, as training.stop_after asks", step)
-                break
-    finally:
-        checkpoints.close()
-        logs.close()
+                if step == cfg.stop_after > 0:
+                    logging.info("stopping after step %d, as training.stop_after asks", step)
+                    break
+                if validate or periodic:
+                    speed.restart()
+        finally:
+            trace.close()
+            speed.close()
+            checkpoints.close()
+            logs.close()
 
 
-def initialise(record: saved.Record, tx: optax.GradientTransformation) -> tuple[nnx.GraphDef, State]:
-    """The model's structure and the state before the first step."""
-    graphdef, params = saved.create(record)
-    state = {
-        "params": params,
-        "ema": jax.tree.map(jnp.copy, params),
-        "optimizer": jax.jit(tx.init)(params),
-        "step": jnp.zeros((), jnp.int32),
-    }
-    return graphdef, state
+class Run(NamedTuple):
+    """What does not change while a model is trained."""
+
+    graphdef: nnx.GraphDef
+    initialise: Callable[[], State]  # the state before the first step; to be called under `jax.jit`
+    abstract: State  # that state as abstract arrays with shardings
+    mesh: Mesh
+
+
+def describe(record: saved.Record, tx: optax.GradientTransformation, mesh: Mesh) -> Run:
+    """The run of a record on a mesh. Makes no array.
+
+    Raises ConfigError when the mesh cannot cut the model's layers into equal parts.
+    """
+    sizes = {"embed": "model.width", "mlp": "model.mlp", "heads": "model.heads"}
+    for name, field in sizes.items():
+        size, cut = record.model[field.removeprefix("model.")], sharding.parts(mesh, name)
+        if size % cut:
+            raise ConfigError(
+                f"{field}={size} cannot be cut into the {cut} equal parts that mesh.{sharding.RULES[name]} asks for"
+            )
+    graphdef, parameters = saved.model_of(record)
+
+    def initialise() -> State:
+        params = parameters()
+        return {
+            "params": params,
+            "ema": saved.averaged(params),
+            "optimizer": tx.init(params),
+            "step": jnp.zeros((), jnp.int32),
+            "key": jax.random.key(record.seed),
+        }
+
+    abstract = sharding.with_shardings(jax.eval_shape(initialise), mesh)
+    return Run(graphdef, initialise, abstract, mesh)
 
 
 def make_step(
-    graphdef: nnx.GraphDef, tx: optax.GradientTransformation, experiment: Experiment
+    run: Run, tx: optax.GradientTransformation, experiment: Experiment
 ) -> Callable[[State, Examples], tuple[State, dict[str, jax.Array]]]:
-    """The jitted training step; it takes over the memory of the state that it is given."""
+    """The jitted training step; it takes over the memory of the state that it is given.
+
+    The rows of a batch are cut over the mesh, the state is laid out as `run.abstract` is. To be called with that mesh
+    set (`jax.set_mesh`).
+    """
     parts = experiment.training.accumulate
 
     def step_fn(state: State, examples: Examples) -> tuple[State, dict[str, jax.Array]]:
         # The key depends on nothing but seed and step, so that a resumed run draws the same dropout.
-        key = jax.random.fold_in(jax.random.key(experiment.seed), state["step"])
+        key = jax.random.fold_in(state["key"], state["step"])
 
         def add_up(sums: tuple, part: tuple[jax.Array, Examples]) -> tuple[tuple, None]:
             """Adds the losses and gradients of one part of the batch."""
             number, examples = part
 
             def loss_fn(params: nnx.State) -> tuple[jax.Array, jax.Array]:
-                losses = nnx.merge(graphdef, params).losses(examples, jax.random.fold_in(key, number))
+                losses = nnx.merge(run.graphdef, params).losses(examples, jax.random.fold_in(key, number))
                 per_level = jnp.where((examples.target_segments > 0)[..., None], losses, 0).sum((0, 1))
                 return per_level.sum(), per_level
 
             gradients, per_level = jax.grad(loss_fn, has_aux=True)(state["params"])
             return jax.tree.map(jnp.add, sums, (gradients, per_level)), None
 
-        zeros = jax.tree.map(jnp.zeros_like, state["params"]), jnp.zeros(examples.targets.shape[-1])
-        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), examples)
-        sums, _ = jax.lax.scan(add_up, zeros, (jnp.arange(parts), split))
+        zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), state["params"])
+        # Part p takes the rows p, p + parts, ...: each device splits its own rows, and none moves.
+        split = jax.tree.map(
+            lambda x: sharding.constrain(x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), None, "batch"), examples
+        )
+        no_losses = jnp.zeros(examples.targets.shape[-1])
+        sums, _ = jax.lax.scan(add_up, (zeros, no_losses), (jnp.arange(parts), split))
         targets = (examples.target_segments > 0).sum()
         gradients, per_level = jax.tree.map(lambda total: total / targets, sums)
         updates, optimizer_state = tx.update(gradients, state["optimizer"], state["params"])
-        params = optax.apply_updates(state["params"], updates)
+        params = optimizer.apply_updates(state["params"], updates, jax.random.fold_in(key, parts))
         # Early on the average follows the weights more closely, so that it forgets the initialisation.
         decay = jnp.minimum(experiment.training.ema, (1 + state["step"]) / (10 + state["step"]))
         new_state = {
@@ -180,37 +242,41 @@ def make_step(
             "ema": jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state["ema"], params),
             "optimizer": optimizer_state,
             "step": state["step"] + 1,
+            "key": state["key"],
         }
         metrics = {
             "loss": per_level.sum(),
             "loss_per_level": per_level,
             "gradient_norm": optax.tree.norm(gradients),
             "targets": targets,
+            "encoder_tokens": (examples.histories.segments > 0).sum(),
         }
         return new_state, metrics
 
-    return jax.jit(step_fn, donate_argnums=0)
+    state_shardings, replicated = sharding.of(run.abstract), sharding.named(run.mesh)
+    return jax.jit(
+        step_fn,
+        donate_argnums=0,
+        in_shardings=(state_shardings, sharding.named(run.mesh, "batch")),
+        out_shardings=(state_shardings, replicated),
+    )
 
 
-def summarise(window: list[dict[str, jax.Array]], window_start: float, learning_rate: float) -> dict[str, float]:
+def summarise(window: list[dict[str, jax.Array]], learning_rate: float) -> dict[str, float]:
     """Means over the steps since the last line. Raises TrainingError when a loss is not a number."""
-    steps = {name: np.stack(values) for name, values in _transpose(jax.device_get(window)).items()}
-    seconds = time.monotonic() - window_start
-    loss, gradient_norm = float(steps["loss"].mean()), float(steps["gradient_norm"].mean())
-    if not np.isfinite(loss + gradient_norm):
+    steps = jax.device_get(window)
+    loss, gradient_norm, per_level = (
+        sum(step[name] for step in steps) / len(steps) for name in ("loss", "gradient_norm", "loss_per_level")
+    )
+    if not math.isfinite(loss + gradient_norm):
         raise TrainingError(
             f"the loss is {loss}, the norm of its gradient {gradient_norm}. The last checkpoint is good: lower "
             f"training.learning_rate (it stands at {learning_rate:.2g}) or training.gradient_clip, or lengthen "
             "training.warmup_steps, in a new --workdir."
         )
     return {
-        "loss": loss,
-        **{f"loss_level_{level}": value for level, value in enumerate(steps["loss_per_level"].mean(axis=0))},
-        "gradient_norm": gradient_norm,
+        "loss": float(loss),
+        **{f"loss_level_{level}": float(value) for level, value in enumerate(per_level)},
+        "gradient_norm": float(gradient_norm),
         "learning_rate": learning_rate,
-        "targets_per_second": steps["targets"].sum() / seconds,
     }
-
-
-def _transpose(rows: list[dict]) -> dict[str, list]:
-    return {name: [row[name] for row in rows] for name in rows[0]}

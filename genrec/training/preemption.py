@@ -1,0 +1,57 @@
+"""Being asked to leave: a scheduler sends SIGTERM some time before it takes a machine away."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, start the same command again
+
+
+class Preempted(SystemExit):
+    """Training saved its state, as it was asked to leave; ends a script with EXIT_CODE."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
+
+
+class Notice:
+    """While this context lasts, SIGTERM does not end the process but is remembered.
+
+    Among several processes the notice reaches all, and at the same call of `given` in each: whoever gets the signal
+    tells the others through `jax.distributed`.
+    """
+
+    def __init__(self) -> None:
+        self._signalled = False
+        self._given = False
+        self._calls = 0
+        self._earlier: signal.Handlers | None = None
+
+    def __enter__(self) -> "Notice":
+        # Where there are several processes JAX has its own handler; Python allows handlers in the main thread only.
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            self._earlier = signal.signal(signal.SIGTERM, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._earlier is not None:
+            signal.signal(signal.SIGTERM, self._earlier)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self._signalled = True
+
+    def given(self) -> bool:
+        """Whether to leave now. Every process must call this equally often."""
+        if not self._given:
+            self._calls += 1
+            several = jax.process_count() > 1
+            self._given = multihost_utils.reached_preemption_sync_point(self._calls) if several else self._signalled
+            if self._given:
+                logging.info("asked to leave (SIGTERM)")
+        return self._given
