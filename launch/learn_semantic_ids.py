@@ -14,7 +14,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, sharding
 from genrec.semantic_ids.learn import learn
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -22,8 +22,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stage
 
 
 def main() -> None:
-    workdir = epath.Path(_WORKDIR.value)
-    learn(_CONFIG.value.semantic_ids, workdir / "item_embeddings", workdir / "semantic_ids")
+    experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
+    mesh = sharding.make_mesh(experiment.mesh)
+    learn(experiment.semantic_ids, workdir / "item_embeddings", workdir / "semantic_ids", mesh)
 
 
 if __name__ == "__main__":

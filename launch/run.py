@@ -10,7 +10,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, distributed, sharding
 from genrec.data.prepare import prepare
 from genrec.evaluation.stage import evaluate
 from genrec.semantic_ids.embeddings import embed
@@ -26,9 +26,10 @@ _WORKDIR = flags.DEFINE_string(
 def main() -> None:
     experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
     dataset, embeddings = workdir / "dataset", workdir / "item_embeddings"
-    prepare(experiment.data, dataset)
-    embed(experiment.embeddings, dataset, embeddings)
-    learn(experiment.semantic_ids, embeddings, workdir / "semantic_ids")
+    mesh = sharding.make_mesh(experiment.mesh)
+    distributed.on_first(lambda: prepare(experiment.data, dataset))
+    distributed.on_first(lambda: embed(experiment.embeddings, dataset, embeddings))
+    learn(experiment.semantic_ids, embeddings, workdir / "semantic_ids", mesh)
     train(experiment, workdir)
     evaluate(experiment, workdir, split="test")
 

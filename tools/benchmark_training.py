@@ -3,12 +3,8 @@
     python tools/benchmark_training.py --config=configs/amazon_beauty.py:paper --config.training.targets=every \
         --config.training.batch_targets=1024 --config.training.row_targets=21
 
-Prints the median of some steps after the first, which compiles. Machines differ and are shared: compare ratios of one
-run.
+Prints figures of the steps after the first ones, which compile. Machines differ and are shared: compare ratios.
 """
-
-import statistics
-import time
 
 import jax
 import numpy as np
@@ -21,10 +17,12 @@ from genrec.data.pipeline import TrainingBatches
 from genrec.models import saved
 from genrec.semantic_ids.codes import SemanticIds
 from genrec.training import loop, optimizer
+from genrec.training.speed import Speedometer
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _ITEMS = flags.DEFINE_integer("items", 21, "Items of a user, the last target included.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 8, "Steps to time.", lower_bound=1)
+COMPILING_STEPS = 2
 
 
 class _RandomUsers:
@@ -36,26 +34,26 @@ class _RandomUsers:
 
 
 def main() -> None:
-    experiment = _CONFIG.value
+    experiment, mesh = _CONFIG.value, sharding.make_mesh(_CONFIG.value.mesh)
     number = np.arange(10_000)
     semantic_ids = SemanticIds(np.stack([number % 256, number // 256, number % 7, number % 3], axis=1), (256,) * 4)
     record = saved.Record.of(experiment, semantic_ids.sizes, "random", "random")
-    batches = TrainingBatches(_RandomUsers(), record.tokens(semantic_ids), experiment.training, experiment.seed)
-    tx = optimizer.make(experiment.training)
-    mesh = sharding.make_mesh(experiment.mesh)
+    parts = experiment.training.accumulate * sharding.parts(mesh, "batch")
+    tokens = record.tokens(semantic_ids)
+    batches = TrainingBatches(_RandomUsers(), tokens, experiment.training, experiment.seed, rows_multiple=parts)
+    tx = optimizer.make(experiment.training, experiment.model.parameters)
     run = loop.describe(record, tx, mesh)
-    state = jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
-    step_fn = loop.make_step(run, tx, experiment)
-    seconds = []
+    step_fn, state, window = loop.make_step(run, tx, experiment), loop.start(run), []
+    speed = Speedometer(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
     with jax.set_mesh(mesh):
-        for examples in batches.iterate(0, _STEPS.value + 1):
-            start = time.perf_counter()
-            state, metrics = jax.block_until_ready(step_fn(state, sharding.put_rows(mesh, examples, batches.rows)))
-            seconds.append(time.perf_counter() - start)
-    targets = int(metrics["targets"])
-    print(f"parameters {sum(leaf.size for leaf in jax.tree.leaves(state['params']))}")
-    print(f"{targets} targets a step; the first step took {seconds[0]:.1f} s, with compilation")
-    print(f"train: {targets / statistics.median(seconds[1:]):.1f} targets/s")
+        for step, examples in enumerate(batches.iterate(0, COMPILING_STEPS + _STEPS.value)):
+            if step == COMPILING_STEPS and jax.block_until_ready(state):
+                speed.restart()
+            state, metrics = step_fn(state, sharding.put_rows(mesh, examples, batches.rows))
+            window.append(metrics)
+        figures = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(state["params"]))}
+        figures |= speed.measure(window[COMPILING_STEPS:])
+    print("\n".join(f"{name} {value:.5g}" for name, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -13,16 +13,22 @@ import json
 import numpy as np
 from absl import logging
 from etils import epath
+from jax.sharding import Mesh
 
-from genrec import artifacts
+from genrec import artifacts, distributed
 from genrec import config as config_lib
 from genrec.semantic_ids import codes, embeddings, quality, residual_kmeans, rqvae
 
 
-def learn(config: config_lib.SemanticIdLearning, embeddings_path: epath.PathLike, path: epath.PathLike) -> None:
+def learn(
+    config: config_lib.SemanticIdLearning,
+    embeddings_path: epath.PathLike,
+    path: epath.PathLike,
+    mesh: Mesh | None = None,
+) -> None:
     """Learns codes from the embeddings, judges them, separates collisions and writes `path`, unless it is up to date.
 
-    Raises:
+    The devices of `mesh`, by default one, share the items. Among several processes, all of them call this. Raises:
       QualityError: when the codes fail the health gate; nothing is written then.
       SemanticIdError: for sizes that do not suit the catalogue.
       ArtifactError: when there are no item embeddings.
@@ -34,28 +40,34 @@ def learn(config: config_lib.SemanticIdLearning, embeddings_path: epath.PathLike
         logging.info("%s is up to date", path)
         return
     vectors = embeddings.load(embeddings_path)
-    with artifacts.writing(path, codes.KIND, recipe, config=config, inputs=inputs) as draft:
-        quantizer = learn_quantizer(vectors, config)
-        learnt_codes = quantizer.encode(vectors)
-        report = quality.measure(vectors, learnt_codes, quantizer)
-        logging.info("\n%s", quality.table(report))
-        quality.check(report, config)
-        ids = codes.separate_collisions(learnt_codes, config.codes, config.max_group)
-        logging.info("separated collisions with a last level of %d codes", ids.sizes[-1])
-        ids.save(draft.path)
-        _save_report(draft.path, report, learnt_codes)
-        with (draft.path / "codebooks.npz").open("wb") as file:
-            np.savez(file, **{f"level_{level}": book for level, book in enumerate(quantizer.codebooks)})
-        draft.fingerprint = ids.fingerprint
+    quantizer = learn_quantizer(vectors, config, mesh)
+    learnt_codes = quantizer.encode(vectors)
+    report = quality.measure(vectors, learnt_codes, quantizer)
+    logging.info("\n%s", quality.table(report))
+    quality.check(report, config)
+    ids = codes.separate_collisions(learnt_codes, config.codes, config.max_group)
+    logging.info("separated collisions with a last level of %d codes", ids.sizes[-1])
+
+    def write() -> None:
+        with artifacts.writing(path, codes.KIND, recipe, config=config, inputs=inputs) as draft:
+            ids.save(draft.path)
+            _save_report(draft.path, report, learnt_codes)
+            with (draft.path / "codebooks.npz").open("wb") as file:
+                np.savez(file, **{f"level_{level}": book for level, book in enumerate(quantizer.codebooks)})
+            draft.fingerprint = ids.fingerprint
+
+    distributed.on_first(write)
 
 
-def learn_quantizer(vectors: np.ndarray, config: config_lib.SemanticIdLearning) -> residual_kmeans.Quantizer:
+def learn_quantizer(
+    vectors: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None
+) -> residual_kmeans.Quantizer:
     """The learner that `config.method` names, fitted to float32[items, width]."""
     match config.method:
         case "residual_kmeans":
-            return residual_kmeans.learn(vectors, config)
+            return residual_kmeans.learn(vectors, config, mesh)
         case "rqvae":
-            return rqvae.learn(vectors, config)
+            return rqvae.learn(vectors, config, mesh)
         case other:
             raise codes.SemanticIdError(f"semantic_ids.method is {other!r}; it can be 'residual_kmeans' or 'rqvae'.")
 

@@ -6,15 +6,17 @@ with every level. Also used as the starting point of the RQ-VAE's codebooks.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh
 
 from genrec import config as config_lib
+from genrec import sharding
 from genrec.progress import progress
 from genrec.semantic_ids.codes import SemanticIdError
 
@@ -42,38 +44,53 @@ class ResidualCodebooks:
     """Cluster centres per level; an embedding is approximated by the sum of one centre of each level."""
 
     codebooks: list[np.ndarray]
+    mesh: Mesh | None = None  # the devices that share the work, by default one
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
-        books = tuple(jnp.asarray(book) for book in self.codebooks)
-        rows = _rows_at_once(max(len(book) for book in books))
-        codes = np.empty((len(embeddings), len(books)), np.int32)
-        for start in range(0, len(embeddings), rows):
-            block = embeddings[start : start + rows]
-            if start:  # the last block takes the shape of the others, so that nothing compiles twice
-                block = np.pad(block, ((0, rows - len(block)), (0, 0)))
-            codes[start : start + rows] = np.asarray(quantize(jnp.asarray(block), books))[: len(embeddings) - start]
-        return codes
+        books = tuple(self.codebooks)
+        return in_blocks(lambda block: quantize(block, books), embeddings, max(map(len, books)), self.mesh)
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
         levels = len(self.codebooks) if levels is None else levels
         return np.sum([self.codebooks[level][codes[:, level]] for level in range(levels)], axis=0, dtype=np.float32)
 
 
-def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> ResidualCodebooks:
+def in_blocks(
+    function: Callable[[jax.Array], jax.Array], vectors: np.ndarray, elements: int, mesh: Mesh | None = None
+) -> np.ndarray:
+    """function(vectors) for float32[items, width], a block of rows at a time that the devices of `mesh` share.
+
+    `function` makes one row of each row; `elements` of its largest intermediate result, per row, bound the block.
+    """
+    mesh = mesh or sharding.one_device()
+    rows = min(_rows_at_once(elements), len(vectors))
+    rows = -(-rows // mesh.size) * mesh.size
+    results = []
+    for start in range(0, len(vectors), rows):
+        block = np.asarray(vectors[start : start + rows], np.float32)
+        # The last block takes the shape of the others, so that nothing compiles twice.
+        block = np.pad(block, ((0, rows - len(block)), (0, 0)))
+        with jax.set_mesh(mesh):
+            result = function(sharding.put(mesh, block, "items"))
+        results.append(sharding.fetch(result)[: len(vectors) - start])
+    return np.concatenate(results)
+
+
+def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None) -> ResidualCodebooks:
     """Codebooks for float32[items, width]; the same seed gives the same codebooks.
 
-    Raises:
+    The devices of `mesh`, by default one, share the items. Raises:
       SemanticIdError: when a level asks for more codes than there are items.
     """
     check_sizes(len(embeddings), config.codes)
     residual, codebooks = _sample(embeddings, max(config.codes), config.seed), []
     for level, size in enumerate(config.codes):
         key = jax.random.fold_in(jax.random.key(config.seed), level)
-        book = kmeans(residual, size, key, f"k-means, level {level + 1} of {len(config.codes)}")
+        book = kmeans(residual, size, key, f"k-means, level {level + 1} of {len(config.codes)}", mesh)
         codebooks.append(book)
-        level_codes = ResidualCodebooks([book])
+        level_codes = ResidualCodebooks([book], mesh)
         residual = residual - level_codes.reconstruct(level_codes.encode(residual))
-    return ResidualCodebooks(codebooks)
+    return ResidualCodebooks(codebooks, mesh)
 
 
 def check_sizes(items: int, codes: Sequence[int]) -> None:
@@ -88,26 +105,32 @@ def check_sizes(items: int, codes: Sequence[int]) -> None:
         )
 
 
-def kmeans(points: np.ndarray, size: int, key: jax.Array, description: str = "k-means") -> np.ndarray:
-    """float32[size, width]: cluster centres of float32[points, width].
+def kmeans(
+    points: np.ndarray, size: int, key: jax.Array, description: str = "k-means", mesh: Mesh | None = None
+) -> np.ndarray:
+    """float32[size, width]: cluster centres of float32[points, width]; the devices of `mesh` share the points.
 
     Greedy k-means++ seeding (Arthur and Vassilvitskii 2007: of several candidates, drawn by their squared distance from
     the centres so far, the one that lowers the error most), then Lloyd's iterations. A centre that loses all its
     points moves to one of the points that are farthest from their own centre.
     """
+    mesh = mesh or sharding.one_device()
     rows = min(_rows_at_once(size), len(points))
+    rows = -(-rows // mesh.size) * mesh.size
     blocks = -(-len(points) // rows)
     padded = np.pad(points.astype(np.float32), ((0, blocks * rows - len(points)), (0, 0)))
     weights = (np.arange(len(padded)) < len(points)).astype(np.float32)
-    padded, weights = jnp.asarray(padded), jnp.asarray(weights)
-    centres = _seed_centres(padded, weights, size, key)
+    padded = sharding.put(mesh, padded.reshape(blocks, rows, -1), None, "items")
+    weights = sharding.put(mesh, weights.reshape(blocks, rows), None, "items")
     previous = np.inf
-    for _ in progress(range(MAX_ITERATIONS), description):
-        centres, error = _lloyd(centres, padded.reshape(blocks, rows, -1), weights.reshape(blocks, rows))
-        error = float(error) / len(points)
-        if previous - error <= TOLERANCE * error:
-            break
-        previous = error
+    with jax.set_mesh(mesh):
+        centres = _seed_centres(padded, weights, size, key)
+        for _ in progress(range(MAX_ITERATIONS), description):
+            centres, error = _lloyd(centres, padded, weights)
+            error = float(error) / len(points)
+            if previous - error <= TOLERANCE * error:
+                break
+            previous = error
     logging.info("%s: mean squared error %.5f", description, error)
     return np.asarray(centres)
 
@@ -123,30 +146,42 @@ def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...]) -> jax.Array:
 
 
 def squared_distances(points: jax.Array, centres: jax.Array) -> jax.Array:
-    """float32[points, centres]."""
+    """float32[..., centres] for points [..., width] and centres [centres, width]."""
     # Full precision: accelerators would round the product to bfloat16, and near ties would flip.
     products = jnp.matmul(points, centres.T, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sum(points**2, axis=1)[:, None] - 2 * products + jnp.sum(centres**2, axis=1)
+    return jnp.sum(points**2, axis=-1)[..., None] - 2 * products + jnp.sum(centres**2, axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames="size")
 def _seed_centres(points: jax.Array, weights: jax.Array, size: int, key: jax.Array) -> jax.Array:
-    def draw(key: jax.Array, mass: jax.Array, count: int) -> jax.Array:  # [count] rows, likely in proportion to mass
-        cumulative = jnp.cumsum(mass)
-        rows = jnp.searchsorted(cumulative, jax.random.uniform(key, (count,)) * cumulative[-1], side="right")
-        return jnp.minimum(rows, len(points) - 1)
+    """Of points [blocks, rows, width] with weights [blocks, rows]."""
+
+    def draw(key: jax.Array, mass: jax.Array, count: int) -> jax.Array:  # [count, width], likely in proportion to mass
+        cumulative = jnp.cumsum(mass.reshape(-1))
+        places = jnp.searchsorted(cumulative, jax.random.uniform(key, (count,)) * cumulative[-1], side="right")
+        return _take(points, jnp.minimum(places, cumulative.size - 1))
 
     def add(index: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         centres, nearest = state
-        candidates = points[draw(jax.random.fold_in(key, index), nearest, SEED_CANDIDATES)]
-        after = jnp.minimum(jnp.maximum(squared_distances(points, candidates), 0) * weights[:, None], nearest[:, None])
-        best = jnp.argmin(after.sum(axis=0))
-        return centres.at[index].set(candidates[best]), after[:, best]
+        candidates = draw(jax.random.fold_in(key, index), nearest, SEED_CANDIDATES)
+        distances = jnp.maximum(squared_distances(points, candidates), 0) * weights[..., None]
+        after = jnp.minimum(distances, nearest[..., None])
+        best = jnp.argmin(after.sum(axis=(0, 1)))
+        return centres.at[index].set(candidates[best]), after[..., best]
 
-    first = points[draw(key, weights, 1)]
-    centres = jnp.zeros((size, points.shape[1]), points.dtype).at[0].set(first[0])
-    nearest = jnp.maximum(squared_distances(points, first)[:, 0], 0) * weights
+    first = draw(key, weights, 1)
+    centres = jnp.zeros((size, points.shape[-1]), points.dtype).at[0].set(first[0])
+    nearest = jnp.maximum(squared_distances(points, first)[..., 0], 0) * weights
     return jax.lax.fori_loop(1, size, add, (centres, nearest))[0]
+
+
+def _take(points: jax.Array, places: jax.Array) -> jax.Array:
+    """Rows of points [blocks, rows, width], counted block after block.
+
+    Without flattening the points: those of a block lie on several devices, and would all have to move.
+    """
+    rows = points.shape[1]
+    return points[places // rows, places % rows]
 
 
 @jax.jit
@@ -168,7 +203,7 @@ def _lloyd(centres: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[j
     (total, counts), errors = jax.lax.scan(block, start, (points, weights))
     empty = counts == 0
     farthest = jax.lax.top_k(errors.reshape(-1), len(centres))[1]  # [codes] rows, the worst served first
-    rescued = points.reshape(-1, points.shape[-1])[farthest[jnp.cumsum(empty) - 1]]
+    rescued = _take(points, farthest[jnp.cumsum(empty) - 1])
     means = total / jnp.maximum(counts, 1)[:, None]
     return jnp.where(empty[:, None], rescued, means), errors.sum()
 

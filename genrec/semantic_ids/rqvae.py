@@ -15,14 +15,16 @@ import numpy as np
 import optax
 from absl import logging
 from flax import nnx
+from jax.sharding import Mesh
 
 from genrec import config as config_lib
+from genrec import sharding
 from genrec.progress import progress
 from genrec.semantic_ids import residual_kmeans
 from genrec.semantic_ids.codes import SemanticIdError
 
 WEIGHT_DECAY = 1e-4
-ROWS_AT_ONCE = 8192
+ELEMENTS_PER_ROW = 2048  # of the largest layer, about: it bounds the rows that are encoded at once
 GRADIENTS = ("straight_through", "rotation")
 
 
@@ -64,6 +66,7 @@ class LearntRqvae:
     params: Any
     mean: np.ndarray  # float32[width], subtracted from embeddings
     scale: float  # embeddings are divided by it
+    mesh: Mesh  # the devices that share the work
 
     @property
     def codebooks(self) -> list[np.ndarray]:
@@ -71,7 +74,7 @@ class LearntRqvae:
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         latents = self._in_blocks(lambda model, rows: model.encoder(rows), (embeddings - self.mean) / self.scale)
-        return residual_kmeans.ResidualCodebooks(self.codebooks).encode(latents)
+        return residual_kmeans.ResidualCodebooks(self.codebooks, self.mesh).encode(latents)
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
         latents = residual_kmeans.ResidualCodebooks(self.codebooks).reconstruct(codes, levels)
@@ -79,14 +82,13 @@ class LearntRqvae:
 
     def _in_blocks(self, function: Any, rows: np.ndarray) -> np.ndarray:
         call = jax.jit(lambda params, block: function(nnx.merge(self.graphdef, params), block))
-        starts = range(0, len(rows), ROWS_AT_ONCE)
-        return np.concatenate([np.asarray(call(self.params, rows[start : start + ROWS_AT_ONCE])) for start in starts])
+        return residual_kmeans.in_blocks(lambda block: call(self.params, block), rows, ELEMENTS_PER_ROW, self.mesh)
 
 
-def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> LearntRqvae:
+def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None) -> LearntRqvae:
     """Trains on float32[items, width]; the same seed gives the same result on the same kind of machine.
 
-    Raises:
+    The devices of `mesh`, by default one, hold a part of the items each and share every batch. Raises:
       SemanticIdError: for an unknown gradient, or more codes at a level than there are items.
     """
     if config.gradient not in GRADIENTS:
@@ -95,21 +97,26 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> Lear
     # Per-element variance 1, whatever the length of the embeddings: loss weights then mean the same for all of them.
     mean = embeddings.mean(axis=0)
     scale = max(float((embeddings - mean).std()), 1e-12)
-    data = jnp.asarray((embeddings - mean) / scale, jnp.float32)
+    mesh = mesh or sharding.one_device()
+    data = ((embeddings - mean) / scale).astype(np.float32)
 
     model = Rqvae(data.shape[1], config, nnx.Rngs(config.seed))
-    _start_codebooks(model, data, config)
+    _start_codebooks(model, data, config, mesh)
     graphdef, params = nnx.split(model)
+    params = jax.tree.map(lambda x: sharding.put(mesh, np.asarray(x)), params)
 
-    batch = min(config.batch, len(data))
-    steps = len(data) // batch
+    items, batch = len(data), min(config.batch, len(data))
+    steps = items // batch
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps)
     optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY, mask=_decayed)
-    optimizer_state = jax.jit(optimizer.init)(params)
-    train_epoch = _make_epoch(graphdef, optimizer, config, batch, steps)
+    optimizer_state = jax.jit(optimizer.init, out_shardings=sharding.named(mesh))(params)
+    # Rows that make every device's part equally large; none of them is ever drawn.
+    data = sharding.put(mesh, np.pad(data, ((0, -items % mesh.size), (0, 0))), "items")
+    train_epoch = _make_epoch(graphdef, optimizer, config, batch, items)
     for epoch in progress(range(config.epochs), "RQ-VAE epochs"):
         key = jax.random.fold_in(jax.random.key(config.seed), epoch)
-        params, optimizer_state, losses, used = train_epoch(params, optimizer_state, data, key)
+        with jax.set_mesh(mesh):
+            params, optimizer_state, losses, used = train_epoch(params, optimizer_state, data, key)
         reconstruction, commitment = (float(loss) for loss in losses)
         if not np.isfinite(reconstruction + commitment):
             raise SemanticIdError(
@@ -121,7 +128,7 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> Lear
                 "RQ-VAE epoch %d of %d: reconstruction %.4f, commitment %.4f, codes in use %s",
                 *(epoch + 1, config.epochs, reconstruction, commitment, [int(count) for count in used]),
             )
-    return LearntRqvae(graphdef, params, mean, scale)
+    return LearntRqvae(graphdef, params, mean, scale, mesh)
 
 
 def residual_quantize(
@@ -171,8 +178,10 @@ def _make_epoch(
     optimizer: optax.GradientTransformation,
     config: config_lib.SemanticIdLearning,
     batch: int,
-    steps: int,
+    items: int,
 ) -> Any:
+    steps = items // batch
+
     def loss(params: Any, rows: jax.Array) -> tuple[jax.Array, Any]:
         model = nnx.merge(graphdef, params, copy=True)
         latents = model.encoder(rows)
@@ -183,32 +192,34 @@ def _make_epoch(
 
     def step(carry: tuple[Any, Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any, Any], jax.Array]:
         params, optimizer_state, counts, data = carry
-        grads, (losses, codes) = jax.grad(loss, has_aux=True)(params, data[rows])
+        grads, (losses, codes) = jax.grad(loss, has_aux=True)(params, sharding.constrain(data[rows], "items"))
         updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
         counts = tuple(count.at[codes[:, level]].add(1) for level, count in enumerate(counts))
         return (optax.apply_updates(params, updates), optimizer_state, counts, data), losses
+
+    draws = len(config.codes) * max(config.codes)  # other items for each level
 
     @jax.jit
     def epoch(
         params: Any, optimizer_state: Any, data: jax.Array, key: jax.Array
     ) -> tuple[Any, Any, jax.Array, jax.Array]:
         order, revival = jax.random.split(key)
-        rows = jax.random.permutation(order, len(data))[: steps * batch].reshape(steps, batch)
+        rows = jax.random.permutation(order, items)[: steps * batch].reshape(steps, batch)
         counts = tuple(jnp.zeros(size, jnp.int32) for size in config.codes)
         (params, optimizer_state, counts, _), losses = jax.lax.scan(step, (params, optimizer_state, counts, data), rows)
-        params = _revive(graphdef, params, data, counts, revival)
+        params = _revive(graphdef, params, data, counts, jax.random.choice(revival, items, (draws,)))
         used = jnp.stack([jnp.sum(count > 0) for count in counts])
         return params, optimizer_state, losses.mean(axis=0), used
 
     return epoch
 
 
-def _revive(graphdef: Any, params: Any, data: jax.Array, counts: Sequence[jax.Array], key: jax.Array) -> Any:
-    """Moves codes that no item chose in this epoch onto the residuals of random items."""
+def _revive(graphdef: Any, params: Any, data: jax.Array, counts: Sequence[jax.Array], rows: jax.Array) -> Any:
+    """Moves codes that no item chose in this epoch onto the residuals of items, drawn at random: `rows` of `data`."""
     model = nnx.merge(graphdef, params, copy=True)
     most = max(len(count) for count in counts)
     # Other items for each level: those that gave a code have nothing left for the next.
-    residual = model.encoder(data[jax.random.choice(key, len(data), (len(counts) * most,))])
+    residual = model.encoder(data[rows])
     for level, (book, count) in enumerate(zip(model.codebooks, counts, strict=True)):
         places = residual[level * most :][: len(count)]
         book[...] = jnp.where((count == 0)[:, None], places, book[...])
@@ -217,12 +228,12 @@ def _revive(graphdef: Any, params: Any, data: jax.Array, counts: Sequence[jax.Ar
     return nnx.state(model)
 
 
-def _start_codebooks(model: Rqvae, data: jax.Array, config: config_lib.SemanticIdLearning) -> None:
+def _start_codebooks(model: Rqvae, data: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh) -> None:
     """Residual k-means of the untrained encoder's latents: every code starts where items are."""
     graphdef, params = nnx.split(model)
-    untrained = LearntRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0)
-    latents = untrained._in_blocks(lambda module, rows: module.encoder(rows), np.asarray(data))
-    for book, start in zip(model.codebooks, residual_kmeans.learn(latents, config).codebooks, strict=True):
+    untrained = LearntRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0, mesh)
+    latents = untrained._in_blocks(lambda module, rows: module.encoder(rows), data)
+    for book, start in zip(model.codebooks, residual_kmeans.learn(latents, config, mesh).codebooks, strict=True):
         book[...] = jnp.asarray(start)
 
 

@@ -82,7 +82,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     checkpoints = saved.Checkpoints(workdir, cfg.keep_best, cfg.keep_latest)
     resumed = checkpoints.resume(record, run.abstract)
     if resumed is None:
-        first_step, state = 0, jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
+        first_step, state = 0, start(run)
     else:
         first_step, record, state = resumed.step, resumed.record, resumed.state
     if record.finished:
@@ -112,13 +112,17 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     window: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line of the logs
     waiting: deque[jax.Array] = deque()
     notice = preemption.Notice()
+
+    def is_validation_due(step: int) -> bool:
+        return step > record.validated and (step % cfg.validate_every == 0 or step == cfg.steps)
+
     with notice, jax.set_mesh(mesh):
         try:
             speed.restart()
-            for step in progress(range(first_step, cfg.steps + 1), "train"):
-                last, saving = step == cfg.steps, None
-                validate = step > record.validated and (step % cfg.validate_every == 0 or last)
-                # The first turn makes no step, but the validation that a notice of preemption may have cut short.
+            # Where a notice of preemption cut a validation short, the first turn makes up for it and does no step.
+            first_turn = first_step if is_validation_due(first_step) else first_step + 1
+            for step in progress(range(first_turn, cfg.steps + 1), "train"):
+                saving, validate = None, is_validation_due(step)
                 if step > first_step:
                     examples = sharding.put_rows(mesh, next(incoming), batches.rows)
                     with trace.of(step), jax.transfer_guard("disallow"):
@@ -138,18 +142,18 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
                     record.validated = step
                     is_best = best is None or saving > best[1]
                     record.validations_without_best = 0 if is_best else record.validations_without_best + 1
-                    record.finished = last or 0 < cfg.patience <= record.validations_without_best
+                    record.finished = step == cfg.steps or 0 < cfg.patience <= record.validations_without_best
                 periodic = cfg.checkpoint_every > 0 and step % cfg.checkpoint_every == 0
                 if saving is not None or (step > first_step and (periodic or notice.given())):
                     checkpoints.save(step, state, {"next_batch": step}, record, saving)
                 if notice.given():
                     logging.info("saved step %d; the same command goes on from there", step)
                     raise preemption.Preempted
-                if record.finished and not last:
-                    logging.info("no better %s for %d validations: stopping", metric, cfg.patience)
                 if record.finished:
+                    if step < cfg.steps:
+                        logging.info("no better %s for %d validations: stopping", metric, cfg.patience)
                     break
-                if step == cfg.stop_after > 0:
+                if step >= cfg.stop_after > 0:
                     logging.info("stopping after step %d, as training.stop_after asks", step)
                     break
                 if validate or periodic:
@@ -196,6 +200,11 @@ def describe(record: saved.Record, tx: optax.GradientTransformation, mesh: Mesh)
 
     abstract = sharding.with_shardings(jax.eval_shape(initialise), mesh)
     return Run(graphdef, initialise, abstract, mesh)
+
+
+def start(run: Run) -> State:
+    """The state before the first step, each device making its own part."""
+    return jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
 
 
 def make_step(

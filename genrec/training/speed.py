@@ -65,9 +65,9 @@ class Speedometer:
         self._start, self._compiled = time.monotonic(), self._compilations.count
 
     def measure(self, window: Sequence[dict[str, jax.Array]]) -> dict[str, float]:
-        """For the metrics of the steps since the last call, which must all have ended."""
-        seconds = time.monotonic() - self._start
+        """For the metrics of the steps since the last call; waits for their end."""
         steps = jax.device_get(window)
+        seconds = time.monotonic() - self._start
         targets, encoder_tokens = (sum(float(step[name]) for step in steps) for name in ("targets", "encoder_tokens"))
         figures = {
             "step_seconds": seconds / len(steps),

@@ -1,0 +1,61 @@
+"""Runs a script as several processes of one run on this machine's CPU, as a cluster would run it on several hosts.
+
+    python launch/local_processes.py --processes=2 --devices=2 -- \
+        launch/train.py --config=configs/quickstart.py:tiny --workdir=/tmp/quickstart
+
+For tests and demonstration: every process has `--devices` devices of its own and talks to the others by gloo. When one
+ends with an error the others are stopped, and SIGTERM is passed on; the exit code is that of the first failure.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from absl import app, flags
+
+_PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes to start.", lower_bound=1)
+_DEVICES = flags.DEFINE_integer("devices", 1, "CPU devices of each process.", lower_bound=1)
+
+
+def start(number: int, port: int, command: list[str]) -> subprocess.Popen:
+    job = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": _PROCESSES.value}
+    job |= {"JAX_PROCESS_ID": number, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": _DEVICES.value, "XLA_FLAGS": ""}
+    environment = os.environ | {name: str(value) for name, value in job.items()}
+    output = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    process = subprocess.Popen([sys.executable, *command], env=environment, **output)
+
+    def pass_on() -> None:
+        for line in process.stdout:
+            print(f"[{number}] {line}", end="", flush=True)
+
+    threading.Thread(target=pass_on).start()
+    return process
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) < 2:
+        raise app.UsageError("Name a script and its flags after --, such as: -- launch/train.py --config=...")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start(number, port, arguments[1:]) for number in range(_PROCESSES.value)]
+    signal.signal(signal.SIGTERM, lambda *_: [process.send_signal(signal.SIGTERM) for process in processes])
+    failed = 0
+    while any(process.poll() is None for process in processes) and not failed:
+        time.sleep(0.1)
+        failed = next((process.returncode for process in processes if process.returncode), 0)
+    ended = time.monotonic() + 30  # the others may be on their way out too, with the same code
+    for process in processes:
+        try:
+            process.wait(max(0.1, ended - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+    sys.exit(failed if failed >= 0 else 128 - failed)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,196 @@
+"""The mesh, the rules, and the training step on meshes of every kind."""
+
+import math
+import re
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+
+from genrec import config, sharding
+from genrec.data.examples import Segment, Tokens, pack
+from genrec.models import saved
+from genrec.training import loop, optimizer
+
+MESHES = [(1, 1, 1), (8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4)]
+SIZES = (64, 64, 7)
+ROWS = 16
+
+
+def record_of(**model) -> saved.Record:
+    small = dict(width=64, encoder_layers=1, decoder_layers=1, heads=4, head_width=16, mlp=128, user_tokens=200)
+    experiment = config.Experiment(model=config.Model(**small | dict(repeat_bias=True) | model))
+    return saved.Record.of(experiment, SIZES, "semantic IDs", "dataset")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """Rows of two users each, some of them shorter than others."""
+    random = np.random.default_rng(0)
+    codes = np.stack([random.integers(0, size, 500) for size in SIZES], axis=1)
+    items = codes + np.cumsum((0, *SIZES[:-1]))
+    tokens = Tokens(items.astype(np.int32), sum(SIZES), 200)
+
+    def user(number: int) -> Segment:
+        return Segment(f"u{number}", random.integers(0, 500, 3 + number % 5), 0, True)
+
+    return pack([[user(2 * row), user(2 * row + 1)] for row in range(ROWS)], tokens, 40, 16)
+
+
+def one_step(mesh_sizes, record, tx, examples, accumulate=1):
+    """The state before, the state after (as numpy arrays on demand), the metrics, and what XLA compiled."""
+    mesh = sharding.make_mesh(config.Mesh(*mesh_sizes))
+    run = loop.describe(record, tx, mesh)
+    step = loop.make_step(run, tx, config.Experiment(training=config.Training(accumulate=accumulate)))
+    before = loop.start(run)
+    params = jax.tree.map(np.array, before["params"])  # copies: a view would keep the memory
+    with jax.set_mesh(mesh):
+        batch = sharding.put_rows(mesh, examples, ROWS)
+        compiled = step.lower(before, batch).compile().as_text()
+        after, metrics = step(before, batch)
+    for leaf, expected in zip(jax.tree.leaves(after), jax.tree.leaves(run.abstract), strict=True):
+        assert leaf.sharding == expected.sharding
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before["params"]))  # its memory was taken over
+    return params, after, jax.device_get(metrics), compiled
+
+
+@pytest.fixture(scope="module")
+def single(examples):
+    """Gradients and metrics on one device. With this optimizer the parameters move by the gradient itself."""
+    before, after, metrics, _ = one_step((1, 1, 1), record_of(), optax.sgd(1.0), examples)
+    return before, jax.tree.map(lambda a, b: a - np.asarray(b), before, after["params"]), metrics
+
+
+@pytest.mark.parametrize("sizes", MESHES[1:], ids=str)
+def test_losses_and_gradients_do_not_depend_on_the_mesh(sizes, single, examples):
+    params, gradients, metrics = single
+    before, after, found, _ = one_step(sizes, record_of(), optax.sgd(1.0), examples)
+    jax.tree.map(np.testing.assert_array_equal, before, params)  # initialised alike
+    for name in ("loss", "loss_per_level", "gradient_norm"):
+        np.testing.assert_allclose(found[name], metrics[name], rtol=1e-5)
+    assert found["targets"] == metrics["targets"]
+    moved = jax.tree.map(lambda a, b: a - np.asarray(b), before, after["params"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), moved, gradients)
+
+
+def test_scanned_and_recomputed_layers_change_nothing(examples):
+    deep = dict(encoder_layers=2, decoder_layers=2)
+    plain, scanned = (
+        one_step((2, 2, 2), record_of(**deep, **changes), optax.sgd(1.0), examples)[2]
+        for changes in ({}, dict(scan_layers=True, remat=True))
+    )
+    for name in ("loss", "loss_per_level", "gradient_norm"):
+        np.testing.assert_allclose(scanned[name], plain[name], rtol=1e-5)
+
+
+def test_parts_of_a_batch_add_up_on_any_mesh(examples):
+    record = record_of(dropout=0.0)  # every part draws its own
+    _, whole, metrics, _ = one_step((1, 1, 1), record, optax.sgd(1.0), examples)
+    _, parts, found, _ = one_step((2, 2, 2), record, optax.sgd(1.0), examples, accumulate=4)
+    np.testing.assert_allclose(found["loss"], metrics["loss"], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), parts["params"], whole["params"])
+
+
+@pytest.mark.parametrize("sizes", MESHES[1:], ids=str)
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_bytes_of_parameters_and_optimizer_fall_with_fsdp_and_tensor(sizes, scan_layers):
+    mesh = sharding.make_mesh(config.Mesh(*sizes))
+    state = loop.describe(record_of(scan_layers=scan_layers), optax.adamw(1e-3), mesh).abstract
+    for name in ("params", "ema", "optimizer"):
+        leaves = jax.tree.leaves(state[name])
+        whole = sum(math.prod(leaf.shape) for leaf in leaves)
+        on_each = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
+        # Scales, biases of positions and the smallest level's table are whole everywhere.
+        np.testing.assert_allclose(on_each / whole, 1 / (sizes[1] * sizes[2]), rtol=0.15)
+
+
+def test_large_tables_are_never_brought_together(examples):
+    record = record_of()
+    _, after, _, compiled = one_step((1, 2, 4), record, optax.adamw(1e-3), examples)
+    rows = after["params"]["embedding"].shape[0]
+    assert after["params"]["embedding"].sharding.spec == PartitionSpec("tensor", "fsdp")
+    gathered = [tuple(map(int, dims.split(","))) for dims in re.findall(r"= f32\[([\d,]+)\]\S* all-gather", compiled)]
+    assert (rows // 4, 64) in gathered  # the width, for the look-up
+    assert all(shape[0] < rows for shape in gathered)
+
+
+def test_bfloat16_parameters_train_and_are_half_as_large(examples):
+    record = record_of(parameters="bfloat16", compute="bfloat16")
+    tx = optimizer.make(config.Training(steps=10, warmup_steps=0, learning_rate=1e-2), "bfloat16")
+    mesh = sharding.make_mesh(config.Mesh(2, 2, 2))
+    run = loop.describe(record, tx, mesh)
+    step, state = loop.make_step(run, tx, config.Experiment()), loop.start(run)
+    losses = []
+    with jax.set_mesh(mesh):
+        for _ in range(8):
+            state, metrics = step(state, sharding.put_rows(mesh, examples, ROWS))
+            losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0] - 1
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state["params"])} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state["ema"])} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [((-1, 1, 1), (8, 1, 1)), ((-1, 2, 2), (2, 2, 2)), ((2, -1, 1), (2, 4, 1)), ((1, 1, 8), (1, 1, 8))],
+)
+def test_one_size_of_a_mesh_may_be_what_is_left(sizes, shape):
+    mesh = sharding.make_mesh(config.Mesh(*sizes))
+    assert tuple(mesh.shape.values()) == shape and mesh.axis_names == ("data", "fsdp", "tensor")
+    assert sharding.parts(mesh, "batch") == shape[0] * shape[1]
+
+
+@pytest.mark.parametrize("sizes", [(3, -1, 1), (-1, -1, 1), (0, 1, 1), (4, 4, 1), (16, 1, 1), (-2, 1, 1)])
+def test_meshes_that_do_not_fit_the_devices_are_refused(sizes):
+    with pytest.raises(config.ConfigError, match=rf"mesh\.data={sizes[0]}"):
+        sharding.make_mesh(config.Mesh(*sizes))
+
+
+def test_devices_may_be_left_idle_when_all_sizes_are_given():
+    assert sharding.make_mesh(config.Mesh(2, 1, 1)).size == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "setting"),
+    [
+        ((1, 1, 8), dict(heads=4), "model.heads=4"),
+        ((1, 8, 1), dict(width=36), "model.width=36"),
+        ((1, 1, 4), dict(mlp=30), "model.mlp=30"),
+    ],
+)
+def test_layers_that_cannot_be_cut_evenly_are_refused_with_the_setting(sizes, changes, setting):
+    mesh = sharding.make_mesh(config.Mesh(*sizes))
+    with pytest.raises(config.ConfigError, match=setting):
+        loop.describe(record_of(**changes), optax.sgd(1.0), mesh)
+
+
+def test_rows_of_a_batch_come_back_as_they_were():
+    mesh = sharding.make_mesh(config.Mesh(2, 2, 2))
+    rows = np.arange(24).reshape(8, 3)
+    np.testing.assert_array_equal(sharding.own_rows(mesh, 8), np.arange(8))  # one process has them all
+    placed = sharding.put_rows(mesh, rows, 8)
+    assert placed.addressable_shards[0].data.shape == (2, 3)
+    np.testing.assert_array_equal(sharding.fetch(placed), rows)
+
+
+def test_dimensions_that_do_not_divide_stay_whole():
+    mesh = sharding.make_mesh(config.Mesh(1, 2, 4))
+    state = sharding.with_shardings({"x": jax.ShapeDtypeStruct((6, 7), np.float32)}, mesh)
+    assert state["x"].sharding.spec == PartitionSpec()
+    record = record_of()
+    abstract = loop.describe(record, optax.sgd(1.0), mesh).abstract["params"]
+    sizes = {level: abstract["output"][level].get_raw_value().sharding.spec for level in range(len(SIZES))}
+    assert sizes[0] == PartitionSpec("tensor", "fsdp") and sizes[2] == PartitionSpec(None, "fsdp")
+
+
+def test_constraints_are_nothing_without_a_mesh():
+    x = np.ones((3, 5), np.float32)
+    np.testing.assert_array_equal(jax.jit(lambda x: sharding.constrain(x, "batch", "mlp"))(x), x)
+
+
+def test_every_rule_names_axes_of_the_mesh():
+    for axes in sharding.RULES.values():
+        assert axes is None or set((axes,) if isinstance(axes, str) else axes) <= set(sharding.AXES)
+    assert math.prod(sharding.make_mesh(config.Mesh()).shape.values()) == jax.device_count()
