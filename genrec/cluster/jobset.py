@@ -36,6 +36,7 @@ class GkeJob(Job):
     service_account: str | None = setting("Account that may read and write the bucket.", None)
     queue: str | None = setting("Local queue of Kueue, which then decides when the job starts.", None)
     mount: bool = setting("Mounts the bucket as a file system; --nomount passes gs:// on (by default mounts).", True)
+    root: bool = setting("Runs as root, where nodes give their accelerators to root only.", False)
     grace: int = setting("Seconds from the first signal to the kill, for a last checkpoint (by default 120).", 120)
 
     def __post_init__(self):
@@ -191,6 +192,8 @@ def _pod(job: GkeJob) -> dict[str, Any]:
         selector["cloud.google.com/gke-spot"] = "true"
         toleration = {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
         spec["tolerations"] = [toleration]
+    if job.root:
+        spec["securityContext"] = {"runAsUser": 0}
     if job.service_account:
         spec["serviceAccountName"] = job.service_account
     if job.slice is None:
@@ -200,7 +203,8 @@ def _pod(job: GkeJob) -> dict[str, Any]:
     if job.mount:
         pod = {"metadata": {"annotations": {"gke-gcsfuse/volumes": "true"}}, "spec": spec}
         # Hosts see at once what another wrote: nothing is remembered of which files there are.
-        options = f"implicit-dirs,uid={USER},gid={USER},metadata-cache:ttl-secs:0,metadata-cache:negative-ttl-secs:0"
+        user = 0 if job.root else USER
+        options = f"implicit-dirs,uid={user},gid={user},metadata-cache:ttl-secs:0,metadata-cache:negative-ttl-secs:0"
         attributes = {"bucketName": bucket, "mountOptions": options}
         volumes.append(
             {"name": "bucket", "csi": {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": attributes}}

@@ -28,7 +28,7 @@ if [ "$code" != "$restart" ]; then
   crashes=$(($(cat "$crashes_file" 2>/dev/null || echo 0) + 1))
   echo "$crashes" >"$crashes_file"
   if [ "$crashes" -gt "$restarts" ]; then
-    echo "$name: crashed with exit code $code, for the ${crashes}th time; not started again (--restarts=$restarts)" >&2
+    echo "$name: crash number $crashes, with exit code $code; not started again (--restarts=$restarts)" >&2
     rm -f "$crashes_file"
     exit "$code"
   fi

@@ -193,7 +193,8 @@ while true; do
     continue
   fi
   crashes=$((crashes + 1))
-  say "crashed, for the ${crashes}th time (exit codes: ${codes//$'\n'/ })"
+  codes="${codes//$'\n'/ }"
+  say "crash number $crashes (exit codes: ${codes:-none, no host could be reached})"
   if [ "$crashes" -gt "$restarts" ]; then
     say "not started again (--restarts=$restarts)"
     exit "$failed"
