@@ -1,6 +1,9 @@
 """Jobs from settings by name, and through the script as a user gives them."""
 
+import ast
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +84,30 @@ def test_settings_have_types_and_descriptions():
     assert {name: found[name].type for name in ("name", "nodes", "spot")} == {"name": str, "nodes": int, "spot": bool}
     assert found["partition"].description.endswith("(slurm)")
     assert not found["name"].description.endswith(")")
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Flags of every call of the script in a document."""
+    calls = re.findall(r"python launch/cluster/render.py ((?:.*\\\n)*.*)", text)
+    variables = {"BUCKET": "my-bucket", "IMAGE": "example.com/genrec:tpu"}
+    filled = [re.sub(r"\$\(.*?\)", "1", call) for call in calls if call.startswith("--target")]
+    filled = [re.sub(r"\$(\w+)", lambda match: variables[match[1]], call) for call in filled]
+    return [shlex.split(call.partition("|")[0].replace("\\\n", " ")) for call in filled]
+
+
+@pytest.mark.parametrize(
+    ("document", "targets_shown"),
+    [("docs/clusters.md", ["gke", "tpu_vm", "slurm", "gke"]), ("launch/cluster/render.py", ["gke", "tpu_vm", "slurm"])],
+)
+def test_commands_in_documents_render(document, targets_shown):
+    text = (ROOT / document).read_text()
+    calls = commands_in(ast.get_docstring(ast.parse(text)) if document.endswith(".py") else text)
+    assert [call[0] for call in calls] == [f"--target={target}" for target in targets_shown]
+    for target, call in zip(targets_shown, calls, strict=True):
+        given = {}
+        for flag in call[1:]:
+            name, _, value = flag.removeprefix("--").partition("=")
+            kind = targets.settings()[name].type if name != "output" else str
+            given[name] = value == "" if kind is bool else kind(value)
+        given.pop("output", None)
+        assert targets.render(target, given)

@@ -1,14 +1,14 @@
 """Renders a job for a cluster: a JobSet for GKE, a script for Cloud TPU VMs, a batch script for Slurm.
 
-    python launch/cluster/render.py --target=gke --name=beauty --workdir=gs://my-bucket/beauty \
-        --command='python launch/run.py --config=configs/amazon_beauty.py' \
+    python launch/cluster/render.py --target=gke --name=quickstart --workdir=gs://my-bucket/quickstart \
+        --command='python launch/run.py --config=configs/quickstart.py' \
         --image=REGISTRY/genrec:tpu --accelerator=v5e --topology=4x4 --spot | kubectl create -f -
-    python launch/cluster/render.py --target=tpu_vm --name=beauty --workdir=gs://my-bucket/beauty \
-        --command='python launch/run.py --config=configs/amazon_beauty.py' \
-        --accelerator=v5e --topology=4x4 --zone=us-central1-a --spot --output=beauty.sh
-    python launch/cluster/render.py --target=slurm --name=beauty --workdir=/shared/beauty \
-        --command='python launch/run.py --config=configs/amazon_beauty.py' \
-        --nodes=2 --gpus_per_node=8 --time_limit=12:00:00 --output=beauty.sbatch
+    python launch/cluster/render.py --target=tpu_vm --name=quickstart --workdir=gs://my-bucket/quickstart \
+        --command='python launch/run.py --config=configs/quickstart.py' \
+        --accelerator=v5e --topology=4x4 --zone=us-central1-a --spot --output=quickstart.sh
+    python launch/cluster/render.py --target=slurm --name=quickstart --workdir=/shared/quickstart \
+        --command='python launch/run.py --config=configs/quickstart.py' \
+        --nodes=2 --gpus_per_node=8 --time_limit=12:00:00 --output=quickstart.sbatch
 
 docs/clusters.md goes through each from the bucket to the results.
 """
