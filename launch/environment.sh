@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: `environment EXTRAS` makes .venv with the versions of requirements.lock, installs this
 # checkout into it, and activates it. Does nothing but activate when that was done before.
 

@@ -1,7 +1,10 @@
 """Before anything imports jax: eight CPU devices, so that sharded code is tested everywhere; a compilation cache."""
 
 import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 DEVICES = 8
@@ -13,6 +16,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 if not flags.FLAGS.is_parsed():
@@ -21,3 +25,15 @@ if not flags.FLAGS.is_parsed():
 
 def pytest_report_header() -> str:
     return f"jax {jax.__version__}, {jax.device_count()} {jax.default_backend()} devices"
+
+
+@pytest.fixture
+def lint_shell() -> Callable[[Path], None]:
+    """Checks a shell script by bash and by ShellCheck, which is installed beside Python."""
+
+    def lint(path: Path) -> None:
+        subprocess.run(["bash", "-n", path], check=True)
+        shellcheck = Path(sys.executable).with_name("shellcheck")
+        subprocess.run([shellcheck, "--external-sources", path], cwd=Path(__file__).parent.parent, check=True)
+
+    return lint

@@ -84,6 +84,9 @@ def test_no_second_framework_at_import(path):
         ("training.loop", "from genrec import artifacts\nfrom genrec.data.dataset import Dataset", True),
         ("training.loop", "from genrec import recipes", False),
         ("recipes", "from genrec import config", True),
+        ("cluster.slurm", "from genrec.cluster import job", True),
+        ("cluster.slurm", "from genrec.training import loop", False),
+        ("training.loop", "from genrec.cluster import job", False),
     ],
 )
 def test_what_is_allowed(module, source, allowed):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted(path.relative_to(ROOT) for folder in ("launch", "tools") for path in (ROOT / folder).glob("*.py"))
+SCRIPTS = sorted(path.relative_to(ROOT) for folder in ("launch", "tools") for path in (ROOT / folder).rglob("*.py"))
+SHELL_SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -69,4 +70,8 @@ def test_shell_scripts_can_be_run_and_stop_at_errors(script):
     path = ROOT / script
     assert path.stat().st_mode & stat.S_IXUSR
     assert "set -e" in path.read_text()
-    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_shell_scripts_pass_the_linters(path, lint_shell):
+    lint_shell(path)

@@ -1,0 +1,88 @@
+"""A batch script for Slurm: one process per GPU (or per node without GPUs), started again until the command is done."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+from typing import ClassVar
+
+from genrec.cluster.job import FAILED, RESTART, ClusterError, Job, at_least_one, heading, setting
+
+_BODY = Path(__file__).with_name("slurm.sh")
+# minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds
+_TIME = re.compile(r"\d+(:\d{2}){0,2}|\d+-\d{1,2}(:\d{2}){0,2}")
+_LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # of one machine, everywhere
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlurmJob(Job):
+    target: ClassVar[str] = "slurm"
+
+    nodes: int = setting("Nodes (by default 1), with one process per GPU or, without GPUs, per node.", 1)
+    gpus_per_node: int = setting("GPUs of each node.", 0)
+    cpus_per_task: int | None = setting("CPU cores of each process.", None)
+    time_limit: str | None = setting(
+        "Time limit, as 1-12:00:00; shortly before it the job saves and queues again.", None
+    )
+    partition: str | None = setting("Slurm partition.", None)
+    account: str | None = setting("Slurm account.", None)
+    setup: str | None = setting("Shell line to run first, as 'module load cuda'.", None)
+    grace: int = setting("Seconds before the time limit at which the job saves (by default 120).", 120)
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least_one("nodes", self.nodes)
+        at_least_one("grace", self.grace)
+        if self.gpus_per_node < 0:
+            raise ClusterError(f"--gpus_per_node={self.gpus_per_node}: give 0, for CPUs, or more.")
+        if self.cpus_per_task is not None:
+            at_least_one("cpus_per_task", self.cpus_per_task)
+        if self.time_limit is not None and not _TIME.fullmatch(self.time_limit):
+            raise ClusterError(
+                f"--time_limit={self.time_limit}: give hours:minutes:seconds or days-hours:minutes:seconds."
+            )
+        for name in ("partition", "account"):
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(r"[\w.,-]+", value):
+                raise ClusterError(f"--{name}={value}: give names as `sinfo` and `sacctmgr` show them.")
+        if self.setup is not None and "\n" in self.setup:
+            raise ClusterError("--setup has several lines: join them with && or give a script, as 'source setup.sh'.")
+        if self.nodes > 1 and any(Path(self.workdir).is_relative_to(folder) for folder in _LOCAL):
+            raise ClusterError(
+                f"--workdir={self.workdir}: each of the {self.nodes} nodes has its own. Give a folder on the shared "
+                "file system."
+            )
+
+    @property
+    def tasks_per_node(self) -> int:
+        """Processes of each node: JAX gives each one GPU where Slurm starts them."""
+        return max(self.gpus_per_node, 1)
+
+
+def render(job: SlurmJob) -> str:
+    """The script, for `sbatch`."""
+    options = {
+        "job-name": job.name,
+        "nodes": job.nodes,
+        "ntasks-per-node": job.tasks_per_node,
+        "gpus-per-node": job.gpus_per_node or None,
+        "cpus-per-task": job.cpus_per_task,
+        "time": job.time_limit,
+        "partition": job.partition,
+        "account": job.account,
+        # To the processes, not to this script.
+        "signal": f"TERM@{job.grace}",
+        "open-mode": "append",
+        "output": f"{job.name}-%j.log",
+    }
+    lines = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
+    command = shlex.join([*job.words, f"--workdir={job.workdir}"])
+    return (
+        "#!/usr/bin/env bash\n"
+        + "".join(f"{line}\n" for line in [*lines, "#SBATCH --requeue"])
+        + heading(job)
+        + f"set -euo pipefail\n\nname={job.name}\nrestarts={job.restarts}\nfailed={FAILED}\nrestart={RESTART}\n"
+        + f"command=({command})\n"
+        + f"set_up() {{\n  {job.setup or ':'}\n}}\n\n"
+        + _BODY.read_text(encoding="utf-8")
+    )

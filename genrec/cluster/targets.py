@@ -1,0 +1,73 @@
+"""Where jobs can run, and how one is rendered from settings by name."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from genrec.cluster import jobset, slurm, tpu_vm
+from genrec.cluster.job import ClusterError, Job
+
+TARGETS: dict[str, tuple[type[Job], Callable[[Any], str]]] = {
+    "gke": (jobset.GkeJob, jobset.render),
+    "tpu_vm": (tpu_vm.TpuVmJob, tpu_vm.render),
+    "slurm": (slurm.SlurmJob, slurm.render),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting, of one or several targets."""
+
+    type: type  # str, int or bool
+    description: str  # with the targets that have it, where not all do
+
+
+def settings() -> dict[str, Setting]:
+    """All settings by name."""
+    descriptions: dict[str, dict[str, list[str]]] = {}  # name -> description -> targets
+    kinds = {}
+    for target, (job_type, _) in TARGETS.items():
+        hints = typing.get_type_hints(job_type)
+        for field in dataclasses.fields(job_type):
+            kinds[field.name] = _without_none(hints[field.name])
+            descriptions.setdefault(field.name, {}).setdefault(field.metadata["description"], []).append(target)
+    return {
+        name: Setting(
+            kinds[name],
+            " ".join(
+                text if len(targets) == len(TARGETS) else f"{text} ({', '.join(targets)})"
+                for text, targets in texts.items()
+            ),
+        )
+        for name, texts in descriptions.items()
+    }
+
+
+def render(target: str, given: Mapping[str, Any]) -> str:
+    """The job as text: a manifest for kubectl, or a script for bash or sbatch.
+
+    Args:
+      target: "gke", "tpu_vm" or "slurm".
+      given: values of settings by name; the target's other settings keep their defaults.
+
+    Raises:
+      ClusterError: a setting is missing, belongs to another target, or describes what cannot run.
+    """
+    job_type, render_job = TARGETS[target]
+    fields = {field.name: field for field in dataclasses.fields(job_type)}
+    for name in given:
+        if name not in fields:
+            others = ", ".join(other for other, (kind, _) in TARGETS.items() if name in kind.__dataclass_fields__)
+            raise ClusterError(f"--{name} is a setting of {others}, not of {target}. Leave it out.")
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING and name not in given:
+            raise ClusterError(f"--{name} is missing. {field.metadata['description']}")
+    return render_job(job_type(**given))
+
+
+def _without_none(hint: Any) -> type:
+    if isinstance(hint, types.UnionType):
+        (hint,) = (option for option in typing.get_args(hint) if option is not type(None))
+    return hint

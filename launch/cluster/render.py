@@ -1,0 +1,41 @@
+"""Renders a job for a cluster: a JobSet for GKE, a script for Cloud TPU VMs, a batch script for Slurm.
+
+    python launch/cluster/render.py --target=gke --name=quickstart --workdir=gs://my-bucket/quickstart \
+        --command='python launch/run.py --config=configs/quickstart.py' \
+        --image=REGISTRY/genrec:tpu --accelerator=v5e --topology=4x4 --spot | kubectl create -f -
+    python launch/cluster/render.py --target=tpu_vm --name=quickstart --workdir=gs://my-bucket/quickstart \
+        --command='python launch/run.py --config=configs/quickstart.py' \
+        --accelerator=v5e --topology=4x4 --zone=us-central1-a --spot --output=quickstart.sh
+    python launch/cluster/render.py --target=slurm --name=quickstart --workdir=/shared/quickstart \
+        --command='python launch/run.py --config=configs/quickstart.py' \
+        --nodes=2 --gpus_per_node=8 --time_limit=12:00:00 --output=quickstart.sbatch
+
+docs/clusters.md goes through each from the bucket to the results.
+"""
+
+import sys
+
+from absl import flags
+
+from genrec import artifacts, command
+from genrec.cluster import targets
+
+_TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Where the job runs.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "File to write; by default the job is printed.")
+_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
+_SETTINGS = {
+    name: _DEFINE[setting.type](name, None, setting.description) for name, setting in targets.settings().items()
+}
+
+
+def main() -> None:
+    given = {name: flag.value for name, flag in _SETTINGS.items() if flag.present}
+    text = targets.render(_TARGET.value, given)
+    if _OUTPUT.value:
+        artifacts.write_text(_OUTPUT.value, text)
+    else:
+        sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    command.run(main)
