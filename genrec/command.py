@@ -4,13 +4,14 @@ on."""
 import logging as standard_logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 from absl import app, flags, logging
 
-from genrec import distributed
+from genrec import distributed, exit_codes
 
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
@@ -29,9 +30,9 @@ CACHE = Path("~/.cache/genrec/compiled")
 def run(main: Callable[[], None]) -> None:
     """Parses the flags, joins the other processes of the run if there are any, and calls `main`; then the process ends.
 
-    Errors that are ours, all of them `ValueError`s of genrec, end it with a message on stderr and exit code 1. Others
-    are bugs and keep their traceback. Compiled functions are kept in the folder JAX_COMPILATION_CACHE_DIR, by default
-    ~/.cache/genrec/compiled, so that the next start is quick.
+    Errors that are ours, all of them `ValueError`s of genrec, end it with a message on stderr. Others are bugs, or
+    trouble of a machine, and keep their traceback; genrec.exit_codes tells them apart. Compiled functions are kept in
+    the folder JAX_COMPILATION_CACHE_DIR, by default ~/.cache/genrec/compiled, so that the next start is quick.
     """
 
     def guarded(arguments: list[str]) -> None:
@@ -47,11 +48,12 @@ def run(main: Callable[[], None]) -> None:
             by_hand = distributed.Job(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
             distributed.join(distributed.find(_DISTRIBUTED.value, by_hand, os.environ))
             main()
-        except ValueError as error:
-            if not _is_ours(error):
-                raise
-            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-            sys.exit(1)
+        except Exception as error:
+            if _is_ours(error):
+                print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+                sys.exit(exit_codes.FAILED)
+            traceback.print_exc()
+            sys.exit(exit_codes.CRASHED)
 
     app.run(guarded)
 
@@ -61,5 +63,5 @@ def _worth_reading(record: standard_logging.LogRecord) -> bool:
     return record.levelno > standard_logging.INFO or record.pathname.startswith(PACKAGE)
 
 
-def _is_ours(error: ValueError) -> bool:
-    return type(error).__module__.partition(".")[0] == "genrec"
+def _is_ours(error: Exception) -> bool:
+    return isinstance(error, ValueError) and type(error).__module__.partition(".")[0] == "genrec"

@@ -48,7 +48,8 @@ def find(mode: str, by_hand: Job, environment: Mapping[str, str]) -> Job | None:
                 "JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers."
             ) from error
         return _checked(Job(environment["JAX_COORDINATOR_ADDRESS"], *numbers))
-    on_slurm = "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1
+    # A batch script has most variables of a step, but runs once: only steps have a list of nodes of their own.
+    on_slurm = "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1
     on_tpus = len(environment.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
     return Job() if mode == "on" or on_slurm or on_tpus else None
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from genrec import exit_codes
 from genrec.cluster import job, jobset
 
 # --- Fields of JobSet v1alpha2, batch/v1 Job and core/v1 Pod, as far as jobs here use them. A dict is an object with
@@ -242,10 +243,10 @@ def outcome(manifest: dict[str, Any], exit_code: int, disrupted: bool = False) -
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_error_ends_it_a_preemption_is_free_and_a_crash_counts(variant):
     manifest = rendered(**VARIANTS[variant])
-    assert outcome(manifest, job.FAILED) == "FailJobSet"
-    assert outcome(manifest, job.RESTART) == "RestartJobSetAndIgnoreMaxRestarts"
+    assert outcome(manifest, exit_codes.FAILED) == "FailJobSet"
+    assert outcome(manifest, exit_codes.RESTART) == "RestartJobSetAndIgnoreMaxRestarts"
     assert outcome(manifest, 137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
-    assert outcome(manifest, job.FAILED, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
+    assert outcome(manifest, exit_codes.FAILED, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
     assert outcome(manifest, 134) == outcome(manifest, 137) == "RestartJobSet"
     # The rules name the container that there is, and Kubernetes takes them only where pods never restart by themselves.
     assert pod(manifest)["restartPolicy"] == "Never"

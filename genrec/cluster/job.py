@@ -5,10 +5,6 @@ import re
 import shlex
 from typing import Any, ClassVar
 
-# The scripts' exit codes, as genrec.command gives them.
-FAILED = 1  # an error of ours: starting again would end on it again
-RESTART = 75  # a checkpoint was saved because the machine goes away: the same command goes on from there
-
 MOUNT = "/bucket"  # where a job sees the bucket of its work directory
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")

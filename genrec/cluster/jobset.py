@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import yaml
 
 from genrec.cluster import accelerators
-from genrec.cluster.job import FAILED, MOUNT, RESTART, ClusterError, Job, at_least_one, bucket_of, heading, setting
+from genrec.cluster.job import MOUNT, ClusterError, Job, at_least_one, bucket_of, heading, setting
+from genrec.exit_codes import FAILED, RESTART
 
 PORT = 8476  # of JAX's coordinator, on GPU nodes
 USER = 1000  # of the image (launch/cluster/Dockerfile)

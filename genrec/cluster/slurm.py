@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 from typing import ClassVar
 
-from genrec.cluster.job import FAILED, RESTART, ClusterError, Job, at_least_one, heading, setting
+from genrec.cluster.job import ClusterError, Job, at_least_one, heading, setting
+from genrec.exit_codes import FAILED, RESTART
 
 _BODY = Path(__file__).with_name("slurm.sh")
 # minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from genrec.cluster import accelerators
-from genrec.cluster.job import FAILED, MOUNT, RESTART, ClusterError, Job, bucket_of, heading, setting
+from genrec.cluster.job import MOUNT, ClusterError, Job, bucket_of, heading, setting
+from genrec.exit_codes import FAILED, RESTART
 
 _BODY = Path(__file__).with_name("tpu_vm.sh")
 

@@ -37,6 +37,7 @@ CHANGEABLE = (
     "training.profile_steps",
     "training.stop_after",
 )
+SUMS = "sums"  # beside the record, of the arrays that were saved
 BEST = "best_metric"  # the name under which Orbax keeps the metric that ranks checkpoints
 
 
@@ -115,7 +116,8 @@ class Checkpoints:
     """The checkpoints of one work directory; keeps the latest and the best by the run's `best_metric`."""
 
     def __init__(self, workdir: epath.PathLike, keep_best: int = 1, keep_latest: int = 2):
-        self._workdir = epath.Path(workdir).resolve()
+        workdir = epath.Path(workdir)
+        self._workdir = workdir if "://" in str(workdir) else workdir.resolve()  # Orbax wants an absolute path
 
         def metric(metrics: Mapping[str, float]) -> float:
             return metrics[BEST]
@@ -162,7 +164,7 @@ class Checkpoints:
             ema=ocp.args.StandardSave(state["ema"]),
             training=ocp.args.StandardSave(_without_ema(state)),
             data=ocp.args.JsonSave(dict(data)),
-            record=ocp.args.JsonSave(dataclasses.asdict(record)),
+            record=ocp.args.JsonSave(dataclasses.asdict(record) | {SUMS: _sums(state)}),
         )
         self.manager.wait_until_finished()
         if step in self.manager.all_steps():
@@ -170,7 +172,8 @@ class Checkpoints:
         self.manager.save(step, args=items, metrics=None if metric is None else {BEST: float(metric)}, force=True)
 
     def record(self, step: int) -> Record:
-        fields = self.manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+        fields = self._fields(step)
+        del fields[SUMS]
         unknown = fields.keys() - {field.name for field in dataclasses.fields(Record)}
         if unknown:
             raise ArtifactError(
@@ -178,6 +181,9 @@ class Checkpoints:
                 "Use that version, or train again in a new --workdir."
             )
         return Record(**fields)
+
+    def _fields(self, step: int) -> dict[str, Any]:
+        return self.manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
 
     def resume(self, record: Record, abstract: Mapping[str, Any]) -> Resumed | None:
         """The newest checkpoint that can be read; None when there is no checkpoint.
@@ -229,7 +235,10 @@ class Checkpoints:
             data=ocp.args.JsonRestore(),
         )
         restored = self.manager.restore(step, args=items)
-        return Resumed(step, going_on, {**restored.training, "ema": restored.ema}, restored.data)
+        state = {**restored.training, "ema": restored.ema}
+        if _sums(state) != self._fields(step)[SUMS]:
+            raise ValueError("the arrays are not those that were saved")
+        return Resumed(step, going_on, state, restored.data)
 
     def _put_aside(self, steps: list[int]) -> None:
         """Moves checkpoints out of the way of new ones of the same steps; nothing is deleted."""
@@ -249,8 +258,14 @@ class Checkpoints:
         self.manager.reload()
 
     def restore_ema(self, step: int, ema: nnx.State) -> nnx.State:
-        """The averaged parameters, in the shapes and shardings of abstract arrays."""
-        return self.manager.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema))).ema
+        """The averaged parameters, in the shapes and shardings of abstract arrays.
+
+        Raises ArtifactError when they are not those that were saved.
+        """
+        restored = self.manager.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema))).ema
+        if _sums({"ema": restored})["ema"] != self._fields(step)[SUMS]["ema"]:
+            raise ArtifactError(f"{self._workdir / FOLDER}/{step}: is damaged. Choose another checkpoint.")
+        return restored
 
     def close(self) -> None:
         """Waits for saves in the background."""
@@ -260,6 +275,26 @@ class Checkpoints:
 
 def _without_ema(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "ema"}
+
+
+@jax.jit
+def _bit_sums(arrays: list[jax.Array]) -> list[jax.Array]:
+    unsigned = {1: "uint8", 2: "uint16", 4: "uint32"}
+    bits = [jax.lax.bitcast_convert_type(x, unsigned[x.dtype.itemsize]) for x in arrays]
+    return [jax.numpy.sum(x.astype("uint32"), dtype="uint32") for x in bits]
+
+
+def _sums(state: Mapping[str, Any]) -> dict[str, list[int]]:
+    """For each part of a state, the sums of the bits of its arrays: the same on every mesh; one wrong bit shows."""
+
+    def of(part: Any) -> list[int]:
+        arrays = [
+            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+            for x in jax.tree.leaves(part)
+        ]
+        return [int(x) for x in jax.device_get(_bit_sums(arrays))]
+
+    return {name: of(part) for name, part in state.items()}
 
 
 def model_of(record: Record) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:

@@ -21,8 +21,8 @@ class Logs:
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         # A line that was cut off by a kill does not parse.
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= first_step]
-        artifacts.write_text(self._path, "".join(line + "\n" for line in kept))
-        self._file = self._path.open("a")
+        self._text = "".join(line + "\n" for line in kept)
+        artifacts.write_text(self._path, self._text)
         self._events = SummaryWriter(str(epath.Path(workdir) / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, group: str, metrics: Mapping[str, float]) -> None:
@@ -30,8 +30,7 @@ class Logs:
         if not self._writes:
             return
         numbers = {f"{group}/{name}": float(value) for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, **numbers}) + "\n")
-        self._file.flush()
+        self._append(json.dumps({"step": step, **numbers}) + "\n")
         for name, value in numbers.items():
             self._events.add_scalar(name, value, step)
         logging.info("step %d %s: %s", step, group, ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
@@ -39,5 +38,13 @@ class Logs:
     def close(self) -> None:
         if not self._writes:
             return
-        self._file.close()
         self._events.close()
+
+    def _append(self, line: str) -> None:
+        """The file is closed after every line: through a mounted bucket others see it only then."""
+        self._text += line
+        if "://" in str(self._path):  # objects of a bucket cannot grow
+            artifacts.write_text(self._path, self._text)
+            return
+        with self._path.open("a") as file:
+            file.write(line)

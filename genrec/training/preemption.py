@@ -8,14 +8,14 @@ import jax
 from absl import logging
 from jax.experimental import multihost_utils
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, start the same command again
+from genrec import exit_codes
 
 
 class Preempted(SystemExit):
-    """Training saved its state, as it was asked to leave; ends a script with EXIT_CODE."""
+    """Training saved its state, as it was asked to leave; ends a script with `exit_codes.RESTART`."""
 
     def __init__(self) -> None:
-        super().__init__(EXIT_CODE)
+        super().__init__(exit_codes.RESTART)
 
 
 class Notice:
