@@ -16,10 +16,11 @@ import numpy as np
 
 from genrec import config
 from genrec.data import flat
+from genrec.data.dataset import Sequences
 from genrec.data.errors import DataError
 from genrec.data.examples import Examples, PlacedSegments, Tokens, lay_out, ranges
 
-MEMORY = 2**30  # bytes; a quarter as many items
+MEMORY = 2**30  # bytes, 268 million items
 ENOUGH_PADDING = 0.06  # share of a batch; below it, a smaller row is worth more than less padding
 
 
@@ -124,9 +125,8 @@ def _first_of_shapes(tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _fill_row(shapes: np.ndarray, left: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shapes of the segments of one row, and for each how many of the same shape come before it in the row."""
-    left, room = left.copy(), whole
+    before, left, room = left, left.copy(), whole
     row, number = [], []
-    before = left.copy()
     while True:
         fits = (left > 0) & (shapes <= room).all(axis=1)
         if not fits.any():
@@ -167,7 +167,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        sequences: flat.Records,
+        sequences: Sequences,
         tokens: Tokens,
         cfg: config.Training,
         seed: int,
@@ -201,9 +201,8 @@ class TrainingBatches:
             )
         self.padded_rows = math.ceil(self.rows / rows_multiple) * rows_multiple
         self.steps_per_epoch = self.packing.rows // self.rows
-        self._loaded = None
-        if sequences.lengths.sum(dtype=np.int64) * np.dtype(np.int32).itemsize <= memory:
-            self._loaded = flat.read(sequences, np.arange(len(sequences.lengths)), tokens.user)
+        item_bytes = 4 * int(sequences.lengths.sum(dtype=np.int64))
+        self._loaded = None if item_bytes > memory else flat.load(sequences, tokens.user)
 
     @property
     def targets_per_step(self) -> float:
