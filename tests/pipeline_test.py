@@ -95,8 +95,9 @@ def test_a_batch_depends_on_seed_and_step_alone():
     assert (expected[first.steps_per_epoch].targets != expected[0].targets).any()
 
 
-def test_the_iterator_goes_on_at_any_step():
-    data = batches(LENGTHS)
+@pytest.mark.parametrize("memory", [0, MEMORY])
+def test_the_iterator_goes_on_at_any_step(memory):
+    data = batches(LENGTHS, memory=memory)
     for step, batch in zip(range(3, 7), data.iterate(3, 7), strict=True):
         assert_equal(batch, data.batch(step))
     for step, batch in zip(range(3, 7), data.iterate(3, 7, rows=slice(1, 2)), strict=True):

@@ -9,6 +9,7 @@ be built without its predecessors, and a restart needs to know nothing but n.
 import dataclasses
 import functools
 import math
+import threading
 from collections.abc import Iterator
 
 import grain
@@ -21,6 +22,7 @@ from genrec.data.errors import DataError
 from genrec.data.examples import Examples, PlacedSegments, Tokens, lay_out, ranges
 
 MEMORY = 2**30  # bytes, 268 million items
+PREFETCH = 8  # batches
 ENOUGH_PADDING = 0.06  # share of a batch; below it, a smaller row is worth more than less padding
 
 
@@ -202,6 +204,7 @@ class TrainingBatches:
         self.padded_rows = math.ceil(self.rows / rows_multiple) * rows_multiple
         self.steps_per_epoch = self.packing.rows // self.rows
         item_bytes = 4 * int(sequences.lengths.sum(dtype=np.int64))
+        self._lock = threading.Lock()
         self._loaded = None if item_bytes > memory else flat.load(sequences, tokens.user)
 
     @property
@@ -242,13 +245,19 @@ class TrainingBatches:
         return lay_out(placed, sequences.items, self.tokens, len(numbers), packing.row_tokens, packing.row_targets)
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
-        """Batches first_step .. steps - 1, or the given rows of them, prepared ahead by Grain in a thread."""
+        """Batches first_step .. steps - 1, or the given rows of them, prepared ahead by Grain in threads."""
         source = grain.MapDataset.range(first_step, steps).map(functools.partial(self.batch, rows=rows))
-        return iter(source.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
+        # Several threads wait for a disk or a bucket at the same time; from memory they would only wait for each other.
+        threads = PREFETCH if self._loaded is None else 1
+        return iter(source.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCH)))
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  (one object per run)
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of the rows, and the segment at each place."""
+        with self._lock:  # of several threads at the first step of an epoch, one permutes
+            return self._permute(epoch)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  (one object per run)
+    def _permute(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng((self.seed, epoch))
         rows = random.permutation(self.packing.rows)
         shuffled = random.permutation(len(self.segments))
