@@ -229,7 +229,8 @@ class TrainingBatches:
         numbers = np.arange(self.padded_rows)[slice(None) if rows is None else rows]
         filled = np.flatnonzero(numbers < self.rows)
         planned = order[within * self.rows + numbers[filled]]
-        first, count = self.packing.row_start[planned], np.diff(self.packing.row_start)[planned]
+        first = self.packing.row_start[planned]
+        count = self.packing.row_start[planned + 1] - first
         chosen = segment_at[ranges(first, count)]
         sequences, place = self._read(self.segments.record[chosen])
         start = self.segments.start[chosen]
