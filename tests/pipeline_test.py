@@ -1,4 +1,5 @@
 import collections
+import itertools
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from genrec import config
 from genrec.data.dataset import Sequence
 from genrec.data.examples import Tokens
-from genrec.data.pipeline import TrainingBatches, cut, pack_shapes
+from genrec.data.pipeline import MEMORY, TrainingBatches, cut, pack_shapes
 
 LEVELS = 3
 
@@ -16,11 +17,10 @@ class InMemory:
 
     def __init__(self, lengths):
         self.lengths = np.array(lengths, np.int32)
-
-    def __len__(self):
-        return len(self.lengths)
+        self.records_read = []
 
     def read(self, indices):
+        self.records_read += list(indices)
         return [
             Sequence(f"user{i}", (1000 * i + np.arange(self.lengths[i])).astype(np.int32), np.zeros(self.lengths[i]))
             for i in indices
@@ -33,9 +33,18 @@ def tokens(records):
     return Tokens((items[:, None] * LEVELS + np.arange(LEVELS)).astype(np.int32), 10**7, 50)
 
 
-def batches(lengths, seed=0, **training):
-    settings = {"max_history": 5, "row_targets": 8, "batch_targets": 32} | training
-    return TrainingBatches(InMemory(lengths), tokens(len(lengths)), config.Training(**settings), seed)
+def batches(lengths, seed=0, rows_multiple=1, memory=MEMORY, **training):
+    settings = config.Training(**{"max_history": 5, "row_targets": 8, "batch_targets": 32} | training)
+    return TrainingBatches(InMemory(lengths), tokens(len(lengths)), settings, seed, rows_multiple, memory)
+
+
+def arrays(examples):
+    return [*examples.histories, *examples[1:]]
+
+
+def assert_equal(examples, expected, rows=slice(None)):
+    for found, wanted in zip(arrays(examples), arrays(expected), strict=True):
+        np.testing.assert_array_equal(found, wanted[rows])
 
 
 LENGTHS = np.random.default_rng(0).geometric(0.2, 300)
@@ -81,16 +90,58 @@ def test_a_batch_depends_on_seed_and_step_alone():
     last_step = 2 * first.steps_per_epoch + 1
     expected = [first.batch(step) for step in range(last_step + 1)]
     for step in (last_step, 0, 3):
-        for a, b in zip(expected[step].histories, again.batch(step).histories, strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_equal(again.batch(step), expected[step])
     assert (batches(LENGTHS, seed=1).batch(0).targets != expected[0].targets).any()
     assert (expected[first.steps_per_epoch].targets != expected[0].targets).any()
 
 
-def test_the_iterator_goes_on_at_any_step():
-    data = batches(LENGTHS)
+@pytest.mark.parametrize("memory", [0, MEMORY])
+def test_the_iterator_goes_on_at_any_step(memory):
+    data = batches(LENGTHS, memory=memory)
     for step, batch in zip(range(3, 7), data.iterate(3, 7), strict=True):
-        np.testing.assert_array_equal(batch.targets, data.batch(step).targets)
+        assert_equal(batch, data.batch(step))
+    for step, batch in zip(range(3, 7), data.iterate(3, 7, rows=slice(1, 2)), strict=True):
+        assert_equal(batch, data.batch(step), slice(1, 2))
+
+
+@pytest.mark.parametrize("memory", [0, MEMORY])
+@pytest.mark.parametrize(
+    "rows", [slice(1, 3), slice(None, None, 2), slice(2, 2), np.array([6, 0, 6, 4]), np.array([7])]
+)
+def test_rows_are_those_of_the_whole_batch(rows, memory):
+    data = batches(LENGTHS, rows_multiple=4, memory=memory, batch_targets=64)
+    assert (data.rows, data.padded_rows) == (5, 8)
+    for step in (0, data.steps_per_epoch + 2):
+        assert_equal(data.batch(step, rows), data.batch(step), rows)
+
+
+def test_processes_read_the_records_of_their_rows_only():
+    whole, part = (batches(LENGTHS, memory=0, batch_targets=64) for _ in range(2))
+    whole.batch(3)
+    segments = part.batch(3, slice(2)).histories.segments
+    assert set(part.sequences.records_read) < set(whole.sequences.records_read)
+    assert 0 < len(part.sequences.records_read) <= segments.max(axis=1).sum()
+
+
+def test_in_memory_every_record_is_read_once():
+    in_memory, on_disk = batches(LENGTHS), batches(LENGTHS, memory=4 * LENGTHS.sum() - 1)
+    assert on_disk.sequences.records_read == []
+    for step in range(3):
+        assert_equal(in_memory.batch(step), on_disk.batch(step))
+    assert in_memory.sequences.records_read == list(range(len(LENGTHS)))
+
+
+def test_padding_rows_are_empty_and_change_nothing_else():
+    plain, padded = (batches(LENGTHS, rows_multiple=multiple, batch_targets=64) for multiple in (1, 15))
+    assert (plain.rows, plain.padded_rows) == (5, 5)
+    assert (padded.rows, padded.padded_rows) == (5, 15)
+    assert padded.steps_per_epoch == plain.steps_per_epoch
+    assert padded.targets_per_step == plain.targets_per_step
+    np.testing.assert_allclose(1 - padded.padding, (1 - plain.padding) / 3)
+    for step in range(3):
+        batch = padded.batch(step)
+        assert_equal(plain.batch(step), batch, slice(5))
+        assert not any(array[5:].any() for array in arrays(batch))
 
 
 def test_padding_is_below_a_tenth():
@@ -107,6 +158,40 @@ def test_packing_places_every_segment_once_and_within_bounds():
     for start, stop in zip(packing.row_start[:-1], packing.row_start[1:], strict=True):
         total = shapes[packing.place[start:stop]].sum(axis=0)
         assert total[0] <= packing.row_tokens and total[1] <= packing.row_targets
+
+
+def one_by_one(tokens, targets, row_targets):
+    """What `pack_shapes` must give: the segments of each row, chosen one at a time."""
+    row_targets = max(row_targets, targets.max())
+    row_tokens = max(tokens.max(), -(-row_targets * tokens.sum() // targets.sum()))
+    left, rows = list(range(len(tokens))), []
+    while left:
+        row, room = [], (row_tokens, row_targets)
+        while fitting := [i for i in left if tokens[i] <= room[0] and targets[i] <= room[1]]:
+            if row:
+                unused = [
+                    max((room[0] - tokens[i]) / row_tokens, (room[1] - targets[i]) / row_targets) for i in fitting
+                ]
+                choice = fitting[int(np.argmin(unused))]
+            else:
+                largest = (tokens[fitting[-1]], targets[fitting[-1]])
+                choice = next(i for i in fitting if (tokens[i], targets[i]) == largest)
+            row.append(choice)
+            left.remove(choice)
+            room = (room[0] - tokens[choice], room[1] - targets[choice])
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_packing_equals_packing_one_by_one(seed):
+    random = np.random.default_rng(seed)
+    shapes = random.integers(1, random.integers(2, 20), (random.integers(1, 200), 2))
+    shapes = shapes[np.lexsort((shapes[:, 1], shapes[:, 0]))]
+    row_targets = int(random.integers(1, 40))
+    packing = pack_shapes(shapes[:, 0], shapes[:, 1], row_targets)
+    rows = [packing.place[a:b].tolist() for a, b in itertools.pairwise(packing.row_start)]
+    assert rows == one_by_one(shapes[:, 0], shapes[:, 1], row_targets)
 
 
 def test_no_items_is_an_error():

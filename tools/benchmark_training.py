@@ -49,7 +49,7 @@ def main() -> None:
         for step, examples in enumerate(batches.iterate(0, COMPILING_STEPS + _STEPS.value)):
             if step == COMPILING_STEPS and jax.block_until_ready(state):
                 speed.restart()
-            state, metrics = step_fn(state, sharding.put_rows(mesh, examples, batches.rows))
+            state, metrics = step_fn(state, sharding.put_rows(mesh, examples, batches.padded_rows))
             window.append(metrics)
         figures = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(state["params"]))}
         figures |= speed.measure(window[COMPILING_STEPS:])

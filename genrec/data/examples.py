@@ -68,41 +68,95 @@ class Tokens(NamedTuple):
         return self.prefix + self.levels * items
 
 
-def pack(
-    rows: AbstractSequence[AbstractSequence[Segment]], tokens: Tokens, row_tokens: int, row_targets: int
+class PlacedSegments(NamedTuple):
+    """Segments in rows, as parallel arrays; those of a row stand next to each other, in the order of the rows.
+
+    A segment's items are items[first_item : first_item + length] of an array that goes with this.
+    """
+
+    row: np.ndarray  # int64[segments], ascending
+    user: np.ndarray  # int32[segments], user tokens
+    first_item: np.ndarray  # int64[segments]
+    length: np.ndarray  # int64[segments], items: history and targets
+    first_target: np.ndarray  # int64[segments], counted from first_item
+    causal: np.ndarray  # bool[segments]
+
+
+def lay_out(
+    placed: PlacedSegments, items: np.ndarray, tokens: Tokens, rows: int, row_tokens: int, row_targets: int
 ) -> Examples:
-    """Lays segments side by side, row by row.
+    """Lays segments side by side in `rows` rows, of which some may stay empty; `items` is int32[n], catalogue rows.
 
     A segment of n items with first target f takes `tokens.length(n - 1)` tokens and n - f targets: the last item is
     only a target, so it is not encoded. Raises ValueError when a row does not fit.
     """
-    shape, target_shape = (len(rows), row_tokens), (len(rows), row_targets)
-    ids, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
-    targets = np.zeros((*target_shape, tokens.levels), np.int32)
-    target_segments, target_positions = (np.zeros(target_shape, np.int32) for _ in range(2))
-    for row, parts in enumerate(rows):
-        at = at_target = 0
-        for number, part in enumerate(parts, start=1):
-            history = len(part.items) - 1
-            end = at + tokens.length(history)
-            end_target = at_target + len(part.items) - part.first_target
-            if end > row_tokens or end_target > row_targets:
-                raise ValueError(
-                    f"row {row}: {end} tokens and {end_target} targets exceed {row_tokens} and {row_targets}"
-                )
-            if not part.causal and end_target != at_target + 1:
-                raise ValueError("a bidirectional segment has the last item as its only target")
-            first_item = at + tokens.prefix
-            ids[row, at] = tokens.user(part.user_id)
-            ids[row, first_item:end] = tokens.items[part.items[:-1]].reshape(-1)
-            segments[row, at:end] = number
-            targets[row, at_target:end_target] = tokens.items[part.items[part.first_target :]]
-            target_segments[row, at_target:end_target] = number
-            if part.causal:
-                positions[row, first_item:end] = np.repeat(np.arange(1, history + 1), tokens.levels)
-                target_positions[row, at_target:end_target] = np.arange(part.first_target, len(part.items))
-            at, at_target = end, end_target
-    return Examples(Histories(ids, segments, positions), targets, target_segments, target_positions)
+    history, targets = placed.length - 1, placed.length - placed.first_target
+    first_of_row = np.searchsorted(placed.row, placed.row)
+    number = (np.arange(len(placed.row)) - first_of_row + 1).astype(np.int32)
+    at, at_target = (_within_row(sizes, first_of_row) for sizes in (tokens.length(history), targets))
+    _check_fit(placed, at + tokens.length(history), at_target + targets, row_tokens, row_targets)
+
+    ids, segments, positions = (np.zeros(rows * row_tokens, np.int32) for _ in range(3))
+    at = placed.row * row_tokens + at
+    ids[at], segments[at] = placed.user, number
+    item = ranges(0, history)  # of its segment
+    at_item = np.repeat(at + tokens.prefix, history) + tokens.levels * item
+    at_code = at_item[:, None] + np.arange(tokens.levels)  # [history items, levels]
+    ids[at_code] = tokens.items[items[np.repeat(placed.first_item, history) + item]]
+    segments[at_code] = np.repeat(number, history)[:, None]
+    positions[at_code] = (np.repeat(placed.causal, history) * (item + 1))[:, None]
+
+    target_ids = np.zeros((rows * row_targets, tokens.levels), np.int32)
+    target_segments, target_positions = (np.zeros(rows * row_targets, np.int32) for _ in range(2))
+    at_target = ranges(placed.row * row_targets + at_target, targets)
+    target = ranges(placed.first_target, targets)
+    target_ids[at_target] = tokens.items[items[np.repeat(placed.first_item, targets) + target]]
+    target_segments[at_target] = np.repeat(number, targets)
+    target_positions[at_target] = np.repeat(placed.causal, targets) * target
+    return Examples(
+        Histories(*(array.reshape(rows, row_tokens) for array in (ids, segments, positions))),
+        target_ids.reshape(rows, row_targets, tokens.levels),
+        target_segments.reshape(rows, row_targets),
+        target_positions.reshape(rows, row_targets),
+    )
+
+
+def _within_row(sizes: np.ndarray, first_of_row: np.ndarray) -> np.ndarray:
+    """int64[segments]: where each segment begins in its row; `first_of_row` is the first segment of the same row."""
+    begin = np.cumsum(sizes) - sizes
+    return begin - begin[first_of_row]
+
+
+def _check_fit(
+    placed: PlacedSegments, end: np.ndarray, end_target: np.ndarray, row_tokens: int, row_targets: int
+) -> None:
+    too_long = (end > row_tokens) | (end_target > row_targets)
+    if too_long.any():
+        worst = np.argmax(too_long)
+        raise ValueError(
+            f"row {placed.row[worst]}: {end[worst]} tokens and {end_target[worst]} targets exceed {row_tokens} and "
+            f"{row_targets}"
+        )
+    if (~placed.causal & (placed.first_target != placed.length - 1)).any():
+        raise ValueError("a bidirectional segment has the last item as its only target")
+
+
+def pack(
+    rows: AbstractSequence[AbstractSequence[Segment]], tokens: Tokens, row_tokens: int, row_targets: int
+) -> Examples:
+    """`lay_out` of segments that are given one by one, row by row."""
+    parts = [part for row in rows for part in row]
+    length = np.array([len(part.items) for part in parts], np.int64)
+    placed = PlacedSegments(
+        row=np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+        user=np.array([tokens.user(part.user_id) for part in parts], np.int32),
+        first_item=np.cumsum(length) - length,
+        length=length,
+        first_target=np.array([part.first_target for part in parts], np.int64),
+        causal=np.array([part.causal for part in parts], bool),
+    )
+    items = np.concatenate([part.items for part in parts]) if parts else np.zeros(0, np.int32)
+    return lay_out(placed, items, tokens, len(rows), row_tokens, row_targets)
 
 
 def histories(
@@ -128,3 +182,11 @@ def histories(
         if causal:
             positions[row, tokens.prefix : end] = np.repeat(np.arange(1, len(recent) + 1), tokens.levels)
     return Histories(ids, segments, positions)
+
+
+def ranges(start: np.ndarray | int, count: np.ndarray) -> np.ndarray:
+    """int64[sum of count]: the numbers from start[i] to start[i] + count[i] - 1, for each i in turn.
+
+    For example the starts (5, 0) with the counts (2, 3) give 5, 6, 0, 1, 2.
+    """
+    return np.repeat(start - (np.cumsum(count) - count), count) + np.arange(count.sum())

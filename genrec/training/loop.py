@@ -61,7 +61,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     tokens = record.tokens(semantic_ids)
     parts = cfg.accumulate * sharding.parts(mesh, "batch")
     batches = TrainingBatches(dataset.split("train"), tokens, cfg, experiment.seed, rows_multiple=parts)
-    own_rows = sharding.own_rows(mesh, batches.rows)
+    own_rows = sharding.own_rows(mesh, batches.padded_rows)
 
     # Model and step
     tx = optimizer.make(cfg, experiment.model.parameters)
@@ -124,7 +124,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
             for step in progress(range(first_turn, cfg.steps + 1), "train"):
                 saving, validate = None, is_validation_due(step)
                 if step > first_step:
-                    examples = sharding.put_rows(mesh, next(incoming), batches.rows)
+                    examples = sharding.put_rows(mesh, next(incoming), batches.padded_rows)
                     with trace.of(step), jax.transfer_guard("disallow"):
                         state, metrics = step_fn(state, examples)
                     window.append(metrics)

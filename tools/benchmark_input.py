@@ -1,0 +1,59 @@
+"""Speed of the training input alone, on the data and semantic IDs of a work directory.
+
+    python tools/benchmark_input.py --config=configs/amazon_beauty.py --workdir=runs/beauty
+    python tools/benchmark_input.py --config=configs/amazon_beauty.py --workdir=runs/beauty --memory_mib=0 --processes=8
+
+Plans without and with reading the items into memory, then times steps: plain calls of `batch`, and `iterate`, which
+prepares ahead in a thread. Of several processes one is measured, which builds its share of the rows.
+"""
+
+import time
+from collections.abc import Iterator
+
+import jax
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from genrec import command
+from genrec.data import dataset, pipeline
+from genrec.data.examples import Examples
+from genrec.models import saved
+from genrec.semantic_ids.codes import SemanticIds
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 1000, "Steps to time.", lower_bound=1)
+_MEMORY = flags.DEFINE_integer("memory_mib", pipeline.MEMORY >> 20, "For the items of all users; 0 reads from disk.")
+_PROCESSES = flags.DEFINE_integer("processes", 1, "Processes that share a batch.", lower_bound=1)
+
+
+def _measure(name: str, batches: Iterator[Examples]) -> None:
+    next(batches)  # the first opens files and makes the epoch's permutation
+    start, segments, targets, size = time.perf_counter(), 0, 0, 0
+    for examples in batches:
+        segments += examples.histories.segments.max(axis=1).sum()
+        targets += (examples.target_segments > 0).sum()
+        size += sum(array.nbytes for array in jax.tree.leaves(examples))
+    seconds = time.perf_counter() - start
+    figures = f"{segments / seconds:.0f} segments/s, {targets / seconds:.0f} targets/s, {size / seconds / 1e6:.0f} MB/s"
+    print(f"{name}: {figures}")
+
+
+def main() -> None:
+    experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
+    semantic_ids = SemanticIds.load(workdir / "semantic_ids")
+    tokens = saved.Record.of(experiment, semantic_ids.sizes, "", "").tokens(semantic_ids)
+    sequences = dataset.Dataset(workdir / "dataset").split("train")
+    for memory in (0, _MEMORY.value << 20):  # planning alone, then with reading
+        start = time.perf_counter()
+        cfg, seed = experiment.training, experiment.seed
+        batches = pipeline.TrainingBatches(sequences, tokens, cfg, seed, _PROCESSES.value, memory)
+        print(f"{time.perf_counter() - start:.2f} s to start with {memory >> 20} MiB, {len(batches.segments)} segments")
+    rows = slice(batches.padded_rows // _PROCESSES.value)
+    _measure("batch", (batches.batch(step, rows) for step in range(_STEPS.value + 1)))
+    _measure("iterate", batches.iterate(0, _STEPS.value + 1, rows))
+
+
+if __name__ == "__main__":
+    command.run(main)
