@@ -44,14 +44,15 @@ def main(arguments: list[str]) -> None:
         port = free.getsockname()[1]
     processes = [start(number, port, arguments[1:]) for number in range(_PROCESSES.value)]
     signal.signal(signal.SIGTERM, lambda *_: [process.send_signal(signal.SIGTERM) for process in processes])
-    failed = 0
-    while any(process.poll() is None for process in processes) and not failed:
+    running, failed = list(processes), 0
+    while running and not failed:
         time.sleep(0.1)
-        failed = next((process.returncode for process in processes if process.returncode), 0)
-    ended = time.monotonic() + 30  # the others may be on their way out too, with the same code
-    for process in processes:
+        failed = next((code for process in running if (code := process.poll())), 0)
+        running = [process for process in running if process.poll() is None]
+    deadline = time.monotonic() + 30  # the others may be on their way out too, with the same code
+    for process in running:
         try:
-            process.wait(max(0.1, ended - time.monotonic()))
+            process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
     sys.exit(failed if failed >= 0 else 128 - failed)

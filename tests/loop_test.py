@@ -2,19 +2,29 @@
 
 import copy
 import json
+import os
+import random
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from genrec import artifacts, config
+from genrec import artifacts, config, exit_codes, sharding
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
+from genrec.decoding.retrieval import Retriever
 from genrec.models import saved
 from genrec.semantic_ids import codes
-from genrec.training import loop, optimizer
+from genrec.training import loop, optimizer, preemption
 
+ROOT = Path(__file__).parent.parent
 EXPERIMENT = config.Experiment(
     data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=80)),
     model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5),
@@ -178,3 +188,185 @@ def test_schedules():
     for mistake in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"warmup_steps": 20, "steps": 10}):
         with pytest.raises(config.ConfigError, match=next(iter(mistake))):
             optimizer.make(config.Training(**mistake))
+
+
+def same_parameters(one, other):
+    """Bit by bit, at the latest checkpoint of both work directories: the weights and their average, by the sums too."""
+    params, sums = [], []
+    for workdir in (one, other):
+        found = saved.load(workdir, "latest")
+        assert found.record.finished
+        params.append(found.params)
+        record = json.loads((workdir / saved.FOLDER / str(found.step) / "record" / "metadata").read_text())
+        sums.append(record[saved.SUMS])
+    jax.tree.map(np.testing.assert_array_equal, *params)
+    assert sums[0] == sums[1]
+
+
+def config_file(folder: Path, experiment: config.Experiment) -> str:
+    source = f"from genrec.config import *\ninf = float('inf')\ndef get_config():\n    return {experiment!r}\n"
+    (folder / "config.py").write_text(source)
+    return f"--config={folder / 'config.py'}"
+
+
+def start_script(flags: list[str], processes: int = 1, devices: int = 1, **environment: str) -> subprocess.Popen:
+    """launch/train.py, by itself or as several processes."""
+    command = ["launch/train.py", *flags]
+    if processes > 1:
+        command = ["launch/local_processes.py", f"--processes={processes}", f"--devices={devices}", "--", *command]
+    environment = (
+        os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": str(devices)} | environment
+    )
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes)
+
+
+def wait_for(process: subprocess.Popen, text: str) -> str:
+    """The output up to the first line with `text`."""
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"the script ended without {text!r}: {seen[-3000:]}")
+
+
+def test_killed_at_twenty_instants_it_ends_with_the_same_bits(inputs, tmp_path):
+    """By SIGKILL, at random instants of training, of validating and of writing checkpoints."""
+    whole, killed = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "killed"))
+    experiment = changed(steps=1000, validate_every=100, checkpoint_every=5, log_every=10)
+    experiment.mesh = config.Mesh(1, 1, 1)
+    config_flag = config_file(tmp_path, experiment)
+    uninterrupted = start_script([config_flag, f"--workdir={whole}"])
+    assert uninterrupted.wait() == 0, uninterrupted.stdout.read()[-3000:]
+    chance = random.Random(0)
+    for _ in range(20):
+        process = start_script([config_flag, f"--workdir={killed}"])
+        wait_for(process, "steps of about")
+        time.sleep(chance.uniform(0, 2))
+        assert process.poll() is None, "it was quicker than the killer"
+        process.kill()
+        process.wait()
+    last = start_script([config_flag, f"--workdir={killed}"])
+    output, _ = last.communicate()
+    assert last.returncode == 0, output[-3000:]
+    assert int(re.search(r"going on from step (\d+)", output)[1]) > 5
+    same_parameters(whole, killed)
+    curves = [{step: row["train/loss"] for step, row in lines(w, "train").items()} for w in (whole, killed)]
+    assert curves[0] == curves[1]
+
+
+def test_sigterm_loses_no_step(inputs, tmp_path):
+    whole, stopped = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "stopped"))
+    experiment = changed(steps=300, validate_every=300, log_every=10)
+    experiment.mesh = config.Mesh(1, 1, 1)
+    flag = config_file(tmp_path, experiment)
+    process = start_script([flag, f"--workdir={stopped}"])
+    wait_for(process, "step 20 train")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == exit_codes.RESTART == 75, output
+    step = int(re.search(r"saved step (\d+)", output)[1])
+    assert step >= 20 and max(lines(stopped, "train")) == step
+    again = start_script([flag, f"--workdir={stopped}"])
+    output, _ = again.communicate()
+    assert again.returncode == 0 and f"going on from step {step}" in output
+    loop.train(experiment, whole)
+    same_parameters(whole, stopped)
+
+
+def test_a_validation_that_is_cut_short_is_made_up_for(inputs, tmp_path, monkeypatch):
+    whole, stopped = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "stopped"))
+    loop.train(EXPERIMENT, whole)
+    search = Retriever.__call__
+
+    def terminated(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return search(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Retriever, "__call__", terminated)
+        with pytest.raises(preemption.Preempted):
+            loop.train(EXPERIMENT, stopped)
+    assert list(lines(stopped, "validation")) == [] and max(lines(stopped, "train")) == 4
+    assert saved.load(stopped, "best").step == 4  # the only one
+    loop.train(EXPERIMENT, stopped)
+    assert list(lines(stopped, "validation")) == [4, 8, 12]
+    same_parameters(whole, stopped)
+
+
+def test_two_processes_train_as_one(inputs, tmp_path):
+    """The same curves with the same global batch; a notice to leave reaches both; the checkpoint goes on anywhere."""
+    one, two = (shutil.copytree(inputs, tmp_path / name) for name in ("one", "two"))
+    experiment = changed(steps=24, validate_every=12, log_every=4)
+    experiment.mesh = config.Mesh(data=-1, fsdp=2, tensor=1)
+    process = start_script([config_file(tmp_path, experiment), f"--workdir={two}"], processes=2, devices=2)
+    wait_for(process, "step 8 train")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == exit_codes.RESTART, output[-3000:]
+    step = int(re.search(r"saved step (\d+)", output)[1])
+    copies = {devices: shutil.copytree(two, tmp_path / f"on_{devices}") for devices in (1, 8)}
+    again = start_script([config_file(tmp_path, experiment), f"--workdir={two}"], processes=2, devices=2)
+    output, _ = again.communicate()
+    assert again.returncode == 0 and f"going on from step {step}" in output, output[-3000:]
+
+    loop.train(experiment, one)
+    curve, curve_of_two = lines(one, "train"), lines(two, "train")
+    assert curve.keys() <= curve_of_two.keys()
+    for number in curve.keys() - {-(-step // 4) * 4}:  # that line is of the steps after the interruption alone
+        np.testing.assert_allclose(curve_of_two[number]["train/loss"], curve[number]["train/loss"], rtol=1e-3)
+    last = lines(two, "validation")[24]["validation/ndcg@10"]
+    np.testing.assert_allclose(last, lines(one, "validation")[24]["validation/ndcg@10"], atol=0.02)
+
+    for devices, folder in copies.items():
+        experiment.mesh = config.Mesh(data=-1, fsdp=4) if devices == 8 else config.Mesh(1, 1, 1)
+        loop.train(experiment, folder)
+        first = min(number for number in lines(folder, "train") if number > step)
+        np.testing.assert_allclose(
+            lines(folder, "train")[first]["train/loss"], curve_of_two[first]["train/loss"], rtol=1e-4
+        )
+
+
+def test_a_checkpoint_of_eight_devices_goes_on_on_two_processes(inputs, tmp_path):
+    workdir = shutil.copytree(inputs, tmp_path / "work")
+    experiment = changed(stop_after=4, log_every=1)
+    experiment.mesh = config.Mesh(data=2, fsdp=2, tensor=2)
+    loop.train(experiment, workdir)
+    on_two = shutil.copytree(workdir, tmp_path / "on_two")
+    experiment.training.stop_after, experiment.mesh = 6, config.Mesh(data=-1, fsdp=2)
+    ended = start_script([config_file(tmp_path, experiment), f"--workdir={on_two}"], processes=2, devices=2)
+    output, _ = ended.communicate()
+    assert ended.returncode == 0 and "going on from step 4" in output, output[-3000:]
+    experiment.mesh = config.Mesh(1, 1, 1)
+    loop.train(experiment, workdir)
+    for step in (5, 6):
+        np.testing.assert_allclose(
+            lines(on_two, "train")[step]["train/loss"], lines(workdir, "train")[step]["train/loss"], rtol=1e-4
+        )
+
+
+def test_nothing_is_compiled_after_the_first_steps(workdir):
+    loop.train(changed(steps=24, validate_every=8, log_every=4), workdir)
+    compilations = {step: row["train/compilations"] for step, row in lines(workdir, "train").items()}
+    assert compilations.pop(4) > 0
+    assert compilations == {8: 0, 12: 0, 16: 0, 20: 0, 24: 0}
+
+
+def test_a_trace_of_some_steps_is_recorded(workdir):
+    experiment = changed(steps=8, validate_every=8, profile_steps=2)
+    experiment.training.peak_flops = 1e12
+    loop.train(experiment, workdir)
+    assert list((workdir / "profile").rglob("*.xplane.pb"))
+    assert all(0 < row["train/model_flops_utilisation"] < 1 for row in lines(workdir, "train").values())
+
+
+def test_validation_does_not_depend_on_the_mesh(workdir, tmp_path):
+    other = shutil.copytree(workdir, tmp_path / "other")
+    for folder, mesh in ((workdir, config.Mesh(1, 1, 1)), (other, config.Mesh(2, 2, 2))):
+        experiment = changed(steps=4)
+        experiment.mesh = mesh
+        loop.train(experiment, folder)
+    one, several = (lines(folder, "validation")[4] for folder in (workdir, other))
+    assert one == pytest.approx(several, abs=1e-6)
+    assert sharding.parts(sharding.make_mesh(config.Mesh(2, 2, 2)), "batch") == 4

@@ -139,7 +139,8 @@ def test_what_changes_no_result_may_change(workdir):
 def test_the_latest_and_the_best_are_kept(tmp_path):
     state = loop.start(run_on(1, 1, 1))
     checkpoints = saved.Checkpoints(tmp_path, keep_best=2, keep_latest=2)
-    metrics = {1: 0.3, 2: 0.9, 3: None, 4: 0.5, 5: 0.1, 6: None, 7: 0.2}
+    none = saved.NOT_VALIDATED
+    metrics = {1: 0.3, 2: 0.9, 3: none, 4: 0.5, 5: 0.1, 6: none, 7: 0.2}
     for step, metric in metrics.items():
         checkpoints.save(step, state, {}, RECORD, metric)
     assert checkpoints.best() == (2, 0.9)

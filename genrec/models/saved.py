@@ -37,6 +37,7 @@ CHANGEABLE = (
     "training.profile_steps",
     "training.stop_after",
 )
+NOT_VALIDATED = -1.0  # the metric of a checkpoint that was saved without a validation: worse than any
 SUMS = "sums"  # beside the record, of the arrays that were saved
 BEST = "best_metric"  # the name under which Orbax keeps the metric that ranks checkpoints
 
@@ -125,7 +126,7 @@ class Checkpoints:
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep_latest),
-                checkpoint_managers.BestN(get_metric_fn=metric, n=keep_best, keep_checkpoints_without_metrics=False),
+                checkpoint_managers.BestN(get_metric_fn=metric, n=keep_best),
             ]
         )
         # Without best_fn Orbax would not store the metric.
@@ -141,12 +142,9 @@ class Checkpoints:
     def best(self) -> tuple[int, float] | None:
         """Step and metric of the best validated checkpoint (the earliest of equals); None when there is none."""
         self.manager.wait_until_finished()  # a checkpoint that is still being written has no metric yet
-        metrics = {step: self.manager.metrics(step) for step in self.steps}
-        scored = [(values[BEST], -step) for step, values in metrics.items() if values]
-        if not scored:
-            return None
-        value, negative_step = max(scored)
-        return -negative_step, value
+        scored = [(self.manager.metrics(step)[BEST], -step) for step in self.steps]
+        value, negative_step = max(scored, default=(NOT_VALIDATED, 0))
+        return None if value == NOT_VALIDATED else (-negative_step, value)
 
     def save(
         self,
@@ -154,11 +152,11 @@ class Checkpoints:
         state: Mapping[str, Any],
         data: Mapping[str, Any],
         record: Record,
-        metric: float | None = None,
+        metric: float = NOT_VALIDATED,
     ) -> None:
         """Saves in the background; returns when the arrays may be changed. Replaces a checkpoint of the same step.
 
-        `data` is JSON, where the input stands; `metric` the value of `best_metric`, None where nothing was validated.
+        `data` is JSON, where the input stands; `metric` the value of `best_metric`.
         """
         items = ocp.args.Composite(
             ema=ocp.args.StandardSave(state["ema"]),
@@ -169,7 +167,7 @@ class Checkpoints:
         self.manager.wait_until_finished()
         if step in self.manager.all_steps():
             self.manager.delete(step)
-        self.manager.save(step, args=items, metrics=None if metric is None else {BEST: float(metric)}, force=True)
+        self.manager.save(step, args=items, metrics={BEST: float(metric)}, force=True)
 
     def record(self, step: int) -> Record:
         fields = self._fields(step)

@@ -85,8 +85,9 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
         first_step, state = 0, start(run)
     else:
         first_step, record, state = resumed.step, resumed.record, resumed.state
+        logging.info("going on from step %d", first_step)
     if record.finished:
-        logging.info("training is already finished, at step %d", first_step)
+        logging.info("training is already finished")
         checkpoints.close()
         return
 
@@ -122,7 +123,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
             # Where a notice of preemption cut a validation short, the first turn makes up for it and does no step.
             first_turn = first_step if is_validation_due(first_step) else first_step + 1
             for step in progress(range(first_turn, cfg.steps + 1), "train"):
-                saving, validate = None, is_validation_due(step)
+                validate, metric_value = is_validation_due(step), saved.NOT_VALIDATED
                 if step > first_step:
                     examples = sharding.put_rows(mesh, next(incoming), batches.padded_rows)
                     with trace.of(step), jax.transfer_guard("disallow"):
@@ -131,22 +132,24 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
                     waiting.append(metrics["loss"])
                     if len(waiting) > STEPS_AHEAD:
                         waiting.popleft().block_until_ready()
-                if window and (step % cfg.log_every == 0 or validate or notice.given()):
+                leaving = notice.given()
+                if window and (step % cfg.log_every == 0 or validate or leaving):
                     figures = summarise(window, float(learning_rate(step - 1))) | speed.measure(window)
                     logs.write(step, "train", figures)
                     window.clear()
-                if validate and (validation := evaluator.run(state["ema"], notice.given)) is not None:
+                if validate and (validation := evaluator.run(state["ema"], stop=notice.given)) is not None:
                     logs.write(step, "validation", validation.metrics)
-                    saving = validation.metrics[metric]
+                    metric_value = validation.metrics[metric]
                     best = checkpoints.best()
                     record.validated = step
-                    is_best = best is None or saving > best[1]
+                    is_best = best is None or metric_value > best[1]
                     record.validations_without_best = 0 if is_best else record.validations_without_best + 1
                     record.finished = step == cfg.steps or 0 < cfg.patience <= record.validations_without_best
                 periodic = cfg.checkpoint_every > 0 and step % cfg.checkpoint_every == 0
-                if saving is not None or (step > first_step and (periodic or notice.given())):
-                    checkpoints.save(step, state, {"next_batch": step}, record, saving)
-                if notice.given():
+                leaving = notice.given()  # asked once for both decisions below: the answer may change at any time
+                if step == record.validated or (step > first_step and (periodic or leaving)):
+                    checkpoints.save(step, state, {"next_batch": step}, record, metric_value)
+                if leaving:
                     logging.info("saved step %d; the same command goes on from there", step)
                     raise preemption.Preempted
                 if record.finished:
