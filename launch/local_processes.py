@@ -17,7 +17,7 @@ import time
 
 from absl import app, flags
 
-_PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes to start.", lower_bound=1)
+_PROCESSES = flags.DEFINE_integer("processes", 2, "Processes to start.", lower_bound=1)
 _DEVICES = flags.DEFINE_integer("devices", 1, "CPU devices of each process.", lower_bound=1)
 
 
@@ -38,19 +38,19 @@ def start(number: int, port: int, command: list[str]) -> subprocess.Popen:
 
 def main(arguments: list[str]) -> None:
     if len(arguments) < 2:
-        raise app.UsageError("Name a script and its flags after --, such as: -- launch/train.py --config=...")
+        raise app.UsageError("Name a script and its flags after --, as: -- launch/train.py --config=...")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [start(number, port, arguments[1:]) for number in range(_PROCESSES.value)]
     signal.signal(signal.SIGTERM, lambda *_: [process.send_signal(signal.SIGTERM) for process in processes])
-    running, failed = list(processes), 0
-    while running and not failed:
+    codes: list[int | None] = [None]
+    while None in codes and not any(codes):
         time.sleep(0.1)
-        failed = next((code for process in running if (code := process.poll())), 0)
-        running = [process for process in running if process.poll() is None]
+        codes = [process.poll() for process in processes]
+    failed = next((code for code in codes if code), 0)
     deadline = time.monotonic() + 30  # the others may be on their way out too, with the same code
-    for process in running:
+    for process in processes:
         try:
             process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
