@@ -31,6 +31,8 @@ REQUIRED = [
     "tqdm>=4.66",
 ]
 
+BEAM = "apache-beam>=2.70"  # prepares data beyond one machine
+
 setup(
     name="genrec",
     version=VERSION,
@@ -45,7 +47,8 @@ setup(
         "cuda": ["jax[cuda12]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "sentences": ["sentence-transformers>=3"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
+        "beam": [BEAM],
+        "test": [BEAM, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
     },
     classifiers=[
         "Intended Audience :: Developers",
