@@ -103,6 +103,20 @@ def writing(
     logging.info("wrote %s %s (%s)", kind, path, artifact.fingerprint)
 
 
+@contextlib.contextmanager
+def scratch(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Yields a temporary folder beside `path`, for what is found out before it is written."""
+    path = epath.Path(path)
+    temporary = path.parent / f".{path.name}.scratch.partial"
+    if temporary.exists():
+        temporary.rmtree()
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        temporary.rmtree()
+
+
 def write_text(path: epath.PathLike, text: str) -> None:
     """Writes a file under a temporary name, then renames it."""
     path = epath.Path(path)
