@@ -84,7 +84,7 @@ class BeamRunner:
         pieces: Sequence[Any],
         folder: epath.Path,
     ) -> Any:
-        """The results of `function` merged, two at a time in any order: where they are too large to keep all of them."""
+        """The results of `function` merged, two at a time in any order: where they are too large to keep them all."""
         import apache_beam
 
         steps = apache_beam.Map(function) | apache_beam.CombineGlobally(functools.partial(_reduce, merge))
