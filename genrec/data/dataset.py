@@ -80,6 +80,10 @@ class Catalogue:
     def __len__(self) -> int:
         return self.table.num_rows
 
+    def take(self, rows: np.ndarray) -> "Catalogue":
+        """A part of it, which counts from 0 again."""
+        return Catalogue(self.table.take(pa.array(rows)), self._text_fields)
+
     @functools.cached_property
     def item_ids(self) -> list[str]:
         return self.table["item_id"].to_pylist()
