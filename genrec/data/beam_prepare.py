@@ -47,8 +47,8 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
     if time and "item_id" in items.table.column_names:
         _check(log, blocks, items, time, problems, runner, folder)
     problems.raise_if_any()
-    partitions = _partition(config, log.name, blocks, runner, folder)
     filtering.check_columns("event_type" in log.table.column_names, "rating" in log.table.column_names, config)
+    partitions = _partition(config, log.name, blocks, runner, folder)
     filtering.refuse_empty(filtering.merge([part.passed for part in partitions]), config)
 
     core, survey = _k_core(config, partitions, item_table.num_rows, runner, folder)

@@ -35,10 +35,11 @@ class BeamRunner:
     def __post_init__(self):
         if importlib.util.find_spec("apache_beam") is None:
             raise BeamError(f"--beam_runner={self.name} needs a package that is not installed: {INSTALL}.")
+        from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
         from apache_beam.runners import runner
 
         try:
-            runner.create_runner(self.name)
+            created = runner.create_runner(self.name)
         except (ValueError, AttributeError, ImportError) as error:
             raise BeamError(
                 f"--beam_runner={self.name}: {error} Give the name of a Beam runner, such as DirectRunner, "
@@ -48,15 +49,19 @@ class BeamRunner:
             if not option.startswith("--"):
                 raise BeamError(f"--beam_options={option}: write --beam_options=--NAME=VALUE, once for each option.")
         try:
-            self.pipeline_options().get_all_options()
+            options = self.pipeline_options()
+            options.get_all_options()
+            wrong = PipelineOptionsValidator(options, created).validate()
         except SystemExit as error:  # argparse has said on stderr which it is
             raise BeamError(f"--beam_options={' '.join(self.options)}: Beam does not take these values.") from error
+        if wrong:
+            raise BeamError(f"--beam_options for {self.name}: {' '.join(line.strip() for line in wrong)}")
 
     def pipeline_options(self) -> Any:
         """As a new `PipelineOptions`."""
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        return PipelineOptions(list(self.options))
+        return PipelineOptions([f"--runner={self.name}", *self.options])
 
     def map(self, title: str, function: Callable[[Any], Any], pieces: Sequence[Any], folder: epath.Path) -> list[Any]:
         """`function` of each piece, in their order.
@@ -69,7 +74,7 @@ class BeamRunner:
         """
         import apache_beam
 
-        steps = apache_beam.Map(functools.partial(_guarded, function)) | apache_beam.combiners.ToList()
+        steps = "Apply" >> apache_beam.Map(functools.partial(_guarded, function)) | apache_beam.combiners.ToList()
         results = dict(self._run(title, steps, enumerate(pieces), folder))
         for index in range(len(results)):
             if isinstance(results[index], _Failed):
@@ -87,7 +92,8 @@ class BeamRunner:
         """The results of `function` merged, two at a time in any order: where they are too large to keep them all."""
         import apache_beam
 
-        steps = apache_beam.Map(function) | apache_beam.CombineGlobally(functools.partial(_reduce, merge))
+        merged = "Merge" >> apache_beam.CombineGlobally(functools.partial(_reduce, merge))
+        steps = "Apply" >> apache_beam.Map(function) | merged
         return self._run(title, steps, pieces, folder)
 
     def group(
@@ -105,9 +111,9 @@ class BeamRunner:
         import apache_beam
 
         steps = (
-            apache_beam.FlatMap(emit)
+            "Emit" >> apache_beam.FlatMap(emit)
             | apache_beam.GroupByKey()
-            | apache_beam.MapTuple(functools.partial(_keyed, gather))
+            | "Gather" >> apache_beam.MapTuple(functools.partial(_keyed, gather))
             | apache_beam.combiners.ToList()
         )
         return [result for _, result in sorted(self._run(title, steps, pieces, folder), key=_key)]
@@ -116,7 +122,7 @@ class BeamRunner:
         """The transform that gives what `function` gives for each piece, for a pipeline of someone else."""
         import apache_beam
 
-        return apache_beam.Create(list(pieces)) | apache_beam.Reshuffle() | apache_beam.FlatMap(function)
+        return apache_beam.Create(list(pieces)) | apache_beam.Reshuffle() | "Apply" >> apache_beam.FlatMap(function)
 
     def _run(self, title: str, steps: Any, pieces: Iterable[Any], folder: epath.Path) -> Any:
         import apache_beam
@@ -126,7 +132,7 @@ class BeamRunner:
         with apache_beam.Pipeline(runner=self.name, options=self.pipeline_options()) as pipeline:
             # Without the shuffle a runner may fuse everything into one task.
             start = pipeline | apache_beam.Create(list(pieces)) | apache_beam.Reshuffle()
-            _ = start | steps | "Save" >> apache_beam.Map(functools.partial(save, str(path)))
+            _ = start | title >> steps | "Save" >> apache_beam.Map(functools.partial(save, str(path)))
         return load(path)
 
 
