@@ -10,7 +10,7 @@ from etils import epath
 
 from genrec import artifacts
 from genrec import config as configs
-from genrec.data import dataset, filtering, sources, splits, statistics, validation
+from genrec.data import dataset, filtering, logs, sources, splits, statistics, validation
 
 if TYPE_CHECKING:
     from genrec.data.beam_runner import BeamRunner
@@ -48,7 +48,7 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: "BeamRunner | No
 
 
 def _hash_inputs(config: configs.Data, path: epath.Path, runner: "BeamRunner | None") -> dict[str, str]:
-    if not runner:
+    if not (runner and logs.is_pattern(config.interactions)):  # a single file is read by a single worker anyway
         return sources.hash_inputs(config)
     with artifacts.scratch(path) as folder:
         return sources.hash_inputs(
