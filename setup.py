@@ -31,7 +31,7 @@ REQUIRED = [
     "tqdm>=4.66",
 ]
 
-BEAM = "apache-beam>=2.70"  # prepares data beyond one machine
+BEAM = "apache-beam>=2.77"  # prepares data beyond one machine
 
 setup(
     name="genrec",

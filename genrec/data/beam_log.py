@@ -109,8 +109,10 @@ def pieces_of_block(piece: tuple[Block, int], partitions: int) -> Iterator[tuple
     users = table["user_id"].combine_chunks().dictionary_encode()
     of_user = np.array([zlib.crc32(user.encode()) % partitions for user in users.dictionary.to_pylist()])
     of_row = of_user[users.indices.to_numpy()]
-    for partition in np.unique(of_row).tolist():
-        yield partition, table.take(pa.array(np.flatnonzero(of_row == partition)))
+    order = np.argsort(of_row, kind="stable")
+    numbers, starts = np.unique(of_row[order], return_index=True)
+    for partition, rows in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+        yield partition, table.take(pa.array(rows))
 
 
 def gather_partition(number: int, pieces: Iterable[pa.Table], folder: str, config: configs.Data) -> Partition:
