@@ -3,7 +3,7 @@
     read -> check -> partition -> k-core, once per round -> cut times -> split -> write
 
 The log and the sequences are files in the folder that is being written; this process holds the catalogue, the users'
-attributes, and four numbers per user: the place in the order of users, and the lengths of the records.
+attributes, and five numbers per user: the place in the order of users, and how long the sequence and its records are.
 """
 
 import functools

@@ -1,7 +1,6 @@
 """Stage `prepare`: raw files -> `dataset/`. Reads, validates, filters, splits, checks for leaks, writes."""
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,15 +9,13 @@ from etils import epath
 
 from genrec import artifacts
 from genrec import config as configs
-from genrec.data import dataset, filtering, logs, sources, splits, statistics, validation
-
-if TYPE_CHECKING:
-    from genrec.data.beam_runner import BeamRunner
+from genrec.data import beam_prepare, dataset, filtering, logs, sources, splits, statistics, validation
+from genrec.data.beam_runner import BeamRunner
 
 FORMAT = 1  # of the folder; raise it when the same source gives another data set than before
 
 
-def prepare(config: configs.Data, path: epath.PathLike, runner: "BeamRunner | None" = None) -> None:
+def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | None = None) -> None:
     """Writes the data set that `config` describes to `path`, unless it is there already.
 
     Args:
@@ -36,8 +33,6 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: "BeamRunner | No
         logging.info("%s is up to date", path)
         return
     if runner:
-        from genrec.data import beam_prepare
-
         with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
             figures = beam_prepare.fill(config, draft.path, runner)
     else:
@@ -47,7 +42,7 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: "BeamRunner | No
     print(f"Prepared {path}\n{statistics.table(figures)}")
 
 
-def _hash_inputs(config: configs.Data, path: epath.Path, runner: "BeamRunner | None") -> dict[str, str]:
+def _hash_inputs(config: configs.Data, path: epath.Path, runner: BeamRunner | None) -> dict[str, str]:
     if not (runner and logs.is_pattern(config.interactions)):  # a single file is read by a single worker anyway
         return sources.hash_inputs(config)
     with artifacts.scratch(path) as folder:

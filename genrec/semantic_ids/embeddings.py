@@ -6,7 +6,7 @@ users chose one after the other; it is read from the training split only, so tha
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,11 +17,9 @@ from sklearn.decomposition import TruncatedSVD
 
 from genrec import artifacts
 from genrec import config as config_lib
+from genrec.data.beam_runner import BeamRunner
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.semantic_ids import codes, cooccurrence, tfidf
-
-if TYPE_CHECKING:
-    from genrec.data.beam_runner import BeamRunner
 
 KIND = "item_embeddings"
 FILE = "embeddings.npy"
@@ -35,7 +33,7 @@ def embed(
     config: config_lib.Embeddings,
     dataset_path: epath.PathLike,
     path: epath.PathLike,
-    runner: "BeamRunner | None" = None,
+    runner: BeamRunner | None = None,
 ) -> None:
     """Writes float32[items, width] of the dataset's catalogue into `path`, unless it is up to date.
 
@@ -61,7 +59,7 @@ def embed(
         return
     with artifacts.writing(path, KIND, recipe, config=config, inputs=inputs) as draft:
         if runner:
-            from genrec.semantic_ids import beam_embed
+            from genrec.semantic_ids import beam_embed  # which imports this module
 
             embeddings, pairs = beam_embed.content_and_pairs(config, dataset, draft.path, runner)
         else:
