@@ -72,6 +72,11 @@ def test_no_second_framework_and_no_extra_at_import(path):
     assert [name for name in imported_at_top(tree.body) if name.split(".")[0] in FOREIGN] == []
 
 
+def test_apache_beam_is_known_to_one_module():
+    users = [path.name for path in modules() if "import apache_beam" in path.read_text(encoding="utf-8")]
+    assert users == ["beam_runner.py"]
+
+
 @pytest.mark.parametrize(
     ("module", "source", "allowed"),
     [
