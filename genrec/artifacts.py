@@ -84,10 +84,7 @@ def writing(
 ) -> Iterator[Draft]:
     """Yields a draft whose folder replaces `path` if and only if the block ends without an exception."""
     path = epath.Path(path)
-    temporary = path.parent / f".{path.name}.partial"
-    if temporary.exists():
-        temporary.rmtree()
-    temporary.mkdir(parents=True)
+    temporary = _fresh_temporary(path)
     draft = Draft(temporary)
     try:
         yield draft
@@ -101,6 +98,25 @@ def writing(
         path.rmtree()
     temporary.rename(path)
     logging.info("wrote %s %s (%s)", kind, path, artifact.fingerprint)
+
+
+def _fresh_temporary(path: epath.Path) -> epath.Path:
+    """The folder beside `path` that becomes it; what a killed run left there is removed."""
+    temporary = path.parent / f".{path.name}.partial"
+    if temporary.exists():
+        temporary.rmtree()
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+@contextlib.contextmanager
+def scratch(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Yields a temporary folder, that of `writing`, for what is found out before `path` is written."""
+    temporary = _fresh_temporary(epath.Path(path))
+    try:
+        yield temporary
+    finally:
+        temporary.rmtree()
 
 
 def write_text(path: epath.PathLike, text: str) -> None:

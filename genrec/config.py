@@ -28,7 +28,7 @@ class Data:
     # "synthetic": the built-in catalogue. "s3rec": a folder with sequences.txt and items.csv.
     # "mcauley": a folder with reviews_*_5.json.gz and meta_*.json.gz.
     source: str = "files"
-    interactions: str = ""  # path, for "files"
+    interactions: str = ""  # path, or a pattern such as logs/day-*.csv, for "files"
     items: str = ""  # path, for "files"
     users: str = ""  # path, for "files"; optional
     folder: str = ""  # for "s3rec" and "mcauley"

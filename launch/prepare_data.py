@@ -7,6 +7,11 @@ With your own files (docs/bring_your_own_data.md):
     python launch/prepare_data.py --config=configs/quickstart.py --workdir=/tmp/tiny --config.data.source=files \
         --config.data.interactions=examples/tiny/interactions.csv --config.data.items=examples/tiny/items.csv \
         --config.data.k_core=2
+
+On Apache Beam (docs/preparation_at_scale.md), here with two processes:
+
+    python launch/prepare_data.py --config=configs/quickstart.py --workdir=/tmp/quickstart --beam_runner=DirectRunner \
+        --beam_options=--direct_num_workers=2 --beam_options=--direct_running_mode=multi_processing
 """
 
 from absl import flags
@@ -14,16 +19,22 @@ from etils import epath
 from ml_collections import config_flags
 
 from genrec import command
+from genrec.data import beam_runner
 from genrec.data.prepare import prepare
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder or bucket in which the stages leave their results.", required=True
 )
+_BEAM_RUNNER = flags.DEFINE_string("beam_runner", "", "Apache Beam runner, such as DirectRunner; empty: without Beam.")
+_BEAM_OPTIONS = flags.DEFINE_multi_string(
+    "beam_options", [], "An option for the runner, --NAME=VALUE; repeat the flag."
+)
 
 
 def main() -> None:
-    prepare(_CONFIG.value.data, epath.Path(_WORKDIR.value) / "dataset")
+    runner = beam_runner.of_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value)
+    prepare(_CONFIG.value.data, epath.Path(_WORKDIR.value) / "dataset", runner)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,16 @@ def test_a_draft_left_by_a_killed_run_is_cleared(tmp_path):
     assert sorted(path.name for path in (tmp_path / "things").iterdir()) == ["artifact.json", "file.txt"]
 
 
+def test_a_scratch_folder_is_fresh_and_goes_away(tmp_path):
+    leftover = tmp_path / ".things.partial"
+    leftover.mkdir()
+    (leftover / "stale.txt").write_text("from before")
+    with artifacts.scratch(tmp_path / "things") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "found.txt").write_text("a")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_replacing_removes_the_old_files(tmp_path):
     with artifacts.writing(tmp_path / "things", "things", "r0", config={}) as draft:
         (draft.path / "old.txt").write_text("old")

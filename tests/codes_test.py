@@ -90,3 +90,11 @@ def test_missing_and_damaged_files_are_named(learnt, tmp_path):
     codes_lib.save_array(tmp_path / codes_lib.CODES_FILE, np.array([[0, 0, 0, 0]], np.uint16))
     with pytest.raises(artifacts.ArtifactError, match="do not belong together"):
         SemanticIds.load(tmp_path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_of_an_array_are_read_alone(tmp_path, order):
+    array = np.asarray(np.arange(60, dtype=np.float16).reshape(10, 6), order=order)
+    codes_lib.save_array(tmp_path / "array.npy", array)
+    assert codes_lib.array_shape(tmp_path / "array.npy") == (10, 6)
+    np.testing.assert_array_equal(codes_lib.load_rows(tmp_path / "array.npy", 3, 7), array[3:7])

@@ -1,6 +1,7 @@
 """k-core against its definition, and filters that leave nothing say which setting did it."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from genrec.config import Data
@@ -62,3 +63,27 @@ def test_event_types_and_ratings():
 def test_filters_that_cannot_work_are_named(columns, config, message):
     with pytest.raises(DataError, match=message):
         filtering.by_config(log(**columns), config)
+
+
+def test_what_passes_in_parts_is_what_passes_of_the_whole():
+    rng = np.random.default_rng(0)
+    whole = log(
+        users=rng.integers(0, 3, 30),
+        items=np.arange(30),
+        timestamps=np.arange(30),
+        event_types=rng.choice(["play", "skip", "like"], 30).astype(object),
+        ratings=rng.choice([1.0, 2.0, 5.0, np.nan], 30),
+    )
+    config = Data(event_types=("play", "like"), min_rating=2.0)
+    parts = [filtering.by_event(whole.select(np.arange(30) % 3 == part), config)[1] for part in range(3)]
+    assert filtering.merge(parts) == filtering.by_event(whole, config)[1]
+
+
+def test_the_catalogue_keeps_chosen_items_and_tells_their_rows():
+    items = pa.table({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]})
+    kept, rows = filtering.catalogue(items, np.array([2, 0, 1]), keep_all=False)
+    assert kept["item_id"].to_pylist() == ["a", "c"] and kept["source_row"].to_pylist() == [0, 2]
+    assert rows[[0, 2]].tolist() == [0, 1]
+    assert len(filtering.catalogue(items, np.array([2, 0, 1]), keep_all=True)[0]) == 3
+    with pytest.raises(DataError, match="source_row"):
+        filtering.catalogue(kept, np.array([1, 1]), keep_all=True)

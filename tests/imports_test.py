@@ -9,15 +9,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # A package imports those before it, and itself.
 LAYERS = ("data", "semantic_ids", "models", "decoding", "evaluation", "training")
-BASE = {
-    "artifacts",
-    "config",
-    "distributed",
-    "exit_codes",
-    "progress",
-    "sharding",
-}  # modules that import no package of genrec
-FOREIGN = ("tensorflow", "torch")  # never imported with a module, at most when a function needs it
+# Modules that import no package of genrec.
+BASE = {"artifacts", "config", "distributed", "exit_codes", "progress", "sharding"}
+FOREIGN = ("tensorflow", "torch", "apache_beam")  # never imported with a module, at most when a function needs it
 
 
 def modules() -> list[Path]:
@@ -74,9 +68,15 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: "/".join(name_of(path)))
-def test_no_second_framework_at_import(path):
+def test_no_second_framework_and_no_extra_at_import(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert [name for name in imported_at_top(tree.body) if name.split(".")[0] in FOREIGN] == []
+
+
+def test_apache_beam_is_known_to_one_module():
+    names = {path.name: imported(ast.parse(path.read_text(encoding="utf-8"))) for path in modules()}
+    users = [module for module in names if any(name.split(".")[0] == "apache_beam" for name in names[module])]
+    assert users == ["beam_runner.py"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import functools
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Sequence as Seq
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from genrec import artifacts
+from genrec.data import splits as split_rules
 from genrec.progress import progress
 
 KIND = "dataset"
@@ -88,6 +90,10 @@ class Catalogue:
     def __len__(self) -> int:
         return self.table.num_rows
 
+    def take(self, rows: np.ndarray) -> "Catalogue":
+        """A part of it, which counts from 0 again."""
+        return Catalogue(self.table.take(pa.array(rows)), self._text_fields)
+
     @functools.cached_property
     def item_ids(self) -> list[str]:
         return self.table["item_id"].to_pylist()
@@ -132,13 +138,13 @@ class Dataset:
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
-        return Catalogue(_read_parquet(self.path / "catalogue.parquet"), tuple(self.statistics["text_fields"]))
+        return Catalogue(read_parquet(self.path / "catalogue.parquet"), tuple(self.statistics["text_fields"]))
 
     @functools.cached_property
     def users(self) -> pa.Table | None:
         """Users' attributes by `user_id`, where the source has them; not every user need have a row."""
         path = self.path / "users.parquet"
-        return _read_parquet(path) if path.exists() else None
+        return read_parquet(path) if path.exists() else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +155,24 @@ class Records:
     read: Callable[[], Iterator[Sequence]]
 
 
+def records(user_ids: Seq[str] | np.ndarray, sequences: split_rules.UserSequences, lengths: np.ndarray) -> Records:
+    """A split's records: the first `lengths[u]` (int[users]) items of each user who has any."""
+    users = np.flatnonzero(lengths)
+
+    def read() -> Iterator[Sequence]:
+        for user in users:
+            start = sequences.offsets[user]
+            part = slice(start, start + lengths[user])
+            yield Sequence(user_ids[user], sequences.items[part], sequences.timestamps[part])
+
+    return Records(lengths[users], read)
+
+
+def check_no_leak(splits: Mapping[str, Records]) -> None:
+    """`splits.check_no_leak` of records that are about to be written."""
+    split_rules.check_no_leak(*(((r.user_id, r.items) for r in splits[name].read()) for name in split_rules.NAMES))
+
+
 def write(
     path: epath.Path,
     splits: Mapping[str, Records],
@@ -157,16 +181,59 @@ def write(
     statistics: Mapping[str, object],
 ) -> None:
     """Fills `path` (an existing folder, as `artifacts.writing` gives it)."""
-    _write_sequences(path, splits)
+    write_sequences(path, {name: _examples(name, split) for name, split in splits.items()})
+    write_tables(path, {name: split.lengths for name, split in splits.items()}, catalogue, users, statistics)
+
+
+def write_sequences(path: epath.Path, splits: Mapping[str, Any], **downloading: Any) -> None:
+    """Writes `path/sequences`.
+
+    Args:
+      path: An existing folder.
+      splits: For each (key, `example`) in the order of the keys, which are ints from 0: as an iterator, or as an Apache
+        Beam transform that gives them in any order.
+      downloading: For `tfds.download.DownloadConfig`.
+    """
+    tfds.disable_progress_bar()  # ours also suits a log
+    scratch = path / "tfds"
+    builder = GenrecSequences(splits=splits, data_dir=str(scratch), file_format="array_record")
+    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads, which there are none of
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**downloading))
+    epath.Path(builder.data_dir).rename(path / "sequences")
+    scratch.rmtree()
+
+
+def write_tables(
+    path: epath.Path,
+    lengths: Mapping[str, np.ndarray],
+    catalogue: pa.Table,
+    users: pa.Table | None,
+    statistics: Mapping[str, object],
+) -> None:
+    """Writes all but the sequences. `lengths`: int[records] of each split."""
     (path / "lengths").mkdir()
-    for name, records in splits.items():
+    for name, of_records in lengths.items():
         buffer = io.BytesIO()
-        np.save(buffer, np.asarray(records.lengths, np.int32))
+        np.save(buffer, np.asarray(of_records, np.int32))
         (path / "lengths" / f"{name}.npy").write_bytes(buffer.getvalue())
-    _write_parquet(catalogue, path / "catalogue.parquet")
+    write_parquet(catalogue, path / "catalogue.parquet")
     if users is not None:
-        _write_parquet(users, path / "users.parquet")
+        write_parquet(users, path / "users.parquet")
     (path / "statistics.json").write_text(json.dumps(statistics, indent=2))
+
+
+def example(record: Sequence) -> dict:
+    """A record as TFDS encodes it."""
+    return {
+        "user_id": record.user_id,
+        "items": np.asarray(record.items, np.int32),
+        "timestamps": np.asarray(record.timestamps, np.int64),
+    }
+
+
+def _examples(name: str, split: Records) -> Iterator[tuple[int, dict]]:
+    for index, record in enumerate(progress(split.read(), f"writing {name}", len(split.lengths))):
+        yield index, example(record)
 
 
 class GenrecSequences(tfds.core.GeneratorBasedBuilder):
@@ -174,7 +241,7 @@ class GenrecSequences(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, splits: Mapping[str, Records], **kwargs):
+    def __init__(self, *, splits: Mapping[str, Any], **kwargs):
         self._splits = splits
         super().__init__(**kwargs)
 
@@ -192,36 +259,18 @@ class GenrecSequences(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        return {name: self._generate_examples(name, records) for name, records in self._splits.items()}
+        return dict(self._splits)
 
-    def _generate_examples(self, name: str, records: Records) -> Iterator[tuple[int, dict]]:
-        for index, record in enumerate(progress(records.read(), f"writing {name}", len(records.lengths))):
-            yield (
-                index,
-                {
-                    "user_id": record.user_id,
-                    "items": np.asarray(record.items, np.int32),
-                    "timestamps": np.asarray(record.timestamps, np.int64),
-                },
-            )
+    def _generate_examples(self, *unused: object) -> NoReturn:
+        raise NotImplementedError("The splits are given when the builder is made.")
 
 
-def _write_sequences(path: epath.Path, splits: Mapping[str, Records]) -> None:
-    tfds.disable_progress_bar()  # ours also suits a log
-    scratch = path / "tfds"
-    builder = GenrecSequences(splits=splits, data_dir=str(scratch), file_format="array_record")
-    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads, which there are none of
-        builder.download_and_prepare()
-    epath.Path(builder.data_dir).rename(path / "sequences")
-    scratch.rmtree()
-
-
-def _read_parquet(path: epath.Path) -> pa.Table:
+def read_parquet(path: epath.Path) -> pa.Table:
     with path.open("rb") as file:
         return pyarrow.parquet.read_table(io.BytesIO(file.read()))
 
 
-def _write_parquet(table: pa.Table, path: epath.Path) -> None:
+def write_parquet(table: pa.Table, path: epath.Path) -> None:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     path.write_bytes(buffer.getvalue())

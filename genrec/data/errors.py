@@ -1,7 +1,7 @@
 """What is wrong with a user's data, collected so that one run names everything there is to repair."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 EXAMPLES = 3  # shown of each kind of problem
 
@@ -10,11 +10,29 @@ class DataError(ValueError):
     """The data cannot be used as it is. The message says what is wrong, where, and what to do."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One kind of problem in one column of one file."""
+
+    where: str
+    what: str
+    remedy: str
+    count: int  # 0: it was looked for and is not there
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = "; ".join(self.examples)
+        if self.count > len(self.examples) and self.examples:
+            shown += "; ..."
+        rows = f" ({self.count:,} row{'s' if self.count != 1 else ''})" if self.examples else ""
+        return f"{self.where}: {self.what}{rows}{': ' + shown if shown else ''}. {self.remedy}"
+
+
 @dataclasses.dataclass
 class Problems:
     """Collects problems; `raise_if_any` turns them into one `DataError`."""
 
-    found: list[str] = dataclasses.field(default_factory=list)
+    kinds: list[Problem] = dataclasses.field(default_factory=list)
 
     def add(self, where: str, what: str, remedy: str, *, count: int = 1, examples: Sequence[str] = ()) -> None:
         """Records one kind of problem in one column of one file.
@@ -23,15 +41,28 @@ class Problems:
         examples=["line 7: 'B12'"])` reads "log.csv, column item_id: unknown items (2 rows): line 7: 'B12'; ... Add them
         to items.csv."
         """
-        shown = "; ".join(examples[:EXAMPLES])
-        if count > len(examples[:EXAMPLES]) and examples:
-            shown += "; ..."
-        rows = f" ({count:,} row{'s' if count != 1 else ''})" if examples else ""
-        self.found.append(f"{where}: {what}{rows}{': ' + shown if shown else ''}. {remedy}")
+        self.kinds.append(Problem(where, what, remedy, count, tuple(examples[:EXAMPLES])))
+
+    @property
+    def found(self) -> list[Problem]:
+        return [kind for kind in self.kinds if kind.count]
 
     def raise_if_any(self) -> None:
         if self.found:
             kinds = f"{len(self.found)} problem{'s' if len(self.found) != 1 else ''}"
             raise DataError(
-                f"{kinds} in the data; nothing was written.\n" + "\n".join(f"- {line}" for line in self.found)
+                f"{kinds} in the data; nothing was written.\n" + "\n".join(f"- {problem}" for problem in self.found)
             )
+
+
+def merge(parts: Iterable[Problems]) -> Problems:
+    """The problems of a table from those of its parts, which are in the order of the rows."""
+    merged: dict[tuple[str, str, str], Problem] = {}
+    for problem in (kind for part in parts for kind in part.kinds):
+        key = (problem.where, problem.what, problem.remedy)
+        if key in merged:
+            before = merged[key]
+            examples = (*before.examples, *problem.examples)[:EXAMPLES]
+            problem = dataclasses.replace(problem, count=before.count + problem.count, examples=examples)
+        merged[key] = problem
+    return Problems(list(merged.values()))

@@ -4,11 +4,13 @@ The schema is described in docs/bring_your_own_data.md. Nothing is converted her
 stay strings: "007" and "7" are two users.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -21,6 +23,9 @@ from etils import epath
 from genrec.data.errors import EXAMPLES, DataError
 
 ID_COLUMNS = ("user_id", "item_id")
+LOG_COLUMNS = (*ID_COLUMNS, "timestamp", "order", "event_type", "rating")  # what is read of a log
+BLOCK_BYTES = 32 << 20  # of a text file that become one block of rows
+BLOCK_ROWS = 1 << 18  # of a Parquet file
 FORMATS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 
 
@@ -33,9 +38,14 @@ class SourceTable:
     unit: str = "row"  # what `numbers` count: "line" in text files, "row" in others
     numbers: np.ndarray | None = None  # int64[rows]; None: row i has number first + i
     first: int = 1
+    parts: "tuple[SourceTable, ...]" = ()  # of a table in several files: those of each, end to end
 
     def where(self, row: int) -> str:
-        """For instance "line 17"."""
+        """For instance "line 17", or "log-2.csv line 17" where there are several files."""
+        for part in self.parts:
+            if row < len(part):
+                return f"{epath.Path(part.name).name} {part.where(row)}"
+            row -= len(part)
         return f"{self.unit} {self.first + row if self.numbers is None else self.numbers[row]}"
 
     def __len__(self) -> int:
@@ -53,9 +63,25 @@ class Tables:
 
 def read_table(path: epath.PathLike) -> SourceTable:
     """Reads one file; its ending says how. Raises `DataError` when it is missing, malformed or has no rows."""
+    return refuse_empty(concatenate(list(read_blocks(path, None))), path)
+
+
+def read_blocks(path: epath.PathLike, block_bytes: int | None, is_log: bool = False) -> Iterator[SourceTable]:
+    """One file in blocks of rows.
+
+    Args:
+      path: Its ending says how it is read.
+      block_bytes: About so many bytes of a text file are a block; each line must fit. None: do not save memory.
+      is_log: The columns in `LOG_COLUMNS` have one type in all blocks.
+
+    Yields:
+      At least one table, which may be empty.
+
+    Raises:
+      DataError: as `read_table`, but for a file without rows.
+    """
     path = epath.Path(path)
-    name = str(path)
-    ending = next((e for e in FORMATS if name.lower().endswith(e)), None)
+    ending = next((e for e in FORMATS if str(path).lower().endswith(e)), None)
     if ending is None:
         raise DataError(f"{path}: unknown kind of file. Give one that ends in {', '.join(FORMATS)}.")
     if not path.exists():
@@ -63,22 +89,47 @@ def read_table(path: epath.PathLike) -> SourceTable:
             f"{path}: no such file. Check the path in the config (data.interactions, data.items, data.users)."
         )
     try:
-        with path.open("rb") as raw:
-            file = pa.input_stream(raw, compression="gzip" if ending.endswith(".gz") else None)
-            if ending.startswith(".csv"):
-                source = _read_csv(file, name)
-            elif ending.startswith(".jsonl"):
-                source = _read_jsonl(file, name)
-            else:
-                source = SourceTable(pa.parquet.read_table(io.BytesIO(file.read())), name)
+        if ending.startswith(".csv"):
+            blocks = _read_csv(path, block_bytes or BLOCK_BYTES)
+        elif ending.startswith(".jsonl"):
+            blocks = _read_jsonl(path, block_bytes, is_log)
+        else:
+            blocks = _read_parquet(path, block_bytes)
+        for block in blocks:
+            yield dataclasses.replace(block, table=_ids_as_strings(block.table, str(path)))
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as {ending[1:]}: {error}. Write the file again.") from error
+
+
+@contextlib.contextmanager
+def _opened(path: epath.Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as raw:
+        yield pa.input_stream(raw, compression="gzip" if path.name.lower().endswith(".gz") else None)
+
+
+def concatenate(blocks: Sequence[SourceTable]) -> SourceTable:
+    """Blocks of one file, end to end."""
+    numbers = None
+    if any(block.numbers is not None for block in blocks):
+        numbers = np.concatenate(
+            [block.first + np.arange(len(block)) if block.numbers is None else block.numbers for block in blocks]
+        )
+    return dataclasses.replace(blocks[0], table=pa.concat_tables(block.table for block in blocks), numbers=numbers)
+
+
+def refuse_empty(source: SourceTable, path: epath.PathLike) -> SourceTable:
+    """The table; raises `DataError` when it has no rows."""
     if not len(source):
-        raise DataError(f"{path}: has no rows. Check how the file was exported.")
-    return dataclasses.replace(source, table=_ids_as_strings(source.table, name))
+        raise no_rows(path)
+    return source
 
 
-def _read_csv(file: BinaryIO, name: str) -> SourceTable:
+def no_rows(path: epath.PathLike) -> DataError:
+    """The error to raise for a file, or a pattern for several, without rows."""
+    return DataError(f"{path}: has no rows. Check how the file was exported.")
+
+
+def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
     """Every cell stays text: only the validator knows what a column means."""
     malformed = 0
 
@@ -87,42 +138,56 @@ def _read_csv(file: BinaryIO, name: str) -> SourceTable:
         malformed += 1
         return "skip"
 
-    content = file.read()
-    columns = next(csv.reader([content.partition(b"\n")[0].decode("utf-8-sig")]), [])
+    with _opened(path) as file:
+        columns = next(csv.reader([io.BufferedReader(file).readline().decode("utf-8-sig")]), [])
     if not columns:
-        raise DataError(f"{name}, line 1: is empty. Write the names of the columns there.")
+        raise DataError(f"{path}, line 1: is empty. Write the names of the columns there.")
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
-        raise DataError(f"{name}, line 1: column {repeated[0]!r} appears twice. Rename one of them.")
-    table = pyarrow.csv.read_csv(
-        io.BytesIO(content),
-        parse_options=pyarrow.csv.ParseOptions(
-            newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
-        ),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types={column: pa.string() for column in columns}, strings_can_be_null=False
-        ),
-    )
-    if malformed:
-        raise DataError(
-            f"{name}: {malformed:,} rows do not have the {len(columns)} cells of the header: "
-            f"{_malformed_lines(content, len(columns))}. Put quotation marks around values that hold a comma."
+        raise DataError(f"{path}, line 1: column {repeated[0]!r} appears twice. Rename one of them.")
+    with _opened(path) as file:
+        reader = pyarrow.csv.open_csv(
+            file,
+            read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
+            parse_options=pyarrow.csv.ParseOptions(
+                newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={column: pa.string() for column in columns}, strings_can_be_null=False
+            ),
         )
-    numbers = None
+        line = 2
+        # The first block is empty: also a file without rows has columns.
+        tables = itertools.chain([reader.schema.empty_table()], (pa.Table.from_batches([batch]) for batch in reader))
+        for table in tables:
+            block, line = _csv_block(table, str(path), line)
+            yield block
+    if malformed:
+        with _opened(path) as file:
+            lines = _malformed_lines(file, len(columns))
+        raise DataError(
+            f"{path}: {malformed:,} rows do not have the {len(columns)} cells of the header: {lines}. "
+            "Put quotation marks around values that hold a comma."
+        )
+
+
+def _csv_block(table: pa.Table, name: str, line: int) -> tuple[SourceTable, int]:
+    """Rows that begin at `line`, without the blank ones; and the line after them."""
     newlines = np.zeros(table.num_rows, np.int64)
     blank = np.ones(table.num_rows, bool)
     for column in table.columns:
         newlines += pc.count_substring(column, "\n").to_numpy()
         blank &= pc.equal(column, "").to_numpy()
-    if newlines.any() or blank.any():
-        numbers = 2 + np.arange(table.num_rows) + np.cumsum(newlines) - newlines
-        table, numbers = table.filter(pa.array(~blank)), numbers[~blank]
-    return SourceTable(table, name, "line", numbers, first=2)
+    end = line + table.num_rows + int(newlines.sum())
+    if not (newlines.any() or blank.any()):
+        return SourceTable(table, name, "line", first=line), end
+    numbers = line + np.arange(table.num_rows) + np.cumsum(newlines) - newlines
+    return SourceTable(table.filter(pa.array(~blank)), name, "line", numbers[~blank], first=line), end
 
 
-def _malformed_lines(content: bytes, width: int) -> str:
+def _malformed_lines(file: BinaryIO, width: int) -> str:
     """The first lines whose number of cells is not `width`; read again, for Arrow does not tell lines."""
-    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
     examples = []
     start = 1
     for cells in reader:
@@ -134,10 +199,23 @@ def _malformed_lines(content: bytes, width: int) -> str:
     return "; ".join(examples)
 
 
-def _read_jsonl(file: BinaryIO, name: str) -> SourceTable:
+def _read_jsonl(path: epath.Path, block_bytes: int | None, is_log: bool) -> Iterator[SourceTable]:
+    with _opened(path) as file:
+        lines: list[tuple[int, str]] = []
+        characters = 0
+        for numbered in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1):
+            lines.append(numbered)
+            characters += len(numbered[1])
+            if block_bytes and characters >= block_bytes:
+                yield _jsonl_block(lines, str(path), is_log)
+                lines, characters = [], 0
+        yield _jsonl_block(lines, str(path), is_log)
+
+
+def _jsonl_block(lines: Iterable[tuple[int, str]], name: str, is_log: bool) -> SourceTable:
     columns: dict[str, list] = {}
     numbers = []
-    for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1):
+    for number, line in lines:
         if not line.strip():
             continue
         try:
@@ -146,16 +224,16 @@ def _read_jsonl(file: BinaryIO, name: str) -> SourceTable:
             raise DataError(f"{name}, line {number}: not JSON ({error.msg}). Write one object a line.") from error
         if not isinstance(record, dict):
             raise DataError(f"{name}, line {number}: not an object. Write one object a line, {{...}}.")
-        for column in record.keys() - columns.keys():
-            columns[column] = [None] * len(numbers)
+        for column in record:
+            columns.setdefault(column, [None] * len(numbers))
         for column, values in columns.items():
             values.append(record.get(column))
         numbers.append(number)
-    arrays = {column: _json_column(column, values, name, numbers) for column, values in columns.items()}
+    arrays = {column: _json_column(column, values, name, numbers, is_log) for column, values in columns.items()}
     return SourceTable(pa.table(arrays), name, "line", np.asarray(numbers, np.int64))
 
 
-def _json_column(column: str, values: list, name: str, numbers: list[int]) -> pa.Array:
+def _json_column(column: str, values: list, name: str, numbers: list[int], is_log: bool) -> pa.Array:
     if column in ID_COLUMNS or column in ("timestamp", "order"):
         # Written as a number or as text: both are text here, and the validator reads it.
         for value, number in zip(values, numbers, strict=True):
@@ -164,10 +242,26 @@ def _json_column(column: str, values: list, name: str, numbers: list[int]) -> pa
             if column in ID_COLUMNS and isinstance(value, float):
                 raise DataError(f"{name}, line {number}, column {column}: {value!r} is a fraction. Write ids as text.")
         return pa.array([value if value is None else str(value) for value in values], pa.string())
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed types, such as 1 and "one": keep what was written
-        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
+    if not is_log:
+        try:
+            return pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed types, such as 1 and "one": keep what was written
+            pass
+    # In a log always text: the type must not depend on which rows make a block.
+    return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
+
+
+def _read_parquet(path: epath.Path, block_bytes: int | None) -> Iterator[SourceTable]:
+    with path.open("rb") as file:
+        parquet = pyarrow.parquet.ParquetFile(file)
+        if block_bytes is None:
+            yield SourceTable(parquet.read(), str(path))
+            return
+        row = 1
+        yield SourceTable(parquet.schema_arrow.empty_table(), str(path))
+        for batch in parquet.iter_batches(batch_size=BLOCK_ROWS):
+            yield SourceTable(pa.Table.from_batches([batch]), str(path), first=row)
+            row += len(batch)
 
 
 def _ids_as_strings(table: pa.Table, name: str) -> pa.Table:

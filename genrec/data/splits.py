@@ -10,11 +10,12 @@ and all before it is the history that a model may see; a train record is for tra
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 
 import numpy as np
 
+from genrec import config as configs
 from genrec.data.errors import DataError
 from genrec.data.interactions import Interactions
 
@@ -33,12 +34,52 @@ class UserSequences:
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)  # int64[users]
 
+    @property
+    def users(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)  # int64[n]
+
+    def select(self, kept: np.ndarray) -> "UserSequences":
+        """The interactions where `kept` (bool[n]) holds; all users stay, some of them without interactions."""
+        counts = np.bincount(self.users[kept], minlength=len(self.offsets) - 1)
+        return UserSequences(np.concatenate([[0], np.cumsum(counts)]), self.items[kept], self.timestamps[kept])
+
 
 def by_user(log: Interactions) -> UserSequences:
     """Sorts the log by user and time; interactions at the same time keep the order of the file."""
     order = np.lexsort((log.timestamps, log.users))  # stable
     counts = np.bincount(log.users, minlength=len(log.user_ids))
     return UserSequences(np.concatenate([[0], np.cumsum(counts)]), log.items[order], log.timestamps[order])
+
+
+def by_config(sequences: UserSequences, config: configs.Data, has_times: bool) -> dict[str, np.ndarray]:
+    """The split of the config, as `leave_one_out`; raises `DataError` when it cannot be made or one part is empty."""
+    check_config(config, has_times)
+    if config.split == "leave_one_out":
+        ends = leave_one_out(sequences)
+    else:
+        ends = temporal(sequences, config.validation_fraction, config.test_fraction)
+    refuse_empty({name: np.count_nonzero(lengths) for name, lengths in ends.items()}, config)
+    return ends
+
+
+def check_config(config: configs.Data, has_times: bool) -> None:
+    """Raises `DataError` for a split that is unknown, or that needs times which the log does not have."""
+    if config.split not in ("leave_one_out", "temporal"):
+        raise DataError(f"data.split={config.split!r} is unknown. Choose leave_one_out or temporal.")
+    if config.split == "temporal" and not has_times:
+        raise DataError("data.split is 'temporal', but the interactions have no timestamp. Use leave_one_out.")
+
+
+def refuse_empty(records: Mapping[str, int], config: configs.Data) -> None:
+    """Raises `DataError` when a split has no records."""
+    for name, count in records.items():
+        if not count:
+            remedy = {
+                "leave_one_out": "Leave-one-out needs users with at least 3 interactions; add data or lower the "
+                "filters.",
+                "temporal": "Add data, or raise data.validation_fraction and data.test_fraction.",
+            }[config.split]
+            raise DataError(f"The {name} split is empty: no user has interactions for it. {remedy}")
 
 
 def leave_one_out(sequences: UserSequences) -> dict[str, np.ndarray]:
@@ -71,14 +112,22 @@ def temporal(sequences: UserSequences, validation_fraction: float, test_fraction
     Returns:
       As `leave_one_out`.
     """
+    ranks = cut_ranks(len(sequences.timestamps), validation_fraction, test_fraction)
+    return windows(sequences, *np.sort(sequences.timestamps)[list(ranks)])
+
+
+def cut_ranks(interactions: int, validation_fraction: float, test_fraction: float) -> tuple[int, int]:
+    """Which times are the two cuts: ranks, from 0, among those of all interactions. `DataError` if they cannot be."""
     if validation_fraction <= 0 or test_fraction <= 0 or validation_fraction + test_fraction >= 1:
         raise DataError(
             f"data.validation_fraction={validation_fraction} and data.test_fraction={test_fraction} must be above 0 "
             "and leave something to train on."
         )
-    times = np.sort(sequences.timestamps)
-    first = times[int(len(times) * (1 - validation_fraction - test_fraction))]
-    second = times[int(len(times) * (1 - test_fraction))]
+    return int(interactions * (1 - validation_fraction - test_fraction)), int(interactions * (1 - test_fraction))
+
+
+def windows(sequences: UserSequences, first: int, second: int) -> dict[str, np.ndarray]:
+    """The temporal split at two times; as `leave_one_out`."""
     before_first = _count_before(sequences, first)
     before_second = _count_before(sequences, second)
     return {

@@ -4,30 +4,32 @@ import datetime
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 
 
 def summarize(
     *,
     lengths: np.ndarray,
     popularity: np.ndarray,
-    timestamps: np.ndarray | None,
+    times: tuple[int, int] | None,
     records: Mapping[str, int],
     before_filtering: int,
     text_fields: tuple[str, ...],
-    vector_width: int,
+    catalogue: pa.Table,
 ) -> dict:
     """Collects the figures as JSON values.
 
     Args:
       lengths: int[users], items per user.
       popularity: int[items], interactions per item of the catalogue.
-      timestamps: int64[n], seconds; None where there are no times.
+      times: Seconds of the first and the last interaction; None where there are no times.
       records: Records per split.
       before_filtering: Interactions in the source.
       text_fields: Columns that describe an item.
-      vector_width: Width of the items' given vectors; 0 where there are none.
+      catalogue: One row per item.
     """
     interactions = int(lengths.sum())
+    vectors = catalogue["vector"].drop_null() if "vector" in catalogue.column_names else []
     ranked = np.sort(popularity)[::-1]
     top = max(1, round(len(ranked) / 10))
     figures = {
@@ -42,10 +44,10 @@ def summarize(
         "share_of_top_tenth_of_items": float(ranked[:top].sum() / interactions),
         "records": {name: int(count) for name, count in records.items()},
         "text_fields": list(text_fields),
-        "vector_width": int(vector_width),
+        "vector_width": len(vectors[0]) if len(vectors) else 0,
     }
-    if timestamps is not None:
-        ends = [datetime.datetime.fromtimestamp(int(t), datetime.UTC) for t in (timestamps.min(), timestamps.max())]
+    if times is not None:
+        ends = [datetime.datetime.fromtimestamp(int(t), datetime.UTC) for t in times]
         figures["first_interaction"], figures["last_interaction"] = (f"{t:%Y-%m-%d %H:%M:%S} UTC" for t in ends)
     return figures
 

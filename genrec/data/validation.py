@@ -19,6 +19,8 @@ LATEST = (
     7_258_118_400  # seconds; the year 2200. Unix milliseconds of any year since 1970 but the first months are above
 )
 
+_RATING = r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
+
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
@@ -46,24 +48,106 @@ def check(tables: Tables, text_fields: Sequence[str]) -> Checked:
         if not len(source):
             problems.add(source.name, "has no rows", "Check how the file was made.")
     problems.raise_if_any()
-    items, fields = _check_items(tables.items, text_fields, problems)
-    users = _check_users(tables.users, problems)
-    log, has_times = _check_interactions(tables.interactions, tables.items, problems)
+    items, users, fields = check_items_and_users(tables.items, tables.users, text_fields, problems)
+    time = check_log_columns(tables.interactions, problems)
+    log = None
+    if time and "item_id" in tables.items.table.column_names:
+        log = check_log(tables.interactions, tables.items.name, tables.items.table["item_id"], time, problems)
+    if log is not None:
+        rows = np.flatnonzero(repeats(log))
+        examples = [example(tables.interactions, "item_id", row) for row in rows[:EXAMPLES].tolist()]
+        report_repeats(tables.interactions.name, len(rows), examples, problems)
     problems.raise_if_any()
-    return Checked(log, items, users, fields, has_times)
+    return Checked(log, items, users, fields, time == "timestamp")
+
+
+def check_items_and_users(
+    items: SourceTable, users: SourceTable | None, text_fields: Sequence[str], problems: Problems
+) -> tuple[pa.Table, pa.Table | None, tuple[str, ...]]:
+    """The two tables and the text fields, as `Checked` holds them; adds to `problems`."""
+    table, fields = _check_items(items, text_fields, problems)
+    return table, _check_users(users, problems), fields
+
+
+def check_log_columns(source: SourceTable, problems: Problems) -> str | None:
+    """The column of a log that holds the times, "timestamp" or "order"; None, and problems, if columns are missing."""
+    complete = _has_columns(source, ["user_id", "item_id"], problems)
+    time = next((column for column in ("timestamp", "order") if column in source.table.column_names), None)
+    if time is None:
+        _has_columns(source, ["timestamp"], problems)
+    return time if complete else None
+
+
+def check_log(
+    source: SourceTable, items_name: str, item_ids: pa.Array | pa.ChunkedArray, time: str, problems: Problems
+) -> Interactions | None:
+    """The interactions of a log or of some of its rows; None, and the problems, when there are any.
+
+    Args:
+      source: All columns are there (`check_log_columns`).
+      items_name: Of the items file, for messages.
+      item_ids: string[items], what `Interactions.items` counts.
+      time: The column that holds the times.
+      problems: Gets every kind that is looked for, also with a count of 0: so those of parts can be merged in order.
+    """
+    table = source.table
+    before = len(problems.found)
+    _check_ids(source, "user_id", problems, unique=False)
+    _check_ids(source, "item_id", problems, unique=False)
+
+    rows = pc.index_in(table["item_id"], item_ids).combine_chunks()
+    unknown = rows.is_null().to_numpy(zero_copy_only=False) & ~_missing(table["item_id"])
+    remedy = f"Add them to {items_name}, or remove their interactions."
+    _report(problems, source, "item_id", "unknown items", remedy, unknown)
+
+    seconds = _check_times(source, time, problems)
+    event_types = table["event_type"].cast(pa.string()) if "event_type" in table.column_names else None
+    ratings = _check_ratings(source, problems) if "rating" in table.column_names else None
+    if len(problems.found) > before:
+        return None
+
+    users = table["user_id"].combine_chunks().dictionary_encode()
+    return Interactions(
+        user_ids=users.dictionary.to_numpy(zero_copy_only=False),
+        users=users.indices.to_numpy().astype(np.int64),
+        items=rows.to_numpy().astype(np.int64),
+        timestamps=seconds,
+        event_types=None if event_types is None else event_types.fill_null("").to_numpy(),
+        ratings=ratings,
+    )
+
+
+def repeats(log: Interactions) -> np.ndarray:
+    """bool[n], True where an earlier row has the same user, item, time and event type."""
+    keys = [log.timestamps, log.items, log.users]
+    if log.event_types is not None:
+        keys.insert(0, pa.array(log.event_types, pa.string()).dictionary_encode().indices.to_numpy())
+    order = np.lexsort(keys)  # stable: among equals the first row of the file comes first
+    same = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
+    repeated = np.zeros(len(log), bool)
+    repeated[order[1:][same]] = True
+    return repeated
+
+
+def report_repeats(name: str, count: int, examples: Sequence[str], problems: Problems) -> None:
+    """Adds the problem of the rows that `repeats` finds in the log called `name`."""
+    what = "same interaction twice (user, item and time)"
+    remedy = "Remove the repetitions: a user may choose an item again, but at another time."
+    problems.add(f"{name}, column item_id", what, remedy, count=count, examples=examples)
+
+
+def example(source: SourceTable, column: str, row: int) -> str:
+    """For instance "line 7: 'B12'"."""
+    return f"{source.where(row)}: {source.table[column][row].as_py()!r}"
 
 
 def _report(
     problems: Problems, source: SourceTable, column: str, what: str, remedy: str, bad: np.ndarray, show: bool = True
 ) -> None:
-    """Adds a problem if any row of `bad` (bool[rows]) is one."""
+    """Adds a problem of the rows of `bad` (bool[rows]), of which there may be none."""
     rows = np.flatnonzero(bad)
-    if not len(rows):
-        return
-    examples = []
-    for row in rows[:EXAMPLES].tolist():
-        value = f": {source.table[column][row].as_py()!r}" if show and column in source.table.column_names else ""
-        examples.append(source.where(row) + value)
+    show = show and column in source.table.column_names
+    examples = [example(source, column, row) if show else source.where(row) for row in rows[:EXAMPLES].tolist()]
     problems.add(f"{source.name}, column {column}", what, remedy, count=len(rows), examples=examples)
 
 
@@ -198,44 +282,6 @@ def _check_users(source: SourceTable | None, problems: Problems) -> pa.Table | N
     return source.table
 
 
-def _check_interactions(
-    source: SourceTable, items: SourceTable, problems: Problems
-) -> tuple[Interactions | None, bool]:
-    table = source.table
-    complete = _has_columns(source, ["user_id", "item_id"], problems)
-    time = next((column for column in ("timestamp", "order") if column in table.column_names), None)
-    if time is None:
-        _has_columns(source, ["timestamp"], problems)
-    if not complete or time is None or "item_id" not in items.table.column_names:
-        return None, False
-    before = len(problems.found)
-    _check_ids(source, "user_id", problems, unique=False)
-    _check_ids(source, "item_id", problems, unique=False)
-
-    rows = pc.index_in(table["item_id"], items.table["item_id"]).combine_chunks()
-    unknown = rows.is_null().to_numpy(zero_copy_only=False) & ~_missing(table["item_id"])
-    remedy = f"Add them to {items.name}, or remove their interactions."
-    _report(problems, source, "item_id", "unknown items", remedy, unknown)
-
-    seconds = _check_times(source, time, problems)
-    event_types = table["event_type"].cast(pa.string()) if "event_type" in table.column_names else None
-    ratings = _check_ratings(source, problems) if "rating" in table.column_names else None
-    if len(problems.found) > before:
-        return None, False
-
-    users = table["user_id"].combine_chunks().dictionary_encode()
-    log = Interactions(
-        user_ids=users.dictionary.to_numpy(zero_copy_only=False),
-        users=users.indices.to_numpy().astype(np.int64),
-        items=rows.to_numpy().astype(np.int64),
-        timestamps=seconds,
-        event_types=None if event_types is None else event_types.fill_null("").to_numpy(),
-        ratings=ratings,
-    )
-    _check_repeats(source, log, event_types, problems)
-    return log, time == "timestamp"
-
-
 def _check_times(source: SourceTable, time: str, problems: Problems) -> np.ndarray:
     seconds, readable = timestamps.parse(source.table[time])
     missing = _missing(source.table[time])
@@ -253,23 +299,10 @@ def _check_ratings(source: SourceTable, problems: Problems) -> np.ndarray:
     column = source.table["rating"].combine_chunks()
     missing = _missing(pa.chunked_array([column]))
     if _is_text(column):
-        number = pc.match_substring_regex(pc.utf8_trim_whitespace(column), r"^[+-]?[0-9]+(\.[0-9]*)?$")
+        number = pc.match_substring_regex(
+            pc.utf8_trim_whitespace(column), r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
+        )
         wrong = ~missing & ~number.fill_null(False).to_numpy(zero_copy_only=False)
         _report(problems, source, "rating", "not a number", "Write numbers, or leave the cell empty.", wrong)
         column = pc.if_else(number, pc.utf8_trim_whitespace(column), None)
     return column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
-
-
-def _check_repeats(
-    source: SourceTable, log: Interactions, event_types: pa.ChunkedArray | None, problems: Problems
-) -> None:
-    """The same user, item, time and event type in two rows."""
-    keys = [log.timestamps, log.items, log.users]
-    if event_types is not None:
-        keys.insert(0, event_types.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy())
-    order = np.lexsort(keys)  # stable: among equals the first row of the file comes first
-    same = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
-    repeated = np.zeros(len(log), bool)
-    repeated[order[1:][same]] = True
-    remedy = "Remove the repetitions: a user may choose an item again, but at another time."
-    _report(problems, source, "item_id", "same interaction twice (user, item and time)", remedy, repeated)

@@ -4,29 +4,44 @@ The content part comes from given vectors or from the items' texts. An optional 
 users chose one after the other; it is read from the training split only, so that no test interaction shapes an ID.
 """
 
+import functools
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow.compute as pc
+import scipy.sparse
 from absl import logging
 from etils import epath
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from genrec import artifacts
 from genrec import config as config_lib
+from genrec.data.beam_runner import BeamRunner
 from genrec.data.dataset import Catalogue, Dataset
-from genrec.semantic_ids import codes, cooccurrence
+from genrec.semantic_ids import codes, cooccurrence, tfidf
 
 KIND = "item_embeddings"
 FILE = "embeddings.npy"
-MAX_TERMS = 100_000  # TF-IDF keeps the most frequent words and pairs of words
 
 
 class EmbeddingError(ValueError):
     """Item embeddings cannot be made. The message says why and what to do."""
 
 
-def embed(config: config_lib.Embeddings, dataset_path: epath.PathLike, path: epath.PathLike) -> None:
+def embed(
+    config: config_lib.Embeddings,
+    dataset_path: epath.PathLike,
+    path: epath.PathLike,
+    runner: BeamRunner | None = None,
+) -> None:
     """Writes float32[items, width] of the dataset's catalogue into `path`, unless it is up to date.
+
+    Args:
+      config: Of the stage.
+      dataset_path: What `prepare` wrote.
+      path: A local folder or one in a bucket.
+      runner: Counts and encodes on Apache Beam; the result is the same but for rounding.
 
     Raises:
       EmbeddingError: for vectors that do not fit the catalogue, texts without words, a missing package.
@@ -43,11 +58,16 @@ def embed(config: config_lib.Embeddings, dataset_path: epath.PathLike, path: epa
         logging.info("%s is up to date", path)
         return
     with artifacts.writing(path, KIND, recipe, config=config, inputs=inputs) as draft:
-        embeddings = content(config, dataset.catalogue)
-        if config.cooccurrence_weight:
-            together = cooccurrence.embeddings(
-                dataset.split("train"), len(dataset.catalogue), config.cooccurrence_width
-            )
+        if runner:
+            from genrec.semantic_ids import beam_embed  # which imports this module
+
+            embeddings, pairs = beam_embed.content_and_pairs(config, dataset, draft.path, runner)
+        else:
+            embeddings, pairs = content(config, dataset.catalogue), None
+            if config.cooccurrence_weight:
+                pairs = cooccurrence.count_pairs(dataset.split("train"), len(dataset.catalogue))
+        if pairs is not None:
+            together = cooccurrence.embeddings(pairs, config.cooccurrence_width)
             embeddings = np.concatenate([embeddings, np.float32(config.cooccurrence_weight) * together], axis=1)
         codes.save_array(draft.path / FILE, embeddings)
         logging.info("embedded %d items in %d dimensions (%s)", *embeddings.shape, config.source)
@@ -61,23 +81,67 @@ def load(path: epath.PathLike) -> np.ndarray:
 
 def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
     """float32[items, width] with rows of length 1 (or 0, for an item without any known word)."""
-    match config.source:
-        case "vectors":
-            vectors = _given_vectors(config, catalogue)
-        case "tfidf":
-            vectors = tfidf(catalogue.texts, config.width)
-        case "sentence_transformers":
-            vectors = sentence_vectors(catalogue.texts, config.sentence_model)
-        case other:
+    check_source(config, catalogue)
+    if config.source == "tfidf":
+        counts = tfidf.count(catalogue.texts)
+        vectors = project(tfidf.weigh(counts, tfidf.vocabulary(tfidf.frequencies(counts))), config.width)
+    else:
+        vectors = encode(config, catalogue)
+    return normalized(vectors, catalogue.item_ids)
+
+
+def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
+    """Raises `EmbeddingError` when the source is unknown or its vectors do not fit the catalogue."""
+    if config.source not in ("tfidf", "sentence_transformers", "vectors"):
+        raise EmbeddingError(
+            f"embeddings.source is {config.source!r}; it can be 'tfidf', 'sentence_transformers' or 'vectors'."
+        )
+    if config.source != "vectors":
+        return
+    if config.vectors:
+        shape = codes.array_shape(config.vectors)
+        rows = catalogue.table["source_row"].to_numpy()
+        if len(shape) != 2 or shape[0] <= rows.max():
             raise EmbeddingError(
-                f"embeddings.source is {other!r}; it can be 'tfidf', 'sentence_transformers' or 'vectors'."
+                f"{config.vectors} has shape {shape}; the items file has at least {rows.max() + 1} items. "
+                "It needs one row per item, in the order of that file."
             )
+        return
+    if "vector" not in catalogue.table.column_names:
+        raise EmbeddingError(
+            "embeddings.source=vectors, but the items file had no column `vector` and embeddings.vectors "
+            "names no .npy file."
+        )
+    lengths = pc.list_value_length(catalogue.table["vector"]).to_numpy()
+    wrong = np.flatnonzero(lengths != lengths[0])
+    if len(wrong) or not lengths[0] > 0:
+        item = wrong[0] if len(wrong) else 0
+        raise EmbeddingError(
+            f"The vector of item {catalogue.item_ids[item]!r} has {lengths[item]} values, "
+            f"the first item's {lengths[0]}."
+        )
+
+
+def encode(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
+    """float[items, width]: the given vectors, or those of the sentence encoder, of a catalogue or a part of it."""
+    if config.source == "sentence_transformers":
+        return sentence_vectors(catalogue.texts, config.sentence_model)
+    if config.vectors:
+        rows = catalogue.table["source_row"].to_numpy()  # rising: the dataset may hold fewer items than the file
+        start = rows.min()
+        return codes.load_rows(config.vectors, start, rows.max() + 1)[rows - start]
+    column = catalogue.table["vector"].combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def normalized(vectors: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
+    """float32[items, width], rows divided by their length; raises `EmbeddingError` for numbers that are not finite."""
     vectors = np.asarray(vectors, np.float32)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise EmbeddingError(
             f"{len(broken)} of {len(vectors)} item vectors hold NaN or infinity, the first of them that of item "
-            f"{catalogue.item_ids[broken[0]]!r}. Correct them, or leave those items out."
+            f"{item_ids[broken[0]]!r}. Correct them, or leave those items out."
         )
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if empty := int((norms == 0).sum()):
@@ -85,17 +149,12 @@ def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
     return vectors / np.where(norms > 0, norms, 1)
 
 
-def tfidf(texts: list[str], width: int) -> np.ndarray:
-    """float32[texts, width]: words and word pairs weighted by rarity, projected on the main directions (LSA)."""
-    vectorizer = TfidfVectorizer(
-        sublinear_tf=True, ngram_range=(1, 2), max_features=MAX_TERMS, strip_accents="unicode", dtype=np.float32
-    )
-    try:
-        terms = vectorizer.fit_transform(texts)
-    except ValueError as error:
+def project(terms: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
+    """float32[texts, width]: weighted terms (float32[texts, terms]) on their main directions (LSA)."""
+    if not terms.shape[1]:
         raise EmbeddingError(
             "The items' texts hold no words. Check data.text_fields, or give vectors (embeddings.source=vectors)."
-        ) from error
+        )
     possible = min(width, *terms.shape)
     if possible < width:
         logging.warning("embeddings.width is reduced from %d to %d: %d items, %d terms", width, possible, *terms.shape)
@@ -104,6 +163,11 @@ def tfidf(texts: list[str], width: int) -> np.ndarray:
 
 def sentence_vectors(texts: list[str], model: str) -> np.ndarray:
     """float32[texts, width] from a sentence encoder of the package sentence-transformers."""
+    return _encoder(model).encode(texts, batch_size=64, show_progress_bar=True, convert_to_numpy=True)
+
+
+@functools.lru_cache(maxsize=1)  # a worker encodes many blocks
+def _encoder(model: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -111,31 +175,4 @@ def sentence_vectors(texts: list[str], model: str) -> np.ndarray:
             "embeddings.source=sentence_transformers needs a package that is not installed: "
             "pip install -e '.[sentences]'. The built-in embeddings.source=tfidf needs none."
         ) from error
-    return SentenceTransformer(model).encode(texts, batch_size=64, show_progress_bar=True, convert_to_numpy=True)
-
-
-def _given_vectors(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
-    if config.vectors:
-        vectors = codes.load_array(config.vectors)
-        rows = catalogue.table["source_row"].to_numpy()  # the dataset may hold fewer items, in another order
-        if vectors.ndim != 2 or len(vectors) <= rows.max():
-            raise EmbeddingError(
-                f"{config.vectors} has shape {vectors.shape}; the items file has at least {rows.max() + 1} items. "
-                "It needs one row per item, in the order of that file."
-            )
-        return vectors[rows]
-    if "vector" not in catalogue.table.column_names:
-        raise EmbeddingError(
-            "embeddings.source=vectors, but the items file had no column `vector` and embeddings.vectors "
-            "names no .npy file."
-        )
-    column = catalogue.table["vector"].combine_chunks()
-    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(lengths != lengths[0])
-    if len(wrong) or not lengths[0] > 0:
-        item = wrong[0] if len(wrong) else 0
-        raise EmbeddingError(
-            f"The vector of item {catalogue.item_ids[item]!r} has {lengths[item]} values, "
-            f"the first item's {lengths[0]}."
-        )
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return SentenceTransformer(model)

@@ -1,0 +1,184 @@
+"""Runs functions over many pieces of data on Apache Beam: on this machine's cores, or on a cluster.
+
+A pipeline is a pass over pieces: paths of files in a folder that all workers reach, and results that are small enough
+for one machine. Its functions are of modules, not closures, so that workers import them.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import pickle
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any
+
+from absl import logging
+from etils import epath
+
+INSTALL = "pip install -e '.[beam]'"
+
+
+class BeamError(ValueError):
+    """A runner cannot be used. The message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamRunner:
+    """A runner by its name, such as "DirectRunner", and options for it, such as "--direct_num_workers=4".
+
+    Raises:
+      BeamError: when the package is missing, or the runner or an option's value is unknown.
+    """
+
+    name: str
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if importlib.util.find_spec("apache_beam") is None:
+            raise BeamError(f"--beam_runner={self.name} needs a package that is not installed: {INSTALL}.")
+        from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+        from apache_beam.runners import runner
+
+        try:
+            created = runner.create_runner(self.name)
+        except (ValueError, AttributeError, ImportError) as error:
+            raise BeamError(
+                f"--beam_runner={self.name}: {error} Give the name of a Beam runner, such as DirectRunner, "
+                "FlinkRunner, SparkRunner or DataflowRunner (which needs pip install 'apache-beam[gcp]')."
+            ) from error
+        for option in self.options:
+            if not option.startswith("--"):
+                raise BeamError(f"--beam_options={option}: write --beam_options=--NAME=VALUE, once for each option.")
+        try:
+            options = self.pipeline_options()
+            options.get_all_options()
+            wrong = PipelineOptionsValidator(options, created).validate()
+        except SystemExit as error:  # argparse has said on stderr which it is
+            raise BeamError(f"--beam_options={' '.join(self.options)}: Beam does not take these values.") from error
+        if wrong:
+            raise BeamError(f"--beam_options for {self.name}: {' '.join(line.strip() for line in wrong)}")
+
+    def pipeline_options(self) -> Any:
+        """As a new `PipelineOptions`."""
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        return PipelineOptions([f"--runner={self.name}", *self.options])
+
+    def map(self, title: str, function: Callable[[Any], Any], pieces: Sequence[Any], folder: epath.Path) -> list[Any]:
+        """`function` of each piece, in their order.
+
+        Args:
+          title: Of the pass, a word; names what it leaves in `folder`.
+          function: Its `ValueError`s of genrec are raised here, the first of them by the order of the pieces.
+          pieces: Small values.
+          folder: For results; workers reach it.
+        """
+        import apache_beam
+
+        steps = "Apply" >> apache_beam.Map(functools.partial(_guarded, function)) | apache_beam.combiners.ToList()
+        results = dict(self._run(title, steps, enumerate(pieces), folder))
+        for index in range(len(results)):
+            if isinstance(results[index], _Failed):
+                raise results[index].error
+        return [results[index] for index in range(len(results))]
+
+    def combine(
+        self,
+        title: str,
+        function: Callable[[Any], Any],
+        merge: Callable[[Any, Any], Any],
+        pieces: Sequence[Any],
+        folder: epath.Path,
+    ) -> Any:
+        """The results of `function` merged, two at a time in any order: where they are too large to keep them all."""
+        import apache_beam
+
+        merged = "Merge" >> apache_beam.CombineGlobally(functools.partial(_reduce, merge))
+        steps = "Apply" >> apache_beam.Map(function) | merged
+        return self._run(title, steps, pieces, folder)
+
+    def group(
+        self,
+        title: str,
+        emit: Callable[[Any], Iterable[tuple[Hashable, Any]]],
+        gather: Callable[[Hashable, Iterable[Any]], Any],
+        pieces: Sequence[Any],
+        folder: epath.Path,
+    ) -> list[Any]:
+        """`gather(key, values)` of each key in (key, value) that `emit` gives for the pieces, by the order of the keys.
+
+        The values of a key come in any order, and fit on one worker.
+        """
+        import apache_beam
+
+        steps = (
+            "Emit" >> apache_beam.FlatMap(emit)
+            | apache_beam.GroupByKey()
+            | "Gather" >> apache_beam.MapTuple(functools.partial(_keyed, gather))
+            | apache_beam.combiners.ToList()
+        )
+        return [result for _, result in sorted(self._run(title, steps, pieces, folder), key=_key)]
+
+    def flat_map(self, function: Callable[[Any], Iterator[Any]], pieces: Sequence[Any]) -> Any:
+        """The transform that gives what `function` gives for each piece, for a pipeline of someone else."""
+        import apache_beam
+
+        return apache_beam.Create(list(pieces)) | apache_beam.Reshuffle() | "Apply" >> apache_beam.FlatMap(function)
+
+    def _run(self, title: str, steps: Any, pieces: Iterable[Any], folder: epath.Path) -> Any:
+        import apache_beam
+
+        logging.info("Beam: %s", title)
+        path = folder / f"{title}.result"
+        with apache_beam.Pipeline(runner=self.name, options=self.pipeline_options()) as pipeline:
+            # Without the shuffle a runner may fuse everything into one task.
+            start = pipeline | apache_beam.Create(list(pieces)) | apache_beam.Reshuffle()
+            _ = start | title >> steps | "Save" >> apache_beam.Map(functools.partial(save, str(path)))
+        return load(path)
+
+
+def of_flags(name: str, options: Sequence[str]) -> BeamRunner | None:
+    """The runner that a script's flags ask for; None without a name. Raises `BeamError` when it cannot be used."""
+    if name:
+        return BeamRunner(name, tuple(options))
+    if options:
+        raise BeamError("--beam_options are for a runner: name it with --beam_runner, or leave them out.")
+    return None
+
+
+def save(path: epath.PathLike, value: Any) -> None:
+    """Writes a value for `load`."""
+    epath.Path(path).write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def load(path: epath.PathLike) -> Any:
+    """What `save` wrote."""
+    return pickle.loads(epath.Path(path).read_bytes())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failed:
+    """An error of ours as a result: a runner would try again, and report it as one of its own."""
+
+    error: ValueError
+
+
+def _guarded(function: Callable[[Any], Any], piece: tuple[int, Any]) -> tuple[int, Any]:
+    index, value = piece
+    try:
+        return index, function(value)
+    except ValueError as error:
+        if type(error).__module__.partition(".")[0] != "genrec":
+            raise
+        return index, _Failed(error)
+
+
+def _reduce(merge: Callable[[Any, Any], Any], values: Iterable[Any]) -> Any:
+    return functools.reduce(merge, values)
+
+
+def _keyed(gather: Callable[[Hashable, Iterable[Any]], Any], key: Hashable, values: Iterable[Any]) -> tuple:
+    return key, gather(key, values)
+
+
+def _key(pair: tuple[Any, Any]) -> Any:
+    return pair[0]
