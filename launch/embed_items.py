@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, distributed
 from genrec.data import beam_runner
 from genrec.semantic_ids.embeddings import embed
 
@@ -33,7 +33,8 @@ _BEAM_OPTIONS = flags.DEFINE_multi_string(
 def main() -> None:
     workdir = epath.Path(_WORKDIR.value)
     runner = beam_runner.of_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value)
-    embed(_CONFIG.value.embeddings, workdir / "dataset", workdir / "item_embeddings", runner)
+    dataset, embeddings = workdir / "dataset", workdir / "item_embeddings"
+    distributed.on_first(lambda: embed(_CONFIG.value.embeddings, dataset, embeddings, runner))
 
 
 if __name__ == "__main__":

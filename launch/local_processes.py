@@ -27,12 +27,8 @@ def start(number: int, port: int, command: list[str]) -> subprocess.Popen:
     environment = os.environ | {name: str(value) for name, value in job.items()}
     output = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     process = subprocess.Popen([sys.executable, *command], env=environment, **output)
-
-    def pass_on() -> None:
-        for line in process.stdout:
-            print(f"[{number}] {line}", end="", flush=True)
-
-    threading.Thread(target=pass_on).start()
+    lines = (f"[{number}] {line}" for line in process.stdout)
+    threading.Thread(target=lambda: [print(line, end="", flush=True) for line in lines]).start()
     return process
 
 

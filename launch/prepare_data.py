@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, distributed
 from genrec.data import beam_runner
 from genrec.data.prepare import prepare
 
@@ -34,7 +34,7 @@ _BEAM_OPTIONS = flags.DEFINE_multi_string(
 
 def main() -> None:
     runner = beam_runner.of_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value)
-    prepare(_CONFIG.value.data, epath.Path(_WORKDIR.value) / "dataset", runner)
+    distributed.on_first(lambda: prepare(_CONFIG.value.data, epath.Path(_WORKDIR.value) / "dataset", runner))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from genrec import exit_codes
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.relative_to(ROOT) for folder in ("launch", "tools") for path in (ROOT / folder).rglob("*.py"))
 SHELL_SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
@@ -62,7 +64,7 @@ def test_a_bug_keeps_its_traceback(tmp_path):
         "from genrec import command\n\n\ndef main():\n    int('nine')\n\n\ncommand.run(main)\n"
     )
     ended = run(str(tmp_path / "script.py"))
-    assert ended.returncode == 1 and "Traceback" in ended.stderr and "nine" in ended.stderr
+    assert ended.returncode == exit_codes.CRASHED and "Traceback" in ended.stderr and "nine" in ended.stderr
 
 
 @pytest.mark.parametrize("script", ["launch/quickstart.sh", "launch/test.sh", ".ci/run"])

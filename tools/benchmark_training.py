@@ -39,8 +39,7 @@ def main() -> None:
     semantic_ids = SemanticIds(np.stack([number % 256, number // 256, number % 7, number % 3], axis=1), (256,) * 4)
     record = saved.Record.of(experiment, semantic_ids.sizes, "random", "random")
     parts = experiment.training.accumulate * sharding.parts(mesh, "batch")
-    tokens = record.tokens(semantic_ids)
-    batches = TrainingBatches(_RandomUsers(), tokens, experiment.training, experiment.seed, rows_multiple=parts)
+    batches = TrainingBatches(_RandomUsers(), record.tokens(semantic_ids), experiment.training, 0, rows_multiple=parts)
     tx = optimizer.make(experiment.training, experiment.model.parameters)
     run = loop.describe(record, tx, mesh)
     step_fn, state, window = loop.make_step(run, tx, experiment), loop.start(run), []
@@ -51,9 +50,8 @@ def main() -> None:
                 speed.restart()
             state, metrics = step_fn(state, sharding.put_rows(mesh, examples, batches.padded_rows))
             window.append(metrics)
-        figures = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(state["params"]))}
-        figures |= speed.measure(window[COMPILING_STEPS:])
-    print("\n".join(f"{name} {value:.5g}" for name, value in figures.items()))
+        print(f"parameters {sum(leaf.size for leaf in jax.tree.leaves(state['params']))}")
+        print("\n".join(f"{name} {value:.5g}" for name, value in speed.measure(window[COMPILING_STEPS:]).items()))
 
 
 if __name__ == "__main__":
