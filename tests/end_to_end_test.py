@@ -90,7 +90,7 @@ def test_tools_read_the_work_directory(finished):
     config = "--config=configs/quickstart.py:tiny"
     evaluated = run("tools/evaluate_checkpoint.py", config, f"--workdir={workdir}", "--split=validation")
     assert "validation split" in evaluated.stdout
-    measured = run("tools/benchmark_input.py", config, f"--workdir={workdir}", "--steps=2", "--processes=2").stdout
+    measured = run("tools/benchmark_input.py", config, f"--workdir={workdir}", "--steps=2", "--shares=2").stdout
     assert re.search(r"iterate: \d+ segments/s, \d+ targets/s", measured)
     assert "items" in run("tools/inspect_semantic_ids.py", f"--workdir={workdir}").stdout
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from genrec import config
+from genrec import config, sharding
 from genrec.semantic_ids import residual_kmeans
 from genrec.semantic_ids.codes import SemanticIdError
 
@@ -35,6 +35,17 @@ def test_separate_clusters_are_found_exactly():
     distances = np.linalg.norm(centres[:, None] - found[None], axis=-1)
     assert sorted(distances.argmin(axis=1)) == list(range(8))
     assert distances.min(axis=1).max() < 0.05
+
+
+def test_devices_share_the_items_and_find_the_same_codebooks(vectors, monkeypatch):
+    monkeypatch.setattr(residual_kmeans, "_rows_at_once", lambda size: 160)  # several blocks, the last one not full
+    one = residual_kmeans.learn(vectors, settings(8, 8))
+    eight = residual_kmeans.learn(vectors, settings(8, 8), sharding.make_mesh(config.Mesh(2, 2, 2)))
+    for alone, shared in zip(one.codebooks, eight.codebooks, strict=True):
+        np.testing.assert_allclose(alone, shared, atol=1e-4)
+    np.testing.assert_array_equal(one.encode(vectors), eight.encode(vectors))
+    # More devices than items in the last block, and fewer items than devices.
+    np.testing.assert_array_equal(one.encode(vectors[:3]), eight.encode(vectors[:3]))
 
 
 def test_error_falls_with_every_level(vectors):

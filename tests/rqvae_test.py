@@ -1,12 +1,15 @@
 """Properties of the RQ-VAE and of the two ways to pass a gradient through its quantiser."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from genrec import config
+from genrec import config, sharding
 from genrec.semantic_ids import rqvae
 from genrec.semantic_ids.codes import SemanticIdError
 
@@ -45,6 +48,31 @@ def test_the_seed_decides_everything(vectors):
     np.testing.assert_array_equal(first.encode(vectors), again.encode(vectors))
     other = rqvae.learn(vectors, settings(epochs=2, seed=1))
     assert not np.array_equal(first.codebooks[0], other.codebooks[0])
+
+
+def test_devices_share_the_items_and_learn_the_same(vectors):
+    items = vectors[:597]  # no multiple of the devices
+    one = rqvae.learn(items, settings(epochs=3, batch=96))
+    eight = rqvae.learn(items, settings(epochs=3, batch=96), sharding.make_mesh(config.Mesh(8, 1, 1)))
+    for alone, shared in zip(one.codebooks, eight.codebooks, strict=True):
+        np.testing.assert_allclose(alone, shared, atol=2e-3)
+    codes = one.encode(items)
+    assert (codes == eight.encode(items)).mean() > 0.98
+    np.testing.assert_allclose(one.reconstruct(codes), eight.reconstruct(codes), atol=1e-3)
+
+
+def test_items_stay_where_they_are():
+    """No step brings the items of all devices together."""
+    config_, mesh = settings(epochs=1), sharding.make_mesh(config.Mesh(8, 1, 1))
+    model = rqvae.Rqvae(16, config_, nnx.Rngs(0))
+    graphdef, params = nnx.split(model)
+    tx = optax.sgd(0.1)
+    data = jax.ShapeDtypeStruct((4096, 16), np.float32, sharding=sharding.named(mesh, "items"))
+    epoch = rqvae._make_epoch(graphdef, tx, config_, 64, 4096)
+    with jax.set_mesh(mesh):
+        compiled = epoch.lower(params, tx.init(params), data, jax.random.key(0)).compile().as_text()
+    gathered = [int(rows) for rows in re.findall(r"= f32\[(\d+),16\]\S* all-gather", compiled)]
+    assert max(gathered, default=0) < 4096
 
 
 def test_codes_that_no_item_chooses_are_moved_to_items(vectors):

@@ -1,7 +1,7 @@
 """Speed of the training input alone, on the data and semantic IDs of a work directory.
 
     python tools/benchmark_input.py --config=configs/amazon_beauty.py --workdir=runs/beauty
-    python tools/benchmark_input.py --config=configs/amazon_beauty.py --workdir=runs/beauty --memory_mib=0 --processes=8
+    python tools/benchmark_input.py --config=configs/amazon_beauty.py --workdir=runs/beauty --memory_mib=0 --shares=8
 
 Plans without and with reading the items into memory, then times steps: plain calls of `batch`, and `iterate`, which
 prepares ahead in a thread. Of several processes one is measured, which builds its share of the rows.
@@ -25,7 +25,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Steps to time.", lower_bound=1)
 _MEMORY = flags.DEFINE_integer("memory_mib", pipeline.MEMORY >> 20, "For the items of all users; 0 reads from disk.")
-_PROCESSES = flags.DEFINE_integer("processes", 1, "Processes that share a batch.", lower_bound=1)
+_SHARES = flags.DEFINE_integer("shares", 1, "Processes that share a batch.", lower_bound=1)
 
 
 def _measure(name: str, batches: Iterator[Examples]) -> None:
@@ -48,9 +48,9 @@ def main() -> None:
     for memory in (0, _MEMORY.value << 20):  # planning alone, then with reading
         start = time.perf_counter()
         cfg, seed = experiment.training, experiment.seed
-        batches = pipeline.TrainingBatches(sequences, tokens, cfg, seed, _PROCESSES.value, memory)
+        batches = pipeline.TrainingBatches(sequences, tokens, cfg, seed, _SHARES.value, memory)
         print(f"{time.perf_counter() - start:.2f} s to start with {memory >> 20} MiB, {len(batches.segments)} segments")
-    rows = slice(batches.padded_rows // _PROCESSES.value)
+    rows = slice(batches.padded_rows // _SHARES.value)
     _measure("batch", (batches.batch(step, rows) for step in range(_STEPS.value + 1)))
     _measure("iterate", batches.iterate(0, _STEPS.value + 1, rows))
 

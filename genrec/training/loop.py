@@ -132,8 +132,9 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
                     waiting.append(metrics["loss"])
                     if len(waiting) > STEPS_AHEAD:
                         waiting.popleft().block_until_ready()
-                leaving = notice.given()
-                if window and (step % cfg.log_every == 0 or validate or leaving):
+                periodic = cfg.checkpoint_every > 0 and step % cfg.checkpoint_every == 0
+                # A line before every checkpoint: the lines of a resumed run are then those of an uninterrupted one.
+                if window and (step % cfg.log_every == 0 or validate or periodic or notice.given()):
                     figures = summarise(window, float(learning_rate(step - 1))) | speed.measure(window)
                     logs.write(step, "train", figures)
                     window.clear()
@@ -145,7 +146,6 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
                     is_best = best is None or metric_value > best[1]
                     record.validations_without_best = 0 if is_best else record.validations_without_best + 1
                     record.finished = step == cfg.steps or 0 < cfg.patience <= record.validations_without_best
-                periodic = cfg.checkpoint_every > 0 and step % cfg.checkpoint_every == 0
                 leaving = notice.given()  # asked once for both decisions below: the answer may change at any time
                 if step == record.validated or (step > first_step and (periodic or leaving)):
                     checkpoints.save(step, state, {"next_batch": step}, record, metric_value)
