@@ -70,8 +70,38 @@ def linear(
         dtype=jnp.dtype(cfg.compute),
         kernel_init=nnx.initializers.normal(scale / math.sqrt(inputs[1])),
         kernel_metadata={"axes": (inputs[0], outputs[0])},
+        dot_general=_product,
         rngs=rngs,
     )
+
+
+def _product(x: jax.Array, kernel: jax.Array, dimension_numbers: tuple, **options: object) -> jax.Array:
+    """x [..., inputs] times kernel [inputs, outputs], in the form that `nnx.Linear` calls."""
+    return _matmul(x, kernel)
+
+
+@jax.custom_vjp
+def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, kernel)
+
+
+def _matmul_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _matmul(x, kernel), (x, kernel)
+
+
+def _matmul_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    tokens = tuple(range(x.ndim - 1))
+    # CPUs copy the first factor of a sum over tokens into another order, with all that was fused into it: let it be
+    # the narrower one. A quarter of a step's time, where the MLP is eight times as wide as the model.
+    if x.shape[-1] <= gradient.shape[-1]:
+        kernel_gradient = jnp.tensordot(x, gradient, (tokens, tokens))
+    else:
+        kernel_gradient = jnp.tensordot(gradient, x, (tokens, tokens)).T
+    return jnp.matmul(gradient, kernel.T), kernel_gradient
+
+
+_matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 class RMSNorm(nnx.Module):
