@@ -23,7 +23,7 @@ from genrec.data import beam_runner
 from genrec.semantic_ids.embeddings import embed
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _BEAM_RUNNER = flags.DEFINE_string("beam_runner", "", "Apache Beam runner, such as DirectRunner; empty: without Beam.")
 _BEAM_OPTIONS = flags.DEFINE_multi_string(
     "beam_options", [], "An option for the runner, --NAME=VALUE; repeat the flag."

@@ -18,7 +18,7 @@ from genrec import command, sharding
 from genrec.semantic_ids.learn import learn
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 
 
 def main() -> None:

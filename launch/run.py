@@ -18,9 +18,7 @@ from genrec.semantic_ids.learn import learn
 from genrec.training.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder or bucket in which the stages leave their results.", required=True
-)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder in which the stages leave their results.", required=True)
 
 
 def main() -> None:

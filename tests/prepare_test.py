@@ -133,3 +133,8 @@ def test_the_example_of_the_guide(tmp_path, split):
     assert (len(data.catalogue), data.statistics["users"], data.users.num_rows) == (24, 14, 14)
     assert data.catalogue.titles[0] == "Harbour Lights"
     assert all(len(data.split(name)) for name in ("train", "validation", "test"))
+
+
+def test_a_bucket_that_is_not_mounted_is_refused_before_any_work(tmp_path):
+    with pytest.raises(DataError, match="Mount the bucket"):
+        prepare(write_files(tmp_path / "raw"), "gs://bucket/run/dataset")

@@ -22,7 +22,7 @@ from genrec.models import saved
 from genrec.semantic_ids.codes import SemanticIds
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Steps to time.", lower_bound=1)
 _MEMORY = flags.DEFINE_integer("memory_mib", pipeline.MEMORY >> 20, "For the items of all users; 0 reads from disk.")
 _SHARES = flags.DEFINE_integer("shares", 1, "Processes that share a batch.", lower_bound=1)

@@ -12,7 +12,7 @@ from genrec import command
 from genrec.evaluation import stage
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", stage.SPLITS, "Whose next items to predict.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
 

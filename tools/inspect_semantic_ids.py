@@ -10,7 +10,7 @@ from absl import flags
 from genrec import command
 from genrec.semantic_ids.inspection import Inspection
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the results of the stages.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the results of the stages.", required=True)
 _PREFIX = flags.DEFINE_list("prefix", [], "First codes of the items to show, with commas between them.")
 _ITEM = flags.DEFINE_string("item", None, "Id of the item whose nearest items to show.")
 _LIMIT = flags.DEFINE_integer("limit", 20, "Lines to show.", lower_bound=1)

@@ -13,7 +13,7 @@ from genrec import command
 from genrec.decoding import trained as trained_models
 from genrec.evaluation import recommendations, stage
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder or bucket with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _USERS = flags.DEFINE_integer("users", 0, "Choose this many users of the split.", lower_bound=0)
 _USER = flags.DEFINE_list("user", [], "Ids of users, separated by commas.")
 _ITEMS = flags.DEFINE_list("items", [], "A history: item ids, oldest first, separated by commas.")

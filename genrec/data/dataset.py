@@ -8,7 +8,7 @@
       statistics.json
       artifact.json
 
-The folder moves and copies as a whole, also to a bucket.
+The folder moves and copies as a whole.
 """
 
 import contextlib

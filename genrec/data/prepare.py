@@ -20,13 +20,18 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
 
     Args:
       config: Of the stage.
-      path: A local folder or one in a bucket.
+      path: A folder of a file system, which may be a mounted bucket.
       runner: Prepares on Apache Beam; the result is the same.
 
     Raises:
       DataError: when the data cannot be used; the message names everything to repair, and `path` stays as it was.
     """
     path = epath.Path(path)
+    if "://" in str(path):
+        raise DataError(
+            f"{path}: ArrayRecord, in which sequences are stored, knows file systems only. Mount the bucket "
+            "(docs/clusters.md), and give --workdir=MOUNTED/FOLDER."
+        )
     inputs = _hash_inputs(config, path, runner)
     recipe = artifacts.hash_of(FORMAT, _recipe_config(config), inputs)
     if artifacts.up_to_date(path, dataset.KIND, recipe):
