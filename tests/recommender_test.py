@@ -27,6 +27,7 @@ VARIANTS = {
     "gated": {"gated_mlp": True},
     "no cross bias": {"cross_position_bias": False},
     "repeat bias": {"repeat_bias": True},
+    "scanned": {"scan_layers": True, "remat": True},
 }
 
 
@@ -62,6 +63,13 @@ def losses(model, rows, tokens):
 
 def every_position(model, tokens, user_id, items):
     return losses(model, [[Segment(user_id, items, 0, True)]], tokens)
+
+
+def test_scanned_layers_start_and_compute_as_separate_ones(tokens):
+    rows = [[Segment(user_id, items, 0, True)] for user_id, items in users(3)]
+    examples = pack(rows, tokens, tokens.length(6), 7)
+    plain, scanned = (compiled_losses(make(scan_layers=scan), examples, jax.random.key(0)) for scan in (False, True))
+    np.testing.assert_allclose(scanned, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_every_position_equals_one_target_at_a_time(model, tokens):

@@ -11,6 +11,7 @@ from genrec import artifacts
 from genrec import config as configs
 from genrec.data import beam_prepare, dataset, filtering, logs, sources, splits, statistics, validation
 from genrec.data.beam_runner import BeamRunner
+from genrec.data.errors import DataError
 
 FORMAT = 1  # of the folder; raise it when the same source gives another data set than before
 
