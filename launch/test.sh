@@ -12,4 +12,4 @@ environment test
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"
 ruff check .
 ruff format --check .
-python -m pytest --quiet --durations=5 "$@"
+python -m pytest --quiet --durations=5 --numprocesses=2 --dist=loadfile "$@"

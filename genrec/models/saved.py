@@ -133,6 +133,16 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=metric)
         items = ("ema", "training", "data", "record")
         self.manager = ocp.CheckpointManager(self._workdir / FOLDER, options=options, item_names=items)
+        # Every process reads by itself and waits for no other: one that finds its part damaged can then say so.
+        myself = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=myself, active_processes={myself}, barrier_sync_key_prefix=f"process_{myself}"
+        )
+        self._reader = ocp.CheckpointManager(
+            self._workdir / FOLDER,
+            options=ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone),
+            item_names=items,
+        )
 
     @property
     def steps(self) -> list[int]:
@@ -181,7 +191,7 @@ class Checkpoints:
         return Record(**fields)
 
     def _fields(self, step: int) -> dict[str, Any]:
-        return self.manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+        return self._reader.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
 
     def resume(self, record: Record, abstract: Mapping[str, Any]) -> Resumed | None:
         """The newest checkpoint that can be read; None when there is no checkpoint.
@@ -200,11 +210,16 @@ class Checkpoints:
                 raise
             except Exception as problem:  # whatever Orbax and the file system say of missing or broken files
                 error = problem
+            # Only when every process has read its part can they sum up together.
             if distributed.everywhere(error is None):
-                self._put_aside(unreadable)
-                return resumed
+                if self._is_intact(resumed):
+                    self._put_aside(unreadable)
+                    return resumed
+                error = ValueError("the arrays are not those that were saved")
             unreadable.append(step)
-            logging.warning("checkpoint %d cannot be read (%s): %.300s", step, type(error).__name__, error)
+            logging.warning(
+                "checkpoint %d cannot be read: %.300s", step, repr(error) if error else "by another process"
+            )
         if unreadable:
             raise ArtifactError(
                 f"{self._workdir / FOLDER}: none of the checkpoints {unreadable} can be read; see the warnings above. "
@@ -232,11 +247,11 @@ class Checkpoints:
             training=ocp.args.StandardRestore(_without_ema(abstract)),
             data=ocp.args.JsonRestore(),
         )
-        restored = self.manager.restore(step, args=items)
-        state = {**restored.training, "ema": restored.ema}
-        if _sums(state) != self._fields(step)[SUMS]:
-            raise ValueError("the arrays are not those that were saved")
-        return Resumed(step, going_on, state, restored.data)
+        restored = self._reader.restore(step, args=items)
+        return Resumed(step, going_on, {**restored.training, "ema": restored.ema}, restored.data)
+
+    def _is_intact(self, resumed: Resumed) -> bool:
+        return resumed.state is None or _sums(resumed.state) == self._fields(resumed.step)[SUMS]
 
     def _put_aside(self, steps: list[int]) -> None:
         """Moves checkpoints out of the way of new ones of the same steps; nothing is deleted."""
@@ -260,7 +275,7 @@ class Checkpoints:
 
         Raises ArtifactError when they are not those that were saved.
         """
-        restored = self.manager.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema))).ema
+        restored = self._reader.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema))).ema
         if _sums({"ema": restored})["ema"] != self._fields(step)[SUMS]["ema"]:
             raise ArtifactError(f"{self._workdir / FOLDER}/{step}: is damaged. Choose another checkpoint.")
         return restored
@@ -269,6 +284,7 @@ class Checkpoints:
         """Waits for saves in the background."""
         self.manager.wait_until_finished()
         self.manager.close()
+        self._reader.close()
 
 
 def _without_ema(state: Mapping[str, Any]) -> dict[str, Any]:
