@@ -172,6 +172,12 @@ def test_a_metric_that_validation_does_not_give_is_refused_before_any_work(workd
     assert not (workdir / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("name", ["keep_latest", "keep_best"])
+def test_a_run_keeps_checkpoints(workdir, name):
+    with pytest.raises(config.ConfigError, match=name):
+        loop.train(changed(**{name: 0}), workdir)
+
+
 def test_other_beams_are_another_run(workdir):
     experiment = changed(stop_after=4)
     loop.train(experiment, workdir)

@@ -47,6 +47,10 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     known = [f"{name}@{cutoff}" for name in NAMES for cutoff in cutoffs if cutoff <= experiment.evaluation.beams]
     if metric not in known:
         raise ConfigError(f"training.best_metric={metric!r}: with these cutoffs and beams choose of {', '.join(known)}")
+    if cfg.keep_latest < 1 or cfg.keep_best < 1:
+        raise ConfigError(
+            "training.keep_latest and training.keep_best must be at least 1: a run goes on from the latest"
+        )
 
     # Devices
     mesh = sharding.make_mesh(experiment.mesh)
@@ -67,7 +71,6 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     tx = optimizer.make(cfg, experiment.model.parameters)
     run = describe(record, tx, mesh)
     step_fn = make_step(run, tx, experiment)
-    speed = Speedometer(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
     logging.info(
         "%.2fM parameters on %s; %d targets, %d steps of about %.0f targets an epoch, %.1f%% of a batch is padding",
         sum(leaf.size for leaf in jax.tree.leaves(run.abstract["params"])) / 1e6,
@@ -108,6 +111,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     # Loop
     incoming = batches.iterate(resumed.data["next_batch"] if resumed else 0, cfg.steps, own_rows)
     logs = Logs(workdir, first_step)
+    speed = Speedometer(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
     trace = Trace(workdir / "profile", first_step, cfg.profile_steps)
     learning_rate = optimizer.schedule(cfg)
     window: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line of the logs
