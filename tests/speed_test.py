@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from genrec import config, sharding
@@ -25,8 +26,8 @@ def test_peaks_of_known_devices(kind, peak):
     assert peak_flops(kind) == peak
 
 
-def window(steps: int) -> list[dict[str, jax.Array]]:
-    return [{"targets": jnp.array(30), "encoder_tokens": jnp.array(100)} for _ in range(steps)]
+def window(steps: int) -> list[dict[str, np.ndarray]]:
+    return [{"targets": np.array(30), "encoder_tokens": np.array(100)} for _ in range(steps)]
 
 
 def test_rates_belong_together():

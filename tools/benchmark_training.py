@@ -51,7 +51,8 @@ def main() -> None:
             state, metrics = step_fn(state, sharding.put_rows(mesh, examples, batches.padded_rows))
             window.append(metrics)
         print(f"parameters {sum(leaf.size for leaf in jax.tree.leaves(state['params']))}")
-        print("\n".join(f"{name} {value:.5g}" for name, value in speed.measure(window[COMPILING_STEPS:]).items()))
+        figures = speed.measure(jax.device_get(window[COMPILING_STEPS:]))
+        print("\n".join(f"{name} {value:.5g}" for name, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import logging
 from etils import epath
@@ -139,7 +140,8 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
                 periodic = cfg.checkpoint_every > 0 and step % cfg.checkpoint_every == 0
                 # A line before every checkpoint: the lines of a resumed run are then those of an uninterrupted one.
                 if window and (step % cfg.log_every == 0 or validate or periodic or notice.given()):
-                    figures = summarise(window, float(learning_rate(step - 1))) | speed.measure(window)
+                    done = jax.device_get(window)
+                    figures = summarise(done, float(learning_rate(step - 1))) | speed.measure(done)
                     logs.write(step, "train", figures)
                     window.clear()
                 if validate and (validation := evaluator.run(state["ema"], stop=notice.given)) is not None:
@@ -278,9 +280,8 @@ def make_step(
     )
 
 
-def summarise(window: list[dict[str, jax.Array]], learning_rate: float) -> dict[str, float]:
-    """Means over the steps since the last line. Raises TrainingError when a loss is not a number."""
-    steps = jax.device_get(window)
+def summarise(steps: Sequence[dict[str, np.ndarray]], learning_rate: float) -> dict[str, float]:
+    """Means over the metrics of steps. Raises TrainingError when a loss is not a number."""
     loss, gradient_norm, per_level = (
         sum(step[name] for step in steps) / len(steps) for name in ("loss", "gradient_norm", "loss_per_level")
     )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import jax
+import numpy as np
 from absl import logging
 from etils import epath
 from jax.sharding import Mesh
@@ -64,9 +65,8 @@ class Speedometer:
         """Leaves out what was done since the last call: validation, and waiting for checkpoints."""
         self._start, self._compiled = time.monotonic(), self._compilations.count
 
-    def measure(self, window: Sequence[dict[str, jax.Array]]) -> dict[str, float]:
-        """For the metrics of the steps since the last call; waits for their end."""
-        steps = jax.device_get(window)
+    def measure(self, steps: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
+        """For the metrics of the steps since the last call, which have ended: they were fetched from the device."""
         seconds = time.monotonic() - self._start
         targets, encoder_tokens = (sum(float(step[name]) for step in steps) for name in ("targets", "encoder_tokens"))
         figures = {
