@@ -171,17 +171,13 @@ def histories(
 
     `causal` must be what the model was trained with (`Training.targets` "every": True, "last": False).
     """
-    shape = (len(user_ids), tokens.length(max_history))
-    ids, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
-    for row, (user_id, history) in enumerate(zip(user_ids, items, strict=True)):
-        recent = np.asarray(history)[-max_history:]
-        end = tokens.length(len(recent))
-        ids[row, 0] = tokens.user(user_id)
-        ids[row, tokens.prefix : end] = tokens.items[recent].reshape(-1)
-        segments[row, :end] = 1
-        if causal:
-            positions[row, tokens.prefix : end] = np.repeat(np.arange(1, len(recent) + 1), tokens.levels)
-    return Histories(ids, segments, positions)
+    recent = [np.asarray(history, np.int32)[-max_history:] for history in items]
+    # The item that comes next is not encoded: any will do in its place.
+    rows = [
+        [Segment(user_id, np.append(history, np.int32(0)), len(history), causal)]
+        for user_id, history in zip(user_ids, recent, strict=True)
+    ]
+    return pack(rows, tokens, tokens.length(max_history), 1).histories
 
 
 def ranges(start: np.ndarray | int, count: np.ndarray) -> np.ndarray:
