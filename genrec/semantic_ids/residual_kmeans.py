@@ -63,8 +63,7 @@ def in_blocks(
     `function` makes one row of each row; `elements` of its largest intermediate result, per row, bound the block.
     """
     mesh = mesh or sharding.one_device()
-    rows = min(_rows_at_once(elements), len(vectors))
-    rows = -(-rows // mesh.size) * mesh.size
+    rows = _block_rows(elements, len(vectors), mesh)
     results = []
     for start in range(0, len(vectors), rows):
         block = np.asarray(vectors[start : start + rows], np.float32)
@@ -115,8 +114,7 @@ def kmeans(
     points moves to one of the points that are farthest from their own centre.
     """
     mesh = mesh or sharding.one_device()
-    rows = min(_rows_at_once(size), len(points))
-    rows = -(-rows // mesh.size) * mesh.size
+    rows = _block_rows(size, len(points), mesh)
     blocks = -(-len(points) // rows)
     padded = np.pad(points.astype(np.float32), ((0, blocks * rows - len(points)), (0, 0)))
     weights = (np.arange(len(padded)) < len(points)).astype(np.float32)
@@ -217,3 +215,8 @@ def _sample(embeddings: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 def _rows_at_once(size: int) -> int:
     return max(256, DISTANCES_AT_ONCE // size)
+
+
+def _block_rows(elements: int, rows: int, mesh: Mesh) -> int:
+    """Of so many rows those of one block: equally many on every device."""
+    return -(-min(_rows_at_once(elements), rows) // mesh.size) * mesh.size
