@@ -203,8 +203,7 @@ def same_parameters(one, other):
         found = saved.load(workdir, "latest")
         assert found.record.finished
         params.append(found.params)
-        record = json.loads((workdir / saved.FOLDER / str(found.step) / "record" / "metadata").read_text())
-        sums.append(record[saved.SUMS])
+        sums.append(json.loads((workdir / saved.FOLDER / str(found.step) / saved.SUMS / "metadata").read_text()))
     jax.tree.map(np.testing.assert_array_equal, *params)
     assert sums[0] == sums[1]
 

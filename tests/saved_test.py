@@ -83,7 +83,7 @@ def _turned_over(path):
 
 @pytest.mark.parametrize("damage", [_cut_short, _emptied, _turned_over, lambda path: path.unlink()])
 @pytest.mark.parametrize(
-    "of", ["record/metadata", "data/metadata", "training/_METADATA", "training/d/*", "ema/manifest*"]
+    "of", ["record/metadata", "data/metadata", "training/_METADATA", "training/d/*", "ema/manifest*", "sums/metadata"]
 )
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(workdir, written, damage, of, caplog):
     found = next((workdir / saved.FOLDER / "2").glob(of))

@@ -1,8 +1,9 @@
 """Checkpoints of a training run: everything Orbax, behind one module.
 
-`checkpoints/STEP/` holds four items, written together or not at all: `ema`, the averaged parameters that are evaluated
+`checkpoints/STEP/` holds five items, written together or not at all: `ema`, the averaged parameters that are evaluated
 and served; `training`, the arrays that a resumed run needs besides (parameters, optimizer, step, random key); `data`,
-where the input stands; `record`, what the run is (model, semantic IDs, dataset) and how far it came.
+where the input stands; `record`, what the run is (model, semantic IDs, dataset) and how far it came; `sums`, of the
+bits of all arrays, by which damage is found.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ CHANGEABLE = (
     "training.stop_after",
 )
 NOT_VALIDATED = -1.0  # the metric of a checkpoint that was saved without a validation: worse than any
-SUMS = "sums"  # beside the record, of the arrays that were saved
+SUMS = "sums"  # the item of a checkpoint
 BEST = "best_metric"  # the name under which Orbax keeps the metric that ranks checkpoints
 
 
@@ -131,7 +132,7 @@ class Checkpoints:
         )
         # Without best_fn Orbax would not store the metric.
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=metric)
-        items = ("ema", "training", "data", "record")
+        items = ("ema", "training", "data", "record", SUMS)
         self.manager = ocp.CheckpointManager(self._workdir / FOLDER, options=options, item_names=items)
         # Every process reads by itself and waits for no other: one that finds its part damaged can then say so.
         myself = jax.process_index()
@@ -172,7 +173,8 @@ class Checkpoints:
             ema=ocp.args.StandardSave(state["ema"]),
             training=ocp.args.StandardSave(_without_ema(state)),
             data=ocp.args.JsonSave(dict(data)),
-            record=ocp.args.JsonSave(dataclasses.asdict(record) | {SUMS: _sums(state)}),
+            record=ocp.args.JsonSave(dataclasses.asdict(record)),
+            sums=ocp.args.JsonSave(_sums(state)),
         )
         self.manager.wait_until_finished()
         if step in self.manager.all_steps():
@@ -180,8 +182,7 @@ class Checkpoints:
         self.manager.save(step, args=items, metrics={BEST: float(metric)}, force=True)
 
     def record(self, step: int) -> Record:
-        fields = self._fields(step)
-        del fields[SUMS]
+        fields = self._read(step, record=ocp.args.JsonRestore()).record
         unknown = fields.keys() - {field.name for field in dataclasses.fields(Record)}
         if unknown:
             raise ArtifactError(
@@ -190,8 +191,9 @@ class Checkpoints:
             )
         return Record(**fields)
 
-    def _fields(self, step: int) -> dict[str, Any]:
-        return self._reader.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+    def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
+        """Some items of a checkpoint, by their names."""
+        return self._reader.restore(step, args=ocp.args.Composite(**items))
 
     def resume(self, record: Record, abstract: Mapping[str, Any]) -> Resumed | None:
         """The newest checkpoint that can be read; None when there is no checkpoint.
@@ -203,16 +205,16 @@ class Checkpoints:
         """
         unreadable: list[int] = []
         for step in reversed(self.steps):
-            error, resumed = None, None
+            error = None
             try:
-                resumed = self._resume(step, record, abstract)
+                resumed, sums = self._resume(step, record, abstract)
             except ArtifactError:
                 raise
             except Exception as problem:  # whatever Orbax and the file system say of missing or broken files
                 error = problem
             # Only when every process has read its part can they sum up together.
             if distributed.everywhere(error is None):
-                if self._is_intact(resumed):
+                if resumed.state is None or _sums(resumed.state) == sums:
                     self._put_aside(unreadable)
                     return resumed
                 error = ValueError("the arrays are not those that were saved")
@@ -227,7 +229,10 @@ class Checkpoints:
             )
         return None
 
-    def _resume(self, step: int, record: Record, abstract: Mapping[str, Any]) -> Resumed:
+    def _resume(
+        self, step: int, record: Record, abstract: Mapping[str, Any]
+    ) -> tuple[Resumed, dict[str, list[int]] | None]:
+        """What one checkpoint holds, and the sums of its arrays as they were saved."""
         earlier = self.record(step)
         if differences := earlier.differences(record):
             raise ArtifactError(
@@ -241,17 +246,16 @@ class Checkpoints:
             finished=earlier.finished,
         )
         if earlier.finished:
-            return Resumed(step, going_on, None, {})
-        items = ocp.args.Composite(
+            return Resumed(step, going_on, None, {}), None
+        restored = self._read(
+            step,
             ema=ocp.args.StandardRestore(abstract["ema"]),
             training=ocp.args.StandardRestore(_without_ema(abstract)),
             data=ocp.args.JsonRestore(),
+            sums=ocp.args.JsonRestore(),
         )
-        restored = self._reader.restore(step, args=items)
-        return Resumed(step, going_on, {**restored.training, "ema": restored.ema}, restored.data)
-
-    def _is_intact(self, resumed: Resumed) -> bool:
-        return resumed.state is None or _sums(resumed.state) == self._fields(resumed.step)[SUMS]
+        state = {**restored.training, "ema": restored.ema}
+        return Resumed(step, going_on, state, restored.data), restored.sums
 
     def _put_aside(self, steps: list[int]) -> None:
         """Moves checkpoints out of the way of new ones of the same steps; nothing is deleted."""
@@ -275,10 +279,10 @@ class Checkpoints:
 
         Raises ArtifactError when they are not those that were saved.
         """
-        restored = self._reader.restore(step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(ema))).ema
-        if _sums({"ema": restored})["ema"] != self._fields(step)[SUMS]["ema"]:
+        restored = self._read(step, ema=ocp.args.StandardRestore(ema), sums=ocp.args.JsonRestore())
+        if _sums({"ema": restored.ema})["ema"] != restored.sums["ema"]:
             raise ArtifactError(f"{self._workdir / FOLDER}/{step}: is damaged. Choose another checkpoint.")
-        return restored
+        return restored.ema
 
     def close(self) -> None:
         """Waits for saves in the background."""
