@@ -1,6 +1,7 @@
 """The frame of every script: flags, logging, the compilation cache, other processes, and errors that a person can act
 on."""
 
+import atexit
 import logging as standard_logging
 import os
 import sys
@@ -55,7 +56,25 @@ def run(main: Callable[[], None]) -> None:
             traceback.print_exc()
             sys.exit(exit_codes.CRASHED)
 
-    app.run(guarded)
+    try:
+        app.run(guarded)
+    except SystemExit as ended:
+        _leave(ended.code)
+
+
+def _leave(code: int | str | None) -> None:
+    """Ends the process as Python does, but without the destructors of C++ libraries.
+
+    One of them, that of a thread pool, now and then aborts the process after all work is done ("terminate called
+    without an active exception"), and a good run would count as a crash.
+    """
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = exit_codes.FAILED
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 def _worth_reading(record: standard_logging.LogRecord) -> bool:
