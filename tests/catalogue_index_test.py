@@ -30,55 +30,59 @@ def index(request) -> CatalogueIndex:
 
 
 def test_budget_decides_between_tables_and_windows():
-    assert [len(CatalogueIndex.build(CODES, SIZES, budget).boundaries) for budget in BUDGETS] == [3, 2, 0]
-    assert CatalogueIndex.build(CODES, SIZES, 0).windows == (6, 3, 2)
+    assert [CatalogueIndex.build(CODES, SIZES, budget).tables for budget in BUDGETS] == [3, 2, 0]
+    windows = CatalogueIndex.build(CODES, SIZES, 0).layout.windows
+    assert all(window > longest for window, longest in zip(windows, (6, 3, 2), strict=False)) and windows[-1] == 1
 
 
 def test_children_are_the_codes_that_exist_with_exact_scores(index):
     logits = np.random.default_rng(0).normal(size=(2, 1, 4)).astype(np.float32)
-    parents, codes, scores, state = expand(index, index.start(2), logits, 3)
+    found = expand(index, index.start(2), logits, 3)
     for row in range(2):
         expected = log_softmax(logits[row, 0].astype(np.float64))
-        best = sorted([0, 2, 3], key=lambda code: -expected[code])  # no item has the code 1
-        assert codes[row].tolist() == best
-        np.testing.assert_allclose(scores[row], expected[best], rtol=1e-5)
-    assert (parents == 0).all()
-    counts = {0: 3, 2: 1, 3: 2}
-    assert (state.end - state.first)[0].tolist() == [counts[code] for code in codes[0].tolist()]
+        assert found.codes[row].tolist() == [0, 2, 3]  # no item has the code 1
+        np.testing.assert_allclose(found.scores[row], expected[[0, 2, 3]], rtol=1e-5)
+    assert (found.parents == 0).all()
+    assert (found.state.end - found.state.first)[0].tolist() == [3, 1, 2]
+
+
+def test_the_best_stay_in_table_order_and_the_best_of_the_rest_is_known(index):
+    found = expand(index, index.start(1), jnp.array([[[1.0, 9.0, 3.0, 2.0]]]), 2)
+    assert found.codes.tolist() == [[2, 3]]
+    np.testing.assert_allclose(found.state.pruned[0], log_softmax(np.array([1.0, 9, 3, 2]))[0], rtol=1e-5)
 
 
 def test_scores_count_codes_without_items(index):
     """The likelihood is the model's: an impossible code keeps its share of the probability."""
     logits = jnp.array([[[0.0, 10.0, 0.0, 0.0]]])
-    _, _, scores, _ = expand(index, index.start(1), logits, 1)
-    assert scores[0, 0] < -9
+    assert expand(index, index.start(1), logits, 1).scores[0, 0] < -9
 
 
-def test_ties_go_to_the_lower_beam_then_the_lower_code(index):
-    _, codes, _, state = expand(index, index.start(1), jnp.zeros((1, 1, 4)), 3)
-    assert codes.tolist() == [[0, 2, 3]]
-    parents, codes, scores, _ = expand(index, state, jnp.zeros((1, 3, 5)), 4)
-    assert parents.tolist() == [[0, 0, 1, 2]]
-    assert codes.tolist() == [[1, 4, 0, 4]]
-    assert len(set(scores[0].tolist())) == 1
+def test_ties_go_to_what_stands_first_in_the_table(index):
+    first = expand(index, index.start(1), jnp.zeros((1, 1, 4)), 3)
+    assert first.codes.tolist() == [[0, 2, 3]]
+    found = expand(index, first.state, jnp.zeros((1, 3, 5)), 3)
+    assert found.parents.tolist() == [[0, 0, 1]]
+    assert found.codes.tolist() == [[1, 4, 0]]
+    assert len(set(found.scores[0].tolist())) == 1 and found.state.pruned[0] == found.scores[0, 0]
 
 
 def test_short_fall_is_dead_and_stays_dead(index):
     state = index.start(1)
     for size, live in zip(SIZES, (3, 4, 6), strict=True):
         logits = jnp.ones((1, state.beams, size))
-        parents, codes, scores, state = expand(index, state, logits, 50)
+        parents, codes, scores, state, _ = expand(index, state, logits, 50)
         assert scores.shape == (1, 50)
         assert (scores[0, :live] > -jnp.inf).all() and (scores[0, live:] == -jnp.inf).all()
         assert (parents[0, live:] == 0).all() and (codes[0, live:] == 0).all()
         assert (state.end == state.first)[0, live:].all()
-    assert sorted(index.items(state)[0].tolist()) == [-1] * 44 + [0, 1, 2, 3, 4, 5]
+    assert index.best_items(state)[0][0].tolist() == [2, 1, 4, 3, 0, 5] + [-1] * 44
 
 
 def test_low_precision_logits_are_normalised_in_float32(index):
     logits = jax.random.normal(jax.random.key(0), (1, 1, 4))
-    _, _, low, _ = expand(index, index.start(1), logits.astype(jnp.bfloat16), 3)
-    _, _, high, _ = expand(index, index.start(1), logits.astype(jnp.bfloat16).astype(jnp.float32), 3)
+    low = expand(index, index.start(1), logits.astype(jnp.bfloat16), 3).scores
+    high = expand(index, index.start(1), logits.astype(jnp.bfloat16).astype(jnp.float32), 3).scores
     assert low.dtype == jnp.float32 and (low == high).all()
 
 
@@ -92,7 +96,8 @@ def test_rows_are_sorted_by_codes():
     codes = np.unique(rng.integers(0, 7, (500, 4)).astype(np.uint16), axis=0)
     shuffled = rng.permutation(codes)
     for budget in (0, 50, 1 << 20):
-        assert (shuffled[np.asarray(CatalogueIndex.build(shuffled, (7, 7, 7, 7), budget).rows)] == codes).all()
+        items = np.asarray(CatalogueIndex.build(shuffled, (7, 7, 7, 7), budget).items)[: len(codes)]
+        assert (shuffled[items] == codes).all()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,6 @@ def test_rows_are_sorted_by_codes():
         (CODES, (4, 4, 3), "level 1 has the code 4"),
         (CODES[:0], SIZES, "empty"),
         (CODES.astype(np.int64), SIZES, "not uint16"),
-        (CODES[[0, 1, 2, 1]], SIZES, "items 1 and 3 have the same codes"),
     ],
 )
 def test_build_refuses_what_is_not_a_catalogue(codes, sizes, message):

@@ -5,119 +5,215 @@ Items are sorted by their codes; all items that share a prefix are then neighbou
 
     row  codes  item
     0    0 3    7        the beam "0" is the rows [0, 2); its children are the codes 3 and 5
-    1    0 5    2        the beam "0 5" is the rows [1, 2): item 2
-    2    4 0    9        the beam "4" is the rows [2, 3)
+    1    0 5    2        the beam "0 5" is the row [1, 2): item 2
+    2    4 0    9        the beam "4" is the row [2, 3)
 
 How the children of a beam are found depends on the level:
 
-* while the number of possible prefixes fits a budget, by a *boundary table*: one gathered row holds the first row of
-  each of the beam's children, and a child exists where the next one begins later;
-* below, by a *window*: the codes of the beam's rows themselves, of which the first of each run is a child. The window
-  is as wide as the largest range of that level, which is small because the levels above have divided the catalogue.
+* while the number of possible prefixes fits a budget, by a *boundary table*: a bit for each child says whether it
+  exists, and the first row of each prefix says where its range lies;
+* below, by a *window*: the rows of the beam themselves, of which the first of each run of equal codes is a child. The
+  window is as wide as the largest range of that level, which is small because the levels above have divided the
+  catalogue. Rows know how many leading codes they share with the row before, which tells where a run begins.
+
+A *filter* is the same two things made for some of the items only: the bits of the children that lead to an eligible
+item, and the codes that an eligible row shares with the *eligible* row before it. So a filtered search takes the same
+steps as an unfiltered one, sees no dead ends, and every row of a batch may have a filter of its own.
+
+Shapes never depend on how many items there are, only on the `Layout`, which leaves room: a changed catalogue, or
+another filter, is other arrays for the same compiled function.
 """
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Possible prefixes, at most, of a level that has a boundary table (a little over 4 bytes each).
-BOUNDARY_BUDGET = 1 << 20
+from genrec.decoding import choice, sampling
+from genrec.decoding.sampling import Sampling
+from genrec.decoding.sorted_table import SortedTable
+
+# Possible prefixes, at most, of a level that has a boundary table: 4 bytes each, and a bit for each filter.
+BOUNDARY_BUDGET = 1 << 22
+PREFIXES_PER_ROW = 16  # at most, for the same: tables should not outgrow the catalogue
+SMALL_TABLE = 1 << 16  # prefixes that are always within the budget
+BITS = 32  # of a word of `exists`
+NOT_ELIGIBLE = 255  # in `shared`
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The shapes of an index. Two catalogues of the same layout run through the same compiled function."""
+
+    sizes: tuple[int, ...]  # codes of each level
+    tables: int  # levels, from the first, that have boundary tables
+    windows: tuple[int, ...]  # rows that each later level reads, and last the rows that a leaf reads
+    capacity: int  # rows
+
+    @staticmethod
+    def fitting(table: SortedTable, boundary_budget: int | None = None) -> "Layout":
+        """A layout with room for 3% more rows, and wider ranges, than the table has.
+
+        `boundary_budget` bounds the prefixes of each boundary table; 0 reads windows at every level. The default is
+        16 times the rows, but from 65,536 to 4,194,304.
+        """
+        if boundary_budget is None:
+            boundary_budget = min(BOUNDARY_BUDGET, max(SMALL_TABLE, PREFIXES_PER_ROW * len(table)))
+        tables = 0
+        while tables < table.levels and math.prod(table.sizes[: tables + 1]) <= boundary_budget:
+            tables += 1
+        ranges = [table.longest_range(level) for level in range(tables, table.levels + 1)]
+        # Codes that are all different stay so unless somebody adds a duplicate: no room is kept for that.
+        windows = [_roomy(longest) for longest in ranges[:-1]] + [ranges[-1] if ranges[-1] == 1 else _roomy(ranges[-1])]
+        rows = len(table) + len(table) // 32 + 64 + max(windows)
+        step = 1 << max(6, rows.bit_length() - 7)
+        return Layout(table.sizes, tables, tuple(windows), -(-rows // step) * step)
+
+    def holds(self, table: SortedTable) -> bool:
+        """Whether the table fits into these shapes."""
+        levels = range(self.tables, table.levels + 1)
+        return (
+            self.sizes == table.sizes
+            # A window that begins in the last row must not be moved back to fit.
+            and len(table) + max(self.windows) <= self.capacity
+            and all(table.longest_range(level) <= window for level, window in zip(levels, self.windows, strict=True))
+        )
+
+
+def _roomy(longest: int) -> int:
+    """The least of 2, 4, 6, 8, 12, 16, 24, 32, ... beyond `longest`."""
+    sizes = sorted({2, 4} | {step << shift for step in (2, 3) for shift in range(1, longest.bit_length() + 1)})
+    return next(size for size in sizes if size > longest)
+
+
+class FilterArrays(NamedTuple):
+    """Which items are eligible, as the index reads it; made by `filter_of`. A leading axis where there are several."""
+
+    shared: jax.Array  # uint8[capacity], leading codes shared with the eligible row before; 255: not eligible
+    exists: tuple[jax.Array, ...]  # of each boundary table: uint32[prefixes above, words], a bit for each child
+
+
+class Constraints(NamedTuple):
+    """What each row of a batch may get; made by `LiveIndex.constraints`."""
+
+    filters: jax.Array  # int32[batch], a filter of the index
+    excluded: jax.Array  # int32[batch, excluded], rows of the table, or one beyond it where a list is shorter
+    # int32[batch, excluded]: the first level at which a prefix of the row has no item left that is not excluded. From
+    # there on the prefix is no child.
+    empty_from: jax.Array
+    codes: jax.Array  # int32[batch, excluded, tables], the row's codes at the levels that have boundary tables
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BeamState:
-    """Where each beam of a search stands. A beam with score -inf is dead: it has no rows, and no children."""
+    """Where each beam of a search stands, in the order of the table; dead ones are last.
+
+    A beam with score -inf is dead: it has no rows, and no children.
+    """
 
     first: jax.Array  # int32[batch, beams], first row of the beam's range
     end: jax.Array  # int32[batch, beams], one past the last row
-    prefix: jax.Array  # int32[batch, beams], number of the beam's prefix: the row of the next boundary table
+    prefix: jax.Array  # int32[batch, beams], number of the beam's prefix among all of its level that could be
+    root: jax.Array  # int32[batch, beams], the code of the first level
     scores: jax.Array  # float32[batch, beams], log-probability of the codes so far
+    pruned: jax.Array  # float32[batch], the best score of all beams that were left behind; -inf if none was
+    drawn: sampling.Drawn | None  # where the search samples
     level: int = dataclasses.field(metadata={"static": True})  # the level that is chosen next
 
     @property
     def beams(self) -> int:
         return self.scores.shape[1]
 
+    @property
+    def keys(self) -> jax.Array:
+        """float32[batch, beams]: what beams are chosen by."""
+        return self.scores if self.drawn is None else self.drawn.perturbed
+
+
+class Expansion(NamedTuple):
+    """The chosen children of all beams, in the order of the table."""
+
+    parents: jax.Array  # int32[batch, k], the beam that each came from
+    codes: jax.Array  # int32[batch, k]
+    scores: jax.Array  # float32[batch, k], -inf where there are fewer children
+    state: BeamState  # at the next level
+    kept: jax.Array  # bool[], whether every beam has become its only child: nothing needs to be reordered
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CatalogueIndex:
-    """A pytree of device arrays: pass it to jitted functions as an argument. Built by `CatalogueIndex.build`."""
+    """A pytree of arrays: pass it to jitted functions as an argument. Built by `CatalogueIndex.build`."""
 
-    boundaries: tuple[jax.Array, ...]  # for the first levels: int32[prefixes, size + 1]
-    columns: tuple[jax.Array, ...]  # for the later levels: uint16[rows + window], the level's codes in table order
-    rows: jax.Array  # int32[rows], the item of each row
-    sizes: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # codes of each level
-    windows: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # rows that each later level reads
+    starts: tuple[jax.Array, ...]  # of each boundary table: int32[prefixes + 1], the first row of each; last, all rows
+    columns: tuple[jax.Array, ...]  # of the later levels: uint16[capacity], the level's codes in table order
+    items: jax.Array  # int32[capacity], the item of each row
+    count: jax.Array  # int32[], rows in use
+    filters: FilterArrays  # [filters, ...]; the first one lets every item pass
+    layout: Layout = dataclasses.field(metadata={"static": True})
 
     @staticmethod
-    def build(codes: np.ndarray, sizes: tuple[int, ...], boundary_budget: int = BOUNDARY_BUDGET) -> "CatalogueIndex":
-        """The index of `codes` uint16[items, levels], where codes[:, level] < sizes[level] and no two rows are equal.
+    def build(codes: np.ndarray, sizes: tuple[int, ...], boundary_budget: int | None = None) -> "CatalogueIndex":
+        """The index of `codes` uint16[items, levels], without filters; see `SortedTable.build` and `Layout.fitting`."""
+        table = SortedTable.build(codes, sizes)
+        layout = Layout.fitting(table, boundary_budget)
+        return jax.tree.map(jnp.asarray, arrays(table, layout, [filter_of(table, layout)]))
 
-        `boundary_budget` bounds the prefixes of each boundary table; 0 reads windows at every level.
-        Raises ValueError for codes that do not fit the sizes, for an empty catalogue, and for items with equal codes.
-        """
-        _check(codes, sizes)
-        items, levels = codes.shape
-        # One stable sort per level, last level first; on 16-bit codes numpy's stable sort is a radix sort.
-        order = np.arange(items)
-        for level in reversed(range(levels)):
-            order = order[np.argsort(codes[order, level], kind="stable")]
-        codes = codes[order]
-
-        boundaries, columns, windows = [], [], []
-        prefixes = np.zeros(items, np.int64)
-        starts_run = np.arange(items) == 0  # whether a row is the first with its prefix
-        for level, size in enumerate(sizes):
-            column = codes[:, level]
-            # Once a level is too large for a table, so are all below it: they need the prefix numbers of the one above.
-            if not columns and math.prod(sizes[: level + 1]) <= boundary_budget:
-                prefixes = prefixes * size + column
-                starts = np.searchsorted(prefixes, np.arange(math.prod(sizes[: level + 1]) + 1)).astype(np.int32)
-                boundaries.append(np.column_stack([starts[:-1].reshape(-1, size), starts[size::size]]))
-            else:
-                window = int(np.diff(np.append(np.flatnonzero(starts_run), items)).max())
-                # Padded, so that a window that begins in the last rows is not moved back to fit.
-                columns.append(np.pad(column, (0, window)))
-                windows.append(window)
-            starts_run[1:] |= column[1:] != column[:-1]
-        if not starts_run.all():
-            row = int(np.flatnonzero(~starts_run)[0])
-            raise ValueError(
-                f"items {order[row - 1]} and {order[row]} have the same codes {codes[row].tolist()}. "
-                "Learn the semantic IDs again: their last level separates collisions."
-            )
-        return CatalogueIndex(
-            boundaries=tuple(map(jnp.asarray, boundaries)),
-            columns=tuple(map(jnp.asarray, columns)),
-            rows=jnp.asarray(order, jnp.int32),
-            sizes=tuple(sizes),
-            windows=tuple(windows),
-        )
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return self.layout.sizes
 
     @property
     def levels(self) -> int:
         return len(self.sizes)
 
+    @property
+    def tables(self) -> int:
+        return self.layout.tables
+
     def start(self, batch: int) -> BeamState:
         """One beam for each row of the batch: the whole catalogue, with probability 1."""
         zeros = jnp.zeros((batch, 1), jnp.int32)
-        end = jnp.full_like(zeros, self.rows.size)
-        return BeamState(zeros, end, prefix=zeros, scores=zeros.astype(jnp.float32), level=0)
+        end = jnp.broadcast_to(self.count, zeros.shape)
+        scores = zeros.astype(jnp.float32)
+        return BeamState(zeros, end, zeros, zeros, scores, jnp.full(batch, -jnp.inf), drawn=None, level=0)
 
-    def expand(self, state: BeamState, logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array, BeamState]:
+    def expand(
+        self,
+        state: BeamState,
+        logits: jax.Array,
+        k: int,
+        constraints: Constraints | None = None,
+        sample: Sampling | None = None,
+        most: jax.Array | None = None,
+    ) -> Expansion:
         """Chooses the k best children of all beams, by the log-probability of their codes.
 
-        `logits` is [batch, beams, sizes[state.level]]. Returns `parents` int32[batch, k] (the beam that each child came
-        from), `codes` int32[batch, k], `scores` float32[batch, k] in descending order, and the state of the next level.
-
         A child's score is its parent's plus log softmax(logits)[code] over *all* codes of the level, also those that
-        lead to no item: scores stay the model's own likelihoods. Of equal scores the lower beam comes first, then the
-        lower code. Where there are fewer than k children the rest is dead: score -inf, parent and code 0.
+        lead to no item: scores stay the model's own likelihoods. Of equal scores the one that stands first in the
+        table wins, at this and every later level: the result does not depend on how the search went. Where there are
+        fewer than k children the rest is dead: score -inf, parent and code 0.
+
+        Args:
+          state: Where the beams stand.
+          logits: [batch, beams, sizes[state.level]].
+          k: Beams of the next level.
+          constraints: What each row of the batch may get; by default everything.
+          sample: Draws the children instead (genrec.decoding.sampling).
+          most: int32[batch], the most beams that may share a code of the first level.
+        """
+        base, logits = self.normalise(state, logits)
+        scores = self.score(state, base, logits, constraints)
+        return self.choose(state, scores, k, sample, most)
+
+    def normalise(self, state: BeamState, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What to add to the logits for scores, float32[batch, beams], and the logits in float32.
+
+        One number a beam, so that no array of log-probabilities is made.
         """
         size = self.sizes[state.level]
         if logits.shape != (*state.scores.shape, size):
@@ -127,70 +223,228 @@ class CatalogueIndex:
             )
         # Low precision would make ties of different scores, and is slow to sort on CPU.
         logits = logits.astype(jnp.float32)
-        # The normaliser goes into one number per beam, so that no array of log-probabilities is made.
-        base = state.scores - jax.nn.logsumexp(logits, axis=-1)  # [batch, beams]
-        if state.level < len(self.boundaries):
-            return self._expand_boundaries(state, base, logits, k)
-        return self._expand_window(state, base, logits, k)
+        return state.scores - jax.nn.logsumexp(logits, axis=-1), logits
 
-    def _expand_boundaries(self, state: BeamState, base: jax.Array, logits: jax.Array, k: int):
-        bounds = self.boundaries[state.level][state.prefix]  # [batch, beams, size + 1]
-        exists = bounds[..., 1:] > bounds[..., :-1]
-        parents, codes, scores = _best(base, logits, exists, k)
-        row = jnp.arange(parents.shape[0])[:, None]
-        first, end = bounds[row, parents, codes], bounds[row, parents, codes + 1]
-        prefix = state.prefix[row, parents] * logits.shape[-1] + codes
-        return _next(state, parents, codes, scores, first, end, prefix)
+    def score(self, state: BeamState, base: jax.Array, logits: jax.Array, constraints: Constraints | None) -> jax.Array:
+        """float32[batch, beams, children]: scores of all that could be a child; -inf where there is none."""
+        if state.level < self.tables:
+            exists = self._existing_codes(state, constraints)
+        else:
+            codes, exists = self._window(state, constraints)
+            # Rows beyond the range may hold codes of the next prefix, which have logits too: `exists` hides them.
+            logits = jnp.take_along_axis(logits, codes, axis=-1)
+        # By rounding, a sum may exceed its first part by a little; a child is never more likely than its parent.
+        scores = jnp.minimum(base[..., None] + logits, state.scores[..., None])
+        scores = jnp.where(exists, scores, -jnp.inf)
+        if constraints is None or not constraints.excluded.shape[1]:
+            return scores
+        return self._without_empty(state, scores, constraints)
 
-    def _expand_window(self, state: BeamState, base: jax.Array, logits: jax.Array, k: int):
-        later = state.level - len(self.boundaries)
-        column, window = self.columns[later], self.windows[later]
-        read = jax.vmap(jax.vmap(lambda first: jax.lax.dynamic_slice(column, (first,), (window,))))
-        codes = read(state.first).astype(jnp.int32)  # [batch, beams, window]
+    def choose(
+        self, state: BeamState, scores: jax.Array, k: int, sample: Sampling | None, most: jax.Array | None
+    ) -> Expansion:
+        """The k best of [batch, beams, children], as `expand` gives them."""
+        batch, beams, children = scores.shape
+        keys, drawn = scores, None
+        if sample is not None:
+            parents = state.drawn or sampling.Drawn(state.scores, state.scores)
+            drawn = sampling.draw(parents, scores, state.scores, state.level, sample)
+            keys = drawn.perturbed
+        if most is not None and state.level:
+            keys = choice.at_most(keys, state.root, most)
+        flat = keys.reshape(batch, -1)
+        if state.level >= self.tables and k == beams:
+            # Below the tables most beams come down to one item: each then stays where it is.
+            only = ((keys > -jnp.inf).sum(axis=-1) <= 1).all()
+            chosen, rest = jax.lax.cond(only, lambda keys: _only_children(keys), lambda _: choice.best(flat, k), keys)
+        else:
+            only = jnp.array(False)
+            chosen, rest = choice.best(flat, k)
+        live = chosen < beams * children
+        chosen = jnp.where(live, chosen, 0)
+
+        def take(x: jax.Array, empty: float = -jnp.inf) -> jax.Array:
+            return jnp.where(live, jnp.take_along_axis(x.reshape(batch, -1), chosen, axis=1), empty)
+
+        parents, places = chosen // children, chosen % children
+        codes, first, end, prefix = self._descend(state, parents, places)
+        root = jnp.take_along_axis(state.root, parents, axis=1) if state.level else codes
+        parents, codes, first, end, prefix, root = (
+            jnp.where(live, x, 0) for x in (parents, codes, first, end, prefix, root)
+        )
+        pruned, drawn = jnp.maximum(state.pruned, rest), jax.tree.map(take, drawn)
+        following = BeamState(first, end, prefix, root, take(scores), pruned, drawn, level=state.level + 1)
+        return Expansion(parents, codes, following.scores, following, only)
+
+    def _filter(self, constraints: Constraints | None, batch: int) -> jax.Array:
+        """int32[batch, 1], the filter of each row."""
+        return jnp.zeros((batch, 1), jnp.int32) if constraints is None else constraints.filters[:, None]
+
+    def _existing_codes(self, state: BeamState, constraints: Constraints | None) -> jax.Array:
+        """bool[batch, beams, codes of the level]."""
+        words = self.filters.exists[state.level][self._filter(constraints, len(state.scores)), state.prefix]
+        bits = (words[..., None] >> jnp.arange(BITS, dtype=jnp.uint32)) & 1  # [batch, beams, words, 32]
+        return bits.reshape(*state.scores.shape, -1)[..., : self.sizes[state.level]] > 0
+
+    def _window(self, state: BeamState, constraints: Constraints | None) -> tuple[jax.Array, jax.Array]:
+        """Codes of the rows of each beam, int32[batch, beams, window], and which of them begin a child."""
+        later = state.level - self.tables
+        window = self.layout.windows[later]
+        codes = _read(self.columns[later], state.first, window).astype(jnp.int32)
+        shared = self._shared(state.first, window, constraints)
         inside = jnp.arange(window) < (state.end - state.first)[..., None]
-        begins = jnp.concatenate([jnp.ones_like(inside[..., :1]), codes[..., 1:] != codes[..., :-1]], axis=-1)
-        # Rows beyond the range may hold codes of the next prefix, which have logits too: `exists` hides them.
-        child_logits = jnp.take_along_axis(logits, codes, axis=-1)
-        parents, places, scores = _best(base, child_logits, inside & begins, k)
-        row = jnp.arange(parents.shape[0])[:, None]
-        chosen = codes[row, parents, places]  # [batch, k]
-        first = state.first[row, parents] + places
-        run = inside[row, parents] & (codes[row, parents] == chosen[..., None])  # [batch, k, window]
-        end = first + run.sum(axis=-1, dtype=jnp.int32)
-        return _next(state, parents, chosen, scores, first, end, jnp.zeros_like(first))
+        return codes, inside & (shared <= state.level)
 
-    def items(self, state: BeamState) -> jax.Array:
-        """int32[batch, beams]: the items of complete beams (after the last level); -1 for dead ones."""
-        return jnp.where(state.scores > -jnp.inf, self.rows[state.first], -1)
+    def _shared(self, first: jax.Array, window: int, constraints: Constraints | None) -> jax.Array:
+        """uint8[batch, beams, window], of the filters' `shared` from each `first` on."""
+        rows = first[..., None] + jnp.arange(window)
+        return self.filters.shared[self._filter(constraints, len(first))[..., None], rows]
+
+    def _without_empty(self, state: BeamState, scores: jax.Array, constraints: Constraints) -> jax.Array:
+        """Scores with -inf for children all of whose eligible items are excluded.
+
+        An excluded row lies in at most one beam, and within it in one child: as many single places as excluded rows.
+        """
+        rows = constraints.excluded[:, None]  # [batch, 1, excluded]
+        inside = (state.first[..., None] <= rows) & (rows < state.end[..., None])  # [batch, beams, excluded]
+        beam = jnp.argmax(inside, axis=1)  # [batch, excluded]
+        if state.level < self.tables:
+            place = constraints.codes[..., state.level]
+        else:
+            # Where a child is empty the row that stands for it is excluded too: each row speaks for itself.
+            place = constraints.excluded - jnp.take_along_axis(state.first, beam, axis=1)
+        empty = inside.any(axis=1) & (constraints.empty_from <= state.level)
+        batch, beams, children = scores.shape
+        places = jnp.where(empty, beam * children + place, beams * children)
+        flat = scores.reshape(batch, -1).at[jnp.arange(batch)[:, None], places].set(-jnp.inf, mode="drop")
+        return flat.reshape(scores.shape)
+
+    def _descend(self, state: BeamState, parents: jax.Array, places: jax.Array) -> tuple[jax.Array, ...]:
+        """Codes, first rows, ends and prefix numbers of the children at `places` of their parents, each [batch, k]."""
+        if state.level < self.tables:
+            prefix = jnp.take_along_axis(state.prefix, parents, axis=1) * self.sizes[state.level] + places
+            starts = self.starts[state.level]
+            return places, starts[prefix], starts[prefix + 1], prefix
+        later = state.level - self.tables
+        column, window = self.columns[later], self.layout.windows[later]
+        first = jnp.take_along_axis(state.first, parents, axis=1) + places
+        code = column[first].astype(jnp.int32)
+        if window == 1:
+            return code, first, first + 1, jnp.zeros_like(first)
+        end = jnp.take_along_axis(state.end, parents, axis=1)
+        inside = first[..., None] + jnp.arange(window) < end[..., None]
+        run = inside & (_read(column, first, window) == code[..., None].astype(column.dtype))  # [batch, k, window]
+        return code, first, first + run.sum(axis=-1, dtype=jnp.int32), jnp.zeros_like(first)
+
+    def single(self, state: BeamState) -> jax.Array:
+        """bool[]: whether every live beam has come down to one row, whose other codes `remaining` tells."""
+        return (state.end - state.first <= 1).all()
+
+    def follow(self, state: BeamState, logits: jax.Array, codes: jax.Array) -> BeamState:
+        """The next level's state where every live beam is one row, whose codes are int32[batch, beams]."""
+        base, logits = self.normalise(state, logits)
+        scores = base + jnp.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
+        scores = jnp.where(state.scores > -jnp.inf, jnp.minimum(scores, state.scores), -jnp.inf)
+        return dataclasses.replace(state, scores=scores, level=state.level + 1)
+
+    def remaining(self, state: BeamState) -> list[jax.Array]:
+        """int32[batch, beams] for each level from the state's on: the codes of the beams' first rows."""
+        return [column[state.first].astype(jnp.int32) for column in self.columns[state.level - self.tables :]]
+
+    def best_items(
+        self, state: BeamState, constraints: Constraints | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The items of complete beams (after the last level), their scores and first codes, each [batch, n].
+
+        Best first, in the order of the beams' keys, and of equal ones in table order; items that share their codes
+        are all there, in the order of their numbers. Item -1 and score -inf in the last places, where there are none.
+        """
+        _, order = jax.lax.top_k(state.keys, state.beams)
+        first, end, scores, root = (
+            jnp.take_along_axis(x, order, axis=1) for x in (state.first, state.end, state.scores, state.root)
+        )
+        leaf = self.layout.windows[-1]
+        if leaf == 1:
+            items = jnp.where(scores > -jnp.inf, self.items[first], -1)
+        else:
+            rows = first[..., None] + jnp.arange(leaf)  # [batch, beams, leaf]
+            eligible = (rows < end[..., None]) & (self._shared(first, leaf, constraints) != NOT_ELIGIBLE)
+            if constraints is not None and constraints.excluded.shape[1]:
+                eligible &= (rows[..., None] != constraints.excluded[:, None, None]).all(axis=-1)
+            items = jnp.where(eligible, _read(self.items, first, leaf), -1).reshape(len(first), -1)
+            scores, root = (jnp.repeat(x, leaf, axis=1) for x in (scores, root))
+            front = jnp.argsort(items < 0, axis=1, stable=True)
+            items, scores, root = (jnp.take_along_axis(x, front, axis=1) for x in (items, scores, root))
+            scores = jnp.where(items >= 0, scores, -jnp.inf)
+        return items, scores, root
 
 
-def _best(base: jax.Array, logits: jax.Array, exists: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The k best of [batch, beams, children]: beams, children and scores, each [batch, k]."""
-    batch, beams, children = logits.shape
-    scores = jnp.where(exists, base[..., None] + logits, -jnp.inf).reshape(batch, beams * children)
-    # Of equal scores, top_k takes the lowest index first: the order that `expand` promises.
-    scores, chosen = jax.lax.top_k(scores, min(k, beams * children))
-    missing = ((0, 0), (0, k - scores.shape[1]))
-    scores = jnp.pad(scores, missing, constant_values=-jnp.inf)
-    chosen = jnp.pad(chosen, missing)
-    return chosen // children, chosen % children, scores
+def _read(array: jax.Array, first: jax.Array, width: int) -> jax.Array:
+    """array[first : first + width] for each first, int32[batch, beams]: [batch, beams, width]."""
+    return array[first[..., None] + jnp.arange(width)]
 
 
-def _next(state: BeamState, parents, codes, scores, first, end, prefix):
-    """The results of `expand`, with everything but the score zero where a beam is dead."""
-    live = scores > -jnp.inf
-    parents, codes, first, end, prefix = (jnp.where(live, x, 0) for x in (parents, codes, first, end, prefix))
-    return parents, codes, scores, BeamState(first, end, prefix, scores, level=state.level + 1)
+def _only_children(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What `choice.best` gives for [batch, beams, children] where no beam has two: each beam's own child."""
+    batch, beams, children = keys.shape
+    place = jnp.argmax(keys, axis=-1)
+    chosen = jnp.arange(beams) * children + place
+    chosen = jnp.where(keys.max(axis=-1) > -jnp.inf, chosen, beams * children)
+    return chosen.astype(jnp.int32), jnp.full(batch, -jnp.inf, keys.dtype)
 
 
-def _check(codes: np.ndarray, sizes: tuple[int, ...]) -> None:
-    if codes.ndim != 2 or codes.shape[1] != len(sizes):
-        raise ValueError(f"codes have shape {codes.shape}, not [items, {len(sizes)}] for {len(sizes)} sizes")
-    if codes.shape[0] == 0:
-        raise ValueError("the catalogue is empty: there is nothing to recommend")
-    if codes.dtype != np.uint16:
-        raise ValueError(f"codes are {codes.dtype}, not uint16")
-    for level, size in enumerate(sizes):
-        largest = int(codes[:, level].max())
-        if largest >= size:
-            raise ValueError(f"level {level} has the code {largest}, but only {size} codes")
+def arrays(table: SortedTable, layout: Layout, filters: list[FilterArrays]) -> CatalogueIndex:
+    """The index in NumPy arrays. The table must fit the layout."""
+    starts = []
+    for prefixes in _prefixes(table, layout):
+        possible = math.prod(layout.sizes[: len(starts) + 1])
+        counts = np.bincount(prefixes, minlength=possible)
+        starts.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    return CatalogueIndex(
+        starts=tuple(starts),
+        columns=tuple(_padded(table.codes[:, level], layout) for level in range(layout.tables, table.levels)),
+        items=_padded(table.items, layout),
+        count=np.array(len(table), np.int32),
+        filters=jax.tree.map(lambda *parts: np.stack(parts), *filters),
+        layout=layout,
+    )
+
+
+def filter_of(table: SortedTable, layout: Layout, eligible: np.ndarray | None = None) -> FilterArrays:
+    """The filter that lets those rows of the table pass for which `eligible` bool[rows] is true; None: all."""
+    rows = np.arange(len(table)) if eligible is None else np.flatnonzero(eligible)
+    shared = np.full(layout.capacity, NOT_ELIGIBLE, np.uint8)
+    shared[rows] = shared_among(table, rows)
+    exists = []
+    for level, prefixes in enumerate(_prefixes(table, layout)):
+        size = layout.sizes[level]
+        bits = np.zeros((math.prod(layout.sizes[:level]), -(-size // BITS) * BITS), bool)
+        chosen = prefixes if eligible is None else prefixes[rows]
+        bits[chosen // size, chosen % size] = True
+        exists.append(np.packbits(bits, axis=1, bitorder="little").view("<u4").astype(np.uint32, copy=False))
+    return FilterArrays(shared, tuple(exists))
+
+
+def shared_among(table: SortedTable, rows: np.ndarray) -> np.ndarray:
+    """uint8[n]: leading codes that each of `rows` int[n], ascending, shares with the one before it; 0 for the first."""
+    if len(rows) == len(table) or not len(rows):
+        return table.shared[rows]
+    # Two rows share as much as the least that neighbours between them do.
+    shared = np.minimum.reduceat(table.shared[: rows[-1] + 1], np.concatenate([[0], rows[:-1] + 1]))
+    shared[0] = 0
+    return shared
+
+
+def _prefixes(table: SortedTable, layout: Layout) -> list[np.ndarray]:
+    """int64[rows] for each boundary table: the number of each row's prefix."""
+    numbers, prefix = [], np.zeros(len(table), np.int64)
+    for level in range(layout.tables):
+        prefix = prefix * layout.sizes[level] + table.codes[:, level]
+        numbers.append(prefix)
+    return numbers
+
+
+def _padded(column: np.ndarray, layout: Layout) -> np.ndarray:
+    padded = np.zeros(layout.capacity, column.dtype)
+    padded[: len(column)] = column
+    return padded

@@ -15,7 +15,9 @@ from genrec.data.dataset import Dataset, Sequence
 from genrec.data.errors import DataError
 from genrec.data.examples import Histories, Tokens, histories
 from genrec.decoding.beam_search import Beams
+from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.retrieval import Retriever
+from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation import metrics
 from genrec.progress import progress
 from genrec.semantic_ids.codes import SemanticIds
@@ -70,7 +72,8 @@ class Evaluator:
 
         Raises DataError when the split has no users.
         """
-        self._retriever = Retriever(graphdef, semantic_ids, cfg.beams, mesh)
+        table = SortedTable.build(semantic_ids.codes, semantic_ids.sizes)
+        self._retriever = Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh), cfg.beams)
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
         if not len(self._sequences):

@@ -9,7 +9,9 @@ import numpy as np
 from genrec.data.dataset import Catalogue, Sequence, Sequences
 from genrec.data.errors import DataError
 from genrec.data.examples import histories
+from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.retrieval import Retriever
+from genrec.decoding.sorted_table import SortedTable
 from genrec.decoding.trained import Trained
 from genrec.progress import progress
 
@@ -82,8 +84,9 @@ def recommend(trained: Trained, requests: AbstractSequence[Request], beams: int,
         trained.max_history,
         causal=trained.causal,
     )
-    retriever = Retriever(trained.graphdef, trained.semantic_ids, max(beams, top))
-    items, scores = jax.device_get(retriever(trained.params, encoded))
+    table = SortedTable.build(trained.semantic_ids.codes, trained.semantic_ids.sizes)
+    retriever = Retriever(trained.graphdef, LiveIndex(table, filters=0), max(beams, top))
+    items, scores, _ = jax.device_get(retriever(trained.params, encoded))
     return [
         Recommendations(row[row >= 0][:top], row_scores[row >= 0][:top])
         for row, row_scores in zip(items, scores, strict=True)

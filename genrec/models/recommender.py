@@ -152,19 +152,40 @@ class Recommender(nnx.Module):
         `codes` int32[batch, beams] are those of level - 1; None at level 0, where there is one beam and no cache. The
         leaves of the cache are [batch, beams, ...]: reordering beams is one `jax.tree.map`.
         """
+        (logits,), cache = self._decode(memory, None if codes is None else codes[..., None], level, cache)
+        return logits, cache
+
+    def finish(self, memory: Memory, codes: jax.Array, level: int, cache: Cache) -> list[jax.Array]:
+        """Logits of several levels at once, from `level` on, each float32[batch, beams, sizes of the level].
+
+        `codes` int32[batch, beams, n] are those of level - 1 and the n - 1 levels after it. The same as n steps.
+        """
+        return self._decode(memory, codes, level, cache)[0]
+
+    def _decode(
+        self, memory: Memory, codes: jax.Array | None, level: int, cache: Cache | None
+    ) -> tuple[list[jax.Array], Cache]:
+        """Logits of the n levels from `level` on, after codes int32[batch, beams, n] of level - 1 and those after it.
+
+        `codes` is None at level 0, where the start vector stands for them.
+        """
         sight = memory.sight
         if cache is None:
-            batch, past = sight.bias.shape[0], [None] * self.decoder.count
-            prefixes = jnp.full((batch, 1), code_prefixes.NO_CODES, jnp.uint32)
-            x = jnp.broadcast_to(self.start_vector[...], (batch, 1, self.cfg.width))
+            batch, past, new = sight.bias.shape[0], [None] * self.decoder.count, 1
+            prefixes = [jnp.full((batch, 1), code_prefixes.NO_CODES, jnp.uint32)]
+            x = jnp.broadcast_to(self.start_vector[...], (batch, 1, 1, self.cfg.width))
         else:
-            tokens, past = codes + self.offsets[level - 1], cache.layers
-            prefixes = code_prefixes.extend(cache.prefixes, tokens)
+            past, new = cache.layers, codes.shape[-1]
+            tokens = codes + np.array(self.offsets[level - 1 : level - 1 + new], np.int32)
+            prefixes = [code_prefixes.extend(cache.prefixes, tokens[..., 0])]
+            for place in range(1, new):
+                prefixes.append(code_prefixes.extend(prefixes[-1], tokens[..., place]))
             x = self._embed(tokens)
-        x = x[:, :, None].astype(self.cfg.compute)  # [batch, beams, 1, width]
-        bias, presents = self._decoder_bias(1, level + 1), []
+        x = x.astype(self.cfg.compute)  # [batch, beams, new, width]
+        bias, presents = self._decoder_bias(new, level + new), []
         for layer, layer_memory, earlier in zip(self.decoder.each(), memory.layers, past, strict=True):
             x, present = layer(x, bias, layer_memory, sight.bias, NO_DROPOUT, earlier)
             presents.append(present)
-        x = self.decoder_norm(x)[:, :, 0]
-        return self._logits(x, level, prefixes, sight), Cache(tuple(presents), prefixes)
+        x = self.decoder_norm(x)
+        logits = [self._logits(x[:, :, place], level + place, prefixes[place], sight) for place in range(new)]
+        return logits, Cache(tuple(presents), prefixes[-1])

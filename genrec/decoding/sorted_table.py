@@ -1,0 +1,137 @@
+"""The catalogue on the host: items sorted by their codes, kept sorted while items come and go.
+
+All items that share a prefix are then neighbours. What the device needs of the table is made by
+`genrec.decoding.catalogue_index`; here is what it is made from, in NumPy.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+MAX_LEVELS = 254  # numbers of shared levels are stored in bytes, of which one value says "not eligible"
+
+
+class CatalogueError(ValueError):
+    """Codes or items that cannot be a catalogue, or a change to it. The message says which, and why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SortedTable:
+    """Rows in the order of their codes; rows with equal codes in the order of their items."""
+
+    codes: np.ndarray  # uint16[rows, levels]
+    items: np.ndarray  # int32[rows], the item of each row, each only once
+    sizes: tuple[int, ...]  # codes of each level
+
+    @staticmethod
+    def build(codes: np.ndarray, sizes: Sequence[int], items: np.ndarray | None = None) -> "SortedTable":
+        """Sorts uint16[items, levels], where codes[:, level] < sizes[level]; items may share their codes.
+
+        `items` int32[items] are their numbers, by default 0, 1, ... Raises CatalogueError for codes that do not fit
+        the sizes, for an empty catalogue, and for items that occur twice.
+        """
+        sizes = tuple(int(size) for size in sizes)
+        _check_codes(codes, sizes)
+        if not len(codes):
+            raise CatalogueError("the catalogue is empty: there is nothing to recommend")
+        items = _check_items(np.arange(len(codes)) if items is None else items, len(codes))
+        # One stable sort a level, last level first; on 16-bit codes NumPy's stable sort is a radix sort.
+        order = np.argsort(items, kind="stable")
+        for level in reversed(range(len(sizes))):
+            order = order[np.argsort(codes[order, level], kind="stable")]
+        return SortedTable(codes[order], items[order], sizes)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def levels(self) -> int:
+        return len(self.sizes)
+
+    @functools.cached_property
+    def shared(self) -> np.ndarray:
+        """uint8[rows]: how many leading codes a row shares with the row before it; 0 for the first."""
+        shared = np.zeros(len(self), np.uint8)
+        same = np.arange(len(self)) > 0
+        for level in range(self.levels):
+            same[1:] &= self.codes[1:, level] == self.codes[:-1, level]
+            shared += same
+        return shared
+
+    @functools.cached_property
+    def row_of(self) -> np.ndarray:
+        """int32[largest item + 1]: the row of each item, -1 for items that are not in the catalogue."""
+        rows = np.full(int(self.items.max()) + 1, -1, np.int32)
+        rows[self.items] = np.arange(len(self), dtype=np.int32)
+        return rows
+
+    def rows_of(self, items: np.ndarray) -> np.ndarray:
+        """int32[n]: the rows of these items (int[n]); -1 for items that are not in the catalogue."""
+        items = np.asarray(items, np.int64)
+        known = (items >= 0) & (items < len(self.row_of))
+        return np.where(known, self.row_of[np.where(known, items, 0)], np.int32(-1))
+
+    def longest_range(self, level: int) -> int:
+        """The most rows that share their codes before `level`; with `level` = levels, the most that share them all."""
+        starts = np.flatnonzero(self.shared < level)
+        return int(np.diff(np.append(starts, len(self))).max()) if level else len(self)
+
+    def changed(
+        self, add_items: np.ndarray, add_codes: np.ndarray, remove_items: np.ndarray | Sequence[int] = ()
+    ) -> "SortedTable":
+        """The table without `remove_items` and with `add_items` int[n], whose codes are uint16[n, levels].
+
+        Equals `build` of the new catalogue, and takes a merge where that takes a sort. Raises CatalogueError, before
+        anything is done, for an item to remove that is not there or to add that is (one may replace an item by doing
+        both), and for codes that do not fit.
+        """
+        remove = self.rows_of(remove_items)
+        if (remove < 0).any():
+            raise CatalogueError(f"item {np.asarray(remove_items)[remove < 0][0]} is not in the catalogue: not removed")
+        kept = np.ones(len(self), bool)
+        kept[remove] = False
+        _check_codes(add_codes, self.sizes)
+        add_items = _check_items(add_items, len(add_codes))
+        rows = self.rows_of(add_items)
+        there = (rows >= 0) & kept[rows]
+        if there.any():
+            raise CatalogueError(f"item {add_items[there][0]} is in the catalogue already: remove it in the same call")
+        codes, items = self.codes[kept], self.items[kept]
+        if not len(items) + len(add_items):
+            raise CatalogueError("the catalogue would be empty: there would be nothing to recommend")
+        if len(add_items):
+            added = SortedTable.build(add_codes, self.sizes, add_items)
+            place = np.searchsorted(_keys(codes, items), _keys(added.codes, added.items))
+            codes, items = np.insert(codes, place, added.codes, axis=0), np.insert(items, place, added.items)
+        return SortedTable(codes, items, self.sizes)
+
+
+def _keys(codes: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """One comparable value a row: the bytes of its codes and its item, most significant first."""
+    content = np.concatenate([codes.astype(">u2").view(np.uint8), items[:, None].astype(">u4").view(np.uint8)], axis=1)
+    return np.ascontiguousarray(content).view(f"S{content.shape[1]}")[:, 0]
+
+
+def _check_codes(codes: np.ndarray, sizes: tuple[int, ...]) -> None:
+    if codes.ndim != 2 or codes.shape[1] != len(sizes) or not 1 <= len(sizes) <= MAX_LEVELS:
+        raise CatalogueError(f"codes have shape {codes.shape}, not [items, {len(sizes)}] for {len(sizes)} sizes")
+    if codes.dtype != np.uint16:
+        raise CatalogueError(f"codes are {codes.dtype}, not uint16")
+    for level, size in enumerate(sizes):
+        largest = int(codes[:, level].max(initial=0))
+        if largest >= size:
+            raise CatalogueError(f"level {level} has the code {largest}, but only {size} codes")
+
+
+def _check_items(items: np.ndarray, count: int) -> np.ndarray:
+    items = np.asarray(items)
+    if items.shape != (count,) or not np.issubdtype(items.dtype, np.integer):
+        raise CatalogueError(f"{count} rows of codes need as many item numbers, not {items.dtype}{list(items.shape)}")
+    if count and not 0 <= items.min() <= items.max() < np.iinfo(np.int32).max:
+        raise CatalogueError(f"item numbers must be from 0 to 2**31 - 2; got {items.min()} to {items.max()}")
+    numbers, counts = np.unique(items, return_counts=True)
+    if (counts > 1).any():
+        raise CatalogueError(f"item {numbers[counts > 1][0]} occurs {counts.max()} times")
+    return items.astype(np.int32)
