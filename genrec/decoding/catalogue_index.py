@@ -305,15 +305,17 @@ class CatalogueIndex:
 
         An excluded row lies in at most one beam, and within it in one child: as many single places as excluded rows.
         """
-        rows = constraints.excluded[:, None]  # [batch, 1, excluded]
-        inside = (state.first[..., None] <= rows) & (rows < state.end[..., None])  # [batch, beams, excluded]
-        beam = jnp.argmax(inside, axis=1)  # [batch, excluded]
+        rows = constraints.excluded  # [batch, excluded]
+        # Beams are in table order, so the one that could hold a row is the last that begins no later.
+        first = jnp.where(state.end > state.first, state.first, self.layout.capacity)
+        beam = (first[:, None] <= rows[..., None]).sum(axis=-1) - 1  # [batch, excluded]
+        inside = (beam >= 0) & (rows < jnp.take_along_axis(state.end, jnp.maximum(beam, 0), axis=1))
         if state.level < self.tables:
             place = constraints.codes[..., state.level]
         else:
             # Where a child is empty the row that stands for it is excluded too: each row speaks for itself.
-            place = constraints.excluded - jnp.take_along_axis(state.first, beam, axis=1)
-        empty = inside.any(axis=1) & (constraints.empty_from <= state.level)
+            place = rows - jnp.take_along_axis(state.first, jnp.maximum(beam, 0), axis=1)
+        empty = inside & (constraints.empty_from <= state.level)
         batch, beams, children = scores.shape
         places = jnp.where(empty, beam * children + place, beams * children)
         flat = scores.reshape(batch, -1).at[jnp.arange(batch)[:, None], places].set(-jnp.inf, mode="drop")

@@ -25,11 +25,16 @@ def best(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     if n >= WORTH_CHUNKS * CHUNK * wanted:
         values, places = _by_chunks(keys, wanted)
     else:
-        values, places = jax.lax.top_k(keys, wanted)
+        values, places = _top_k(keys, wanted)
     rest = values[:, k] if wanted > k else jnp.full(batch, -jnp.inf, keys.dtype)
     chosen = jnp.where(values[:, :k] > -jnp.inf, places[:, :k], n)
     chosen = jnp.sort(chosen, axis=1)
     return jnp.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=n), rest
+
+
+def _top_k(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`jax.lax.top_k`, whose results may then be cut: without the barrier XLA moves the cut and sorts all keys."""
+    return jax.lax.optimization_barrier(jax.lax.top_k(keys, k))
 
 
 def _by_chunks(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -41,10 +46,10 @@ def _by_chunks(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     batch, n = keys.shape
     keys = jnp.pad(keys, ((0, 0), (0, -n % CHUNK)), constant_values=-jnp.inf)
     chunks = keys.reshape(batch, -1, CHUNK)
-    _, chosen = jax.lax.top_k(chunks.max(axis=-1), k)
+    _, chosen = _top_k(chunks.max(axis=-1), k)
     chosen = jnp.sort(chosen, axis=1)
     near = jnp.take_along_axis(chunks, chosen[..., None], axis=1).reshape(batch, -1)
-    values, places = jax.lax.top_k(near, k)
+    values, places = _top_k(near, k)
     return values, jnp.take_along_axis(chosen, places // CHUNK, axis=1) * CHUNK + places % CHUNK
 
 
