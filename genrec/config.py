@@ -150,6 +150,10 @@ class Evaluation:
     """Stage `evaluate`: a checkpoint + a split -> `evaluation/`."""
 
     beams: int = 50
+    # Lists whose first `certify` items are not surely the best are searched again, each time with twice the beams, up
+    # to this many; 0 keeps to `beams`. Without it, the shares of certified lists are reported all the same.
+    max_beams: int = 0
+    certify: int = 10
     batch: int = 256  # users per beam search
     cutoffs: tuple[int, ...] = (1, 5, 10, 20, 50)
 

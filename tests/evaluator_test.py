@@ -12,6 +12,7 @@ from genrec import config
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
 from genrec.data.examples import Segment, Tokens, pack
+from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation.evaluator import Evaluator, item_ranks
 from genrec.models.recommender import Recommender
 from genrec.semantic_ids.codes import SemanticIds
@@ -80,7 +81,7 @@ def model(seed: int = 0) -> Recommender:
 def evaluator(users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4) -> Evaluator:
     return Evaluator(
         nnx.graphdef(model()),
-        semantic_ids(),
+        SortedTable.build(semantic_ids().codes, SIZES),
         Dataset(users),
         "test",
         config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50)),

@@ -24,6 +24,7 @@ def evaluation() -> Evaluation:
         ranks=ranks,
         recommended=np.array([[2, 0, 1], [0, 1, 2], [3, 0, -1]], np.int32),
         scores=np.array([[-1, -2, -3], [-1, -2, -3], [-1, -2, -np.inf]], np.float32),
+        bounds=np.array([-2.5, -0.5, -np.inf], np.float32),
         repeats=np.zeros((3, 3), bool),
         target_repeats=np.zeros(3, bool),
     )
@@ -40,9 +41,9 @@ def test_figures_lists_and_table(tmp_path, evaluation):
 
     users = pyarrow.parquet.read_table(tmp_path / "evaluation" / "test_users.parquet").to_pylist()
     assert users == [
-        {"user_id": "u1", "rank": 1, "target": "c", "recommended": ["c", "a", "b"]},
-        {"user_id": "ü2", "rank": 0, "target": "d", "recommended": ["a", "b", "c"]},
-        {"user_id": "u3", "rank": 2, "target": "a", "recommended": ["d", "a"]},
+        {"user_id": "u1", "rank": 1, "target": "c", "recommended": ["c", "a", "b"], "certified": 2},
+        {"user_id": "ü2", "rank": 0, "target": "d", "recommended": ["a", "b", "c"], "certified": 0},
+        {"user_id": "u3", "rank": 2, "target": "a", "recommended": ["d", "a"], "certified": 2},
     ]
 
     assert (tmp_path / "evaluation" / "test.txt").read_text() == text + "\n"

@@ -15,6 +15,7 @@ from genrec.data.prepare import prepare
 from genrec.decoding import trained as trained_models
 from genrec.evaluation import recommendations, stage
 from genrec.evaluation.evaluator import Evaluation
+from genrec.evaluation.recommendations import Options
 from genrec.models import saved
 from genrec.semantic_ids import codes
 
@@ -114,7 +115,8 @@ def test_repeats_are_shares_of_what_was_recommended():
 def lists(items, scores, repeats=None) -> Evaluation:
     items, users = np.array(items, np.int32), np.zeros(len(items))
     repeats = np.zeros_like(items) if repeats is None else repeats
-    return Evaluation({}, [], users, users, items, np.array(scores, np.float32), np.array(repeats, bool), users > 0)
+    scores, repeats = np.array(scores, np.float32), np.array(repeats, bool)
+    return Evaluation({}, [], users, users, items, scores, users - 1, repeats, users > 0)
 
 
 def test_recommendations_for_users_and_for_given_items(finished):
@@ -125,7 +127,7 @@ def test_recommendations_for_users_and_for_given_items(finished):
     again = recommendations.find_users(sequences, known)
     assert [request.name for request in again] == known
     given = recommendations.from_items(catalogue, catalogue.item_ids[5:8])
-    answers = recommendations.recommend(trained, [*requests, *again, given], beams=10, top=4)
+    answers = recommendations.recommend(trained, [*requests, *again, given], Options(beams=10, top=4))
     assert [len(answer.items) for answer in answers] == [4] * 5
     np.testing.assert_array_equal(answers[0].items, answers[3].items)
     text = recommendations.table(given, answers[4], catalogue)
@@ -140,4 +142,4 @@ def test_unknown_users_and_items_are_named(finished):
     with pytest.raises(DataError, match="no item 'nothing'"):
         recommendations.from_items(trained.dataset.catalogue, ["nothing"])
     with pytest.raises(DataError, match="nobody to recommend for"):
-        recommendations.recommend(trained, [], beams=10, top=4)
+        recommendations.requests(trained.dataset, "test", 0, [], [])

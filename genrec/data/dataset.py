@@ -30,6 +30,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from genrec import artifacts
 from genrec.data import splits as split_rules
+from genrec.data.errors import DataError
 from genrec.progress import progress
 
 KIND = "dataset"
@@ -111,6 +112,18 @@ class Catalogue:
             return self.item_ids
         names = self.table[fields[0]].cast(pa.string()).to_pylist()
         return [name if name and name.strip() else item_id for name, item_id in zip(names, self.item_ids, strict=True)]
+
+    def column(self, name: str) -> pa.Array:
+        """A column of the items file; raises DataError where it has none of that name."""
+        if name not in self.table.column_names:
+            raise DataError(f"the catalogue has no column {name!r} (it has {', '.join(self.table.column_names)}).")
+        return self.table[name].combine_chunks()
+
+    def groups(self, name: str) -> np.ndarray:
+        """int32[items]: a number for each value of a column; items whose cell is empty are groups of their own."""
+        values = self.column(name).cast(pa.string()).dictionary_encode().indices
+        own = pa.array(np.arange(len(values), 2 * len(values), dtype=np.int32))
+        return pc.if_else(values.is_valid(), values, own).to_numpy()
 
     @functools.cached_property
     def texts(self) -> list[str]:

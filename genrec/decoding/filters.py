@@ -47,12 +47,7 @@ class Condition:
 
     def mask(self, catalogue: Catalogue) -> np.ndarray:
         """bool[items], true where the condition is fulfilled; raises DataError where it cannot be judged."""
-        if self.column not in catalogue.table.column_names:
-            raise DataError(
-                f"filter on {self.column!r}: the catalogue has no such column (it has "
-                f"{', '.join(catalogue.table.column_names)})."
-            )
-        column = catalogue.table[self.column].combine_chunks()
+        column = catalogue.column(self.column)
         if self.operator in (">=", "<="):
             return self._compare(column)
         if self.operator == "~":

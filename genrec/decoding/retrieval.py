@@ -81,15 +81,20 @@ class Retriever:
             return self._search(params, self.live.index, groups, placed, self.beams if beams is None else beams)
 
     def widened(
-        self, params: nnx.State, histories: Histories, max_beams: int, constraints: Constraints | None = None
+        self,
+        params: nnx.State,
+        histories: Histories,
+        max_beams: int,
+        certify: int,
+        constraints: Constraints | None = None,
     ) -> Beams:
-        """As a call, but rows whose lists are not certified are searched again, each time twice as wide.
+        """As a call, but rows whose first `certify` items are not certified are searched again, twice as wide.
 
-        Until they are, or `max_beams` are reached. In NumPy arrays.
+        Until they are certified, or `max_beams` are reached. In NumPy arrays.
         """
         found = Beams(*map(np.array, self(params, histories, constraints)))
         beams = self.beams
-        while beams < max_beams and len(rows := np.flatnonzero(~found.certified(self.top))):
+        while beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
             beams = min(2 * beams, max_beams)
             count = self.round_up(min(len(found.bound), max(FEWEST_ROWS, 1 << (len(rows) - 1).bit_length())))
             part = _take((histories, constraints), np.resize(rows, count))  # filled up by repeating

@@ -9,7 +9,14 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 
+from genrec import artifacts
+from genrec.semantic_ids.codes import SemanticIds, load_array, save_array
+
+KIND = "catalogue_index"
+FOLDER = "catalogue_index"  # of a work directory, beside its checkpoints
+CODES_FILE, ITEMS_FILE = "codes.npy", "items.npy"
 MAX_LEVELS = 254  # numbers of shared levels are stored in bytes, of which one value says "not eligible"
 
 
@@ -106,6 +113,25 @@ class SortedTable:
             place = np.searchsorted(_keys(codes, items), _keys(added.codes, added.items))
             codes, items = np.insert(codes, place, added.codes, axis=0), np.insert(items, place, added.items)
         return SortedTable(codes, items, self.sizes)
+
+
+def save(workdir: epath.PathLike, semantic_ids: SemanticIds) -> None:
+    """Writes the sorted table of these semantic IDs into the work directory, unless it is there."""
+    path, fingerprint = epath.Path(workdir) / FOLDER, semantic_ids.fingerprint
+    if artifacts.up_to_date(path, KIND, fingerprint):
+        return
+    table = SortedTable.build(semantic_ids.codes, semantic_ids.sizes)
+    with artifacts.writing(path, KIND, fingerprint, config={"sizes": table.sizes}, inputs={}) as draft:
+        save_array(draft.path / CODES_FILE, table.codes)
+        save_array(draft.path / ITEMS_FILE, table.items)
+
+
+def load(workdir: epath.PathLike, semantic_ids: SemanticIds) -> SortedTable:
+    """What `save` wrote; where there is none of these semantic IDs, it is built, which takes a sort."""
+    path = epath.Path(workdir) / FOLDER
+    if artifacts.up_to_date(path, KIND, semantic_ids.fingerprint):
+        return SortedTable(load_array(path / CODES_FILE), load_array(path / ITEMS_FILE), semantic_ids.sizes)
+    return SortedTable.build(semantic_ids.codes, semantic_ids.sizes)
 
 
 def _keys(codes: np.ndarray, items: np.ndarray) -> np.ndarray:

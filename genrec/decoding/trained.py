@@ -10,6 +10,8 @@ from genrec import artifacts, sharding
 from genrec.data import dataset as datasets
 from genrec.data.dataset import Dataset
 from genrec.data.examples import Tokens
+from genrec.decoding import sorted_table
+from genrec.decoding.sorted_table import SortedTable
 from genrec.models import saved
 from genrec.semantic_ids import codes
 from genrec.semantic_ids.codes import SemanticIds
@@ -18,6 +20,7 @@ from genrec.semantic_ids.codes import SemanticIds
 class Trained(NamedTuple):
     dataset: Dataset
     semantic_ids: SemanticIds
+    table: SortedTable  # of the same codes
     graphdef: nnx.GraphDef
     params: nnx.State  # the averaged parameters
     step: int  # of training
@@ -48,4 +51,6 @@ def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = 
                 f"now ({here}). Train again in a new --workdir, or bring back the {name} of that run."
             )
     tokens = record.tokens(semantic_ids)
-    return Trained(dataset, semantic_ids, graphdef, params, step, tokens, record.max_history, record.causal, mesh)
+    table = sorted_table.load(workdir, semantic_ids)
+    max_history, causal = record.max_history, record.causal
+    return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, max_history, causal, mesh)

@@ -20,7 +20,6 @@ from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation import metrics
 from genrec.progress import progress
-from genrec.semantic_ids.codes import SemanticIds
 
 # Histories are padded to one of these shares of `max_history`: each is one compilation, and less work for short ones.
 BUCKETS = (0.25, 0.5, 1.0)
@@ -38,8 +37,17 @@ class Evaluation:
     ranks: np.ndarray  # int32[users]; 1 is first, 0 is not among the beams
     recommended: np.ndarray  # int32[users, beams], catalogue rows, best first; -1 marks short-fall
     scores: np.ndarray  # float32[users, beams], log-probabilities; -inf marks short-fall
+    bounds: np.ndarray  # float32[users]; no item that the search left out is likelier than this
     repeats: np.ndarray  # bool[users, beams], whether a recommended item stands in the user's whole history
     target_repeats: np.ndarray  # bool[users], whether the target does
+
+    @property
+    def certified(self) -> np.ndarray:
+        """int[users]: how many of the first places surely hold the likeliest items of the whole catalogue.
+
+        A list that ends early because the catalogue does is certified up to its last place.
+        """
+        return (self.scores >= self.bounds[:, None]).sum(axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Evaluator:
     def __init__(
         self,
         graphdef: nnx.GraphDef,
-        semantic_ids: SemanticIds,
+        table: SortedTable,
         dataset: Dataset,
         split: str,
         cfg: config.Evaluation,
@@ -66,16 +74,17 @@ class Evaluator:
     ):
         """Args beyond the obvious:
 
+        `table`: the items that can be recommended.
         `tokens`, `max_history`, `causal`: how histories are presented; as in training.
         `mesh`: the devices that share each batch, by default one; the results do not depend on it.
         `users`: evaluate this many users, a fixed choice spread over the split; 0 takes all.
 
         Raises DataError when the split has no users.
         """
-        table = SortedTable.build(semantic_ids.codes, semantic_ids.sizes)
         self._retriever = Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh), cfg.beams)
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
+        self._max_beams, self._certify = cfg.max_beams, min(cfg.certify, cfg.beams)
         if not len(self._sequences):
             raise DataError(f"{dataset.path}: the {split} split has no users. Loosen the filters of stage `prepare`.")
         self._cutoffs = tuple(cutoff for cutoff in cfg.cutoffs if cutoff <= cfg.beams)
@@ -95,7 +104,7 @@ class Evaluator:
         user_ids = np.full(users, "", object)
         targets = np.zeros(users, np.int32)
         recommended = np.full((users, self._retriever.beams), -1, np.int32)
-        scores = np.full(recommended.shape, -np.inf, np.float32)
+        scores, bounds = np.full(recommended.shape, -np.inf, np.float32), np.zeros(users, np.float32)
         repeats, target_repeats = np.zeros(recommended.shape, bool), np.zeros(users, bool)
         for places, records, beams in self._search(params):
             user_ids[places] = [record.user_id for record in records]
@@ -103,6 +112,7 @@ class Evaluator:
             found = jax.device_get(beams)
             recommended[places] = found.items[: len(places)]
             scores[places] = found.scores[: len(places)]
+            bounds[places] = found.bound[: len(places)]
             for place, record in zip(places, records, strict=True):
                 repeats[place] = np.isin(recommended[place], record.items[:-1])
                 target_repeats[place] = targets[place] in record.items[:-1]
@@ -110,18 +120,25 @@ class Evaluator:
                 return None
         ranks = item_ranks(recommended, targets)
         values = metrics.compute(ranks, self._cutoffs)
-        return Evaluation(values, user_ids.tolist(), targets, ranks, recommended, scores, repeats, target_repeats)
+        return Evaluation(
+            values, user_ids.tolist(), targets, ranks, recommended, scores, bounds, repeats, target_repeats
+        )
 
     def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], Beams]]:
         """Batches' places, records and beams; one ahead, so that the device does not wait for the next histories."""
         waiting = None
         for batch in progress(self._batches, f"evaluate {self._split}"):
             records = self._sequences.read(self._records[batch.places])
-            beams = self._retriever(params, self._histories(records, batch.max_history))
+            beams = self._recommend(params, self._histories(records, batch.max_history))
             if waiting is not None:
                 yield waiting
             waiting = batch.places, records, beams
         yield waiting
+
+    def _recommend(self, params: nnx.State, rows: Histories) -> Beams:
+        if self._max_beams <= self._retriever.beams:
+            return self._retriever(params, rows)
+        return self._retriever.widened(params, rows, self._max_beams, self._certify)
 
     def _histories(self, records: list[Sequence], max_history: int) -> Histories:
         # The last batch repeats a user until it is full; the copies' beams are cut off above.

@@ -1,17 +1,22 @@
-"""Recommendations for people to read: whose history, what the model proposes, and what came next."""
+"""Recommendations for people and programs to read: whose history, what the model proposes, and what came next."""
 
 import dataclasses
+import json
+import math
 from collections.abc import Sequence as AbstractSequence
 
 import jax
 import numpy as np
 
-from genrec.data.dataset import Catalogue, Sequence, Sequences
+from genrec import config
+from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
 from genrec.data.examples import histories
-from genrec.decoding.live_index import LiveIndex
+from genrec.decoding.beam_search import Diversity
+from genrec.decoding.filters import EVERYTHING, Filter
+from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever
-from genrec.decoding.sorted_table import SortedTable
+from genrec.decoding.sampling import Sampling
 from genrec.decoding.trained import Trained
 from genrec.progress import progress
 
@@ -30,11 +35,60 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
+class Options:
+    """How to recommend. Raises ConfigError for what cannot be."""
+
+    top: int = 10  # items
+    beams: int = 50  # width of the search; at least `top` are taken
+    max_beams: int = 0  # widen the search up to this, until the list is certified; 0 does not
+    exclude_history: bool = False
+    temperature: float = 0.0  # above 0: items are drawn, and not the best taken
+    top_p: float = 1.0  # draw from the likeliest codes of each level that together have this probability
+    seed: int = 0  # of what is drawn
+    max_share: float = 1.0  # of the list that may be alike
+    share_of: str = ""  # alike in this column of the catalogue; empty: in the code of the first level
+
+    def __post_init__(self) -> None:
+        for right, message in (
+            (self.top >= 1 and self.beams >= 1, f"top={self.top} and beams={self.beams} must be at least 1"),
+            (self.temperature >= 0, f"temperature={self.temperature}: give 0 for the best items, or more to draw"),
+            (0 < self.top_p <= 1, f"top_p={self.top_p}: give a probability above 0, at most 1"),
+            (self.top_p == 1 or self.temperature > 0, "top_p is for drawing items: give a temperature too, such as 1"),
+            (0 < self.max_share <= 1, f"max_share={self.max_share}: give a share above 0, at most 1"),
+            (
+                not self.max_beams or (self.temperature == 0 and self.max_share == 1),
+                "max_beams widens a search until its list is certified: not for lists that are drawn or made diverse",
+            ),
+        ):
+            if not right:
+                raise config.ConfigError(message)
+
+
+@dataclasses.dataclass(frozen=True)
 class Recommendations:
     """The answer to a request: best first; fewer than asked for when the catalogue or the beams have no more."""
 
     items: np.ndarray  # int32[found], catalogue rows
     scores: np.ndarray  # float32[found], log-probabilities
+    certified: int  # how many of the first items surely are the best of all that were allowed
+
+
+def requests(
+    dataset: Dataset, split: str, users: int, user_ids: AbstractSequence[str], item_ids: AbstractSequence[str]
+) -> list[Request]:
+    """So many users of a split, then these users of it, then a history of these items.
+
+    Raises DataError for users and items that are not there, and when nothing is asked for.
+    """
+    sequences = dataset.split(split)
+    found = sample_users(sequences, users)
+    if user_ids:
+        found += find_users(sequences, user_ids)
+    if item_ids:
+        found.append(from_items(dataset.catalogue, item_ids))
+    if not found:
+        raise DataError("nobody to recommend for. Give --users=3, or --user=ID,ID or --items=ID,ID,ID.")
+    return found
 
 
 def sample_users(sequences: Sequences, users: int) -> list[Request]:
@@ -67,16 +121,29 @@ def find_users(sequences: Sequences, user_ids: AbstractSequence[str]) -> list[Re
 
 def from_items(catalogue: Catalogue, item_ids: AbstractSequence[str]) -> Request:
     """A history given as item ids, oldest first; raises DataError for an unknown one."""
+    return Request("given items", rows_of(catalogue, item_ids))
+
+
+def rows_of(catalogue: Catalogue, item_ids: AbstractSequence[str]) -> np.ndarray:
+    """int32[n]: the catalogue rows of these items; raises DataError for an unknown one."""
     missing = [item_id for item_id in item_ids if item_id not in catalogue.index]
     if missing:
         raise DataError(f"no item {missing[0]!r} in the catalogue. Item ids are written as in the items file.")
-    return Request("given items", np.array([catalogue.index[item_id] for item_id in item_ids], np.int32))
+    return np.array([catalogue.index[item_id] for item_id in item_ids], np.int32)
 
 
-def recommend(trained: Trained, requests: AbstractSequence[Request], beams: int, top: int) -> list[Recommendations]:
-    """The `top` best items of a beam search for each request; raises DataError when there is none."""
-    if not requests:
-        raise DataError("nobody to recommend for. Give --users=3, or --user=ID,ID or --items=ID,ID,ID.")
+def with_items(
+    wanted: Filter, catalogue: Catalogue, allow: AbstractSequence[str] | None, deny: AbstractSequence[str]
+) -> Filter:
+    """The same filter for these items (None: all) but those; raises DataError for unknown ones."""
+    allowed = None if allow is None else frozenset(rows_of(catalogue, allow).tolist())
+    return dataclasses.replace(wanted, allow=allowed, deny=frozenset(rows_of(catalogue, deny).tolist()))
+
+
+def recommend(
+    trained: Trained, requests: AbstractSequence[Request], options: Options, wanted: Filter = EVERYTHING
+) -> list[Recommendations]:
+    """The items that a search finds for each request, of those that pass the filter `wanted`."""
     encoded = histories(
         [request.name for request in requests],
         [request.history for request in requests],
@@ -84,13 +151,42 @@ def recommend(trained: Trained, requests: AbstractSequence[Request], beams: int,
         trained.max_history,
         causal=trained.causal,
     )
-    table = SortedTable.build(trained.semantic_ids.codes, trained.semantic_ids.sizes)
-    retriever = Retriever(trained.graphdef, LiveIndex(table, filters=0), max(beams, top))
-    items, scores, _ = jax.device_get(retriever(trained.params, encoded))
+    restrictions = [Restriction(wanted, request.history if options.exclude_history else ()) for request in requests]
+    live = LiveIndex(trained.table, trained.dataset.catalogue, filters=len(requests))
+    constraints = live.constraints(restrictions)
+    retriever = Retriever(trained.graphdef, live, max(options.beams, options.top), options.top)
+    if options.max_beams > retriever.beams:
+        found = retriever.widened(trained.params, encoded, options.max_beams, options.top, constraints)
+    else:
+        sample = _sampling(options, len(requests)) if options.temperature else None
+        diversity = _diversity(options, retriever.beams, trained.dataset.catalogue, len(requests))
+        found = jax.device_get(retriever(trained.params, encoded, constraints, sample, diversity))
+    certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
     return [
-        Recommendations(row[row >= 0][:top], row_scores[row >= 0][:top])
-        for row, row_scores in zip(items, scores, strict=True)
+        Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
+        for items, scores, sure in zip(found.items, found.scores, certified, strict=True)
     ]
+
+
+def _sampling(options: Options, requests: int) -> Sampling:
+    temperature = np.full(requests, options.temperature, np.float32)
+    top_p = None if options.top_p == 1 else np.full(requests, options.top_p, np.float32)
+    return Sampling(temperature, top_p, np.arange(requests, dtype=np.int32) + np.int32(options.seed))
+
+
+def _diversity(options: Options, beams: int, catalogue: Catalogue, requests: int) -> Diversity | None:
+    if options.max_share == 1:
+        return None
+    most_beams, most_items = math.ceil(options.max_share * beams), max(1, math.floor(options.max_share * options.top))
+    groups = catalogue.groups(options.share_of) if options.share_of else None
+    return Diversity(np.full(requests, most_beams, np.int32), np.full(requests, most_items, np.int32), groups)
+
+
+def shown(request: Request, found: Recommendations, catalogue: Catalogue, output: str) -> str:
+    """What to print: a "table" and an empty line, or a line of "json"."""
+    if output == "json":
+        return as_json(request, found, catalogue)
+    return table(request, found, catalogue) + "\n"
 
 
 def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str:
@@ -107,7 +203,26 @@ def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str
     for row in range(max(len(history), len(proposed))):
         left, right = (column[row] if row < len(column) else "" for column in (history, proposed))
         lines.append(f"  {left:{TITLE_WIDTH}}  {right}".rstrip())
+    if found.certified:
+        lines.append(f"  the first {found.certified} are certified: no other item that is allowed is likelier")
     return "\n".join(lines)
+
+
+def as_json(request: Request, found: Recommendations, catalogue: Catalogue) -> str:
+    """One line of JSON: name, history and came_next (item ids), recommended (item_id, title, score), certified."""
+    return json.dumps(
+        {
+            "name": request.name,
+            "history": [catalogue.item_ids[item] for item in request.history],
+            "came_next": None if request.came_next is None else catalogue.item_ids[request.came_next],
+            "recommended": [
+                {"item_id": catalogue.item_ids[item], "title": catalogue.titles[item], "score": round(float(score), 5)}
+                for item, score in zip(found.items, found.scores, strict=True)
+            ],
+            "certified": found.certified,
+        },
+        ensure_ascii=False,
+    )
 
 
 def _request(record: Sequence) -> Request:

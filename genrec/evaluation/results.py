@@ -2,7 +2,8 @@
 
 evaluation/
   <split>.json             metrics of the model and of the most-popular list, and what was evaluated
-  <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first)
+  <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first), certified
+                           (how many of them surely are the likeliest of the whole catalogue)
   <split>.txt              the table
 """
 
@@ -84,6 +85,7 @@ def _users(evaluation: Evaluation, item_ids: Sequence[str]) -> pa.Table:
             "rank": pa.array(evaluation.ranks, pa.int32()),
             "target": ids.take(pa.array(evaluation.targets)),
             "recommended": pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), recommended),
+            "certified": pa.array(np.minimum(evaluation.certified, real.sum(axis=1)), pa.int32()),
         }
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import distributed, sharding
+from genrec import config, distributed, sharding
 from genrec.config import Experiment
 from genrec.data.errors import DataError
 from genrec.decoding import trained as trained_models
@@ -36,7 +36,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
     logging.info("evaluating step %d on the %s split, %d beams", trained.step, split, cfg.beams)
     evaluator = Evaluator(
         trained.graphdef,
-        trained.semantic_ids,
+        trained.table,
         trained.dataset,
         split,
         cfg,
@@ -49,12 +49,14 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
     evaluation = evaluator.run(trained.params)
     seconds = time.monotonic() - start
     shares = check_lists(evaluation, len(catalogue))
-    repeats = repeat_shares(evaluation)
+    repeats, certified = repeat_shares(evaluation), certified_shares(evaluation, cfg)
     details = {
         "step": trained.step,
         "dataset": trained.dataset.fingerprint,
         "semantic_ids": trained.semantic_ids.fingerprint,
         "beams": cfg.beams,
+        "max_beams": max(cfg.beams, cfg.max_beams),
+        "certified": certified,
         "seconds": round(seconds, 1),
         **shares,
         **repeats,
@@ -67,6 +69,10 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
     print(
         f"items of the user's own history: {repeats['repeats']:.1%} of the first {FIRST} recommended, "
         f"{repeats['target_repeats']:.1%} of the items that came next"
+    )
+    print(
+        "lists that are certified to be the most likely of all items: "
+        + ", ".join(f"{share:.1%} of the first {cutoff}" for cutoff, share in certified.items())
     )
     print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {workdir / 'evaluation'}")
 
@@ -98,3 +104,9 @@ def repeat_shares(evaluation: Evaluation) -> dict[str, float]:
     first = evaluation.recommended[:, :FIRST] >= 0
     repeats = evaluation.repeats[:, :FIRST][first]
     return {"repeats": float(repeats.mean()), "target_repeats": float(evaluation.target_repeats.mean())}
+
+
+def certified_shares(evaluation: Evaluation, cfg: config.Evaluation) -> dict[str, float]:
+    """For each cutoff the share of users whose first items surely are the likeliest of the whole catalogue."""
+    cutoffs = [cutoff for cutoff in cfg.cutoffs if cutoff <= cfg.beams]
+    return {str(cutoff): float((evaluation.certified >= cutoff).mean()) for cutoff in cutoffs}

@@ -64,7 +64,7 @@ class Record:
         return cls(
             model=dataclasses.asdict(experiment.model),
             training=dataclasses.asdict(experiment.training),
-            validation={"beams": experiment.evaluation.beams},
+            validation={"beams": max(experiment.evaluation.beams, experiment.evaluation.max_beams)},
             sizes=list(sizes),
             semantic_ids=semantic_ids,
             dataset=dataset,

@@ -14,11 +14,12 @@ from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
-from genrec import artifacts, sharding
+from genrec import artifacts, distributed, sharding
 from genrec.config import ConfigError, Experiment
 from genrec.data import dataset as datasets
 from genrec.data.examples import Examples
 from genrec.data.pipeline import TrainingBatches
+from genrec.decoding import sorted_table
 from genrec.evaluation.evaluator import Evaluator
 from genrec.evaluation.metrics import NAMES
 from genrec.models import saved
@@ -96,9 +97,10 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
         return
 
     # Validation
+    distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
     evaluator = Evaluator(
         run.graphdef,
-        semantic_ids,
+        sorted_table.load(workdir, semantic_ids),
         dataset,
         "validation",
         experiment.evaluation,
