@@ -1,6 +1,9 @@
 """A trained model and a catalogue, joined: histories in, items out; the batch is cut over the devices of a mesh."""
 
+import collections
+import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +14,7 @@ from genrec import sharding
 from genrec.data.examples import Histories
 from genrec.decoding.beam_search import Beams, Diversity, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
-from genrec.decoding.live_index import LiveIndex
+from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
 
 FEWEST_ROWS = 32  # of a batch that is searched again
@@ -87,21 +90,86 @@ class Retriever:
         max_beams: int,
         certify: int,
         constraints: Constraints | None = None,
+        sample: Sampling | None = None,
     ) -> Beams:
         """As a call, but rows whose first `certify` items are not certified are searched again, twice as wide.
 
         Until they are certified, or `max_beams` are reached. In NumPy arrays.
         """
-        found = Beams(*map(np.array, self(params, histories, constraints)))
+        found = Beams(*map(np.array, self(params, histories, constraints, sample)))
         beams = self.beams
         while beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
             beams = min(2 * beams, max_beams)
-            count = self.round_up(min(len(found.bound), max(FEWEST_ROWS, 1 << (len(rows) - 1).bit_length())))
-            part = _take((histories, constraints), np.resize(rows, count))  # filled up by repeating
+            part = _take((histories, constraints, sample), self._filled_up(rows, len(found.bound)))
             again = self(params, *part, beams=beams)
             for all_, new in zip(found, map(np.asarray, again), strict=True):
                 all_[rows] = new[: len(rows)]
         return found
+
+    def diverse(
+        self,
+        params: nnx.State,
+        histories: Histories,
+        restrictions: Sequence[Restriction],
+        diversity: Diversity,
+        sample: Sampling | None = None,
+    ) -> Beams:
+        """As a call, but lists that come out short are filled by searching again.
+
+        Where most beams are alike in an attribute, few of them may stand in a list. The next search leaves out all
+        items of which the list has enough, and so finds the best of the others: until the list is full, or nothing is
+        left that may stand in it. That takes a filter for each such row, and the index must have room for so many. In
+        NumPy arrays.
+        """
+        constraints = self.live.constraints(restrictions)
+        found = Beams(*map(np.array, self(params, histories, constraints, sample, diversity)))
+        if diversity.groups is None:  # the search itself has seen to it
+            return found
+        by_row = histories, sample, diversity._replace(groups=None)
+        rows = np.flatnonzero(found.items[:, -1] < 0)
+        while len(rows):
+            filled_up = self._filled_up(rows, len(found.bound))
+            narrowed = {row: _narrowed(restrictions[row], found.items[row], diversity, row) for row in rows}
+            constraints = self.live.constraints([narrowed[row] for row in filled_up])
+            part, more, limits = _take(by_row, filled_up)
+            again = self(params, part, constraints, more, limits._replace(groups=diversity.groups))
+            before = (found.items[rows] >= 0).sum(axis=1)
+            for row, *more in zip(rows, np.asarray(again.items), np.asarray(again.scores), strict=False):
+                both = [
+                    np.concatenate(parts) for parts in zip((found.items[row], found.scores[row]), more, strict=True)
+                ]
+                order = np.arange(2 * self.top) if sample is not None else np.argsort(-both[1], kind="stable")
+                kept = order[_within_limits(both[0][order], diversity, row)][: self.top]
+                found.items[row, : len(kept)], found.scores[row, : len(kept)] = both[0][kept], both[1][kept]
+            grown = (found.items[rows] >= 0).sum(axis=1) > before
+            rows = rows[grown & (found.items[rows, -1] < 0)]
+        return found
+
+    def _filled_up(self, rows: np.ndarray, batch: int) -> np.ndarray:
+        """The numbers of some rows of a batch, repeated until they make one of few sizes: each is compiled."""
+        return np.resize(rows, self.round_up(min(batch, max(FEWEST_ROWS, 1 << (len(rows) - 1).bit_length()))))
+
+
+def _narrowed(restriction: Restriction, items: np.ndarray, diversity: Diversity, row: int) -> Restriction:
+    """Without the items of a list, and those of which it has enough."""
+    items = items[items >= 0]
+    values, counts = np.unique(diversity.groups[items], return_counts=True)
+    full = np.flatnonzero(np.isin(diversity.groups, values[counts >= diversity.most_items[row]]))
+    wanted = restriction.filter
+    wanted = dataclasses.replace(wanted, deny=wanted.deny | frozenset(full.tolist()))
+    return Restriction(wanted, [*restriction.exclude, *items.tolist()])
+
+
+def _within_limits(items: np.ndarray, diversity: Diversity, row: int) -> np.ndarray:
+    """int[n]: the places of a list's items, -1 for none, without those of which there are enough before them."""
+    counts: collections.Counter[int] = collections.Counter()
+    places = []
+    for place in np.flatnonzero(items >= 0):
+        group = int(diversity.groups[items[place]])
+        counts[group] += 1
+        if counts[group] <= diversity.most_items[row]:
+            places.append(place)
+    return np.array(places, np.int64)
 
 
 def _take(tree: Any, rows: np.ndarray) -> Any:

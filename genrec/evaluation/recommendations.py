@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Sequence as AbstractSequence
 
-import jax
 import numpy as np
 
 from genrec import config
@@ -153,14 +152,14 @@ def recommend(
     )
     restrictions = [Restriction(wanted, request.history if options.exclude_history else ()) for request in requests]
     live = LiveIndex(trained.table, trained.dataset.catalogue, filters=len(requests))
-    constraints = live.constraints(restrictions)
     retriever = Retriever(trained.graphdef, live, max(options.beams, options.top), options.top)
-    if options.max_beams > retriever.beams:
-        found = retriever.widened(trained.params, encoded, options.max_beams, options.top, constraints)
+    sample = _sampling(options, len(requests)) if options.temperature else None
+    diversity = _diversity(options, retriever.beams, trained.dataset.catalogue, len(requests))
+    if diversity is not None:
+        found = retriever.diverse(trained.params, encoded, restrictions, diversity, sample)
     else:
-        sample = _sampling(options, len(requests)) if options.temperature else None
-        diversity = _diversity(options, retriever.beams, trained.dataset.catalogue, len(requests))
-        found = jax.device_get(retriever(trained.params, encoded, constraints, sample, diversity))
+        constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
+        found = retriever.widened(trained.params, encoded, max_beams, options.top, constraints, sample)
     certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
     return [
         Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
