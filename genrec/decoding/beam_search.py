@@ -96,9 +96,9 @@ def beam_search(
         if last:
             return chosen.state
         if state.beams == width:
-            cache = jax.lax.cond(chosen.kept, lambda cache, _: cache, _reorder, cache, chosen.parents)
+            cache = jax.lax.cond(chosen.kept, lambda cache, _: cache, reorder, cache, chosen.parents)
         else:
-            cache = _reorder(cache, chosen.parents)
+            cache = reorder(cache, chosen.parents)
         return advance(chosen.state, chosen.codes, cache)
 
     def at_once(state: BeamState, codes: jax.Array, cache: Any) -> BeamState:
@@ -120,7 +120,7 @@ def beam_search(
     return Beams(items, jnp.pad(scores[:, :top], missing, constant_values=-jnp.inf), bound)
 
 
-def _reorder(cache: Any, parents: jax.Array) -> Any:
+def reorder(cache: Any, parents: jax.Array) -> Any:
     """leaf[b, parents[b, k]] as [batch, k, ...] of all leaves: each new beam takes its parent's part."""
     return jax.tree.map(lambda leaf: leaf[jnp.arange(leaf.shape[0])[:, None], parents], cache)
 

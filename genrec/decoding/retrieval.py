@@ -31,7 +31,8 @@ class Retriever:
 
         `beams` is the width of a search, `top` the length of the lists, by default the same.
         """
-        self.beams, self.top, self.live = beams, beams if top is None else top, live
+        self.graphdef, self.live = graphdef, live
+        self.beams, self.top = beams, beams if top is None else top
 
         # Every process gets all beams: what is made of them, such as metrics, is then the same everywhere.
         @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(live.mesh))
