@@ -26,6 +26,7 @@ RULES: dict[str | None, str | tuple[str, ...] | None] = {
     "heads": "tensor",  # attention heads, one after the other where they share a dimension with their widths
     "vocabulary": "tensor",  # rows of embedding tables: tokens, or the codes of a level
     "items": AXES,  # rows of item embeddings
+    "table": "tensor",  # parts of a catalogue that is cut for decoding
     "layers": None,  # of stacked layers
     None: None,
 }

@@ -75,7 +75,7 @@ def overhead(items: int, sizes: Sequence[int], batch: int, beams: int, seconds: 
     seen = [random.choice(items, SEEN, replace=False) for _ in range(batch)]
     filtered = live.constraints([Restriction(Filter(allow=eligible))] * batch)
     without_seen = live.constraints([Restriction(exclude=some) for some in seen])
-    plain = Unconstrained(*(getattr(live.index, field.name) for field in dataclasses.fields(live.index)))
+    plain = Unconstrained.of(live.index)
     logits = [random.normal(0, 3, (batch, beams, size)).astype(np.float32) for size in sizes]
 
     @jax.jit
@@ -167,7 +167,7 @@ def costs(retriever: Retriever, params: nnx.State, rows: Histories, seconds: flo
 
     start = jax.jit(lambda params, histories: nnx.merge(graphdef, params).start(histories))
     mask = jax.jit(lambda index, state, logits: index.score(state, *index.normalise(state, logits), None))
-    top_k = jax.jit(lambda index, state, scores, k: index.choose(state, scores, k, None, None), static_argnums=3)
+    top_k = jax.jit(lambda index, state, scores, k: index.choose(state, scores, None, k, None), static_argnums=3)
     reorder = jax.jit(beam_search.reorder)
     each = seconds / (4 * index.levels + 1)
 

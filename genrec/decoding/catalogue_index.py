@@ -26,14 +26,15 @@ another filter, is other arrays for the same compiled function.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genrec.decoding import choice, sampling
-from genrec.decoding.sampling import Sampling
+from genrec.decoding.sampling import Drawn, Sampling
 from genrec.decoding.sorted_table import SortedTable
 
 # Possible prefixes, at most, of a level that has a boundary table: 4 bytes each, and a bit for each filter.
@@ -54,23 +55,24 @@ class Layout:
     capacity: int  # rows
 
     @staticmethod
-    def fitting(table: SortedTable, boundary_budget: int | None = None) -> "Layout":
-        """A layout with room for 3% more rows, and wider ranges, than the table has.
+    def fitting(parts: Sequence[SortedTable], boundary_budget: int | None = None) -> "Layout":
+        """A layout with room for 3% more rows, and wider ranges, than any of the tables has.
 
         `boundary_budget` bounds the prefixes of each boundary table; 0 reads windows at every level. The default is
         16 times the rows, but from 65,536 to 4,194,304.
         """
+        sizes, levels, most_rows = parts[0].sizes, parts[0].levels, max(map(len, parts))
         if boundary_budget is None:
-            boundary_budget = min(BOUNDARY_BUDGET, max(SMALL_TABLE, PREFIXES_PER_ROW * len(table)))
+            boundary_budget = min(BOUNDARY_BUDGET, max(SMALL_TABLE, PREFIXES_PER_ROW * most_rows))
         tables = 0
-        while tables < table.levels and math.prod(table.sizes[: tables + 1]) <= boundary_budget:
+        while tables < levels and math.prod(sizes[: tables + 1]) <= boundary_budget:
             tables += 1
-        ranges = [table.longest_range(level) for level in range(tables, table.levels + 1)]
+        ranges = [max(part.longest_range(level) for part in parts) for level in range(tables, levels + 1)]
         # Codes that are all different stay so unless somebody adds a duplicate: no room is kept for that.
         windows = [_roomy(longest) for longest in ranges[:-1]] + [ranges[-1] if ranges[-1] == 1 else _roomy(ranges[-1])]
-        rows = len(table) + len(table) // 32 + 64 + max(windows)
+        rows = most_rows + most_rows // 32 + 64 + max(windows)
         step = 1 << max(6, rows.bit_length() - 7)
-        return Layout(table.sizes, tables, tuple(windows), -(-rows // step) * step)
+        return Layout(sizes, tables, tuple(windows), -(-rows // step) * step)
 
     def holds(self, table: SortedTable) -> bool:
         """Whether the table fits into these shapes."""
@@ -121,7 +123,7 @@ class BeamState:
     root: jax.Array  # int32[batch, beams], the code of the first level
     scores: jax.Array  # float32[batch, beams], log-probability of the codes so far
     pruned: jax.Array  # float32[batch], the best score of all beams that were left behind; -inf if none was
-    drawn: sampling.Drawn | None  # where the search samples
+    drawn: Drawn | None  # where the search samples
     level: int = dataclasses.field(metadata={"static": True})  # the level that is chosen next
 
     @property
@@ -160,8 +162,13 @@ class CatalogueIndex:
     def build(codes: np.ndarray, sizes: tuple[int, ...], boundary_budget: int | None = None) -> "CatalogueIndex":
         """The index of `codes` uint16[items, levels], without filters; see `SortedTable.build` and `Layout.fitting`."""
         table = SortedTable.build(codes, sizes)
-        layout = Layout.fitting(table, boundary_budget)
+        layout = Layout.fitting([table], boundary_budget)
         return jax.tree.map(jnp.asarray, arrays(table, layout, [filter_of(table, layout)]))
+
+    @classmethod
+    def of(cls, index: "CatalogueIndex") -> Self:
+        """The same arrays, searched as this class does it."""
+        return cls(*(getattr(index, field.name) for field in dataclasses.fields(index)))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -206,9 +213,9 @@ class CatalogueIndex:
           sample: Draws the children instead (genrec.decoding.sampling).
           most: int32[batch], the most beams that may share a code of the first level.
         """
-        base, logits = self.normalise(state, logits)
-        scores = self.score(state, base, logits, constraints)
-        return self.choose(state, scores, k, sample, most)
+        scores = self.score(state, *self.normalise(state, logits), constraints)
+        drawn = None if sample is None else self.draw(state, scores, sample)
+        return self.choose(state, scores, drawn, k, most)
 
     def normalise(self, state: BeamState, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What to add to the logits for scores, float32[batch, beams], and the logits in float32.
@@ -230,9 +237,9 @@ class CatalogueIndex:
         if state.level < self.tables:
             exists = self._existing_codes(state, constraints)
         else:
-            codes, exists = self._window(state, constraints)
+            exists = self._existing_rows(state, constraints)
             # Rows beyond the range may hold codes of the next prefix, which have logits too: `exists` hides them.
-            logits = jnp.take_along_axis(logits, codes, axis=-1)
+            logits = jnp.take_along_axis(logits, self._codes(state), axis=-1)
         # By rounding, a sum may exceed its first part by a little; a child is never more likely than its parent.
         scores = jnp.minimum(base[..., None] + logits, state.scores[..., None])
         scores = jnp.where(exists, scores, -jnp.inf)
@@ -240,16 +247,21 @@ class CatalogueIndex:
             return scores
         return self._without_empty(state, scores, constraints)
 
+    def draw(self, state: BeamState, scores: jax.Array, sample: Sampling) -> Drawn:
+        """What the children of [batch, beams, children] are chosen by, instead of their scores."""
+        # One number for each code, wherever the index keeps it: what is drawn depends on no layout.
+        noise = sampling.noise(sample.seeds, state.level, (state.beams, self.sizes[state.level]))
+        if state.level >= self.tables:
+            noise = jnp.take_along_axis(noise, self._codes(state), axis=-1)
+        parents = state.drawn or Drawn(state.scores, state.scores)
+        return sampling.draw(parents, scores, state.scores, noise, sample)
+
     def choose(
-        self, state: BeamState, scores: jax.Array, k: int, sample: Sampling | None, most: jax.Array | None
+        self, state: BeamState, scores: jax.Array, drawn: Drawn | None, k: int, most: jax.Array | None
     ) -> Expansion:
-        """The k best of [batch, beams, children], as `expand` gives them."""
+        """The k best of [batch, beams, children], as `expand` gives them, or those that were drawn best."""
         batch, beams, children = scores.shape
-        keys, drawn = scores, None
-        if sample is not None:
-            parents = state.drawn or sampling.Drawn(state.scores, state.scores)
-            drawn = sampling.draw(parents, scores, state.scores, state.level, sample)
-            keys = drawn.perturbed
+        keys = scores if drawn is None else drawn.perturbed
         if most is not None and state.level:
             keys = choice.at_most(keys, state.root, most)
         flat = keys.reshape(batch, -1)
@@ -261,20 +273,17 @@ class CatalogueIndex:
             only = jnp.array(False)
             chosen, rest = choice.best(flat, k)
         live = chosen < beams * children
+        scores, drawn = jax.tree.map(lambda x: take(x.reshape(batch, -1), chosen), (scores, drawn))
         chosen = jnp.where(live, chosen, 0)
-
-        def take(x: jax.Array, empty: float = -jnp.inf) -> jax.Array:
-            return jnp.where(live, jnp.take_along_axis(x.reshape(batch, -1), chosen, axis=1), empty)
-
         parents, places = chosen // children, chosen % children
         codes, first, end, prefix = self._descend(state, parents, places)
         root = jnp.take_along_axis(state.root, parents, axis=1) if state.level else codes
         parents, codes, first, end, prefix, root = (
             jnp.where(live, x, 0) for x in (parents, codes, first, end, prefix, root)
         )
-        pruned, drawn = jnp.maximum(state.pruned, rest), jax.tree.map(take, drawn)
-        following = BeamState(first, end, prefix, root, take(scores), pruned, drawn, level=state.level + 1)
-        return Expansion(parents, codes, following.scores, following, only)
+        pruned = jnp.maximum(state.pruned, rest)
+        following = BeamState(first, end, prefix, root, scores, pruned, drawn, level=state.level + 1)
+        return Expansion(parents, codes, scores, following, only)
 
     def _filter(self, constraints: Constraints | None, batch: int) -> jax.Array:
         """int32[batch, 1], the filter of each row."""
@@ -286,14 +295,16 @@ class CatalogueIndex:
         bits = (words[..., None] >> jnp.arange(BITS, dtype=jnp.uint32)) & 1  # [batch, beams, words, 32]
         return bits.reshape(*state.scores.shape, -1)[..., : self.sizes[state.level]] > 0
 
-    def _window(self, state: BeamState, constraints: Constraints | None) -> tuple[jax.Array, jax.Array]:
-        """Codes of the rows of each beam, int32[batch, beams, window], and which of them begin a child."""
+    def _codes(self, state: BeamState) -> jax.Array:
+        """int32[batch, beams, window]: codes of the rows of each beam."""
         later = state.level - self.tables
-        window = self.layout.windows[later]
-        codes = _read(self.columns[later], state.first, window).astype(jnp.int32)
-        shared = self._shared(state.first, window, constraints)
+        return _read(self.columns[later], state.first, self.layout.windows[later]).astype(jnp.int32)
+
+    def _existing_rows(self, state: BeamState, constraints: Constraints | None) -> jax.Array:
+        """bool[batch, beams, window]: which of these rows begin a child."""
+        window = self.layout.windows[state.level - self.tables]
         inside = jnp.arange(window) < (state.end - state.first)[..., None]
-        return codes, inside & (shared <= state.level)
+        return inside & (self._shared(state.first, window, constraints) <= state.level)
 
     def _shared(self, first: jax.Array, window: int, constraints: Constraints | None) -> jax.Array:
         """uint8[batch, beams, window], of the filters' `shared` from each `first` on."""
@@ -308,7 +319,8 @@ class CatalogueIndex:
         rows = constraints.excluded  # [batch, excluded]
         # Beams are in table order, so the one that could hold a row is the last that begins no later.
         first = jnp.where(state.end > state.first, state.first, self.layout.capacity)
-        beam = (first[:, None] <= rows[..., None]).sum(axis=-1) - 1  # [batch, excluded]
+        no_later = first[:, None] <= rows[..., None]  # [batch, excluded, beams]
+        beam = jnp.where(no_later, jnp.arange(state.beams), -1).max(axis=-1)  # [batch, excluded]
         inside = (beam >= 0) & (rows < jnp.take_along_axis(state.end, jnp.maximum(beam, 0), axis=1))
         if state.level < self.tables:
             place = constraints.codes[..., state.level]
@@ -365,25 +377,36 @@ class CatalogueIndex:
         first, end, scores, root = (
             jnp.take_along_axis(x, order, axis=1) for x in (state.first, state.end, state.scores, state.root)
         )
-        leaf = self.layout.windows[-1]
-        if leaf == 1:
-            items = jnp.where(scores > -jnp.inf, self.items[first], -1)
-        else:
-            rows = first[..., None] + jnp.arange(leaf)  # [batch, beams, leaf]
-            eligible = (rows < end[..., None]) & (self._shared(first, leaf, constraints) != NOT_ELIGIBLE)
-            if constraints is not None and constraints.excluded.shape[1]:
-                eligible &= (rows[..., None] != constraints.excluded[:, None, None]).all(axis=-1)
-            items = jnp.where(eligible, _read(self.items, first, leaf), -1).reshape(len(first), -1)
+        items = self._leaves(first, end, constraints)
+        leaf = items.shape[-1]
+        items = items.reshape(len(items), -1)
+        if leaf > 1:
             scores, root = (jnp.repeat(x, leaf, axis=1) for x in (scores, root))
             front = jnp.argsort(items < 0, axis=1, stable=True)
             items, scores, root = (jnp.take_along_axis(x, front, axis=1) for x in (items, scores, root))
-            scores = jnp.where(items >= 0, scores, -jnp.inf)
-        return items, scores, root
+        return items, jnp.where(items >= 0, scores, -jnp.inf), root
+
+    def _leaves(self, first: jax.Array, end: jax.Array, constraints: Constraints | None) -> jax.Array:
+        """int32[batch, beams, leaf]: the items of complete beams; -1 where there is none."""
+        leaf = self.layout.windows[-1]
+        rows = first[..., None] + jnp.arange(leaf)
+        eligible = rows < end[..., None]
+        if leaf > 1:  # otherwise the search has seen to the rest
+            eligible &= self._shared(first, leaf, constraints) != NOT_ELIGIBLE
+            if constraints is not None and constraints.excluded.shape[1]:
+                eligible &= (rows[..., None] != constraints.excluded[:, None, None]).all(axis=-1)
+        return jnp.where(eligible, self.items[rows], -1)
 
 
 def _read(array: jax.Array, first: jax.Array, width: int) -> jax.Array:
     """array[first : first + width] for each first, int32[batch, beams]: [batch, beams, width]."""
     return array[first[..., None] + jnp.arange(width)]
+
+
+def take(x: jax.Array, chosen: jax.Array, none: float = -jnp.inf) -> jax.Array:
+    """x[b, chosen[b, i]] of [batch, n], and `none` where chosen is n."""
+    n = x.shape[1]
+    return jnp.where(chosen < n, jnp.take_along_axis(x, jnp.minimum(chosen, n - 1), axis=1), none)
 
 
 def _only_children(keys: jax.Array) -> tuple[jax.Array, jax.Array]:

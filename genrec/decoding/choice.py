@@ -34,7 +34,9 @@ def best(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 def _top_k(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """`jax.lax.top_k`, whose results may then be cut: without the barrier XLA moves the cut and sorts all keys."""
-    return jax.lax.optimization_barrier(jax.lax.top_k(keys, k))
+    values, places = jax.lax.top_k(keys, k)
+    # One barrier each: a barrier around both is more than XLA can compile for several devices.
+    return jax.lax.optimization_barrier(values), jax.lax.optimization_barrier(places)
 
 
 def _by_chunks(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +12,9 @@ from jax.sharding import Mesh
 
 from genrec import sharding
 from genrec.data.dataset import Catalogue
-from genrec.decoding import catalogue_index
-from genrec.decoding.catalogue_index import CatalogueIndex, Constraints, FilterArrays, Layout
+from genrec.decoding import catalogue_index, cut_index
+from genrec.decoding.catalogue_index import CatalogueIndex, Constraints, FilterArrays, Layout, arrays, filter_of
+from genrec.decoding.cut_index import CutIndex
 from genrec.decoding.filters import EVERYTHING, Filter
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
@@ -46,6 +48,7 @@ class LiveIndex:
         catalogue: Catalogue | None = None,
         filters: int = FILTERS,
         mesh: Mesh | None = None,
+        cut: bool = False,
         boundary_budget: int | None = None,
     ):
         """Args:
@@ -53,17 +56,27 @@ class LiveIndex:
         catalogue: Whose columns filters may ask for; item i is its row i.
         filters: How many are kept at a time, beside the one that lets everything pass. A batch may not use more.
         mesh: Whose devices hold the index, each the whole of it; by default one device.
+        cut: Whether each device holds a part instead (genrec.decoding.cut_index).
         boundary_budget: See `Layout.fitting`.
+
+        Raises CatalogueError where the table is to be cut but the budget allows no boundary table.
         """
         self.mesh = mesh or sharding.one_device()
         self._catalogue, self._filters, self._budget = catalogue, filters, boundary_budget
+        self._cut = cut
+        self._axes = ("table",) if cut else ()  # the first of every array
         self._layout: Layout | None = None
         self.layouts = 0  # how often shapes were chosen: 1, and once more whenever a change needed more room
-        self._set = jax.jit(
-            lambda filters, slot, one: jax.tree.map(lambda all_, part: all_.at[slot].set(part), filters, one),
-            out_shardings=sharding.named(self.mesh),
-        )
+        self._set = jax.jit(self._with_filter, out_shardings=sharding.named(self.mesh, *self._axes))
         self._use(table)
+
+    def _together(self, parts: list[Any]) -> Any:
+        """The same trees of NumPy arrays of all parts, as one of the index."""
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts) if self._cut else parts[0]
+
+    def _with_filter(self, filters: FilterArrays, slot: jax.Array, one: FilterArrays) -> FilterArrays:
+        place = (*(slice(None) for _ in self._axes), slot)
+        return jax.tree.map(lambda all_, part: all_.at[place].set(part), filters, one)
 
     @property
     def index(self) -> CatalogueIndex:
@@ -94,9 +107,15 @@ class LiveIndex:
         self._use(table)
 
     def _use(self, table: SortedTable) -> None:
-        self._table = table
-        if self._layout is None or not self._layout.holds(table):
-            self._layout = Layout.fitting(table, self._budget)
+        if self._layout is None or not all(map(self._layout.holds, table.cut(self._bounds))):
+            count = sharding.parts(self.mesh, "table") if self._cut else 1
+            self._bounds = cut_index.bounds(table, count)
+            self._layout = Layout.fitting(table.cut(self._bounds), self._budget)
+            if self._cut and not self._layout.tables:
+                raise CatalogueError(
+                    f"a table that is cut needs a boundary budget of at least {table.sizes[0]}, the codes of its first "
+                    f"level, not {self._budget}"
+                )
             self.layouts += 1
             if self.layouts > 1:
                 logging.warning(
@@ -104,9 +123,14 @@ class LiveIndex:
                     self._layout.capacity,
                     self._layout,
                 )
-        everything = catalogue_index.filter_of(table, self._layout)
-        host = catalogue_index.arrays(table, self._layout, [everything] * (self._filters + 1))
-        self._index = jax.tree.map(lambda x: sharding.put(self.mesh, x), host)
+        self._table, self._parts = table, table.cut(self._bounds)
+        slots = self._filters + 1
+        host = [arrays(part, self._layout, [filter_of(part, self._layout)] * slots) for part in self._parts]
+        index = CutIndex.of(self._together(host)) if self._cut else host[0]
+        self._index = jax.tree.map(lambda x: sharding.put(self.mesh, x, *self._axes), index)
+        # The index numbers the rows of each part from a multiple of the capacity on; last, a row beyond all parts.
+        numbers = [n * self._layout.capacity + np.arange(len(part)) for n, part in enumerate(self._parts)]
+        self._numbers = np.concatenate([*numbers, [len(self._parts) * self._layout.capacity]]).astype(np.int32)
         # Least recently used first. The slot of a filter is its place in the index's arrays; 0 lets everything pass.
         self._slots: collections.OrderedDict[Filter, int] = collections.OrderedDict()
         self._eligible = {0: _Eligible(np.arange(len(table)), table.shared)}
@@ -153,8 +177,9 @@ class LiveIndex:
             slot = len(self._slots) + 1
         else:
             _, slot = self._slots.popitem(last=False)
-        made: FilterArrays = catalogue_index.filter_of(self._table, self._layout, mask)
-        filters = self._set(self._index.filters, slot, made)
+        masks = np.split(mask, np.cumsum([len(part) for part in self._parts])[:-1])
+        made = [filter_of(part, self._layout, mask) for part, mask in zip(self._parts, masks, strict=True)]
+        filters = self._set(self._index.filters, slot, self._together(made))
         self._index = dataclasses.replace(self._index, filters=filters)
         rows = np.flatnonzero(mask)
         self._eligible[slot] = _Eligible(rows, catalogue_index.shared_among(self._table, rows))
@@ -163,7 +188,7 @@ class LiveIndex:
     def _constraints(self, slots: np.ndarray, lists: list[Sequence[int]]) -> Constraints:
         batch, longest = len(slots), max(map(len, lists), default=0)
         width = 0 if longest == 0 else max(FEWEST_EXCLUDED, 1 << (longest - 1).bit_length())
-        rows = np.full((batch, width), self._layout.capacity, np.int32)
+        rows = np.full((batch, width), len(self._table), np.int32)
         empty_from = np.full((batch, width), self._table.levels, np.int32)
         owners = np.repeat(np.arange(batch), [len(items) for items in lists])
         items = np.concatenate([np.asarray(items, np.int64) for items in lists]) if batch else np.empty(0, np.int64)
@@ -180,7 +205,7 @@ class LiveIndex:
             rows[pairs[:, 0], place] = pairs[:, 1]
             empty_from[pairs[:, 0], place] = _empty_from(pairs[:, 0], rank, eligible.shared)
         codes = self._table.codes[np.minimum(rows, len(self._table) - 1), : self._layout.tables].astype(np.int32)
-        return Constraints(slots, rows, empty_from, codes)
+        return Constraints(slots, self._numbers[rows], empty_from, codes)
 
 
 def _empty_from(owners: np.ndarray, rank: np.ndarray, shared: np.ndarray) -> np.ndarray:

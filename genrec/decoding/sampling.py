@@ -30,15 +30,20 @@ class Drawn(NamedTuple):
     perturbed: jax.Array  # float32[batch, ...], the same with Gumbel noise: what is chosen by
 
 
-def draw(parents: Drawn, scores: jax.Array, parent_scores: jax.Array, level: int, how: Sampling) -> Drawn:
-    """Draws the noise of all children.
+def noise(seeds: jax.Array, level: int, shape: tuple[int, ...]) -> jax.Array:
+    """Gumbel noise float32[batch, *shape] of a level, from seeds int32[batch]."""
+    return jax.vmap(lambda seed: jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), level), shape))(seeds)
+
+
+def draw(parents: Drawn, scores: jax.Array, parent_scores: jax.Array, noise: jax.Array, how: Sampling) -> Drawn:
+    """Draws all children.
 
     Args:
       parents: Of [batch, beams].
       scores: float32[batch, beams, children], their log-probabilities for the model, -inf for none.
       parent_scores: float32[batch, beams].
-      level: Of the children.
-      how: Temperature, top_p and seeds.
+      noise: float32[batch, beams, children], of `noise`.
+      how: Temperature and top_p.
 
     Returns:
       Of [batch, beams, children]; -inf where there is no child.
@@ -49,9 +54,7 @@ def draw(parents: Drawn, scores: jax.Array, parent_scores: jax.Array, level: int
     if how.top_p is not None:
         log_shares = _log_softmax(jnp.where(_nucleus(log_shares, how.top_p), log_shares, -jnp.inf))
     log_probabilities = jnp.where(live, parents.log_probabilities, -jnp.inf)[..., None] + log_shares
-    noise = jax.vmap(lambda seed: jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), level), scores.shape[1:]))
-    free = log_probabilities + noise(how.seeds)
-    return Drawn(log_probabilities, _conditioned(free, parents.perturbed))
+    return Drawn(log_probabilities, _conditioned(log_probabilities + noise, parents.perturbed))
 
 
 def _log_softmax(x: jax.Array) -> jax.Array:

@@ -83,7 +83,13 @@ class SortedTable:
     def longest_range(self, level: int) -> int:
         """The most rows that share their codes before `level`; with `level` = levels, the most that share them all."""
         starts = np.flatnonzero(self.shared < level)
-        return int(np.diff(np.append(starts, len(self))).max()) if level else len(self)
+        return int(np.diff(np.append(starts, len(self))).max(initial=0)) if level else len(self)
+
+    def cut(self, bounds: np.ndarray) -> list["SortedTable"]:
+        """The rows before the first bound, from there to the second, and so on; bounds are codes of the first level."""
+        at = np.searchsorted(self.codes[:, 0], bounds)
+        parts = zip(np.split(self.codes, at), np.split(self.items, at), strict=True)
+        return [SortedTable(codes, items, self.sizes) for codes, items in parts]
 
     def changed(
         self, add_items: np.ndarray, add_codes: np.ndarray, remove_items: np.ndarray | Sequence[int] = ()
