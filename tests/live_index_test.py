@@ -128,6 +128,15 @@ def test_each_row_gets_what_its_own_filter_and_list_leave(budget):
     check()
 
 
+def test_lists_that_are_neighbours_in_the_table_are_told_apart():
+    """Where one row's list ends and the next row's begins, nothing more is empty than each leaves so."""
+    live = live_index()
+    for cut in range(1, ITEMS):
+        parts = live.table.items[max(0, cut - 6) : cut], live.table.items[cut : cut + 6]
+        restrictions = [Restriction(exclude=part) for part in parts]
+        assert_empty_from(live, live.constraints(restrictions), restrictions)
+
+
 def test_items_that_nobody_knows_are_left_out_of_lists():
     live = live_index()
     best = everything(live)
