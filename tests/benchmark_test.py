@@ -42,7 +42,7 @@ def test_costs_of_an_index():
 def test_each_level_of_a_random_model():
     model = config.Model(width=8, encoder_layers=1, decoder_layers=1, heads=1, head_width=8, mlp=8, user_tokens=3)
     experiment = config.Experiment(model=model, training=config.Training(max_history=2))
-    text = benchmark.of_random(experiment, items=20, sizes=SIZES, batch=2, beams=(2, 3), seconds=0.05)
-    for part in ("batch 2", "   2 beams", "   3 beams", "users/s", "level", "reorder", "encoder", "whole"):
+    text = benchmark.of_random(experiment, items=20, sizes=SIZES, batch=2, beams=(2,), seconds=0.05)
+    for part in ("batch 2", "   2 beams", "users/s", "level", "reorder", "encoder", "whole"):
         assert part in text
     assert "nan" not in text

@@ -22,7 +22,7 @@ from genrec.decoding.sorted_table import CatalogueError, SortedTable
 SIZES = (4, 3, 5)
 ITEMS = 24
 BATCH = 3
-BEAMS = 70  # more than there are codes
+BEAMS = 30  # more than there are different codes in any catalogue below
 BUDGETS = [1000, 5, 0]  # all boundary tables; tables then windows; windows alone
 UNKNOWN = 10**6
 

@@ -74,14 +74,14 @@ def test_results_cover_every_user_and_are_all_valid(workdir, capsys):
 
 
 def test_certified_shares_are_reported_and_stored(workdir, capsys):
-    """The widest search is exhaustive: then all lists are certified."""
-    wider = dataclasses.replace(EXPERIMENT.evaluation, beams=64, max_beams=128, certify=64)
+    """The search is exhaustive: all lists are certified."""
+    wider = dataclasses.replace(EXPERIMENT.evaluation, beams=128)
     stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=wider), workdir, "test", "latest")
     assert "100.0% of the first 1, 100.0% of the first 10" in capsys.readouterr().out
     figures = json.loads((workdir / "evaluation" / "test.json").read_text())
-    assert (figures["beams"], figures["max_beams"], figures["certified"]) == (64, 128, {"1": 1.0, "10": 1.0})
+    assert (figures["beams"], figures["max_beams"], figures["certified"]) == (128, 128, {"1": 1.0, "10": 1.0})
     users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet")
-    assert set(users["certified"].to_pylist()) == {64}
+    assert set(users["certified"].to_pylist()) == {len(datasets.Dataset(workdir / "dataset").catalogue)}
 
 
 def test_inputs_that_do_not_belong_together_are_refused(workdir):
@@ -187,20 +187,19 @@ def test_a_filter_for_chosen_items_keeps_its_conditions(finished):
 
 
 def test_filters_and_the_history_leave_the_rest_in_order(finished):
-    """Against a search that finds everything."""
+    """Against a search that finds everything but the history."""
     trained = trained_models.load(finished)
     catalogue = trained.dataset.catalogue
     requests = recommendations.sample_users(trained.dataset.split("test"), 3)
-    everything = recommendations.recommend(trained, requests, Options(beams=128, top=len(catalogue)))
     media = catalogue.column("media_type").to_pylist()
-    wanted = recommendations.with_items(
-        Filter.parse([f"media_type={media[0]}"]), catalogue, None, catalogue.item_ids[:9]
-    )
-    found = recommendations.recommend(trained, requests, Options(beams=128, top=10, exclude_history=True), wanted)
+    conditions = Filter.parse([f"media_type={media[0]}"])
+    wanted = recommendations.with_items(conditions, catalogue, None, catalogue.item_ids[:9])
+    options = Options(beams=128, top=len(catalogue), exclude_history=True)
+    everything, found = (recommendations.recommend(trained, requests, options, one) for one in (EVERYTHING, wanted))
     for request, answer, all_ in zip(requests, found, everything, strict=True):
-        assert len(all_.items) == all_.certified == len(catalogue)
-        left = [i for i in all_.items.tolist() if i >= 9 and media[i] == media[0] and i not in request.history]
-        assert answer.items.tolist() == left[:10] and answer.certified == 10
+        assert set(all_.items.tolist()) == set(range(len(catalogue))) - set(request.history.tolist())
+        assert answer.items.tolist() == [item for item in all_.items.tolist() if item >= 9 and media[item] == media[0]]
+        assert answer.certified == len(answer.items)
 
 
 def test_drawn_and_diverse_lists_are_no_more_alike_than_told(finished):
@@ -209,8 +208,8 @@ def test_drawn_and_diverse_lists_are_no_more_alike_than_told(finished):
     requests = recommendations.sample_users(trained.dataset.split("test"), 3)
     media = np.array(catalogue.column("media_type").to_pylist())
     for options, groups in [
-        (Options(beams=8, top=4, max_share=0.25), first_codes),
-        (Options(6, 8, exclude_history=True, temperature=1, top_p=0.9, max_share=0.4, share_of="media_type"), media),
+        (Options(beams=8, top=4, max_share=0.25, temperature=1, top_p=0.9), first_codes),
+        (Options(beams=4, top=4, max_share=0.5, share_of="media_type"), media),
     ]:
         for answer in recommendations.recommend(trained, requests, options):
             most = int(options.max_share * options.top)
