@@ -16,6 +16,7 @@ ROWS = {
     "kind": ["music", "podcast", None, "music", "", "Music"],
     "explicit": [True, False, None, True, False, False],
     "year": [1999, 2004, None, 2004, -3, 2024],
+    "nanoseconds": [2**60 + 1, None, 5, 2**60 - 2**40, 0, -(2**62)],
     "rating": [4.5, None, float("nan"), 1.0, 4.0, -0.5],
     "released": ["2024-01-31", "1706745600", None, "", "2024-02-01T00:00:00Z", "2023-12-31 23:59"],
     "seen": [datetime.datetime(2024, 1, day) if day else None for day in (1, 2, 0, 3, 4, 5)],
@@ -74,6 +75,8 @@ def test_what_is_no_condition_is_refused(text):
         ("year>=2004", [1, 3, 5]),
         ("year<=2004", [0, 1, 3, 4]),
         ("year<=-3.5", []),
+        ("nanoseconds>=1.152e18", [0, 3]),  # numbers that float64 has to round
+        ("nanoseconds<=5", [2, 4, 5]),
         ("rating>=4", [0, 4]),
         ("rating<=4.0", [3, 4, 5]),
         ("released>=2024-02-01", [1, 4]),  # 1706745600 is 1 February 2024
