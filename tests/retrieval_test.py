@@ -111,10 +111,8 @@ def test_lists_equal_scoring_every_item_and_compile_once_whatever_changes():
     assert wide.compilations == 1 and wide.live.layouts == 1
 
 
-RESTRICTIONS = [
-    Restriction(Filter(deny=frozenset(range(user, 60, 9))) if user % 2 else Filter(), [UNKNOWN, *range(user, 20, 3)])
-    for user in range(USERS)
-]
+DENIED = [Filter(deny=frozenset(range(user, 60, 9))) if user % 2 else Filter() for user in range(USERS)]
+RESTRICTIONS = [Restriction(DENIED[user], [UNKNOWN, *range(user % 6, 60, 6)]) for user in range(USERS)]
 
 
 def eligible(live: LiveIndex, user: int) -> list[int]:
