@@ -150,6 +150,9 @@ def test_a_search_is_widened_no_further_than_told():
         np.testing.assert_allclose(wider[~sure], after[~sure], rtol=1e-5)
     unwidened = narrow.widened(params(), histories_of(), 0, 3, constraints)
     np.testing.assert_array_equal(unwidened.bound, first.bound)
+    compilations = narrow.compilations  # one a width, whichever rows need it
+    assert not np.array_equal(narrow.widened(params(1), histories_of(), 6, 3, constraints).items, found.items)
+    assert narrow.compilations == compilations
 
 
 def groups_of(common: float) -> np.ndarray:
