@@ -1,5 +1,6 @@
 """One expansion at a time: children, scores, ties, short-fall and build errors, through tables and through windows."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genrec.decoding.catalogue_index import CatalogueIndex
+from genrec.decoding.catalogue_index import CatalogueIndex, Layout
+from genrec.decoding.sorted_table import SortedTable
 
 SIZES = (4, 5, 3)
 CODES = np.array([[3, 4, 0], [0, 1, 2], [0, 1, 0], [2, 0, 1], [0, 4, 1], [3, 4, 2]], np.uint16)
@@ -33,6 +35,23 @@ def test_budget_decides_between_tables_and_windows():
     assert [CatalogueIndex.build(CODES, SIZES, budget).tables for budget in BUDGETS] == [3, 2, 0]
     windows = CatalogueIndex.build(CODES, SIZES, 0).layout.windows
     assert all(window > longest for window, longest in zip(windows, (6, 3, 2), strict=False)) and windows[-1] == 1
+
+
+@pytest.mark.parametrize(
+    "change, holds",
+    [
+        ({}, True),
+        ({"capacity": 12}, True),  # 6 rows, and a window of 6 that begins in the last one
+        ({"capacity": 11}, False),
+        ({"windows": (3, 2, 1)}, True),
+        ({"windows": (2, 2, 1)}, False),
+        ({"windows": (3, 1, 1)}, False),
+        ({"sizes": (4, 5, 4)}, False),
+    ],
+)
+def test_a_layout_holds_tables_whose_ranges_fit_its_windows(change, holds):
+    layout = dataclasses.replace(Layout(SIZES, 1, (3, 2, 6), 20), **change)
+    assert layout.holds(SortedTable.build(CODES, SIZES)) == holds
 
 
 def test_children_are_the_codes_that_exist_with_exact_scores(index):

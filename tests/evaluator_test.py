@@ -78,13 +78,15 @@ def model(seed: int = 0) -> Recommender:
     return made
 
 
-def evaluator(users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4) -> Evaluator:
+def evaluator(
+    users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, max_beams: int = 0
+) -> Evaluator:
     return Evaluator(
         nnx.graphdef(model()),
         SortedTable.build(semantic_ids().codes, SIZES),
         Dataset(users),
         "test",
-        config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50)),
+        config.Evaluation(beams=beams, max_beams=max_beams, batch=batch, cutoffs=(1, 5, 10, 50)),
         tokens(),
         MAX_HISTORY,
         causal,
@@ -162,6 +164,19 @@ def test_a_limit_chooses_the_same_users_spread_over_the_split():
 def test_cutoffs_beyond_the_beams_are_left_out():
     found = evaluator(users=5, beams=5).run(nnx.state(model()))
     assert "recall@5" in found.metrics and "recall@10" not in found.metrics
+
+
+def test_widening_makes_lists_sure():
+    """What is certified is what the training loss says."""
+    users, params = 11, nnx.state(model())
+    narrow = evaluator(users, beams=5, batch=16).run(params)
+    wide = evaluator(users, beams=5, batch=16, max_beams=ITEMS).run(params)
+    assert (narrow.certified < 5).any() and (wide.certified == 5).all()
+    records = Split(users).records
+    for found in (narrow, wide):
+        for user, sure in enumerate(found.certified):
+            exact = np.sort(log_likelihoods(records[user], causal=True))[::-1]
+            np.testing.assert_allclose(found.scores[user, :sure], exact[:sure], rtol=1e-4, atol=1e-4)
 
 
 def test_an_empty_split_is_an_error():

@@ -128,6 +128,32 @@ def test_decoding_step_by_step_gives_the_likelihoods_of_training(model, tokens, 
     np.testing.assert_allclose(np.stack(nll, axis=1), expected, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("variant", ["repeat bias", "scanned"])
+def test_scoring_the_last_levels_at_once_equals_stepping(tokens, variant):
+    people, random = users(2), np.random.default_rng(0)
+    history = histories([user for user, _ in people], [items for _, items in people], tokens, 6, causal=True)
+    codes = np.stack([random.integers(0, size, (2, 3)) for size in SIZES[:-1]], axis=-1).astype(np.int32)
+
+    @nnx.jit
+    def compare(model):
+        memory = model.start(history)
+        _, cache = model.step(memory, None, 0, None)
+        # Three beams, of which the cache of level 0 has one.
+        cache = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=1), cache)
+        at_once, stepped = [], []
+        for level in range(1, LEVELS):
+            at_once.append(model.finish(memory, codes[..., level - 1 :], level, cache))
+            logits, cache = model.step(memory, codes[..., level - 1], level, cache)
+            stepped.append(logits)
+        return at_once, stepped
+
+    at_once, stepped = compare(make(**VARIANTS[variant]))
+    assert [len(logits) for logits in at_once] == [2, 1]
+    for logits in at_once:
+        for one, other in zip(logits, stepped[-len(logits) :], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_a_causal_decoder_knows_which_item_is_the_latest(tokens):
     model = Recommender(config.Model(**TINY), SIZES, nnx.Rngs(0))
     order, reverse = (every_position(model, tokens, "u", np.array(items, np.int32)) for items in ([1, 2, 5], [2, 1, 5]))

@@ -1,5 +1,7 @@
 """Stage `evaluate` and the recommendations tool's parts, on a tiny work directory with an untrained checkpoint."""
 
+import collections
+import dataclasses
 import json
 import shutil
 
@@ -13,6 +15,7 @@ from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
 from genrec.decoding import trained as trained_models
+from genrec.decoding.filters import EVERYTHING, Filter
 from genrec.evaluation import recommendations, stage
 from genrec.evaluation.evaluator import Evaluation
 from genrec.evaluation.recommendations import Options
@@ -65,7 +68,20 @@ def test_results_cover_every_user_and_are_all_valid(workdir, capsys):
     assert figures["step"] == 7 and figures["users"] == len(dataset.split("test")) and figures["valid"] == 1
     users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet")
     known = set(dataset.catalogue.item_ids)
+    certified = np.array(users["certified"].to_pylist())
+    assert figures["certified"] == {"1": (certified >= 1).mean(), "10": (certified >= 10).mean()}
     assert all(len(set(row)) == 10 and set(row) <= known for row in users["recommended"].to_pylist())
+
+
+def test_certified_shares_are_reported_and_stored(workdir, capsys):
+    """The search is exhaustive: all lists are certified."""
+    wider = dataclasses.replace(EXPERIMENT.evaluation, beams=128)
+    stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=wider), workdir, "test", "latest")
+    assert "100.0% of the first 1, 100.0% of the first 10" in capsys.readouterr().out
+    figures = json.loads((workdir / "evaluation" / "test.json").read_text())
+    assert (figures["beams"], figures["max_beams"], figures["certified"]) == (128, 128, {"1": 1.0, "10": 1.0})
+    users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet")
+    assert set(users["certified"].to_pylist()) == {len(datasets.Dataset(workdir / "dataset").catalogue)}
 
 
 def test_inputs_that_do_not_belong_together_are_refused(workdir):
@@ -112,6 +128,12 @@ def test_repeats_are_shares_of_what_was_recommended():
     assert stage.repeat_shares(found) == {"repeats": 0.5, "target_repeats": 0.0}
 
 
+def test_shares_of_certified_lists_are_counted_for_each_cutoff():
+    found = lists([[0, 1, 2], [3, 4, 1]], [[0, -1, -2], [0, 0, 0]])  # nothing else is likelier than -1
+    cfg = config.Evaluation(beams=3, cutoffs=(1, 3, 5))
+    assert stage.certified_shares(found, cfg) == {"1": 1.0, "3": 0.5}
+
+
 def lists(items, scores, repeats=None) -> Evaluation:
     items, users = np.array(items, np.int32), np.zeros(len(items))
     repeats = np.zeros_like(items) if repeats is None else repeats
@@ -143,3 +165,96 @@ def test_unknown_users_and_items_are_named(finished):
         recommendations.from_items(trained.dataset.catalogue, ["nothing"])
     with pytest.raises(DataError, match="nobody to recommend for"):
         recommendations.requests(trained.dataset, "test", 0, [], [])
+    with pytest.raises(DataError, match="no item 'nothing'"):
+        recommendations.with_items(EVERYTHING, trained.dataset.catalogue, ["nothing"], [])
+    with pytest.raises(DataError, match="no item 'nothing'"):
+        recommendations.with_items(EVERYTHING, trained.dataset.catalogue, None, ["nothing"])
+    requests = recommendations.sample_users(trained.dataset.split("test"), 2)
+    for text, message in [
+        ("colour=red", "no column 'colour'"),
+        ("duration_seconds>=long", "filter on 'duration_seconds'"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            recommendations.recommend(trained, requests, Options(), Filter.parse([text]))
+
+
+def test_a_filter_for_chosen_items_keeps_its_conditions(finished):
+    catalogue = trained_models.load(finished).dataset.catalogue
+    conditions = Filter.parse(["media_type=music"])
+    both = recommendations.with_items(conditions, catalogue, catalogue.item_ids[3:5], catalogue.item_ids[4:7])
+    assert both == Filter(conditions.conditions, frozenset([3, 4]), frozenset([4, 5, 6]))
+    assert recommendations.with_items(conditions, catalogue, None, []) == conditions
+
+
+def test_filters_and_the_history_leave_the_rest_in_order(finished):
+    """Against a search that finds everything but the history."""
+    trained = trained_models.load(finished)
+    catalogue = trained.dataset.catalogue
+    requests = recommendations.sample_users(trained.dataset.split("test"), 3)
+    media = catalogue.column("media_type").to_pylist()
+    conditions = Filter.parse([f"media_type={media[0]}"])
+    wanted = recommendations.with_items(conditions, catalogue, None, catalogue.item_ids[:9])
+    options = Options(beams=128, top=len(catalogue), exclude_history=True)
+    everything, found = (recommendations.recommend(trained, requests, options, one) for one in (EVERYTHING, wanted))
+    for request, answer, all_ in zip(requests, found, everything, strict=True):
+        assert set(all_.items.tolist()) == set(range(len(catalogue))) - set(request.history.tolist())
+        assert answer.items.tolist() == [item for item in all_.items.tolist() if item >= 9 and media[item] == media[0]]
+        assert answer.certified == len(answer.items)
+
+
+def test_drawn_and_diverse_lists_are_no_more_alike_than_told(finished):
+    trained = trained_models.load(finished)
+    catalogue, first_codes = trained.dataset.catalogue, trained.semantic_ids.codes[:, 0]
+    requests = recommendations.sample_users(trained.dataset.split("test"), 3)
+    media = np.array(catalogue.column("media_type").to_pylist())
+    for options, groups in [
+        (Options(beams=8, top=4, max_share=0.25, temperature=1, top_p=0.9), first_codes),
+        (Options(beams=4, top=4, max_share=0.5, share_of="media_type"), media),
+    ]:
+        for answer in recommendations.recommend(trained, requests, options):
+            most = int(options.max_share * options.top)
+            assert len(answer.items) == options.top and answer.certified == 0
+            assert max(collections.Counter(groups[answer.items].tolist()).values()) <= most
+    with pytest.raises(DataError, match="no column 'colour'"):
+        recommendations.recommend(trained, requests, Options(max_share=0.5, share_of="colour"))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"top": 0}, "top=0 and beams=50 must be at least 1"),
+        ({"beams": 0}, "beams=0"),
+        ({"temperature": -1}, "temperature=-1"),
+        ({"temperature": 1, "top_p": 0}, "top_p=0: give a probability"),
+        ({"temperature": 1, "top_p": 1.1}, "top_p=1.1"),
+        ({"top_p": 0.9}, "give a temperature too"),
+        ({"max_share": 0}, "max_share=0"),
+        ({"max_share": 1.5}, "max_share=1.5"),
+        ({"max_beams": 100, "temperature": 1}, "not for lists that are drawn"),
+        ({"max_beams": 100, "max_share": 0.5}, "not for lists that are drawn or made diverse"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(config.ConfigError, match=message):
+        Options(**options)
+
+
+@pytest.mark.parametrize("came_next", [None, 7])
+def test_recommendations_as_json(finished, came_next):
+    catalogue = trained_models.load(finished).dataset.catalogue
+    request = recommendations.Request("ü", np.array([4, 2]), came_next)
+    answer = recommendations.Recommendations(np.array([5, 1]), np.array([-1.123456, -2], np.float32), 1)
+    line = recommendations.shown(request, answer, catalogue, "json")
+    assert "\n" not in line and "ü" in line
+    ids, titles = catalogue.item_ids, catalogue.titles
+    assert json.loads(line) == {
+        "name": "ü",
+        "history": [ids[4], ids[2]],
+        "came_next": None if came_next is None else ids[7],
+        "recommended": [
+            {"item_id": ids[5], "title": titles[5], "score": -1.12346},
+            {"item_id": ids[1], "title": titles[1], "score": -2.0},
+        ],
+        "certified": 1,
+    }
+    assert "the first 1 are certified" in recommendations.shown(request, answer, catalogue, "table")

@@ -64,7 +64,7 @@ class Condition:
         if len(self.values) > 1:
             raise DataError(f"filter on {self.column!r}: {self.operator} takes one value, not {len(self.values)}.")
         if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-            numbers, known = column.cast(pa.float64()).fill_null(np.nan).to_numpy(), column.is_valid()
+            numbers, known = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(), column.is_valid()
             known = known.to_numpy(zero_copy_only=False)
         else:
             numbers, known = timestamps.parse(column)
