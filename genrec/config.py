@@ -154,6 +154,7 @@ class Evaluation:
     # to this many; 0 keeps to `beams`. Without it, the shares of certified lists are reported all the same.
     max_beams: int = 0
     certify: int = 10
+    cut_table: bool = False  # over mesh.tensor, where a catalogue does not fit one device; results stay the same
     batch: int = 256  # users per beam search
     cutoffs: tuple[int, ...] = (1, 5, 10, 20, 50)
 

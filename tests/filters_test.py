@@ -23,6 +23,7 @@ ROWS = {
     "countries": ["DE|FR", "FR | all", None, "", "DE", "FRA|D"],
     "tags": [["a", "b"], [], None, ["b"], ["b", None], ["ab"]],
     "numbers": [[1, 2], [], None, [2], [3], [12]],
+    "artist": [{"name": "a"}, None, None, {"name": "b"}, {"name": "a"}, {"name": "c"}],
 }
 CATALOGUE = Catalogue(pa.table({"item_id": list("uvwxyz")} | ROWS), ())
 
@@ -78,6 +79,9 @@ def test_what_is_no_condition_is_refused(text):
         ("nanoseconds>=1.152e18", [0, 3]),  # numbers that float64 has to round
         ("nanoseconds<=5", [2, 4, 5]),
         ("rating>=4", [0, 4]),
+        ("rating=4.0,-.5", [4, 5]),
+        ("rating!=4,4.50", [1, 2, 3, 5]),
+        ("seen=2024-01-01", [0]),
         ("rating<=4.0", [3, 4, 5]),
         ("released>=2024-02-01", [1, 4]),  # 1706745600 is 1 February 2024
         ("released<=2024-01-31", [0, 5]),
@@ -105,6 +109,9 @@ def test_items_that_fulfil_a_condition(text, expected):
         ("colour=red", "no column 'colour' .it has item_id, kind"),
         ("tags=a", "filter on 'tags': its cells are lists. Use ~"),
         ("tags!=a", "filter on 'tags'"),
+        ("tags>=3", "filter on 'tags'"),
+        ("artist~a", "filter on 'artist': nobody can ask cells of struct"),
+        ("rating=good", "filter on 'rating': 'good' is neither"),
         ("year>=2000,2001", "filter on 'year': >= takes one value, not 2"),
         ("year<=soon", "filter on 'year': 'soon' is neither a number nor a time"),
         ("released>=", "filter on 'released': '' is neither"),

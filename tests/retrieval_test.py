@@ -72,9 +72,10 @@ def in_order(user: int, items, seed: int = 0) -> list[int]:
     return sorted(items, key=lambda item: -likelihoods(user, seed)[item])
 
 
-def live_index(mesh=None) -> LiveIndex:
+def live_index(mesh=None, cut=False) -> LiveIndex:
     items = np.random.default_rng(2).permutation(len(EVERY))[:ITEMS]
-    return LiveIndex(SortedTable.build(EVERY[items], SIZES, items), filters=USERS, mesh=mesh, boundary_budget=20)
+    table = SortedTable.build(EVERY[items], SIZES, items)
+    return LiveIndex(table, filters=USERS, mesh=mesh, cut=cut, boundary_budget=20)
 
 
 @functools.cache
@@ -120,10 +121,11 @@ def eligible(live: LiveIndex, user: int) -> list[int]:
     return [item for item in live.table.items.tolist() if mask[item] and item not in RESTRICTIONS[user].exclude]
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-def test_a_search_is_widened_until_its_lists_are_certified(devices):
-    mesh = sharding.make_mesh(config.Mesh(data=devices, fsdp=1, tensor=1))
-    narrow = retriever(4, 3) if devices == 1 else Retriever(graphdef(), live_index(mesh), 4, 3)
+@pytest.mark.parametrize("data, tensor", [(1, 1), (8, 1), (2, 4)])
+def test_a_search_is_widened_until_its_lists_are_certified(data, tensor):
+    """On one device, with a table on each of eight, and with one that is cut in four."""
+    mesh = sharding.make_mesh(config.Mesh(data=data, fsdp=1, tensor=tensor))
+    narrow = Retriever(graphdef(), live_index(mesh, cut=tensor > 1), 4, 3)
     placed, constraints = jax.device_put(params(), sharding.named(mesh)), narrow.live.constraints(RESTRICTIONS)
     first = Beams(*map(np.asarray, narrow(placed, histories_of(), constraints)))
     sure = first.certified(3)

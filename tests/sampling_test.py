@@ -7,13 +7,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.decoding.sampling import Drawn, Sampling, draw
+from genrec.decoding.sampling import Drawn, Sampling, draw, noise
 
 BATCH, BEAMS, CHILDREN = 3, 4, 7
-drawn_of = jax.jit(draw, static_argnames="level")
 many = functools.partial(settings, deadline=None, derandomize=True, max_examples=60)
 seeds = st.integers(0, 2**31 - 1)
 temperatures = st.sampled_from([0.05, 0.7, 1.0, 3.0])
+
+
+@functools.partial(jax.jit, static_argnames="level")
+def drawn_of(parents: Drawn, scores: np.ndarray, parent_scores: np.ndarray, level: int, how: Sampling) -> Drawn:
+    return draw(parents, scores, parent_scores, noise(how.seeds, level, scores.shape[1:]), how)
 
 
 def beams_of(seed: int, dead: float) -> tuple[Drawn, np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ def in_turn(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, fl
         jax.block_until_ready(call())
     taken: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while not taken[next(iter(calls))] or time.perf_counter() < end:
         for name, call in calls.items():
             start = time.perf_counter()
             jax.block_until_ready(call())

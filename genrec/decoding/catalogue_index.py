@@ -455,9 +455,7 @@ def shared_among(table: SortedTable, rows: np.ndarray) -> np.ndarray:
     if len(rows) == len(table) or not len(rows):
         return table.shared[rows]
     # Two rows share as much as the least that neighbours between them do.
-    shared = np.minimum.reduceat(table.shared[: rows[-1] + 1], np.concatenate([[0], rows[:-1] + 1]))
-    shared[0] = 0
-    return shared
+    return np.minimum.reduceat(table.shared[: rows[-1] + 1], np.concatenate([[0], rows[:-1] + 1]))
 
 
 def _prefixes(table: SortedTable, layout: Layout) -> list[np.ndarray]:

@@ -48,47 +48,61 @@ class Condition:
     def mask(self, catalogue: Catalogue) -> np.ndarray:
         """bool[items], true where the condition is fulfilled; raises DataError where it cannot be judged."""
         column = catalogue.column(self.column)
+        lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        if pa.types.is_nested(column.type) and not lists:
+            raise DataError(f"filter on {self.column!r}: nobody can ask cells of {column.type}. Use text, or lists.")
+        if lists and self.operator != "~":
+            raise DataError(f"filter on {self.column!r}: its cells are lists. Use ~ to ask what they have.")
         if self.operator in (">=", "<="):
             return self._compare(column)
-        if self.operator == "~":
-            fulfilled = _has(column, self.values)
-        else:
-            if pa.types.is_nested(column.type):
-                raise DataError(f"filter on {self.column!r}: its cells are lists. Use ~ to ask what they have.")
-            fulfilled = pc.is_in(column.cast(pa.string()), pa.array(self.values, pa.string()))
-        fulfilled = fulfilled.fill_null(False).to_numpy(zero_copy_only=False)
+        fulfilled = _has(column, self.values) if self.operator == "~" else self._equal(column)
         return ~fulfilled if self.operator == "!=" else fulfilled
 
+    def _equal(self, column: pa.Array) -> np.ndarray:
+        if pa.types.is_floating(column.type) or pa.types.is_temporal(column.type):
+            numbers, known = _numbers(column)
+            return known & np.isin(numbers, [self._number(value) for value in self.values])
+        fulfilled = pc.is_in(column.cast(pa.string()), pa.array(self.values, pa.string()))
+        return fulfilled.fill_null(False).to_numpy(zero_copy_only=False)
+
     def _compare(self, column: pa.Array) -> np.ndarray:
-        limit = self.values[0]
         if len(self.values) > 1:
             raise DataError(f"filter on {self.column!r}: {self.operator} takes one value, not {len(self.values)}.")
-        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-            numbers, known = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(), column.is_valid()
-            known = known.to_numpy(zero_copy_only=False)
-        else:
-            numbers, known = timestamps.parse(column)
-        try:
-            number = float(limit)
-        except ValueError:
-            (number,), (readable,) = timestamps.parse(pa.array([limit]))
-            if not readable:
-                raise DataError(
-                    f"filter on {self.column!r}: {limit!r} is neither a number nor a time such as 2024-01-31."
-                ) from None
+        number = self._number(self.values[0])
+        numbers, known = _numbers(column)
         with np.errstate(invalid="ignore"):  # comparing with what is not a number
             return known & (numbers >= number if self.operator == ">=" else numbers <= number)
 
+    def _number(self, value: str) -> float:
+        """A number as it is, a time in Unix seconds."""
+        try:
+            return float(value)
+        except ValueError:
+            (number,), (readable,) = timestamps.parse(pa.array([value]))
+            if not readable:
+                raise DataError(
+                    f"filter on {self.column!r}: {value!r} is neither a number nor a time such as 2024-01-31."
+                ) from None
+            return float(number)
 
-def _has(column: pa.Array, values: tuple[str, ...]) -> pa.Array:
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+
+def _numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers as they are, times in Unix seconds; and bool[rows], which cells are one."""
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        numbers = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
+        return numbers, column.is_valid().to_numpy(zero_copy_only=False)
+    return timestamps.parse(column)
+
+
+def _has(column: pa.Array, values: tuple[str, ...]) -> np.ndarray:
+    if pa.types.is_nested(column.type):
         rows, cells = pc.list_parent_indices(column), pc.list_flatten(column).cast(pa.string())
     else:
         cells = pc.split_pattern(column.cast(pa.string()), SEPARATOR)
         rows, cells = pc.list_parent_indices(cells), pc.utf8_trim_whitespace(pc.list_flatten(cells))
     fulfilled = np.zeros(len(column), bool)
     fulfilled[rows.filter(pc.is_in(cells, pa.array(values, pa.string()))).to_numpy()] = True
-    return pa.array(fulfilled)
+    return fulfilled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,11 +95,11 @@ class Retriever:
     ) -> Beams:
         """As a call, but rows whose first `certify` items are not certified are searched again, twice as wide.
 
-        Until they are certified, or `max_beams` are reached. In NumPy arrays.
+        Until they are certified, or `max_beams` are reached; what is drawn never is, and stays. In NumPy arrays.
         """
         found = Beams(*map(np.array, self(params, histories, constraints, sample)))
         beams = self.beams
-        while beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
+        while sample is None and beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
             beams = min(2 * beams, max_beams)
             part = _take((histories, constraints, sample), self._filled_up(rows, len(found.bound)))
             again = self(params, *part, beams=beams)

@@ -81,7 +81,7 @@ class Evaluator:
 
         Raises DataError when the split has no users.
         """
-        self._retriever = Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh), cfg.beams)
+        self._retriever = Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, cut=cfg.cut_table), cfg.beams)
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
         self._max_beams, self._certify = cfg.max_beams, min(cfg.certify, cfg.beams)
