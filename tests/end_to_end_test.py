@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from genrec.data.dataset import Dataset
+
 ROOT = Path(__file__).parent.parent
 STAGES = ("dataset", "item_embeddings", "semantic_ids", "evaluation")
 
@@ -87,11 +89,23 @@ def test_tools_read_the_work_directory(finished):
     shown = run("tools/recommend.py", f"--workdir={workdir}", "--users=2", "--top=5").stdout
     assert shown.count("came next:") == 2
     assert len(re.findall(r"-\d+\.\d\d  \S", shown)) == 10
+    chosen = "--users=2", "--exclude_history", "--filter=media_type=music", "--filter=explicit=false", "--max_beams=100"
+    answers = run("tools/recommend.py", f"--workdir={workdir}", *chosen, "--output=json").stdout.splitlines()
+    catalogue = Dataset(workdir / "dataset").catalogue
+    media_type = dict(zip(catalogue.item_ids, catalogue.column("media_type").to_pylist(), strict=True))
+    for answer in map(json.loads, answers):
+        items = [one["item_id"] for one in answer["recommended"]]
+        assert len(items) == 10 and not set(items) & set(answer["history"])
+        assert {media_type[item] for item in items} == {"music"}
+    assert len(answers) == 2
     config = "--config=configs/quickstart.py:tiny"
     evaluated = run("tools/evaluate_checkpoint.py", config, f"--workdir={workdir}", "--split=validation")
     assert "validation split" in evaluated.stdout
     measured = run("tools/benchmark_input.py", config, f"--workdir={workdir}", "--steps=2", "--shares=2").stdout
     assert re.search(r"iterate: \d+ segments/s, \d+ targets/s", measured)
+    small = "--batch=2", "--beams=4", "--seconds=0.1"
+    measured = run("tools/benchmark_decoding.py", f"--workdir={workdir}", *small).stdout
+    assert re.search(r"4 beams +\d+\.\d users/s", measured) and "reorder" in measured
     assert "items" in run("tools/inspect_semantic_ids.py", f"--workdir={workdir}").stdout
 
 

@@ -2,7 +2,7 @@
 
     python tools/recommend.py --workdir=/tmp/quickstart --users=3
     python tools/recommend.py --workdir=/tmp/quickstart --user=u17,u42 --top=20 --output=json
-    python tools/recommend.py --workdir=/tmp/quickstart --items=music00005,podcast01201 --exclude_history \
+    python tools/recommend.py --workdir=/tmp/quickstart --items=m00005,p01201 --exclude_history \
         --filter=media_type=podcast --filter=countries~DE,all --filter='release_time>=2023-06-01'
     python tools/recommend.py --workdir=/tmp/quickstart --users=3 --temperature=1 --max_share=0.2 --share_of=artist
 

@@ -57,7 +57,6 @@ class CutIndex(CatalogueIndex):
         most: jax.Array | None = None,
     ) -> Expansion:
         """See `CatalogueIndex.expand`."""
-
         base, logits = self.normalise(state, logits)
 
         def of_part(

@@ -107,10 +107,11 @@ class LiveIndex:
         self._use(table)
 
     def _use(self, table: SortedTable) -> None:
-        if self._layout is None or not all(map(self._layout.holds, table.cut(self._bounds))):
-            count = sharding.parts(self.mesh, "table") if self._cut else 1
-            self._bounds = cut_index.bounds(table, count)
-            self._layout = Layout.fitting(table.cut(self._bounds), self._budget)
+        parts = [] if self._layout is None else table.cut(self._bounds)
+        if self._layout is None or not all(map(self._layout.holds, parts)):
+            self._bounds = cut_index.bounds(table, sharding.parts(self.mesh, "table") if self._cut else 1)
+            parts = table.cut(self._bounds)
+            self._layout = Layout.fitting(parts, self._budget)
             if self._cut and not self._layout.tables:
                 raise CatalogueError(
                     f"a table that is cut needs a boundary budget of at least {table.sizes[0]}, the codes of its first "
@@ -123,7 +124,7 @@ class LiveIndex:
                     self._layout.capacity,
                     self._layout,
                 )
-        self._table, self._parts = table, table.cut(self._bounds)
+        self._table, self._parts = table, parts
         slots = self._filters + 1
         host = [arrays(part, self._layout, [filter_of(part, self._layout)] * slots) for part in self._parts]
         index = CutIndex.of(self._together(host)) if self._cut else host[0]

@@ -87,6 +87,8 @@ class SortedTable:
 
     def cut(self, bounds: np.ndarray) -> list["SortedTable"]:
         """The rows before the first bound, from there to the second, and so on; bounds are codes of the first level."""
+        if not len(bounds):
+            return [self]
         at = np.searchsorted(self.codes[:, 0], bounds)
         parts = zip(np.split(self.codes, at), np.split(self.items, at), strict=True)
         return [SortedTable(codes, items, self.sizes) for codes, items in parts]
