@@ -245,9 +245,10 @@ def test_killed_at_twenty_instants_it_ends_with_the_same_bits(inputs, tmp_path):
     uninterrupted = start_script([config_flag, f"--workdir={whole}"])
     assert uninterrupted.wait(timeout=300) == 0, uninterrupted.stdout.read()[-3000:]
     chance = random.Random(0)
-    for _ in range(20):
+    for number in range(20):
         process = start_script([config_flag, f"--workdir={killed}"])
-        wait_for(process, "steps of about")
+        # On a slow machine the first step may take longer than the longest life: every other one lives to see some.
+        wait_for(process, " train: " if number % 2 else "steps of about")
         time.sleep(chance.uniform(0, 2))
         assert process.poll() is None, "it was quicker than the killer"
         process.kill()
@@ -276,7 +277,9 @@ def test_sigterm_loses_no_step(inputs, tmp_path):
     again = start_script([flag, f"--workdir={stopped}"])
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0 and f"going on from step {step}" in output
-    loop.train(experiment, whole)
+    uninterrupted = start_script([flag, f"--workdir={whole}"])
+    output, _ = uninterrupted.communicate(timeout=300)
+    assert uninterrupted.returncode == 0, output[-3000:]
     same_parameters(whole, stopped)
 
 
