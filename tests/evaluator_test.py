@@ -79,14 +79,14 @@ def model(seed: int = 0) -> Recommender:
 
 
 def evaluator(
-    users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, max_beams: int = 0
+    users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, **settings: int
 ) -> Evaluator:
     return Evaluator(
         nnx.graphdef(model()),
         SortedTable.build(semantic_ids().codes, SIZES),
         Dataset(users),
         "test",
-        config.Evaluation(beams=beams, max_beams=max_beams, batch=batch, cutoffs=(1, 5, 10, 50)),
+        config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50), **settings),
         tokens(),
         MAX_HISTORY,
         causal,
@@ -177,6 +177,12 @@ def test_widening_makes_lists_sure():
         for user, sure in enumerate(found.certified):
             exact = np.sort(log_likelihoods(records[user], causal=True))[::-1]
             np.testing.assert_allclose(found.scores[user, :sure], exact[:sure], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("setting", [{"certify": 0}, {"max_beams": 4}])
+def test_a_search_that_cannot_be_widened_as_told_is_an_error(setting):
+    with pytest.raises(config.ConfigError, match=f"evaluation.{next(iter(setting))}="):
+        evaluator(users=3, beams=5, **setting)
 
 
 def test_an_empty_split_is_an_error():

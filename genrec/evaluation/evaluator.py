@@ -79,8 +79,15 @@ class Evaluator:
         `mesh`: the devices that share each batch, by default one; the results do not depend on it.
         `users`: evaluate this many users, a fixed choice spread over the split; 0 takes all.
 
-        Raises DataError when the split has no users.
+        Raises DataError when the split has no users, and ConfigError for a search that cannot be widened as told.
         """
+        if cfg.certify < 1:
+            raise config.ConfigError(f"evaluation.certify={cfg.certify}: say how many first items, at least 1")
+        if 0 < cfg.max_beams < cfg.beams:
+            raise config.ConfigError(
+                f"evaluation.max_beams={cfg.max_beams} is less than evaluation.beams={cfg.beams}: give more beams, "
+                "or 0 to keep to these"
+            )
         self._retriever = Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, cut=cfg.cut_table), cfg.beams)
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
