@@ -1,0 +1,120 @@
+"""Whether one model is better than another or only luckier with the users: the paired bootstrap.
+
+Both have recommended to the same users. Drawing as many users again, with replacement, gives another test set that
+could have been; the differences over many such sets say how sure the measured one is (Efron & Tibshirani 1993, chapter
+16; for retrieval Sakai, SIGIR 2006). Users are drawn with both ranks: what makes one hard for both models cancels out.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet
+from etils import epath
+
+from genrec.data.errors import DataError
+from genrec.evaluation import metrics
+
+SAMPLES = 10_000
+CONFIDENCE = 0.95
+AT_A_TIME = 1000  # samples drawn together: bounds the memory
+
+
+class Comparison(NamedTuple):
+    """One metric of two models over the same users."""
+
+    first: float
+    second: float
+    difference: float  # second - first
+    low: float  # bounds of the difference's interval
+    high: float
+    p: float  # how often a difference at least as far from 0 would come from no difference, two-sided
+
+
+def paired_bootstrap(
+    first: np.ndarray, second: np.ndarray, cutoffs: Sequence[int], samples: int = SAMPLES, seed: int = 0
+) -> dict[str, Comparison]:
+    """Compares the ranks of the same users' targets, int[users] each (0: not in the list), by every metric.
+
+    Users with the same pair of ranks are alike, so how often each pair is drawn is one multinomial draw: a sample
+    costs as much as there are pairs and not users.
+
+    Raises ValueError where the numbers of users differ.
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    if first.shape != second.shape:
+        raise ValueError(f"{len(first)} ranks of the first model, {len(second)} of the second: pairs are needed")
+    pairs, counts = np.unique(np.stack([first, second], axis=1), axis=0, return_counts=True)
+    values = np.stack([_values(pairs[:, model], cutoffs) for model in (0, 1)])  # [models, pairs, metrics]
+    means = np.tensordot(values, counts / len(first), (1, 0))
+    random, drawn = np.random.default_rng(seed), []
+    for start in range(0, samples, AT_A_TIME):
+        size = min(AT_A_TIME, samples - start)
+        drawn.append(random.multinomial(len(first), counts / len(first), size) @ (values[1] - values[0]) / len(first))
+    differences = np.concatenate(drawn)
+    low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    # The share of samples on the other side of 0 cannot be known to be less than one of them.
+    beyond = np.minimum((differences <= 0).sum(axis=0), (differences >= 0).sum(axis=0)) + 1
+    p = np.minimum(2 * beyond / (samples + 1), 1.0)
+    names = metrics.compute(first[:1], cutoffs)
+    columns = (*means, means[1] - means[0], low, high, p)
+    return {name: Comparison(*map(float, row)) for name, row in zip(names, zip(*columns, strict=True), strict=True)}
+
+
+def _values(ranks: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
+    """float64[n, metrics]: what a user with each rank counts."""
+    known, places = np.unique(ranks, return_inverse=True)
+    return np.array([list(metrics.compute([rank], cutoffs).values()) for rank in known])[places]
+
+
+def users_file(path: epath.PathLike, split: str) -> epath.Path:
+    """The users' ranks of a split in a work directory; a Parquet file is itself."""
+    path = epath.Path(path)
+    return path if path.suffix == ".parquet" else path / "evaluation" / f"{split}_users.parquet"
+
+
+def ranks_of_same_users(first: epath.PathLike, second: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """int32[users] twice, from two `<split>_users.parquet`; raises DataError where they are not of the same task."""
+    tables = [_users(path) for path in (first, second)]
+    ids = [set(table["user_id"].to_pylist()) for table in tables]
+    if ids[0] != ids[1]:
+        only = [sorted(ids[0] - ids[1]), sorted(ids[1] - ids[0])]
+        path, missing = (second, only[0]) if only[0] else (first, only[1])
+        raise DataError(
+            f"{path} has not the same users as the other file: {len(only[0]) + len(only[1])} are in one of them only, "
+            f"such as {missing[0]!r}. Evaluate both on the same split of the same data set."
+        )
+    tables = [table.sort_by("user_id") for table in tables]
+    differ = np.flatnonzero(np.array([a != b for a, b in zip(*(t["target"].to_pylist() for t in tables), strict=True)]))
+    if len(differ):
+        user = tables[0]["user_id"][int(differ[0])].as_py()
+        raise DataError(
+            f"{len(differ)} users have other targets in {second} than in {first}, such as {user!r}. Evaluate both on "
+            "the same split of the same data set."
+        )
+    ranks = [table["rank"].to_numpy() for table in tables]
+    return ranks[0], ranks[1]
+
+
+def _users(path: epath.PathLike) -> pyarrow.Table:
+    path = epath.Path(path)
+    if not path.exists():
+        raise DataError(f"{path} is not there. tools/evaluate_checkpoint.py writes it.")
+    table = pyarrow.parquet.read_table(path, columns=["user_id", "target", "rank"])
+    if len(set(table["user_id"].to_pylist())) < len(table):
+        raise DataError(f"{path}: a user stands in it more than once, and would count more than once.")
+    return table
+
+
+def table(compared: dict[str, Comparison], names: tuple[str, str], users: int) -> str:
+    """Plain text: one line a metric."""
+    lines = [
+        f"{users:,} users; first: {names[0]}; second: {names[1]}",
+        f"{'':<12}{'first':>10}{'second':>10}{'difference':>12}   {CONFIDENCE:.0%} interval{'p':>12}",
+    ]
+    for name, one in compared.items():
+        interval = f"[{one.low:+.4f}, {one.high:+.4f}]"
+        lines.append(
+            f"{name:<12}{one.first:>10.4f}{one.second:>10.4f}{one.difference:>+12.4f}   {interval:<18}{one.p:>8.4f}"
+        )
+    return "\n".join(lines)

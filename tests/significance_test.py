@@ -1,0 +1,97 @@
+"""The paired bootstrap against drawing users one by one, by hand, and on files that do not belong together."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from genrec.data.errors import DataError
+from genrec.evaluation import metrics, significance
+
+
+def test_two_users_by_hand():
+    """Each is found by one model only: of two users drawn, both are the first a quarter of the time, and so on."""
+    compared = significance.paired_bootstrap(np.array([1, 0]), np.array([0, 1]), [1, 5])
+    assert list(compared) == list(metrics.compute([1], [1, 5]))
+    one = compared["recall@1"]
+    assert (one.first, one.second, one.difference, one.low, one.high) == (0.5, 0.5, 0.0, -1.0, 1.0)
+    assert one.p == 1.0
+
+
+def test_the_same_ranks_differ_in_nothing():
+    ranks = np.arange(50) % 12
+    for one in significance.paired_bootstrap(ranks, ranks, [5]).values():
+        assert (one.difference, one.low, one.high, one.p) == (0, 0, 0, 1)
+
+
+def test_a_model_that_is_always_better_is_surely_better():
+    compared = significance.paired_bootstrap(np.full(100, 4), np.full(100, 2), [1, 3], samples=999)
+    assert compared["recall@3"][:5] == (0, 1, 1, 1, 1) and compared["recall@3"].p == 2 / 1000
+    np.testing.assert_allclose(compared["mrr@3"][:5], (0, 0.5, 0.5, 0.5, 0.5))
+    assert compared["recall@1"][:5] == (0, 0, 0, 0, 0)
+
+
+def test_intervals_equal_those_of_drawing_users_one_by_one():
+    random, users, samples = np.random.default_rng(0), 300, 4000
+    first = random.integers(0, 15, users)
+    second = np.where(random.random(users) < 0.7, first, random.integers(0, 13, users))
+    compared = significance.paired_bootstrap(first, second, [5, 10], samples)
+    drawn = random.integers(0, users, (samples, users))
+    for name, one in compared.items():
+        cutoff = int(name.partition("@")[2])
+        values = [np.array([metrics.compute([rank], [cutoff])[name] for rank in ranks]) for ranks in (first, second)]
+        differences = (values[1] - values[0])[drawn].mean(axis=1)
+        assert one.first == pytest.approx(metrics.compute(first, [cutoff])[name])
+        assert one.second == pytest.approx(metrics.compute(second, [cutoff])[name])
+        near = 0.15 * differences.std() + 1 / users  # recall comes in steps of one user
+        assert one.low == pytest.approx(np.quantile(differences, 0.025), abs=near)
+        assert one.high == pytest.approx(np.quantile(differences, 0.975), abs=near)
+        p = 2 * min((differences <= 0).mean(), (differences >= 0).mean())
+        assert one.p == pytest.approx(min(p, 1), abs=0.03)
+
+
+def test_pairs_are_needed():
+    with pytest.raises(ValueError, match="2 ranks of the first model, 3 of the second"):
+        significance.paired_bootstrap(np.ones(2, int), np.ones(3, int), [1])
+
+
+def write(path, users, targets, ranks):
+    pyarrow.parquet.write_table(
+        pa.table({"user_id": users, "target": targets, "rank": pa.array(ranks, pa.int32())}), path
+    )
+    return path
+
+
+def test_users_are_matched_by_their_ids(tmp_path):
+    first = write(tmp_path / "first", ["u1", "u2", "u3"], ["a", "b", "c"], [1, 2, 0])
+    second = write(tmp_path / "second", ["u3", "u1", "u2"], ["c", "a", "b"], [3, 1, 9])
+    ranks = significance.ranks_of_same_users(first, second)
+    assert [one.tolist() for one in ranks] == [[1, 2, 0], [1, 9, 3]]
+    text = significance.table(significance.paired_bootstrap(*ranks, [5]), ("one", "other"), 3)
+    assert "3 users; first: one; second: other" in text and "recall@5        0.6667    0.6667" in text
+
+
+@pytest.mark.parametrize(
+    "users, targets, message",
+    [
+        (["u1", "u4"], ["a", "b"], "not the same users .* 2 are in one of them only, such as 'u2'"),
+        (["u1"], ["a"], "second has not the same users .* 1 are in one"),
+        (["u1", "u2"], ["a", "c"], "1 users have other targets in .*second than in .*first, such as 'u2'"),
+        (["u1", "u1", "u2"], ["a", "a", "b"], "second: a user stands in it more than once"),
+    ],
+)
+def test_files_that_are_not_of_the_same_task_are_refused(tmp_path, users, targets, message):
+    first = write(tmp_path / "first", ["u1", "u2"], ["a", "b"], [1, 2])
+    second = write(tmp_path / "second", users, targets, [1] * len(users))
+    with pytest.raises(DataError, match=message):
+        significance.ranks_of_same_users(first, second)
+
+
+def test_a_work_directory_stands_for_the_file_in_it(tmp_path):
+    assert significance.users_file(tmp_path, "validation") == tmp_path / "evaluation" / "validation_users.parquet"
+    assert significance.users_file(tmp_path / "some.parquet", "test") == tmp_path / "some.parquet"
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="nowhere is not there. tools/evaluate_checkpoint.py writes it"):
+        significance.ranks_of_same_users(tmp_path / "nowhere", tmp_path / "nowhere")
