@@ -439,7 +439,7 @@ def filter_of(table: SortedTable, layout: Layout, eligible: np.ndarray | None = 
     """The filter that lets those rows of the table pass for which `eligible` bool[rows] is true; None: all."""
     rows = np.arange(len(table)) if eligible is None else np.flatnonzero(eligible)
     shared = np.full(layout.capacity, NOT_ELIGIBLE, np.uint8)
-    shared[rows] = shared_among(table, rows)
+    shared[rows] = _shared_among(table, rows)
     exists = []
     for level, prefixes in enumerate(_prefixes(table, layout)):
         size = layout.sizes[level]
@@ -450,7 +450,7 @@ def filter_of(table: SortedTable, layout: Layout, eligible: np.ndarray | None = 
     return FilterArrays(shared, tuple(exists))
 
 
-def shared_among(table: SortedTable, rows: np.ndarray) -> np.ndarray:
+def _shared_among(table: SortedTable, rows: np.ndarray) -> np.ndarray:
     """uint8[n]: leading codes that each of `rows` int[n], ascending, shares with the one before it; 0 for the first."""
     if len(rows) == len(table) or not len(rows):
         return table.shared[rows]

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from genrec import sharding
 from genrec.data.dataset import Catalogue
-from genrec.decoding import catalogue_index, cut_index
+from genrec.decoding import cut_index
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints, FilterArrays, Layout, arrays, filter_of
 from genrec.decoding.cut_index import CutIndex
 from genrec.decoding.filters import EVERYTHING, Filter
@@ -183,7 +183,8 @@ class LiveIndex:
         filters = self._set(self._index.filters, slot, self._together(made))
         self._index = dataclasses.replace(self._index, filters=filters)
         rows = np.flatnonzero(mask)
-        self._eligible[slot] = _Eligible(rows, catalogue_index.shared_among(self._table, rows))
+        shared = np.concatenate([one.shared[: len(part)] for one, part in zip(made, self._parts, strict=True)])
+        self._eligible[slot] = _Eligible(rows, shared[rows])
         self._slots[new] = slot
 
     def _constraints(self, slots: np.ndarray, lists: list[Sequence[int]]) -> Constraints:
