@@ -21,6 +21,13 @@ from genrec import artifacts
 from genrec.evaluation import metrics
 from genrec.evaluation.evaluator import Evaluation
 
+FOLDER = "evaluation"  # of a work directory
+
+
+def users_file(folder: epath.PathLike, split: str) -> epath.Path:
+    """Where `write` puts the users' lists."""
+    return epath.Path(folder) / f"{split}_users.parquet"
+
 
 def write(
     folder: epath.PathLike,
@@ -33,7 +40,7 @@ def write(
     """Writes the results of one split; the JSON file comes last, so that where it is, all is there.
 
     Args:
-      folder: usually workdir/evaluation.
+      folder: usually FOLDER of a work directory.
       split: name of the files.
       evaluation: of the model, over every user of the split.
       popular_ranks: int32[users], `baselines.most_popular` of the same users.
@@ -49,7 +56,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     popular = metrics.compute(popular_ranks, metrics.cutoffs_of(evaluation.metrics))
     text = table(evaluation.metrics, popular, title=f"{split} split, {len(evaluation.ranks):,} users")
-    _write_bytes(folder / f"{split}_users.parquet", _parquet(_users(evaluation, item_ids)))
+    _write_bytes(users_file(folder, split), _parquet(_users(evaluation, item_ids)))
     artifacts.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
         "split": split,

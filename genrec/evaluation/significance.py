@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet
 from etils import epath
 
 from genrec.data.errors import DataError
-from genrec.evaluation import metrics
+from genrec.evaluation import metrics, results
 
 SAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -70,40 +71,39 @@ def _values(ranks: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
 def users_file(path: epath.PathLike, split: str) -> epath.Path:
     """The users' ranks of a split in a work directory; a Parquet file is itself."""
     path = epath.Path(path)
-    return path if path.suffix == ".parquet" else path / "evaluation" / f"{split}_users.parquet"
+    return path if path.suffix == ".parquet" else results.users_file(path / results.FOLDER, split)
 
 
 def ranks_of_same_users(first: epath.PathLike, second: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """int32[users] twice, from two `<split>_users.parquet`; raises DataError where they are not of the same task."""
     tables = [_users(path) for path in (first, second)]
-    ids = [set(table["user_id"].to_pylist()) for table in tables]
-    if ids[0] != ids[1]:
-        only = [sorted(ids[0] - ids[1]), sorted(ids[1] - ids[0])]
-        path, missing = (second, only[0]) if only[0] else (first, only[1])
+    ids = [table["user_id"] for table in tables]
+    if not ids[0].equals(ids[1]):
+        one, other = (set(column.to_pylist()) for column in ids)
+        path, missing = (second, one - other) if one - other else (first, other - one)
         raise DataError(
-            f"{path} has not the same users as the other file: {len(only[0]) + len(only[1])} are in one of them only, "
-            f"such as {missing[0]!r}. Evaluate both on the same split of the same data set."
+            f"{path} has not the same users as the other file: {len(one ^ other)} are in one of them only, such as "
+            f"{min(missing)!r}. Evaluate both on the same split of the same data set."
         )
-    tables = [table.sort_by("user_id") for table in tables]
-    differ = np.flatnonzero(np.array([a != b for a, b in zip(*(t["target"].to_pylist() for t in tables), strict=True)]))
+    differ = pc.indices_nonzero(pc.not_equal(tables[0]["target"], tables[1]["target"]))
     if len(differ):
-        user = tables[0]["user_id"][int(differ[0])].as_py()
+        user = ids[0][differ[0].as_py()].as_py()
         raise DataError(
             f"{len(differ)} users have other targets in {second} than in {first}, such as {user!r}. Evaluate both on "
             "the same split of the same data set."
         )
-    ranks = [table["rank"].to_numpy() for table in tables]
-    return ranks[0], ranks[1]
+    return tables[0]["rank"].to_numpy(), tables[1]["rank"].to_numpy()
 
 
 def _users(path: epath.PathLike) -> pyarrow.Table:
+    """Each user once, in the order of their ids."""
     path = epath.Path(path)
     if not path.exists():
         raise DataError(f"{path} is not there. tools/evaluate_checkpoint.py writes it.")
     table = pyarrow.parquet.read_table(path, columns=["user_id", "target", "rank"])
-    if len(set(table["user_id"].to_pylist())) < len(table):
+    if pc.count_distinct(table["user_id"]).as_py() < len(table):
         raise DataError(f"{path}: a user stands in it more than once, and would count more than once.")
-    return table
+    return table.sort_by("user_id")
 
 
 def table(compared: dict[str, Comparison], names: tuple[str, str], users: int) -> str:

@@ -64,7 +64,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
     if not distributed.is_first():
         return
     popular = baselines.most_popular(trained.dataset, split)
-    print(results.write(workdir / "evaluation", split, evaluation, popular, catalogue.item_ids, details))
+    print(results.write(workdir / results.FOLDER, split, evaluation, popular, catalogue.item_ids, details))
     print(f"\nitems returned: {shares['valid']:.0%} valid; lists cut short: {shares['short_lists']:.1%}")
     print(
         f"items of the user's own history: {repeats['repeats']:.1%} of the first {FIRST} recommended, "
@@ -74,7 +74,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test
         "lists that are certified to be the most likely of all items: "
         + ", ".join(f"{share:.1%} of the first {cutoff}" for cutoff, share in certified.items())
     )
-    print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {workdir / 'evaluation'}")
+    print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {workdir / results.FOLDER}")
 
 
 def check_lists(evaluation: Evaluation, items: int) -> dict[str, float]:
