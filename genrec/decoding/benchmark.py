@@ -1,9 +1,10 @@
 """What decoding costs: the constraint against a search without one, the index, and each level of a real model."""
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -107,26 +108,29 @@ def overhead(items: int, sizes: Sequence[int], batch: int, beams: int, seconds: 
 def index_costs(items: int, sizes: Sequence[int]) -> str:
     """How long an index takes to make and to change, and how many bytes it has."""
     lines, codes = [], random_codes(items, sizes)
+    some = Filter(allow=frozenset(range(0, items, 3)))
+    new, new_codes = np.arange(items, items + CHANGED), random_codes(CHANGED, sizes, seed=1)
 
-    def timed(name: str, work: Callable[[], Any]) -> Any:
+    @contextlib.contextmanager
+    def timed(name: str) -> Iterator[None]:
         start = time.perf_counter()
-        made = jax.block_until_ready(work())
+        yield
         lines.append(f"{name:40}{time.perf_counter() - start:9.2f} s")
-        return made
 
-    table = timed("sort", lambda: SortedTable.build(codes, sizes))
-    live = LiveIndex(table, filters=0)
-    timed("arrays of the sorted table, on the device", lambda: LiveIndex(table, filters=0).index)
+    with timed("sort"):
+        table = SortedTable.build(codes, sizes)
+    with timed("arrays of the sorted table, on the device"):
+        live = LiveIndex(table, filters=0)
+        jax.block_until_ready(live.index)
     parts = {name: getattr(live.index, name) for name in ("starts", "columns", "items", "filters")}
     sizes_of = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(part)) / 1e6 for name, part in parts.items()}
     live_filters = LiveIndex(table, filters=1)
-    some = Filter(allow=frozenset(range(0, items, 3)))
-    timed("a filter", lambda: live_filters.constraints([Restriction(some)]))
-    new = np.arange(items, items + CHANGED)
-    timed(
-        f"add {CHANGED} items, remove {CHANGED}",
-        lambda: live.update(new, random_codes(CHANGED, sizes, seed=1), np.arange(CHANGED)),
-    )
+    with timed("a filter"):
+        live_filters.constraints([Restriction(some)])
+        jax.block_until_ready(live_filters.index)
+    with timed(f"add {CHANGED} items, remove {CHANGED}"):
+        live.update(new, new_codes, np.arange(CHANGED))
+        jax.block_until_ready(live.index)
     shares = ", ".join(f"{name} {size:.1f}" for name, size in sizes_of.items())
     lines.append(f"{sum(sizes_of.values()):.1f} MB ({shares}); layout {live.index.layout}")
     return "\n".join(lines)
@@ -207,13 +211,7 @@ def of_trained(workdir: epath.PathLike, batch: int, beams: Sequence[int], second
     trained = trained_models.load(workdir)
     sequences = trained.dataset.split("test")
     users = sequences.read(np.random.default_rng(0).permutation(len(sequences))[:batch])
-    rows = histories(
-        [user.user_id for user in users],
-        [user.items[:-1] for user in users],
-        trained.tokens,
-        trained.max_history,
-        causal=trained.causal,
-    )
+    rows = trained.histories([user.user_id for user in users], [user.items[:-1] for user in users])
     return _measure(trained.graphdef, trained.params, trained.table, rows, beams, seconds)
 
 

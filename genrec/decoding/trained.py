@@ -1,15 +1,18 @@
 """A trained model with all that it needs to recommend, read from a work directory and checked to belong together."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
 from genrec import artifacts, sharding
 from genrec.data import dataset as datasets
+from genrec.data import examples
 from genrec.data.dataset import Dataset
-from genrec.data.examples import Tokens
+from genrec.data.examples import Histories, Tokens
 from genrec.decoding import sorted_table
 from genrec.decoding.sorted_table import SortedTable
 from genrec.models import saved
@@ -28,6 +31,10 @@ class Trained(NamedTuple):
     max_history: int  # items that the model reads
     causal: bool  # how it was trained to read them
     mesh: Mesh  # where the parameters lie
+
+    def histories(self, names: Sequence[str], items: Sequence[np.ndarray]) -> Histories:
+        """What the model reads of these users: catalogue rows int[n] of each, oldest first."""
+        return examples.histories(names, items, self.tokens, self.max_history, causal=self.causal)
 
 
 def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = None) -> Trained:

@@ -10,7 +10,6 @@ import numpy as np
 from genrec import config
 from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
-from genrec.data.examples import histories
 from genrec.decoding.beam_search import Diversity
 from genrec.decoding.filters import EVERYTHING, Filter
 from genrec.decoding.live_index import LiveIndex, Restriction
@@ -143,13 +142,7 @@ def recommend(
     trained: Trained, requests: AbstractSequence[Request], options: Options, wanted: Filter = EVERYTHING
 ) -> list[Recommendations]:
     """The items that a search finds for each request, of those that pass the filter `wanted`."""
-    encoded = histories(
-        [request.name for request in requests],
-        [request.history for request in requests],
-        trained.tokens,
-        trained.max_history,
-        causal=trained.causal,
-    )
+    encoded = trained.histories([request.name for request in requests], [request.history for request in requests])
     restrictions = [Restriction(wanted, request.history if options.exclude_history else ()) for request in requests]
     live = LiveIndex(trained.table, trained.dataset.catalogue, filters=len(requests))
     retriever = Retriever(trained.graphdef, live, max(options.beams, options.top), options.top)
