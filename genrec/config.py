@@ -157,6 +157,18 @@ class Evaluation:
     cut_table: bool = False  # over mesh.tensor, where a catalogue does not fit one device; results stay the same
     batch: int = 256  # users per beam search
     cutoffs: tuple[int, ...] = (1, 5, 10, 20, 50)
+    # Columns of the items or of the users by whose values users are told apart in the results. Columns of few values,
+    # history lengths and the popularity of the target are there in any case.
+    segments: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class ItemKnn:
+    """The baseline item-kNN (genrec.ranking.item_knn), learnt from the training split while evaluating."""
+
+    neighbours: int = 300  # of each item
+    shrinkage: float = 10.0  # users added to the geometric mean of two items' users
+    decay: float = 0.5  # weight of an item of the history, times that of the one after it
 
 
 @dataclasses.dataclass
@@ -170,3 +182,4 @@ class Experiment:
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     training: Training = dataclasses.field(default_factory=Training)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    item_knn: ItemKnn = dataclasses.field(default_factory=ItemKnn)

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # A package imports those before it, and itself.
-LAYERS = ("data", "semantic_ids", "models", "decoding", "evaluation", "training")
+LAYERS = ("data", "semantic_ids", "models", "decoding", "ranking", "evaluation", "training")
 # Modules that import no package of genrec.
 BASE = {"artifacts", "config", "distributed", "exit_codes", "progress", "sharding"}
 FOREIGN = ("tensorflow", "torch", "apache_beam")  # never imported with a module, at most when a function needs it

@@ -32,11 +32,13 @@ def evaluation() -> Evaluation:
 
 def test_figures_lists_and_table(tmp_path, evaluation):
     popular = np.array([3, 1, 4], np.int32)
-    text = results.write(tmp_path / "evaluation", "test", evaluation, popular, ITEM_IDS, {"step": 7})
+    baselines = {"most popular": popular, "other": np.zeros(3, np.int32)}
+    text = results.write(tmp_path / "evaluation", "test", evaluation, baselines, ITEM_IDS, {"step": 7}, "and more")
 
     figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
     assert figures["metrics"] == evaluation.metrics
-    assert figures["most_popular"] == metrics.compute(popular, CUTOFFS)
+    assert figures["baselines"]["most popular"] == metrics.compute(popular, CUTOFFS)
+    assert set(figures["baselines"]["other"].values()) == {0}
     assert (figures["split"], figures["users"], figures["step"]) == ("test", 3, 7)
 
     users = pyarrow.parquet.read_table(tmp_path / "evaluation" / "test_users.parquet").to_pylist()
@@ -48,7 +50,8 @@ def test_figures_lists_and_table(tmp_path, evaluation):
 
     assert (tmp_path / "evaluation" / "test.txt").read_text() == text + "\n"
     (line,) = (line.split() for line in text.splitlines() if line.startswith("recall@5"))
-    assert line == ["recall@5", "0.6667", "1.0000", "0.7x"]
+    assert line == ["recall@5", "0.6667", "1.0000", "0.7x", "0.0000", "-"]
+    assert text.endswith("\nand more")
     assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == [
         "test.json",
         "test.txt",
@@ -58,13 +61,13 @@ def test_figures_lists_and_table(tmp_path, evaluation):
 
 def test_a_second_evaluation_replaces_the_first(tmp_path, evaluation):
     for popular in (np.array([3, 1, 4]), np.array([1, 1, 1])):
-        results.write(tmp_path, "test", evaluation, popular, ITEM_IDS, {})
-    assert json.loads((tmp_path / "test.json").read_text())["most_popular"]["recall@1"] == 1
+        results.write(tmp_path, "test", evaluation, {"most popular": popular}, ITEM_IDS, {})
+    assert json.loads((tmp_path / "test.json").read_text())["baselines"]["most popular"]["recall@1"] == 1
 
 
 def test_the_table_has_a_line_for_each_metric_and_cutoff(evaluation):
     nothing = dict.fromkeys(evaluation.metrics, 0.0)
-    lines = results.table(evaluation.metrics, nothing, "title").splitlines()
+    lines = results.table(evaluation.metrics, {"nothing": nothing}, "title").splitlines()
     assert [line.split()[0] for line in lines[2:] if line] == [
         f"{name}@{cutoff}" for name in ("recall", "ndcg", "mrr") for cutoff in CUTOFFS
     ]
@@ -73,5 +76,5 @@ def test_the_table_has_a_line_for_each_metric_and_cutoff(evaluation):
 
 def test_lists_of_different_users_are_not_compared(tmp_path, evaluation):
     with pytest.raises(ValueError, match="2 users for most popular, 3 for the model"):
-        results.write(tmp_path, "test", evaluation, np.array([1, 2]), ITEM_IDS, {})
+        results.write(tmp_path, "test", evaluation, {"most popular": np.array([1, 2])}, ITEM_IDS, {})
     assert not list(tmp_path.iterdir())

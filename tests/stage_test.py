@@ -84,6 +84,75 @@ def test_certified_shares_are_reported_and_stored(workdir, capsys):
     assert set(users["certified"].to_pylist()) == {len(datasets.Dataset(workdir / "dataset").catalogue)}
 
 
+def test_baselines_segments_and_more_stand_beside_the_metrics(workdir, capsys):
+    stage.evaluate(EXPERIMENT, workdir, "test", "latest")
+    figures = json.loads((workdir / "evaluation" / "test.json").read_text())
+    users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet").to_pylist()
+    assert set(figures["baselines"]) == {"most popular", "item-kNN"}
+    for rows in (figures["segments"]["media_type"], figures["segments"]["history length"]):
+        assert sum(row["users"] for row in rows) == len(users)
+        hits = sum(row["users"] * row["model"]["recall@10"] for row in rows)
+        np.testing.assert_allclose(hits, sum(0 < user["rank"] <= 10 for user in users))
+    shown = {item for user in users for item in user["recommended"]}
+    catalogue = datasets.Dataset(workdir / "dataset").catalogue
+    assert figures["beyond_accuracy"]["model"]["coverage@10"] == len(shown) / len(catalogue)
+    assert "media_type, recall@10" in capsys.readouterr().out
+
+
+def test_a_hit_of_the_learnt_codes_is_shown_beside_the_item_itself(workdir):
+    ids = codes.SemanticIds.load(workdir / "semantic_ids")
+    first, second = ids.items_with_prefix(next(c[:2] for c in ids.codes if len(ids.items_with_prefix(c[:2])) == 2))
+    other = next(item for item in range(ids.items) if item not in (first, second))
+    found = Evaluation(
+        metrics={},
+        user_ids=["a", "b", "c"],
+        targets=np.array([first, second, other]),
+        ranks=np.array([2, 0, 0]),
+        recommended=np.array([[second, first], [other, first], [first, -1]]),
+        scores=np.zeros((3, 2)),
+        bounds=np.zeros(3),
+        repeats=np.zeros((3, 2), bool),
+        target_repeats=np.zeros(3, bool),
+    )
+    assert stage.semantic_id_ranks(found, ids).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("split", "records", "message"),
+    [
+        ("test", [("u", [1, 2, 3]), ("u", [1, 2, 3])], "user 'u' has two test records"),
+        ("train", [("u", [1, 2, 3])], "the validation target leaks"),
+        ("validation", [("u", [1, 3])], "the test target leaks"),
+    ],
+)
+def test_planted_duplicates_and_leaks_are_found(split, records, message, monkeypatch, workdir):
+    """A dataset that was changed after it was prepared."""
+    there = {"train": [("u", [1])], "validation": [("u", [1, 2])], "test": [("u", [1, 2, 3])], split: records}
+
+    class Split:
+        def __init__(self, path, name):
+            self.records = [
+                datasets.Sequence(user, np.array(items), np.arange(len(items))) for user, items in there[name]
+            ]
+            self.lengths = np.array([len(record.items) for record in self.records])
+
+        def __len__(self):
+            return len(self.records)
+
+        def read(self, indices):
+            return [self.records[index] for index in indices]
+
+    monkeypatch.setattr(datasets, "Sequences", Split)
+    with pytest.raises(DataError, match=message):
+        stage.evaluate(EXPERIMENT, workdir)
+
+
+def test_a_segment_column_that_is_not_there_is_named_before_any_work(workdir):
+    settings = dataclasses.replace(EXPERIMENT.evaluation, segments=("colour",))
+    with pytest.raises(DataError, match="no column 'colour'"):
+        stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir)
+
+
 def test_inputs_that_do_not_belong_together_are_refused(workdir):
     dataset = datasets.Dataset(workdir / "dataset").fingerprint
     write_semantic_ids(workdir, 1, dataset)

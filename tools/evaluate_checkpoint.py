@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint over all users of a split: metrics beside the most-popular list, and every user's rank.
+"""Evaluates a checkpoint over all users of a split: metrics beside baselines and by segment, and every rank.
 
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=/tmp/quickstart
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=/tmp/quickstart \

@@ -1,42 +1,42 @@
-"""Most popular: everyone gets the items with the most training interactions. What a model must beat to be of use."""
+"""The baselines of an evaluation: the lists that simpler methods give the same users."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import numpy as np
 
-from genrec.data.dataset import Dataset, Sequence, Sequences
+from genrec.config import Experiment
+from genrec.data.dataset import Dataset
+from genrec.evaluation.evaluator import item_ranks
+from genrec.progress import progress
+from genrec.ranking.item_knn import ItemKnn
+from genrec.ranking.lists import Lists, Source
+from genrec.ranking.popular import MostPopular
 
-CHUNK = 8192  # records read at a time
-
-
-def popularity(dataset: Dataset) -> np.ndarray:
-    """int64[items]: training interactions of each item of the catalogue."""
-    counts = np.zeros(len(dataset.catalogue), np.int64)
-    for records in _chunks(dataset.split("train")):
-        counts += np.bincount(np.concatenate([record.items for record in records]), minlength=len(counts))
-    return counts
+USERS_AT_A_TIME = 1024
 
 
-def most_popular(dataset: Dataset, split: str) -> np.ndarray:
-    """Ranks of a split's targets in the list of all items by popularity; equally popular ones in catalogue order.
+def learn(experiment: Experiment, dataset: Dataset, popularity: np.ndarray) -> dict[str, Source]:
+    """Those that need no training run, by name; `popularity` int[items] are training interactions."""
+    return {
+        "most popular": MostPopular(popularity),
+        "item-kNN": ItemKnn.learn(dataset, experiment.item_knn),
+    }
 
-    The list is the whole catalogue, the same for every user; nothing is removed from it. With the popularities
-    (2, 5, 2), the list is items 1, 0, 2, and a user whose target is item 2 gets rank 3.
 
-    Args:
-      dataset: any prepared data set.
-      split: "validation" or "test".
+def recommend(source: Source, dataset: Dataset, split: str, top: int, max_history: int, name: str = "") -> Lists:
+    """The lists of all users of a split, in its order, from the last `max_history` items before their targets.
 
-    Returns:
-      int32[users], 1 is the first place, in the order of the split.
+    `name` is shown with the progress.
     """
-    order = np.argsort(-popularity(dataset), kind="stable")
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(1, len(order) + 1, dtype=np.int32)
-    targets = [record.items[-1] for records in _chunks(dataset.split(split)) for record in records]
-    return place[np.array(targets, np.int64)]
+    sequences = dataset.split(split)
+    parts = []
+    for start in progress(range(0, len(sequences), USERS_AT_A_TIME), f"evaluate {name or split}"):
+        some = sequences.read(np.arange(start, min(start + USERS_AT_A_TIME, len(sequences))))
+        histories = [record.items[:-1][-max_history:] for record in some]
+        parts.append(source.recommend([record.user_id for record in some], histories, top))
+    return Lists(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _chunks(sequences: Sequences) -> Iterator[list[Sequence]]:
-    for start in range(0, len(sequences), CHUNK):
-        yield sequences.read(np.arange(start, min(start + CHUNK, len(sequences))))
+def ranks(lists: Mapping[str, Lists], targets: np.ndarray) -> dict[str, np.ndarray]:
+    """int32[users] of each source: the places of the targets int[users]; 0 is not in the list."""
+    return {name: item_ranks(of_source.items, targets) for name, of_source in lists.items()}

@@ -1,10 +1,10 @@
 """What an evaluation leaves behind: figures as JSON, every user's list as Parquet, and a table for people.
 
 evaluation/
-  <split>.json             metrics of the model and of the most-popular list, and what was evaluated
+  <split>.json             metrics of the model and of the baselines, also by segment, and what was evaluated
   <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first), certified
                            (how many of them surely are the likeliest of the whole catalogue)
-  <split>.txt              the table
+  <split>.txt              the tables
 """
 
 import io
@@ -33,9 +33,10 @@ def write(
     folder: epath.PathLike,
     split: str,
     evaluation: Evaluation,
-    popular_ranks: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
     item_ids: Sequence[str],
     details: Mapping[str, Any],
+    text: str = "",
 ) -> str:
     """Writes the results of one split; the JSON file comes last, so that where it is, all is there.
 
@@ -43,19 +44,22 @@ def write(
       folder: usually FOLDER of a work directory.
       split: name of the files.
       evaluation: of the model, over every user of the split.
-      popular_ranks: int32[users], `baselines.most_popular` of the same users.
+      baselines: int32[users], ranks of the same users' targets by each other model.
       item_ids: of the catalogue, in its order.
       details: what else the JSON file is to say, such as the checkpoint's step.
+      text: what else the text file is to say.
 
     Returns:
-      The table.
+      The table, and `text`.
     """
-    if len(popular_ranks) != len(evaluation.ranks):
-        raise ValueError(f"{len(popular_ranks)} users for most popular, {len(evaluation.ranks)} for the model")
+    for name, ranks in baselines.items():
+        if len(ranks) != len(evaluation.ranks):
+            raise ValueError(f"{len(ranks)} users for {name}, {len(evaluation.ranks)} for the model")
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    popular = metrics.compute(popular_ranks, metrics.cutoffs_of(evaluation.metrics))
-    text = table(evaluation.metrics, popular, title=f"{split} split, {len(evaluation.ranks):,} users")
+    cutoffs = metrics.cutoffs_of(evaluation.metrics)
+    others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
+    text = table(evaluation.metrics, others, title=f"{split} split, {len(evaluation.ranks):,} users") + "\n" + text
     _write_bytes(users_file(folder, split), _parquet(_users(evaluation, item_ids)))
     artifacts.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
@@ -63,21 +67,24 @@ def write(
         "users": len(evaluation.ranks),
         **details,
         "metrics": evaluation.metrics,
-        "most_popular": popular,
+        "baselines": others,
     }
     artifacts.write_text(folder / f"{split}.json", json.dumps(figures, indent=2) + "\n")
     return text
 
 
-def table(model: Mapping[str, float], popular: Mapping[str, float], title: str) -> str:
-    """A plain text table: one line per metric and cutoff, the model beside the most-popular list."""
-    lines = [title, f"{'':<12}{'model':>10}{'most popular':>16}{'ratio':>10}"]
+def table(model: Mapping[str, float], others: Mapping[str, Mapping[str, float]], title: str) -> str:
+    """A plain text table: one line per metric and cutoff, the model beside others, and its ratio to each."""
+    lines = [title, f"{'':<12}{'model':>10}" + "".join(f"{name:>16}{'ratio':>8}" for name in others)]
     for name in metrics.NAMES:
         lines.append("")
         for cutoff in metrics.cutoffs_of(model):
-            ours, theirs = model[f"{name}@{cutoff}"], popular[f"{name}@{cutoff}"]
-            ratio = f"{ours / theirs:.1f}x" if theirs else "-"
-            lines.append(f"{f'{name}@{cutoff}':<12}{ours:>10.4f}{theirs:>16.4f}{ratio:>10}")
+            metric = f"{name}@{cutoff}"
+            line = f"{metric:<12}{model[metric]:>10.4f}"
+            for theirs in (other[metric] for other in others.values()):
+                ratio = f"{model[metric] / theirs:.1f}x" if theirs else "-"
+                line += f"{theirs:>16.4f}{ratio:>8}"
+            lines.append(line)
     return "\n".join(lines)
 
 

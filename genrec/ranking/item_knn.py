@@ -1,0 +1,83 @@
+"""Item-kNN: items that the same users chose as the items of the history (Sarwar et al., WWW 2001).
+
+The similarity of two items is the cosine of the sets of users who chose them in the training split, with a shrinkage
+that trusts few common users less (Bell & Koren, KDD Cup 2007): c_ij / (sqrt(n_i n_j) + shrinkage), for c_ij users of
+both and n_i users of item i. A history scores an item by the sum of its similarities, each item of the history counting
+`decay` times as much as the one after it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse
+
+from genrec import config
+from genrec.data.dataset import Dataset
+from genrec.ranking.lists import Lists, best, records
+
+COLUMNS = 2048  # of the similarities worked out at a time
+
+
+class ItemKnn:
+    """Learnt by counting, in seconds. An item is no neighbour of itself; others may bring it back."""
+
+    def __init__(self, similarities: scipy.sparse.csr_matrix, decay: float):
+        """`similarities` float32[items, items]: row j holds the neighbours of item j."""
+        self._similarities, self._decay = similarities, np.float32(decay)
+
+    @staticmethod
+    def learn(dataset: Dataset, cfg: config.ItemKnn) -> "ItemKnn":
+        """From the training split. Raises ConfigError for settings that cannot be."""
+        if cfg.neighbours < 1 or cfg.shrinkage < 0 or not 0 < cfg.decay <= 1:
+            raise config.ConfigError(
+                f"item_knn: neighbours={cfg.neighbours} must be at least 1, shrinkage={cfg.shrinkage} at least 0, "
+                f"decay={cfg.decay} above 0 and at most 1"
+            )
+        chosen = [np.unique(record.items) for some in records(dataset.split("train")) for record in some]
+        lengths, items = [len(one) for one in chosen], len(dataset.catalogue)
+        by_user = scipy.sparse.csr_matrix(
+            (np.ones(sum(lengths), np.float32), np.concatenate(chosen), np.concatenate([[0], np.cumsum(lengths)])),
+            (len(chosen), items),
+        )
+        users = np.asarray(by_user.sum(axis=0), np.float32).reshape(-1)  # of each item
+        by_item = by_user.T.tocsr()
+        kept = [
+            _neighbours((by_item[start : start + COLUMNS] @ by_user).tocsr(), start, users, cfg)
+            for start in range(0, items, COLUMNS)
+        ]
+        return ItemKnn(scipy.sparse.vstack(kept, "csr"), cfg.decay)
+
+    def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
+        """See `lists.Source`; a list ends where no further item has a user in common with the history."""
+        lengths = np.array([len(history) for history in histories])
+        ages = np.concatenate([np.arange(length)[::-1] for length in lengths]) if len(lengths) else np.zeros(0)
+        weights = scipy.sparse.csr_matrix(
+            (self._decay**ages, np.concatenate(histories), np.concatenate([[0], np.cumsum(lengths)])),
+            (len(histories), self._similarities.shape[0]),
+            dtype=np.float32,
+        )
+        weights.sum_duplicates()
+        found = weights @ self._similarities
+        items = np.full((len(histories), top), -1, np.int32)
+        scores = np.full(items.shape, -np.inf, np.float32)
+        for row, (start, stop) in enumerate(zip(found.indptr[:-1], found.indptr[1:], strict=True)):
+            rows, values = best(found.data[start:stop], found.indices[start:stop], top)
+            items[row, : len(rows)], scores[row, : len(rows)] = rows, values
+        return Lists(items, scores)
+
+
+def _neighbours(
+    common: scipy.sparse.csr_matrix, first: int, users: np.ndarray, cfg: config.ItemKnn
+) -> scipy.sparse.csr_matrix:
+    """The nearest of each item, for the users in common float32[rows, items] of the items from `first` on."""
+    data, indices, lengths = [], [], []
+    for row, (start, stop) in enumerate(zip(common.indptr[:-1], common.indptr[1:], strict=True)):
+        others, counts = common.indices[start:stop], common.data[start:stop]
+        counts, others = counts[others != first + row], others[others != first + row]
+        similar = counts / (np.sqrt(users[first + row] * users[others]) + np.float32(cfg.shrinkage))
+        nearest, values = best(similar, others, cfg.neighbours)
+        data.append(values)
+        indices.append(nearest)
+        lengths.append(len(nearest))
+    parts = np.concatenate(data), np.concatenate(indices), np.concatenate([[0], np.cumsum(lengths)])
+    return scipy.sparse.csr_matrix(parts, common.shape)

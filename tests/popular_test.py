@@ -1,0 +1,56 @@
+"""The most-popular list, worked out by hand on a small data set."""
+
+import numpy as np
+
+from genrec.data.dataset import Sequence
+from genrec.ranking import lists
+from genrec.ranking.popular import MostPopular, popularity
+
+
+class Split:
+    def __init__(self, records: list[list[int]]):
+        self.records = [
+            Sequence(f"u{user}", np.array(items, np.int32), np.arange(len(items))) for user, items in enumerate(records)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def read(self, indices):
+        return [self.records[index] for index in indices]
+
+
+class Dataset:
+    """Five items: item 3 has 3 training interactions, items 1 and 2 have 2 each, item 0 has 1, item 4 none."""
+
+    catalogue = range(5)
+
+    def split(self, name: str) -> Split:
+        return {"train": Split([[3, 1, 2], [3, 1], [3, 2, 0]]), "test": Split([[3, 1, 2, 4, 0]])}[name]
+
+
+def test_only_training_interactions_count(monkeypatch):
+    assert popularity(Dataset()).tolist() == [1, 2, 2, 3, 0]
+    monkeypatch.setattr(lists, "CHUNK", 2)
+    assert popularity(Dataset()).tolist() == [1, 2, 2, 3, 0]
+
+
+def test_everyone_gets_the_same_list_with_ties_in_catalogue_order():
+    found = MostPopular(popularity(Dataset())).recommend(["a", "b"], [np.array([3]), np.array([1, 2])], 5)
+    assert found.items.tolist() == [[3, 1, 2, 0, 4]] * 2
+    np.testing.assert_allclose(np.exp(found.scores[0]), np.array([4, 3, 3, 2, 1]) / 13, rtol=1e-6)
+
+
+def test_lists_end_where_the_catalogue_does():
+    found = MostPopular(np.array([1, 2])).recommend(["a"], [np.array([0])], 4)
+    assert found.items.tolist() == [[1, 0, -1, -1]] and np.isneginf(found.scores[0, 2:]).all()
+
+
+def test_the_best_of_scored_items_with_ties_in_catalogue_order():
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        items = random.permutation(40)
+        scores = random.integers(0, 4, 40).astype(float)
+        found, values = lists.best(scores, items, 6)
+        expected = sorted(zip(-scores, items, strict=True))[:6]
+        assert list(zip(-values, found, strict=True)) == expected
