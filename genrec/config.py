@@ -172,6 +172,18 @@ class ItemKnn:
 
 
 @dataclasses.dataclass
+class FinalScoring:
+    """The last stage of the pipeline: rules for lists (genrec.ranking.scoring)."""
+
+    exclude_history: bool = False  # recommend nothing that the user has had
+    filter: tuple[str, ...] = ()  # conditions on items, as tools/recommend.py takes them; all must be fulfilled
+    boosts: tuple[str, ...] = ()  # CONDITION:NUMBER, such as media_type=podcast:0.5: added to the items' scores
+    max_share: float = 1.0  # of a list that may be alike in `share_of`
+    share_of: str = ""  # a column of the items
+    new_items_share: float = 0.0  # of a list, reserved for items that no training shows
+
+
+@dataclasses.dataclass
 class Experiment:
     name: str = "experiment"
     seed: int = 0

@@ -1,0 +1,86 @@
+"""Pooled scores, fitted weights, and the rules for lists."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genrec.config import ConfigError, FinalScoring
+from genrec.data.dataset import Catalogue
+from genrec.data.errors import DataError
+from genrec.ranking import scoring
+from genrec.ranking.candidates import Candidates
+
+NAN = np.nan
+CATALOGUE = Catalogue(
+    pa.table({"item_id": list("abcdef"), "artist": [*"xxxyy", None], "kind": list("mpmpmm")}),
+    (),
+)
+POPULARITY = np.array([3, 2, 0, 1, 0, 5])
+
+
+def test_what_a_source_does_not_name_counts_as_the_last_of_its_list():
+    candidates = Candidates(
+        np.array([[1, 3, 4], [0, 2, -1]]),
+        {"a": np.array([[-1, NAN, -3], [NAN, NAN, NAN]]), "b": np.array([[NAN, -2, NAN], [-5, -4, NAN]])},
+    )
+    pooled = scoring.pool(candidates, {"a": 1.0, "b": 0.5})
+    np.testing.assert_allclose(pooled, [[-2, -4, -4], [-2.5, -2, -np.inf]])
+    with pytest.raises(ConfigError, match="c scores nothing"):
+        scoring.pool(candidates, {"c": 1.0})
+
+
+def test_fitted_weights_find_the_expert_and_are_where_the_likelihood_is_flat():
+    random = np.random.default_rng(0)
+    users, count = 3000, 8
+    items = np.tile(np.arange(count), (users, 1))
+    right, noise = random.normal(size=(2, users, count))
+    shares = np.exp(1.5 * right)
+    targets = np.array([random.choice(count, p=row / row.sum()) for row in shares])
+    targets[:5] = 99  # no candidate: they say nothing
+    candidates = Candidates(items, {"right": right, "noise": noise})
+    weights = scoring.fit(candidates, targets, ["right", "noise"])
+    assert abs(weights["right"] - 1.5) < 0.1 and 0 <= weights["noise"] < 0.1
+    with pytest.raises(ValueError, match="no target is among the candidates"):
+        scoring.fit(candidates, np.full(users, 99), ["right"])
+
+
+def lists(items, scores, top=3, histories=None, **rules):
+    items, scores = np.array(items), np.array(scores, np.float32)
+    histories = histories or [np.zeros(0, int)] * len(items)
+    found = scoring.Rules(FinalScoring(**rules), CATALOGUE, POPULARITY).apply(items, scores, histories, top)
+    assert (found.scores[found.items < 0] == -np.inf).all()
+    return found.items.tolist()
+
+
+def test_without_rules_the_best_come_first_with_ties_in_catalogue_order():
+    assert lists([[0, 1, 2, 5], [3, 4, -1, -1]], [[1, 4, 4, 2], [1, 2, -np.inf, -np.inf]]) == [[1, 2, 5], [4, 3, -1]]
+
+
+def test_filters_boosts_and_history():
+    items, scores = [[0, 1, 2, 3]], [[4, 3, 2, 1]]
+    assert lists(items, scores, filter=("kind=p",)) == [[1, 3, -1]]
+    assert lists(items, scores, boosts=("kind=p:2.5", "artist=y:1")) == [[1, 3, 0]]
+    assert lists(items, scores, exclude_history=True, histories=[np.array([0, 2])]) == [[1, 3, -1]]
+    with pytest.raises(DataError, match="colour"):
+        lists(items, scores, filter=("colour=red",))
+    with pytest.raises(ConfigError, match="kind=p is no|'kind=p' is no"):
+        lists(items, scores, boosts=("kind=p",))
+
+
+def test_no_more_of_a_list_may_be_alike_than_the_share():
+    items, scores = [[0, 1, 2, 3, 4, 5]], [[6, 5, 4, 3, 2, 1]]
+    assert lists(items, scores, top=4, max_share=0.5, share_of="artist") == [[0, 1, 3, 4]]
+    assert lists(items, scores, top=4, max_share=0.25, share_of="artist") == [[0, 3, 5, -1]]
+    with pytest.raises(ConfigError, match="needs share_of"):
+        lists(items, scores, max_share=0.5)
+    with pytest.raises(ConfigError, match="max_share=2"):
+        lists(items, scores, max_share=2.0, share_of="artist")
+
+
+def test_a_share_is_reserved_for_new_items_as_far_as_there_are_any():
+    """Items 2 and 4 are new."""
+    items, scores = [[0, 1, 2, 3, 4, 5]], [[6, 5, 1, 4, 2, 3]]
+    assert lists(items, scores, top=3) == [[0, 1, 3]]
+    assert lists(items, scores, top=3, new_items_share=0.34) == [[0, 1, 4]]
+    assert lists(items, scores, top=3, new_items_share=1.0) == [[0, 4, 2]]
+    assert lists([[0, 1, 3]], [[3, 2, 1]], top=3, new_items_share=0.5) == [[0, 1, 3]]
