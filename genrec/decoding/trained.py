@@ -32,9 +32,12 @@ class Trained(NamedTuple):
     causal: bool  # how it was trained to read them
     mesh: Mesh  # where the parameters lie
 
-    def histories(self, names: Sequence[str], items: Sequence[np.ndarray]) -> Histories:
-        """What the model reads of these users: catalogue rows int[n] of each, oldest first."""
-        return examples.histories(names, items, self.tokens, self.max_history, causal=self.causal)
+    def histories(self, names: Sequence[str], items: Sequence[np.ndarray], longest: int | None = None) -> Histories:
+        """What the model reads of these users: catalogue rows int[n] of each, oldest first.
+
+        `longest` is to how many items histories are padded, and cut; by default `max_history`.
+        """
+        return examples.histories(names, items, self.tokens, longest or self.max_history, causal=self.causal)
 
 
 def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = None) -> Trained:

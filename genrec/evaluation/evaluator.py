@@ -1,7 +1,6 @@
 """Recommends for every user of a split and finds the rank of the item that came next."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -14,17 +13,13 @@ from genrec import config
 from genrec.data.dataset import Dataset, Sequence
 from genrec.data.errors import DataError
 from genrec.data.examples import Histories, Tokens, histories
+from genrec.decoding import batches
 from genrec.decoding.beam_search import Beams
 from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation import metrics
 from genrec.progress import progress
-
-# Histories are padded to one of these shares of `max_history`: each is one compilation, and less work for short ones.
-BUCKETS = (0.25, 0.5, 1.0)
-# A bucket with fewer batches than this joins the next longer one: its compilation would cost more than it saves.
-BATCHES_WORTH_COMPILING = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +43,6 @@ class Evaluation:
         A list that ends early because the catalogue does is certified up to its last place.
         """
         return (self.scores >= self.bounds[:, None]).sum(axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    places: np.ndarray  # int64[n], places in the results; n may be less than the batch size
-    max_history: int
 
 
 class Evaluator:
@@ -100,7 +89,7 @@ class Evaluator:
         self._records = _choose(len(self._sequences), users)  # split order
         self._batch = self._retriever.round_up(min(cfg.batch, len(self._records)))
         lengths = self._sequences.lengths[self._records] - 1
-        self._batches = _plan(np.minimum(lengths, max_history), self._batch, max_history)
+        self._batches = batches.plan(np.minimum(lengths, max_history), self._batch, max_history)
 
     def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
         """Recommends with `params`: beams for every chosen user, and the metrics of the targets' ranks.
@@ -170,21 +159,3 @@ def _choose(available: int, users: int) -> np.ndarray:
     if not 0 < users < available:
         return np.arange(available)
     return np.sort(np.random.default_rng(0).choice(available, users, replace=False))
-
-
-def _plan(lengths: np.ndarray, batch: int, max_history: int) -> list[_Batch]:
-    """Batches of users with histories of similar length, each padded to its bucket's; short histories first."""
-    order = np.argsort(lengths, kind="stable")
-    limits = sorted({math.ceil(max_history * share) for share in BUCKETS})
-    batches: list[_Batch] = []
-    done = 0
-    for limit in limits:
-        last = limit == limits[-1]
-        count = int((lengths <= limit).sum()) - done
-        if not last:
-            # Whole batches only: the rest is padded a little more, but fills the first batch of the next bucket.
-            count = count // batch * batch if count >= BATCHES_WORTH_COMPILING * batch else 0
-        for start in range(done, done + count, batch):
-            batches.append(_Batch(order[start : min(start + batch, done + count)], limit))
-        done += count
-    return batches
