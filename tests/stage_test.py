@@ -16,7 +16,7 @@ from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
 from genrec.decoding import trained as trained_models
 from genrec.decoding.filters import EVERYTHING, Filter
-from genrec.evaluation import recommendations, stage
+from genrec.evaluation import recommendations, shares, stage
 from genrec.evaluation.evaluator import Evaluation
 from genrec.evaluation.recommendations import Options
 from genrec.models import saved
@@ -114,7 +114,7 @@ def test_a_hit_of_the_learnt_codes_is_shown_beside_the_item_itself(workdir):
         repeats=np.zeros((3, 2), bool),
         target_repeats=np.zeros(3, bool),
     )
-    assert stage.semantic_id_ranks(found, ids).tolist() == [1, 2, 0]
+    assert shares.semantic_id_ranks(found, ids).tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -183,24 +183,24 @@ def test_what_is_missing_is_named(workdir):
     ],
 )
 def test_invalid_lists_are_an_error(items, scores, message):
-    with pytest.raises(stage.EvaluationError, match=message):
-        stage.check_lists(lists(items, scores), items=5)
+    with pytest.raises(shares.EvaluationError, match=message):
+        shares.check_lists(lists(items, scores), items=5)
 
 
 def test_short_lists_are_counted():
     found = lists([[0, -1, -1], [3, 4, 1]], [[0, -np.inf, -np.inf], [0, 0, 0]])
-    assert stage.check_lists(found, items=5) == {"valid": 1.0, "short_lists": 0.5}
+    assert shares.check_lists(found, items=5) == {"valid": 1.0, "short_lists": 0.5}
 
 
 def test_repeats_are_shares_of_what_was_recommended():
     found = lists([[0, -1, -1], [3, 4, 1]], [[0, -np.inf, -np.inf], [0, 0, 0]], repeats=[[1, 0, 0], [0, 0, 1]])
-    assert stage.repeat_shares(found) == {"repeats": 0.5, "target_repeats": 0.0}
+    assert shares.repeat_shares(found) == {"repeats": 0.5, "target_repeats": 0.0}
 
 
 def test_shares_of_certified_lists_are_counted_for_each_cutoff():
     found = lists([[0, 1, 2], [3, 4, 1]], [[0, -1, -2], [0, 0, 0]])  # nothing else is likelier than -1
     cfg = config.Evaluation(beams=3, cutoffs=(1, 3, 5))
-    assert stage.certified_shares(found, cfg) == {"1": 1.0, "3": 0.5}
+    assert shares.certified_shares(found, cfg) == {"1": 1.0, "3": 0.5}
 
 
 def lists(items, scores, repeats=None) -> Evaluation:

@@ -1,156 +1,152 @@
 """Stage `evaluate`: a checkpoint and a split -> `evaluation/`."""
 
+import functools
+import json
 import time
+from typing import Any
 
 import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import config, distributed, sharding
+from genrec import distributed, sharding
 from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.splits import NAMES, check_no_leak
 from genrec.decoding import trained as trained_models
-from genrec.evaluation import baselines, beyond_accuracy, metrics, results, segments
-from genrec.evaluation.evaluator import Evaluation, Evaluator, item_ranks
-from genrec.ranking.lists import records
+from genrec.decoding.trained import Trained
+from genrec.evaluation import baselines, beyond_accuracy, metrics, results, segments, shares
+from genrec.evaluation.evaluator import Evaluation, Evaluator
+from genrec.evaluation.shares import FIRST
+from genrec.ranking.lists import Lists, records
 from genrec.ranking.popular import popularity
-from genrec.semantic_ids.codes import SemanticIds, load_array
+from genrec.semantic_ids.codes import load_array
 
 SPLITS = ("validation", "test")
-FIRST = 10  # recommendations of which repeats are counted
-
-
-class EvaluationError(ValueError):
-    """An evaluation found something that must not be. The message says what."""
 
 
 def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test", checkpoint: str = "best") -> None:
-    """Recommends for every user of the split, writes `workdir/evaluation` and prints the table.
+    """Recommends for every user of the split, writes `workdir/evaluation` and prints the tables.
 
     `checkpoint` is "best", "latest" or a step. Among several processes all of them call this, and the first writes.
     Raises ArtifactError for inputs that are missing or do not belong together, DataError for a split that does not
     exist, has no users, or has users twice, EvaluationError when an item is not valid.
     """
-    if split not in SPLITS:
-        raise DataError(f"no split {split!r} to evaluate: choose {' or '.join(SPLITS)}.")
-    workdir, cfg = epath.Path(workdir), experiment.evaluation
+    check_split(split)
+    workdir = epath.Path(workdir)
     trained = trained_models.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh))
-    catalogue = trained.dataset.catalogue
-    segments.check(trained.dataset, cfg.segments)
-    check_users(trained.dataset)
-    logging.info("evaluating step %d on the %s split, %d beams", trained.step, split, cfg.beams)
-    evaluator = Evaluator(
-        trained.graphdef,
-        trained.table,
-        trained.dataset,
-        split,
-        cfg,
-        trained.tokens,
-        trained.max_history,
-        trained.causal,
-        trained.mesh,
-    )
-    start = time.monotonic()
-    evaluation = evaluator.run(trained.params)
-    seconds = time.monotonic() - start
-    if not distributed.is_first():
-        return
-    dataset, sequences = trained.dataset, trained.dataset.split(split)
-    shares = check_lists(evaluation, len(catalogue))
-    repeats, certified = repeat_shares(evaluation), certified_shares(evaluation, cfg)
-    popular = popularity(dataset)
-    lists = {
-        name: baselines.recommend(source, dataset, split, cfg.beams, trained.max_history, name)
-        for name, source in baselines.learn(experiment, dataset, popular).items()
-    }
-    ranks = baselines.ranks(lists, evaluation.targets)
-    cutoffs = metrics.cutoffs_of(evaluation.metrics)
-    inflated = metrics.compute(semantic_id_ranks(evaluation, trained.semantic_ids), cutoffs)
-    vectors = content_vectors(workdir)
-    beyond = {
-        name: beyond_accuracy.measure(items, popular, vectors, min(FIRST, cfg.beams))
-        for name, items in {
-            "model": evaluation.recommended,
-            **{name: found.items for name, found in lists.items()},
-        }.items()
-    }
-    segmentations = segments.find(
-        dataset, evaluation.user_ids, evaluation.targets, sequences.lengths - 1, popular, cfg.segments
-    )
-    by_segment = segments.measure(segmentations, {"model": evaluation.ranks, **ranks}, cutoffs)
-    details = {
+    SplitEvaluation(experiment, workdir, split, trained).run(trained, workdir / results.FOLDER)
+
+
+class SplitEvaluation:
+    """A split, ready for any checkpoint of a run: what does not depend on the checkpoint is done once."""
+
+    def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, trained: Trained):
+        """`trained` is any checkpoint of the run; for errors see `evaluate`."""
+        self._experiment, self._workdir, self._split = experiment, epath.Path(workdir), split
+        self._dataset, self._max_history = trained.dataset, trained.max_history
+        cfg = self._cfg = experiment.evaluation
+        segments.check(trained.dataset, cfg.segments)
+        check_users(trained.dataset)
+        self._evaluator = Evaluator(
+            trained.graphdef,
+            trained.table,
+            trained.dataset,
+            split,
+            cfg,
+            trained.tokens,
+            trained.max_history,
+            trained.causal,
+            trained.mesh,
+        )
+
+    def run(self, trained: Trained, folder: epath.PathLike) -> None:
+        """Evaluates a checkpoint, writes its results into `folder` and prints the tables."""
+        cfg, split = self._cfg, self._split
+        logging.info("evaluating step %d on the %s split, %d beams", trained.step, split, cfg.beams)
+        start = time.monotonic()
+        evaluation = self._evaluator.run(trained.params)
+        seconds = time.monotonic() - start
+        if not distributed.is_first():
+            return
+        of_lists = shares.check_lists(evaluation, len(self._dataset.catalogue))
+        ranks = baselines.ranks(self._baselines, evaluation.targets)
+        figures = {
+            **identity(trained, self._experiment),
+            "certified": shares.certified_shares(evaluation, cfg),
+            "seconds": round(seconds, 1),
+            **of_lists,
+            **shares.repeat_shares(evaluation),
+            **self._compare(evaluation, ranks, trained),
+        }
+        text = _text(figures, evaluation)
+        item_ids = self._dataset.catalogue.item_ids
+        print(results.write(folder, split, evaluation, ranks, item_ids, figures, text))
+        print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {folder}")
+
+    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], trained: Trained) -> dict[str, Any]:
+        """Beside the baselines: by segment, beyond accuracy, and with semantic IDs in the place of items."""
+        cutoffs = metrics.cutoffs_of(evaluation.metrics)
+        lists = {"model": evaluation.recommended, **{name: found.items for name, found in self._baselines.items()}}
+        first = min(FIRST, self._cfg.beams)
+        found = segments.find(
+            self._dataset,
+            evaluation.user_ids,
+            evaluation.targets,
+            self._dataset.split(self._split).lengths - 1,
+            self._popularity,
+            self._cfg.segments,
+        )
+        return {
+            "semantic_id_metrics": metrics.compute(shares.semantic_id_ranks(evaluation, trained.semantic_ids), cutoffs),
+            "beyond_accuracy": {
+                name: beyond_accuracy.measure(items, self._popularity, self._content, first)
+                for name, items in lists.items()
+            },
+            "segments": segments.measure(found, {"model": evaluation.ranks, **ranks}, cutoffs),
+        }
+
+    @functools.cached_property
+    def _popularity(self) -> np.ndarray:
+        return popularity(self._dataset)
+
+    @functools.cached_property
+    def _baselines(self) -> dict[str, Lists]:
+        return {
+            name: baselines.recommend(source, self._dataset, self._split, self._cfg.beams, self._max_history, name)
+            for name, source in baselines.learn(self._experiment, self._dataset, self._popularity).items()
+        }
+
+    @functools.cached_property
+    def _content(self) -> np.ndarray | None:
+        """float32[items, width], the embeddings that semantic IDs were learnt from; None where they are not there."""
+        path = self._workdir / "item_embeddings" / "embeddings.npy"
+        return load_array(path) if path.exists() else None
+
+
+def identity(trained: Trained, experiment: Experiment) -> dict[str, Any]:
+    """What decides the results of an evaluation: equal identity, equal results."""
+    cfg = experiment.evaluation
+    return {
         "step": trained.step,
-        "dataset": dataset.fingerprint,
+        "dataset": trained.dataset.fingerprint,
         "semantic_ids": trained.semantic_ids.fingerprint,
         "beams": cfg.beams,
         "max_beams": max(cfg.beams, cfg.max_beams),
-        "certified": certified,
-        "seconds": round(seconds, 1),
-        **shares,
-        **repeats,
-        "semantic_id_metrics": inflated,
-        "beyond_accuracy": beyond,
-        "segments": by_segment,
     }
-    exact = {name: value for name, value in evaluation.metrics.items() if name.startswith("recall")}
-    text = "\n".join(
-        [
-            "",
-            "were a hit of the learnt codes a hit: "
-            + ", ".join(f"{n} {inflated[n]:.4f} for {exact[n]:.4f}" for n in exact),
-            "",
-            beyond_accuracy.table(beyond),
-            segments.table(by_segment, ["model", *ranks], f"recall@{max(c for c in cutoffs if c <= FIRST)}"),
-        ]
-    )
-    print(results.write(workdir / results.FOLDER, split, evaluation, ranks, catalogue.item_ids, details, text))
-    print(f"\nitems returned: {shares['valid']:.0%} valid; lists cut short: {shares['short_lists']:.1%}")
-    print(
-        f"items of the user's own history: {repeats['repeats']:.1%} of the first {FIRST} recommended, "
-        f"{repeats['target_repeats']:.1%} of the items that came next"
-    )
-    print(
-        "lists that are certified to be the most likely of all items: "
-        + ", ".join(f"{share:.1%} of the first {cutoff}" for cutoff, share in certified.items())
-    )
-    print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {workdir / results.FOLDER}")
 
 
-def check_lists(evaluation: Evaluation, items: int) -> dict[str, float]:
-    """Shares of valid items and of short lists; raises EvaluationError unless all are valid.
-
-    Valid is an item of the catalogue that stands in its list only once and has a finite score.
-    """
-    real = evaluation.recommended != -1
-    in_order = np.sort(np.where(real, evaluation.recommended, -1 - np.arange(real.shape[1])), axis=1)
-    repeated = in_order[:, 1:] == in_order[:, :-1]  # short-fall was given numbers that are all different
-    outside = real & ((evaluation.recommended < 0) | (evaluation.recommended >= items))
-    unlikely = real & ~np.isfinite(evaluation.scores)
-    invalid = int(outside.sum() + repeated.sum() + unlikely.sum())
-    if not real.any():
-        raise EvaluationError("no item was returned: the checkpoint's scores are not numbers. Evaluate another one.")
-    if invalid:
-        raise EvaluationError(
-            f"of {int(real.sum())} returned items, {int(outside.sum())} are not in the catalogue, "
-            f"{int(repeated.sum())} stand twice in a list and {int(unlikely.sum())} have no finite score. Nothing was "
-            "written: this is a fault of the index or the checkpoint. Evaluate another checkpoint, or report it."
-        )
-    return {"valid": 1.0, "short_lists": float((~real).any(axis=1).mean())}
+def is_done(folder: epath.PathLike, split: str, wanted: dict[str, Any]) -> bool:
+    """Whether `folder` holds the results of an evaluation with this identity."""
+    path = epath.Path(folder) / f"{split}.json"
+    return path.exists() and wanted.items() <= json.loads(path.read_text()).items()
 
 
-def repeat_shares(evaluation: Evaluation) -> dict[str, float]:
-    """How much of the first recommendations, and of the targets, users had chosen before: these should be alike."""
-    first = evaluation.recommended[:, :FIRST] >= 0
-    repeats = evaluation.repeats[:, :FIRST][first]
-    return {"repeats": float(repeats.mean()), "target_repeats": float(evaluation.target_repeats.mean())}
-
-
-def certified_shares(evaluation: Evaluation, cfg: config.Evaluation) -> dict[str, float]:
-    """For each cutoff the share of users whose first items surely are the likeliest of the whole catalogue."""
-    cutoffs = [cutoff for cutoff in cfg.cutoffs if cutoff <= cfg.beams]
-    return {str(cutoff): float((evaluation.certified >= cutoff).mean()) for cutoff in cutoffs}
+def check_split(split: str) -> None:
+    """Raises DataError for a split that cannot be evaluated."""
+    if split not in SPLITS:
+        raise DataError(f"no split {split!r} to evaluate: choose {' or '.join(SPLITS)}.")
 
 
 def check_users(dataset: Dataset) -> None:
@@ -161,17 +157,24 @@ def check_users(dataset: Dataset) -> None:
     check_no_leak(*(((r.user_id, r.items) for some in records(dataset.split(n)) for r in some) for n in NAMES))
 
 
-def semantic_id_ranks(evaluation: Evaluation, semantic_ids: SemanticIds) -> np.ndarray:
-    """int32[users]: ranks if any item with the target's learnt codes were a hit, as some public evaluations count.
-
-    To show how much that inflates; the last level, which tells such items apart, is left out.
-    """
-    groups = np.unique(semantic_ids.codes[:, :-1], axis=0, return_inverse=True)[1].reshape(-1)
-    recommended = np.where(evaluation.recommended >= 0, groups[evaluation.recommended], -1)
-    return item_ranks(recommended, groups[evaluation.targets])
-
-
-def content_vectors(workdir: epath.Path) -> np.ndarray | None:
-    """float32[items, width], the embeddings that the semantic IDs were learnt from; None where they are not there."""
-    path = workdir / "item_embeddings" / "embeddings.npy"
-    return load_array(path) if path.exists() else None
+def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:
+    """What the text file says beside the metrics."""
+    exact = {name: value for name, value in evaluation.metrics.items() if name.startswith("recall")}
+    shown = max(cutoff for cutoff in metrics.cutoffs_of(exact) if cutoff <= FIRST)
+    models = list(figures["beyond_accuracy"])
+    inflated = figures["semantic_id_metrics"]
+    lines = [
+        "",
+        "if any item with the target's learnt codes counted as a hit, which it does not: "
+        + ", ".join(f"{name} {inflated[name]:.4f} for {value:.4f}" for name, value in exact.items()),
+        "",
+        beyond_accuracy.table(figures["beyond_accuracy"]),
+        segments.table(figures["segments"], models, f"recall@{shown}"),
+        "",
+        f"items returned: {figures['valid']:.0%} valid; lists cut short: {figures['short_lists']:.1%}",
+        f"items of the user's own history: {figures['repeats']:.1%} of the first {FIRST} recommended, "
+        f"{figures['target_repeats']:.1%} of the items that came next",
+        "lists that are certified to be the most likely of all items: "
+        + ", ".join(f"{share:.1%} of the first {cutoff}" for cutoff, share in figures["certified"].items()),
+    ]
+    return "\n".join(lines)
