@@ -1,24 +1,37 @@
-"""Evaluates a checkpoint over all users of a split: metrics beside baselines and by segment, and every rank.
+"""Evaluates checkpoints over all users of a split: metrics beside baselines, by segment, and every user's rank.
 
-    python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=/tmp/quickstart
-    python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=/tmp/quickstart \
-        --split=validation --checkpoint=latest --config.evaluation.beams=20
+    python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart
+    python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart \
+        --split=validation,test --checkpoint=latest --config.evaluation.beams=20
+    python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart --checkpoint=all
+    python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart --watch
+
+One checkpoint leaves its results in WORKDIR/evaluation; all of them, or each as it appears, leave theirs in
+WORKDIR/evaluation/step_STEP, and a table. What has results is not evaluated again.
 """
 
 from absl import flags
 from ml_collections import config_flags
 
 from genrec import command
-from genrec.evaluation import stage
+from genrec.evaluation import checkpoints, stage
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", stage.SPLITS, "Whose next items to predict.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
+_SPLIT = flags.DEFINE_list("split", ["test"], "Whose next items to predict: validation, test, or both.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, a step, or all.")
+_WATCH = flags.DEFINE_bool("watch", False, "Evaluate each checkpoint as it appears, until training is finished.")
+_POLL = flags.DEFINE_float("poll_seconds", 30.0, "How often to look for new checkpoints.", lower_bound=0.1)
+_PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop watching when nothing new came for so long.")
 
 
 def main() -> None:
-    stage.evaluate(_CONFIG.value, _WORKDIR.value, _SPLIT.value, _CHECKPOINT.value)
+    if _WATCH.value or _CHECKPOINT.value == "all":
+        waiting = _WATCH.value, _POLL.value, 60 * _PATIENCE.value
+        checkpoints.evaluate_all(_CONFIG.value, _WORKDIR.value, _SPLIT.value, *waiting)
+        return
+    for split in _SPLIT.value:
+        stage.evaluate(_CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value)
 
 
 if __name__ == "__main__":

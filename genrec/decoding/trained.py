@@ -31,6 +31,7 @@ class Trained(NamedTuple):
     max_history: int  # items that the model reads
     causal: bool  # how it was trained to read them
     mesh: Mesh  # where the parameters lie
+    finished: bool = False  # whether the training ended with this checkpoint
 
     def histories(self, names: Sequence[str], items: Sequence[np.ndarray], longest: int | None = None) -> Histories:
         """What the model reads of these users: catalogue rows int[n] of each, oldest first.
@@ -63,4 +64,6 @@ def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = 
     tokens = record.tokens(semantic_ids)
     table = sorted_table.load(workdir, semantic_ids)
     max_history, causal = record.max_history, record.causal
-    return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, max_history, causal, mesh)
+    return Trained(
+        dataset, semantic_ids, table, graphdef, params, step, tokens, max_history, causal, mesh, record.finished
+    )

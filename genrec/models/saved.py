@@ -114,6 +114,19 @@ class Resumed(NamedTuple):
     data: dict[str, Any]  # as given to `Checkpoints.save`
 
 
+class UnreadableCheckpointError(ArtifactError):
+    """A checkpoint that is damaged, still being written, or already being deleted."""
+
+
+def steps(workdir: epath.PathLike) -> list[int]:
+    """Of the checkpoints that a work directory holds now, ascending; empty where there are none yet.
+
+    What is still being written is not among them where it has a temporary name, as with all that Orbax writes.
+    """
+    folder = epath.Path(workdir) / FOLDER
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+
+
 class Checkpoints:
     """The checkpoints of one work directory; keeps the latest and the best by the run's `best_metric`."""
 
@@ -281,7 +294,7 @@ class Checkpoints:
         """
         restored = self._read(step, ema=ocp.args.StandardRestore(ema), sums=ocp.args.JsonRestore())
         if _sums({"ema": restored.ema})["ema"] != restored.sums["ema"]:
-            raise ArtifactError(f"{self._workdir / FOLDER}/{step}: is damaged. Choose another checkpoint.")
+            raise UnreadableCheckpointError(f"{self._workdir / FOLDER}/{step}: is damaged. Choose another checkpoint.")
         return restored.ema
 
     def close(self) -> None:
@@ -374,10 +387,18 @@ def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None)
             step = int(which)
         else:
             raise ArtifactError(f"{folder}: no checkpoint {which!r}. Choose best, latest or one of {steps}.")
-        record = checkpoints.record(step)
-        graphdef, parameters = model_of(record)
-        abstract = jax.eval_shape(lambda: averaged(parameters()))
-        params = checkpoints.restore_ema(step, sharding.with_shardings(abstract, mesh or sharding.one_device()))
+        try:
+            record = checkpoints.record(step)
+            graphdef, parameters = model_of(record)
+            abstract = jax.eval_shape(lambda: averaged(parameters()))
+            params = checkpoints.restore_ema(step, sharding.with_shardings(abstract, mesh or sharding.one_device()))
+        except (ArtifactError, config.ConfigError):
+            raise
+        except Exception as problem:  # whatever Orbax and the file system say of missing or broken files
+            raise UnreadableCheckpointError(
+                f"{folder}/{step}: cannot be read: it is damaged or not yet whole ({problem!r:.200}). Choose another "
+                "checkpoint, or try again when it is whole."
+            ) from problem
     finally:
         checkpoints.close()
     return SavedModel(graphdef, params, record, step)
