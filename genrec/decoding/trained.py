@@ -63,7 +63,5 @@ def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = 
             )
     tokens = record.tokens(semantic_ids)
     table = sorted_table.load(workdir, semantic_ids)
-    max_history, causal = record.max_history, record.causal
-    return Trained(
-        dataset, semantic_ids, table, graphdef, params, step, tokens, max_history, causal, mesh, record.finished
-    )
+    reading = record.max_history, record.causal
+    return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, *reading, mesh, record.finished)

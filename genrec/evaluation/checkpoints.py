@@ -94,10 +94,8 @@ def _evaluate(
 def _summarise(folder: epath.Path, splits: Sequence[str]) -> None:
     """Writes and prints the table of all steps that have results, also of checkpoints that are gone by now."""
     for split in splits:
-        found = sorted((int(path.name.removeprefix("step_")), path) for path in folder.glob("step_*"))
-        rows = [
-            json.loads((path / f"{split}.json").read_text()) for _, path in found if (path / f"{split}.json").exists()
-        ]
+        files = {int(path.parent.name.removeprefix("step_")): path for path in folder.glob(f"step_*/{split}.json")}
+        rows = [json.loads(files[step].read_text()) for step in sorted(files)]
         keep = ("step", "beams", "metrics", "baselines")
         artifacts.write_text(
             folder / f"{split}_steps.json", json.dumps([{name: row[name] for name in keep} for row in rows], indent=2)
