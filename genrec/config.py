@@ -172,6 +172,17 @@ class ItemKnn:
 
 
 @dataclasses.dataclass
+class SasRec:
+    """The baseline SASRec (genrec.models.sequential): dataset -> `sasrec/checkpoints/`.
+
+    Of `model`, what belongs to a decoder, to users and to repeats is left unused.
+    """
+
+    model: Model = dataclasses.field(default_factory=lambda: Model(encoder_layers=2, mlp=256, dropout=0.4))
+    training: Training = dataclasses.field(default_factory=lambda: Training(row_targets=24, batch_targets=1024))
+
+
+@dataclasses.dataclass
 class FinalScoring:
     """The last stage of the pipeline: rules for lists (genrec.ranking.scoring)."""
 
@@ -195,3 +206,4 @@ class Experiment:
     training: Training = dataclasses.field(default_factory=Training)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     item_knn: ItemKnn = dataclasses.field(default_factory=ItemKnn)
+    sasrec: SasRec = dataclasses.field(default_factory=SasRec)

@@ -12,6 +12,7 @@ from genrec import config
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
 from genrec.data.examples import Segment, Tokens, pack
+from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation.evaluator import Evaluator, item_ranks
 from genrec.models.recommender import Recommender
@@ -82,8 +83,7 @@ def evaluator(
     users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, **settings: int
 ) -> Evaluator:
     return Evaluator(
-        nnx.graphdef(model()),
-        SortedTable.build(semantic_ids().codes, SIZES),
+        Retriever.over(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams),
         Dataset(users),
         "test",
         config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50), **settings),

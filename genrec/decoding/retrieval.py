@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from genrec import sharding
 from genrec.data.examples import Histories
@@ -16,6 +17,7 @@ from genrec.decoding.beam_search import Beams, Diversity, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
+from genrec.decoding.sorted_table import SortedTable
 
 FEWEST_ROWS = 32  # of a batch that is searched again
 
@@ -49,6 +51,13 @@ class Retriever:
             return beam_search(step, index, batch, width, self.top, constraints, sample, diversity, finish)
 
         self._search = search
+
+    @staticmethod
+    def over(
+        graphdef: nnx.GraphDef, table: SortedTable, beams: int, mesh: Mesh | None = None, cut: bool = False
+    ) -> "Retriever":
+        """Of all items of a table, by the devices of `mesh`, by default one; `cut` as for `LiveIndex`."""
+        return Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, cut=cut), beams)
 
     @property
     def compilations(self) -> int:

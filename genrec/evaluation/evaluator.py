@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from absl import logging
 from flax import nnx
-from jax.sharding import Mesh
 
 from genrec import config
 from genrec.data.dataset import Dataset, Sequence
@@ -15,9 +14,8 @@ from genrec.data.errors import DataError
 from genrec.data.examples import Histories, Tokens, histories
 from genrec.decoding import batches
 from genrec.decoding.beam_search import Beams
-from genrec.decoding.live_index import LiveIndex
+from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
-from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation import metrics
 from genrec.progress import progress
 
@@ -50,22 +48,19 @@ class Evaluator:
 
     def __init__(
         self,
-        graphdef: nnx.GraphDef,
-        table: SortedTable,
+        retriever: Retriever | ExhaustiveRetriever,
         dataset: Dataset,
         split: str,
         cfg: config.Evaluation,
         tokens: Tokens,
         max_history: int,
         causal: bool,
-        mesh: Mesh | None = None,
         users: int = 0,
     ):
         """Args beyond the obvious:
 
-        `table`: the items that can be recommended.
+        `retriever`: finds the lists, of `cfg.beams` items.
         `tokens`, `max_history`, `causal`: how histories are presented; as in training.
-        `mesh`: the devices that share each batch, by default one; the results do not depend on it.
         `users`: evaluate this many users, a fixed choice spread over the split; 0 takes all.
 
         Raises DataError when the split has no users, and ConfigError for a search that cannot be widened as told.
@@ -77,7 +72,7 @@ class Evaluator:
                 f"evaluation.max_beams={cfg.max_beams} is less than evaluation.beams={cfg.beams}: give more beams, "
                 "or 0 to keep to these"
             )
-        self._retriever = Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, cut=cfg.cut_table), cfg.beams)
+        self._retriever = retriever
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
         self._max_beams, self._certify = cfg.max_beams, min(cfg.certify, cfg.beams)
@@ -132,7 +127,7 @@ class Evaluator:
         yield waiting
 
     def _recommend(self, params: nnx.State, rows: Histories) -> Beams:
-        if self._max_beams <= self._retriever.beams:
+        if self._max_beams <= self._retriever.beams or isinstance(self._retriever, ExhaustiveRetriever):
             return self._retriever(params, rows)
         return self._retriever.widened(params, rows, self._max_beams, self._certify)
 

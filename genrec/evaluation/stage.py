@@ -15,6 +15,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.splits import NAMES, check_no_leak
 from genrec.decoding import trained as trained_models
+from genrec.decoding.retrieval import Retriever
 from genrec.decoding.trained import Trained
 from genrec.evaluation import baselines, beyond_accuracy, metrics, results, segments, shares
 from genrec.evaluation.evaluator import Evaluation, Evaluator
@@ -50,15 +51,13 @@ class SplitEvaluation:
         segments.check(trained.dataset, cfg.segments)
         check_users(trained.dataset)
         self._evaluator = Evaluator(
-            trained.graphdef,
-            trained.table,
+            Retriever.over(trained.graphdef, trained.table, cfg.beams, trained.mesh, cfg.cut_table),
             trained.dataset,
             split,
             cfg,
             trained.tokens,
             trained.max_history,
             trained.causal,
-            trained.mesh,
         )
 
     def run(self, trained: Trained, folder: epath.PathLike) -> None:

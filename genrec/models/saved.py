@@ -22,9 +22,11 @@ from genrec import config, distributed, sharding
 from genrec.artifacts import ArtifactError
 from genrec.data.examples import Tokens
 from genrec.models.recommender import Recommender
+from genrec.models.sequential import Sequential
 from genrec.semantic_ids.codes import SemanticIds
 
 FOLDER = "checkpoints"
+SASREC = "sasrec"  # folder of a work directory in which the baseline has its own checkpoints and logs
 UNREADABLE = "unreadable_checkpoints"  # where newer ones go when a run goes on from an older one
 # Settings that a resumed run may change: they decide how it runs and what it keeps, not what it computes.
 CHANGEABLE = (
@@ -54,6 +56,7 @@ class Record:
     semantic_ids: str  # fingerprint
     dataset: str  # fingerprint
     seed: int
+    kind: str = "generator"  # or "sasrec", which has one level: the items of the catalogue, and no semantic IDs
     validated: int = 0  # the last step that was validated
     validations_without_best: int = 0
     finished: bool = False
@@ -70,6 +73,12 @@ class Record:
             dataset=dataset,
             seed=experiment.seed,
         )
+
+    @classmethod
+    def of_sasrec(cls, experiment: config.Experiment, items: int, dataset: str) -> "Record":
+        """The record of a run of the baseline SASRec; `dataset` is a fingerprint."""
+        own = dataclasses.replace(experiment, model=experiment.sasrec.model, training=experiment.sasrec.training)
+        return dataclasses.replace(cls.of(own, (items,), "", dataset), kind="sasrec", validation={})
 
     @property
     def max_history(self) -> int:
@@ -338,7 +347,9 @@ def model_of(record: Record) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
         if (value := getattr(cfg, name)) not in ("float32", "bfloat16"):
             raise config.ConfigError(f"model.{name}={value!r}: choose float32 or bfloat16")
 
-    def model() -> Recommender:
+    def model() -> Recommender | Sequential:
+        if record.kind == "sasrec":
+            return Sequential(cfg, record.sizes[0], nnx.Rngs(record.seed))
         return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed))
 
     def parameters() -> nnx.State:

@@ -1,5 +1,6 @@
 """Training, top to bottom: devices, inputs, data, model, step, checkpoints, validation, loop."""
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,12 +18,15 @@ from jax.sharding import Mesh
 from genrec import artifacts, distributed, sharding
 from genrec.config import ConfigError, Experiment
 from genrec.data import dataset as datasets
-from genrec.data.examples import Examples
+from genrec.data.dataset import Dataset
+from genrec.data.examples import Examples, Tokens
 from genrec.data.pipeline import TrainingBatches
 from genrec.decoding import sorted_table
+from genrec.decoding.exhaustive import ExhaustiveRetriever
+from genrec.decoding.retrieval import Retriever
 from genrec.evaluation.evaluator import Evaluator
 from genrec.evaluation.metrics import NAMES
-from genrec.models import saved
+from genrec.models import saved, sequential
 from genrec.progress import progress
 from genrec.semantic_ids import codes
 from genrec.training import optimizer, preemption
@@ -37,6 +41,17 @@ class TrainingError(ValueError):
     """Training cannot go on. The message says why, and what to change."""
 
 
+class Task(NamedTuple):
+    """What is trained: a model that a record describes, on the training split of a data set."""
+
+    experiment: Experiment  # its `model` and `training` are those of this model
+    workdir: epath.Path  # of its checkpoints and logs
+    dataset: Dataset
+    record: saved.Record
+    tokens: Tokens
+    retriever: Callable[[nnx.GraphDef, Mesh], Retriever | ExhaustiveRetriever]  # what validates it
+
+
 def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     """Stage `train`: goes on from the newest checkpoint of `workdir`, or starts; returns when the run is finished.
 
@@ -44,8 +59,42 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     belongs to another run, ConfigError for settings that cannot be, TrainingError when the loss is not a number, and
     Preempted after a SIGTERM, with the state saved.
     """
-    workdir, cfg = epath.Path(workdir), experiment.training
-    metric, cutoffs = cfg.best_metric, experiment.evaluation.cutoffs
+    check(experiment)
+    workdir = epath.Path(workdir)
+    dataset = Dataset(workdir / "dataset")
+    artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
+    semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
+    record = saved.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
+
+    def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
+        distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
+        table, cfg = sorted_table.load(workdir, semantic_ids), experiment.evaluation
+        return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.cut_table)
+
+    fit(Task(experiment, workdir, dataset, record, record.tokens(semantic_ids), retriever))
+
+
+def train_sasrec(experiment: Experiment, workdir: epath.PathLike) -> None:
+    """Trains the baseline SASRec on the data set of `workdir`, in `workdir/sasrec`; otherwise as `train`."""
+    own = dataclasses.replace(
+        experiment,
+        model=dataclasses.replace(experiment.sasrec.model, decoder_layers=0),
+        training=experiment.sasrec.training,
+    )
+    check(own)
+    dataset = Dataset(epath.Path(workdir) / "dataset")
+    items = len(dataset.catalogue)
+    record = saved.Record.of_sasrec(own, items, dataset.fingerprint)
+
+    def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> ExhaustiveRetriever:
+        return ExhaustiveRetriever(graphdef, items, own.evaluation.beams, mesh)
+
+    fit(Task(own, epath.Path(workdir) / saved.SASREC, dataset, record, sequential.tokens(items), retriever))
+
+
+def check(experiment: Experiment) -> None:
+    """Raises ConfigError for settings by which checkpoints could not be chosen or kept."""
+    cfg, metric, cutoffs = experiment.training, experiment.training.best_metric, experiment.evaluation.cutoffs
     known = [f"{name}@{cutoff}" for name in NAMES for cutoff in cutoffs if cutoff <= experiment.evaluation.beams]
     if metric not in known:
         raise ConfigError(f"training.best_metric={metric!r}: with these cutoffs and beams choose of {', '.join(known)}")
@@ -54,17 +103,16 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
             "training.keep_latest and training.keep_best must be at least 1: a run goes on from the latest"
         )
 
+
+def fit(task: Task) -> None:
+    """Trains a task to its end, from its newest checkpoint where it has one; for errors see `train`."""
+    experiment, workdir, dataset, record, tokens, make_retriever = task
+    cfg = experiment.training
+
     # Devices
     mesh = sharding.make_mesh(experiment.mesh)
 
-    # Inputs
-    dataset = datasets.Dataset(workdir / "dataset")
-    artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
-    semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
-    record = saved.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
-
     # Data: every process makes its own rows of each batch
-    tokens = record.tokens(semantic_ids)
     parts = cfg.accumulate * sharding.parts(mesh, "batch")
     batches = TrainingBatches(dataset.split("train"), tokens, cfg, experiment.seed, rows_multiple=parts)
     own_rows = sharding.own_rows(mesh, batches.padded_rows)
@@ -97,24 +145,21 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
         return
 
     # Validation
-    distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
     evaluator = Evaluator(
-        run.graphdef,
-        sorted_table.load(workdir, semantic_ids),
+        make_retriever(run.graphdef, mesh),
         dataset,
         "validation",
         experiment.evaluation,
         tokens,
         record.max_history,
         record.causal,
-        mesh,
         users=cfg.validation_users,
     )
 
     # Loop
     incoming = batches.iterate(resumed.data["next_batch"] if resumed else 0, cfg.steps, own_rows)
     logs = Logs(workdir, first_step)
-    speed = Speedometer(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
+    speed = Speedometer(experiment, record.sizes, batches.packing.row_tokens, mesh)
     trace = Trace(workdir / "profile", first_step, cfg.profile_steps)
     learning_rate = optimizer.schedule(cfg)
     window: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line of the logs
@@ -148,7 +193,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
                     window.clear()
                 if validate and (validation := evaluator.run(state["ema"], stop=notice.given)) is not None:
                     logs.write(step, "validation", validation.metrics)
-                    metric_value = validation.metrics[metric]
+                    metric_value = validation.metrics[cfg.best_metric]
                     best = checkpoints.best()
                     record.validated = step
                     is_best = best is None or metric_value > best[1]
@@ -162,7 +207,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
                     raise preemption.Preempted
                 if record.finished:
                     if step < cfg.steps:
-                        logging.info("no better %s for %d validations: stopping", metric, cfg.patience)
+                        logging.info("no better %s for %d validations: stopping", cfg.best_metric, cfg.patience)
                     break
                 if step >= cfg.stop_after > 0:
                     logging.info("stopping after step %d, as training.stop_after asks", step)

@@ -1,0 +1,59 @@
+"""Lists of a model that scores every item of the catalogue; in the place of a search, see `retrieval.Retriever`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from genrec import sharding
+from genrec.data.examples import Histories
+from genrec.decoding.beam_search import Beams
+
+
+class ExhaustiveRetriever:
+    """Compiled once per shape of its inputs. Nothing is left out: every list is certified."""
+
+    def __init__(self, graphdef: nnx.GraphDef, items: int, top: int, mesh: Mesh | None = None):
+        """`graphdef`: a model with `scores` (models.sequential); `items`: of the catalogue; `top`: of a list."""
+        self.mesh, self.beams, self.top = mesh or sharding.one_device(), top, top
+        found = min(top, items)
+
+        @functools.partial(jax.jit, out_shardings=sharding.named(self.mesh))
+        def search(params: nnx.State, histories: Histories) -> Beams:
+            scores = nnx.merge(graphdef, params).scores(histories)
+            values, rows = jax.lax.top_k(scores, found)  # of equals, the first of the catalogue comes first
+            short = ((0, 0), (0, top - found))
+            return Beams(
+                jnp.pad(rows, short, constant_values=-1),
+                jnp.pad(values, short, constant_values=-jnp.inf),
+                jnp.full(len(rows), -jnp.inf),
+            )
+
+        @functools.partial(jax.jit, out_shardings=sharding.named(self.mesh))
+        def score(params: nnx.State, histories: Histories, items: jax.Array) -> jax.Array:
+            return jnp.take_along_axis(nnx.merge(graphdef, params).scores(histories), items, axis=1)
+
+        self._search, self._score = search, score
+
+    def round_up(self, rows: int) -> int:
+        """The least batch of at least `rows` that the devices can share evenly."""
+        parts = sharding.parts(self.mesh, "batch")
+        return -(-rows // parts) * parts
+
+    def __call__(self, params: nnx.State, histories: Histories) -> Beams:
+        """The best items of each row of `histories`, still being computed when this returns."""
+        with jax.set_mesh(self.mesh):
+            return self._search(params, self._put(histories))
+
+    def score(self, params: nnx.State, histories: Histories, items: np.ndarray) -> jax.Array:
+        """float32[rows, n]: log-likelihoods of items int32[rows, n], catalogue rows."""
+        with jax.set_mesh(self.mesh):
+            return self._score(params, self._put(histories), self._put(np.asarray(items, np.int32)))
+
+    def _put(self, rows: Histories | np.ndarray) -> Histories | jax.Array:
+        total = len(jax.tree.leaves(rows)[0])
+        own = sharding.own_rows(self.mesh, total)
+        return sharding.put_rows(self.mesh, jax.tree.map(lambda x: x[own], rows), total)

@@ -1,0 +1,24 @@
+"""Trains the baseline SASRec on `WORKDIR/dataset`, in `WORKDIR/sasrec`; evaluations then show it beside the model.
+
+    python launch/train_sasrec.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Its settings are those of the config's `sasrec`, such as --config.sasrec.model.width=64. Stop it at any time: the same
+command goes on from the newest checkpoint.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from genrec import command
+from genrec.training.loop import train_sasrec
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder in which the stages leave their results.", required=True)
+
+
+def main() -> None:
+    train_sasrec(_CONFIG.value, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    command.run(main)
