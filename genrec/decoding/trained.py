@@ -15,15 +15,15 @@ from genrec.data.dataset import Dataset
 from genrec.data.examples import Histories, Tokens
 from genrec.decoding import sorted_table
 from genrec.decoding.sorted_table import SortedTable
-from genrec.models import saved
+from genrec.models import saved, sequential
 from genrec.semantic_ids import codes
 from genrec.semantic_ids.codes import SemanticIds
 
 
 class Trained(NamedTuple):
     dataset: Dataset
-    semantic_ids: SemanticIds
-    table: SortedTable  # of the same codes
+    semantic_ids: SemanticIds | None  # None for SASRec, whose tokens are items
+    table: SortedTable | None  # of the same codes
     graphdef: nnx.GraphDef
     params: nnx.State  # the averaged parameters
     step: int  # of training
@@ -65,3 +65,18 @@ def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = 
     table = sorted_table.load(workdir, semantic_ids)
     reading = record.max_history, record.causal
     return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, *reading, mesh, record.finished)
+
+
+def load_sasrec(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = None) -> Trained:
+    """The baseline SASRec of a work directory; otherwise as `load`."""
+    workdir, mesh = epath.Path(workdir), mesh or sharding.one_device()
+    dataset = Dataset(workdir / "dataset")
+    graphdef, params, record, step = saved.load(workdir / saved.SASREC, checkpoint, mesh)
+    if record.dataset != dataset.fingerprint:
+        raise artifacts.ArtifactError(
+            f"{workdir / saved.SASREC}: the checkpoint of step {step} was trained with another data set "
+            f"({record.dataset}) than is here now ({dataset.fingerprint}). Move the folder away, and train again: "
+            "launch/train_sasrec.py."
+        )
+    tokens, reading = sequential.tokens(len(dataset.catalogue)), (record.max_history, record.causal)
+    return Trained(dataset, None, None, graphdef, params, step, tokens, *reading, mesh, record.finished)

@@ -3,24 +3,37 @@
 from collections.abc import Mapping
 
 import numpy as np
+from etils import epath
+from jax.sharding import Mesh
 
 from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.evaluation.evaluator import item_ranks
+from genrec.models import saved
 from genrec.progress import progress
 from genrec.ranking.item_knn import ItemKnn
 from genrec.ranking.lists import Lists, Source
+from genrec.ranking.models import SasRec
 from genrec.ranking.popular import MostPopular
 
 USERS_AT_A_TIME = 1024
 
 
-def learn(experiment: Experiment, dataset: Dataset, popularity: np.ndarray) -> dict[str, Source]:
-    """Those that need no training run, by name; `popularity` int[items] are training interactions."""
-    return {
+def load(
+    experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popularity: np.ndarray, mesh: Mesh | None = None
+) -> dict[str, Source]:
+    """The baselines of a work directory, by name: SASRec where it was trained, and those that need no training run.
+
+    `popularity` int[items] are training interactions.
+    """
+    found: dict[str, Source] = {
         "most popular": MostPopular(popularity),
         "item-kNN": ItemKnn.learn(dataset, experiment.item_knn),
     }
+    if saved.steps(epath.Path(workdir) / saved.SASREC):
+        cfg = experiment.evaluation
+        found["SASRec"] = SasRec.load(workdir, cfg.beams, cfg.batch, mesh)
+    return found
 
 
 def recommend(source: Source, dataset: Dataset, split: str, top: int, max_history: int, name: str = "") -> Lists:

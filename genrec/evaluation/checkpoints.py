@@ -82,7 +82,7 @@ def _evaluate(
     trained = trained_models.load(workdir, str(step), sharding.make_mesh(experiment.mesh))
     folder = workdir / results.FOLDER / f"step_{step}"
     for split in splits:
-        if stage.is_done(folder, split, stage.identity(trained, experiment)):
+        if stage.is_done(folder, split, stage.identity(trained, experiment, workdir)):
             logging.info("step %d is already evaluated on the %s split", step, split)
             continue
         if split not in prepared:

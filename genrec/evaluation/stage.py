@@ -20,6 +20,7 @@ from genrec.decoding.trained import Trained
 from genrec.evaluation import baselines, beyond_accuracy, metrics, results, segments, shares
 from genrec.evaluation.evaluator import Evaluation, Evaluator
 from genrec.evaluation.shares import FIRST
+from genrec.models import saved
 from genrec.ranking.lists import Lists, records
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids.codes import load_array
@@ -46,7 +47,7 @@ class SplitEvaluation:
     def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, trained: Trained):
         """`trained` is any checkpoint of the run; for errors see `evaluate`."""
         self._experiment, self._workdir, self._split = experiment, epath.Path(workdir), split
-        self._dataset, self._max_history = trained.dataset, trained.max_history
+        self._dataset, self._max_history, self._mesh = trained.dataset, trained.max_history, trained.mesh
         cfg = self._cfg = experiment.evaluation
         segments.check(trained.dataset, cfg.segments)
         check_users(trained.dataset)
@@ -67,12 +68,13 @@ class SplitEvaluation:
         start = time.monotonic()
         evaluation = self._evaluator.run(trained.params)
         seconds = time.monotonic() - start
+        lists = self._baselines  # by all processes together: their models may lie on devices of each
         if not distributed.is_first():
             return
         of_lists = shares.check_lists(evaluation, len(self._dataset.catalogue))
-        ranks = baselines.ranks(self._baselines, evaluation.targets)
+        ranks = baselines.ranks(lists, evaluation.targets)
         figures = {
-            **identity(trained, self._experiment),
+            **identity(trained, self._experiment, self._workdir),
             "certified": shares.certified_shares(evaluation, cfg),
             "seconds": round(seconds, 1),
             **of_lists,
@@ -114,7 +116,9 @@ class SplitEvaluation:
     def _baselines(self) -> dict[str, Lists]:
         return {
             name: baselines.recommend(source, self._dataset, self._split, self._cfg.beams, self._max_history, name)
-            for name, source in baselines.learn(self._experiment, self._dataset, self._popularity).items()
+            for name, source in baselines.load(
+                self._experiment, self._workdir, self._dataset, self._popularity, self._mesh
+            ).items()
         }
 
     @functools.cached_property
@@ -124,7 +128,7 @@ class SplitEvaluation:
         return load_array(path) if path.exists() else None
 
 
-def identity(trained: Trained, experiment: Experiment) -> dict[str, Any]:
+def identity(trained: Trained, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
     """What decides the results of an evaluation: equal identity, equal results."""
     cfg = experiment.evaluation
     return {
@@ -133,6 +137,7 @@ def identity(trained: Trained, experiment: Experiment) -> dict[str, Any]:
         "semantic_ids": trained.semantic_ids.fingerprint,
         "beams": cfg.beams,
         "max_beams": max(cfg.beams, cfg.max_beams),
+        "sasrec": max(saved.steps(epath.Path(workdir) / saved.SASREC), default=None),  # its newest step
     }
 
 
