@@ -160,6 +160,9 @@ class Evaluation:
     # Columns of the items or of the users by whose values users are told apart in the results. Columns of few values,
     # history lengths and the popularity of the target are there in any case.
     segments: tuple[str, ...] = ()
+    # Of the first k items of each list, for every k, so many are items that are new to the model
+    # (genrec.decoding.reserving); 0 leaves them to the model's own scores.
+    new_items_share: float = 0.0
 
 
 @dataclasses.dataclass

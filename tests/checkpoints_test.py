@@ -121,7 +121,7 @@ def test_watching_survives_half_written_checkpoints_and_ends_with_the_training(e
 def test_watching_ends_when_nothing_new_comes(elsewhere, workdir):
     bring(elsewhere, workdir, 7)
     slept = []
-    checkpoints.evaluate_all(EXPERIMENT, workdir, ["test"], True, 10.0, 30.0, slept.append)
+    checkpoints.evaluate_all(EXPERIMENT, workdir, ["test"], True, 10.0, 30.0, sleep=slept.append)
     assert slept == [10.0] * 3 and results(workdir) == [7]
 
 

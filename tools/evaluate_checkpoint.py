@@ -8,6 +8,7 @@
 
 One checkpoint leaves its results in WORKDIR/evaluation; all of them, or each as it appears, leave theirs in
 WORKDIR/evaluation/step_STEP, and a table. What has results is not evaluated again.
+Checkpoints may be elsewhere, in a bucket or in the folder of a run on a smaller catalogue: --checkpoints_of.
 """
 
 from absl import flags
@@ -20,6 +21,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _SPLIT = flags.DEFINE_list("split", ["test"], "Whose next items to predict: validation, test, or both.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, a step, or all.")
+_CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Where the checkpoints are, if not in --workdir.")
 _WATCH = flags.DEFINE_bool("watch", False, "Evaluate each checkpoint as it appears, until training is finished.")
 _POLL = flags.DEFINE_float("poll_seconds", 30.0, "How often to look for new checkpoints.", lower_bound=0.1)
 _PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop watching when nothing new came for so long.")
@@ -28,10 +30,10 @@ _PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop watching 
 def main() -> None:
     if _WATCH.value or _CHECKPOINT.value == "all":
         waiting = _WATCH.value, _POLL.value, 60 * _PATIENCE.value
-        checkpoints.evaluate_all(_CONFIG.value, _WORKDIR.value, _SPLIT.value, *waiting)
+        checkpoints.evaluate_all(_CONFIG.value, _WORKDIR.value, _SPLIT.value, *waiting, _CHECKPOINTS_OF.value)
         return
     for split in _SPLIT.value:
-        stage.evaluate(_CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value)
+        stage.evaluate(_CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value, _CHECKPOINTS_OF.value)
 
 
 if __name__ == "__main__":

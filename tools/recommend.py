@@ -34,6 +34,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn.", lower_bound=0, uppe
 _MAX_SHARE = flags.DEFINE_float("max_share", 1.0, "Of the list that may be alike, in --share_of.")
 _SHARE_OF = flags.DEFINE_string("share_of", "", "A column of the items; empty: the code of the first level.")
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table for people, or a line of JSON a history.")
+_CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Where the checkpoints are, if not in --workdir.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
 
 
@@ -44,7 +45,7 @@ def main() -> None:
         temperature=_TEMPERATURE.value, top_p=_TOP_P.value, seed=_SEED.value,
         max_share=_MAX_SHARE.value, share_of=_SHARE_OF.value,
     )  # fmt: skip
-    trained = trained_models.load(_WORKDIR.value, _CHECKPOINT.value)
+    trained = trained_models.load(_WORKDIR.value, _CHECKPOINT.value, checkpoints_of=_CHECKPOINTS_OF.value)
     catalogue = trained.dataset.catalogue
     wanted = recommendations.with_items(conditions, catalogue, _ALLOW.value, _DENY.value)
     requests = recommendations.requests(trained.dataset, _SPLIT.value, _USERS.value, _USER.value, _ITEMS.value)

@@ -32,6 +32,7 @@ class Trained(NamedTuple):
     causal: bool  # how it was trained to read them
     mesh: Mesh  # where the parameters lie
     finished: bool = False  # whether the training ended with this checkpoint
+    new_items: np.ndarray | None = None  # bool[items]: got their semantic IDs after the training; None: there are none
 
     def histories(self, names: Sequence[str], items: Sequence[np.ndarray], longest: int | None = None) -> Histories:
         """What the model reads of these users: catalogue rows int[n] of each, oldest first.
@@ -41,8 +42,16 @@ class Trained(NamedTuple):
         return examples.histories(names, items, self.tokens, longest or self.max_history, causal=self.causal)
 
 
-def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = None) -> Trained:
+def load(
+    workdir: epath.PathLike,
+    checkpoint: str = "best",
+    mesh: Mesh | None = None,
+    checkpoints_of: epath.PathLike | None = None,
+) -> Trained:
     """`checkpoint` is "best", "latest" or a step; its parameters are put on the devices of `mesh`, by default one.
+
+    `checkpoints_of` is the work directory, or the bucket, that holds the checkpoints, by default the same. One that was
+    trained on an ancestor of the semantic IDs fits too: it knows the levels, and the codes of the items of then.
 
     Raises ArtifactError when the data set, the semantic IDs or the checkpoint is missing, or when they were not made
     for each other.
@@ -51,20 +60,25 @@ def load(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = 
     dataset = Dataset(workdir / "dataset")
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = SemanticIds.load(workdir / "semantic_ids")
-    graphdef, params, record, step = saved.load(workdir, checkpoint, mesh)
-    for name, made_for, here in (
-        ("semantic IDs", record.semantic_ids, semantic_ids.fingerprint),
-        ("data set", record.dataset, dataset.fingerprint),
-    ):
-        if made_for != here:
-            raise artifacts.ArtifactError(
-                f"{workdir}: the checkpoint of step {step} was trained with other {name} ({made_for}) than are here "
-                f"now ({here}). Train again in a new --workdir, or bring back the {name} of that run."
-            )
-    tokens = record.tokens(semantic_ids)
-    table = sorted_table.load(workdir, semantic_ids)
+    made_by = epath.Path(checkpoints_of or workdir)
+    graphdef, params, record, step = saved.load(made_by, checkpoint, mesh)
+    fitting = [codes.Ancestor(semantic_ids.fingerprint, dataset.fingerprint)]
+    fitting += codes.ancestors(workdir / "semantic_ids")
+    if (record.semantic_ids, record.dataset) not in fitting:
+        if record.semantic_ids not in {one.semantic_ids for one in fitting}:
+            wrong, made_for, here = "semantic IDs", record.semantic_ids, semantic_ids.fingerprint
+        else:
+            wrong, made_for, here = "data set", record.dataset, dataset.fingerprint
+        raise artifacts.ArtifactError(
+            f"{made_by}: the checkpoint of step {step} was trained with other {wrong} ({made_for}) than are here "
+            f"now ({here}). Train again in a new --workdir, or bring back the {wrong} of that run."
+        )
+    generation = len(fitting) - 1 - fitting.index((record.semantic_ids, record.dataset))
+    new = codes.generations(workdir / "semantic_ids", semantic_ids.items) > generation
+    tokens, table = record.tokens(semantic_ids), sorted_table.load(workdir, semantic_ids)
     reading = record.max_history, record.causal
-    return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, *reading, mesh, record.finished)
+    more = record.finished, new if new.any() else None
+    return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, *reading, mesh, *more)
 
 
 def load_sasrec(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = None) -> Trained:

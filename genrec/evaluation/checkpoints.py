@@ -30,29 +30,31 @@ def evaluate_all(
     watch: bool = False,
     poll_seconds: float = 30.0,
     patience_seconds: float = float("inf"),
+    checkpoints_of: epath.PathLike | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Evaluates every checkpoint of `workdir` that has no results yet; the same call goes on after an interruption.
 
     With `watch`, looks again every `poll_seconds` for new ones, until training is finished and all are evaluated, or
     nothing new came for `patience_seconds`. A checkpoint that cannot be read is tried again at the next look: it may
-    not be whole yet. Without, it is left out with a warning.
+    not be whole yet. Without, it is left out with a warning. `checkpoints_of` is where the checkpoints are, as for
+    `trained.load`.
 
     Raises ArtifactError when a checkpoint does not belong to the data set and the semantic IDs of `workdir`, or when
     there is none to evaluate; for the others see `stage.evaluate`.
     """
-    workdir = epath.Path(workdir)
+    workdir, made_by = epath.Path(workdir), epath.Path(checkpoints_of or workdir)
     for split in splits:
         stage.check_split(split)
     prepared: dict[str, stage.SplitEvaluation] = {}
     done: set[int] = set()
     idle = 0.0
     while True:
-        new = [step for step in saved.steps(workdir) if step not in done]
+        new = [step for step in saved.steps(made_by) if step not in done]
         finished = False
         for step in new:
             try:
-                finished |= _evaluate(experiment, workdir, splits, step, prepared)
+                finished |= _evaluate(experiment, workdir, made_by, splits, step, prepared)
             except saved.UnreadableCheckpointError as problem:
                 logging.warning("%s", problem)
                 continue
@@ -66,7 +68,7 @@ def evaluate_all(
         idle += poll_seconds
     if not done:
         raise artifacts.ArtifactError(
-            f"{workdir / saved.FOLDER}: no checkpoint that can be read. Train first (launch/train.py), or give --watch "
+            f"{made_by / saved.FOLDER}: no checkpoint that can be read. Train first (launch/train.py), or give --watch "
             "to wait for one."
         )
 
@@ -74,12 +76,13 @@ def evaluate_all(
 def _evaluate(
     experiment: Experiment,
     workdir: epath.Path,
+    made_by: epath.Path,
     splits: Sequence[str],
     step: int,
     prepared: dict[str, stage.SplitEvaluation],
 ) -> bool:
     """Evaluates one checkpoint where that was not done; returns whether it is the last one of a finished training."""
-    trained = trained_models.load(workdir, str(step), sharding.make_mesh(experiment.mesh))
+    trained = trained_models.load(workdir, str(step), sharding.make_mesh(experiment.mesh), made_by)
     folder = workdir / results.FOLDER / f"step_{step}"
     for split in splits:
         if stage.is_done(folder, split, stage.identity(trained, experiment, workdir)):

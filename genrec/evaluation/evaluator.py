@@ -15,6 +15,7 @@ from genrec.data.examples import Histories, Tokens, histories
 from genrec.decoding import batches
 from genrec.decoding.beam_search import Beams
 from genrec.decoding.exhaustive import ExhaustiveRetriever
+from genrec.decoding.reserving import ReservingRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import metrics
 from genrec.progress import progress
@@ -48,7 +49,7 @@ class Evaluator:
 
     def __init__(
         self,
-        retriever: Retriever | ExhaustiveRetriever,
+        retriever: Retriever | ExhaustiveRetriever | ReservingRetriever,
         dataset: Dataset,
         split: str,
         cfg: config.Evaluation,
@@ -127,9 +128,9 @@ class Evaluator:
         yield waiting
 
     def _recommend(self, params: nnx.State, rows: Histories) -> Beams:
-        if self._max_beams <= self._retriever.beams or isinstance(self._retriever, ExhaustiveRetriever):
-            return self._retriever(params, rows)
-        return self._retriever.widened(params, rows, self._max_beams, self._certify)
+        if self._max_beams > self._retriever.beams and isinstance(self._retriever, Retriever):
+            return self._retriever.widened(params, rows, self._max_beams, self._certify)
+        return self._retriever(params, rows)
 
     def _histories(self, records: list[Sequence], max_history: int) -> Histories:
         # The last batch repeats a user until it is full; the copies' beams are cut off above.

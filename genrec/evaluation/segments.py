@@ -18,6 +18,7 @@ from genrec.evaluation import metrics
 
 HISTORY = "history length"
 POPULARITY = "item popularity"
+NEW = "new to the model"
 LEAST = (0, 1, 2, 3, 5, 10, 20, 50, 100, 1000)  # the first number of each range of lengths and of popularities
 FEW_VALUES = 12  # columns of at most so many values make segments without being named
 MOST_VALUES = 20  # the most frequent ones of a named column; the others are one segment
@@ -35,6 +36,7 @@ def find(
     history_lengths: np.ndarray,
     popularity: np.ndarray,
     columns: Sequence[str] = (),
+    new_items: np.ndarray | None = None,
 ) -> dict[str, Segmentation]:
     """All segmentations of the users of a split; segments without users are left out.
 
@@ -45,10 +47,11 @@ def find(
       history_lengths: int[users], items before the target.
       popularity: int[items], training interactions.
       columns: of the catalogue or of the users, besides those that have few values anyway.
+      new_items: bool[items], those that came into the catalogue after the model was trained.
 
     Returns:
-      "history length", "item popularity", and columns by name. A cell with several values, as the filters of
-      genrec.decoding.filters read them, puts a user into the segment of each.
+      "history length", "item popularity", "new to the model" where some are, and columns by name. A cell with several
+      values, as the filters of genrec.decoding.filters read them, puts a user into the segment of each.
 
     Raises:
       DataError: for a column that neither the catalogue nor the users have.
@@ -59,6 +62,8 @@ def find(
         POPULARITY: by_range(popularity[targets]),
     }
     tables = {"items": dataset.catalogue.table, "users": dataset.users}
+    if new_items is not None:
+        found[NEW] = {name: of for name, of in (("new", new_items[targets]), ("old", ~new_items[targets])) if of.any()}
     rows = {"items": pa.array(targets), "users": _user_rows(dataset.users, user_ids)}
     for kind, table in tables.items():
         for name in [] if table is None else table.column_names:

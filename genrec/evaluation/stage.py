@@ -15,6 +15,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.splits import NAMES, check_no_leak
 from genrec.decoding import trained as trained_models
+from genrec.decoding.reserving import ReservingRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.trained import Trained
 from genrec.evaluation import baselines, beyond_accuracy, metrics, results, segments, shares
@@ -28,16 +29,23 @@ from genrec.semantic_ids.codes import load_array
 SPLITS = ("validation", "test")
 
 
-def evaluate(experiment: Experiment, workdir: epath.PathLike, split: str = "test", checkpoint: str = "best") -> None:
+def evaluate(
+    experiment: Experiment,
+    workdir: epath.PathLike,
+    split: str = "test",
+    checkpoint: str = "best",
+    checkpoints_of: epath.PathLike | None = None,
+) -> None:
     """Recommends for every user of the split, writes `workdir/evaluation` and prints the tables.
 
-    `checkpoint` is "best", "latest" or a step. Among several processes all of them call this, and the first writes.
-    Raises ArtifactError for inputs that are missing or do not belong together, DataError for a split that does not
-    exist, has no users, or has users twice, EvaluationError when an item is not valid.
+    `checkpoint` is "best", "latest" or a step, `checkpoints_of` where it is, as for `trained.load`. Among several
+    processes all of them call this, and the first writes. Raises ArtifactError for inputs that are missing or do not
+    belong together, DataError for a split that does not exist, has no users, or has users twice, EvaluationError when
+    an item is not valid.
     """
     check_split(split)
     workdir = epath.Path(workdir)
-    trained = trained_models.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh))
+    trained = trained_models.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)
     SplitEvaluation(experiment, workdir, split, trained).run(trained, workdir / results.FOLDER)
 
 
@@ -52,7 +60,7 @@ class SplitEvaluation:
         segments.check(trained.dataset, cfg.segments)
         check_users(trained.dataset)
         self._evaluator = Evaluator(
-            Retriever.over(trained.graphdef, trained.table, cfg.beams, trained.mesh, cfg.cut_table),
+            _retriever(experiment, trained),
             trained.dataset,
             split,
             cfg,
@@ -98,6 +106,7 @@ class SplitEvaluation:
             self._dataset.split(self._split).lengths - 1,
             self._popularity,
             self._cfg.segments,
+            trained.new_items,
         )
         return {
             "semantic_id_metrics": metrics.compute(shares.semantic_id_ranks(evaluation, trained.semantic_ids), cutoffs),
@@ -128,6 +137,14 @@ class SplitEvaluation:
         return load_array(path) if path.exists() else None
 
 
+def _retriever(experiment: Experiment, trained: Trained) -> Retriever | ReservingRetriever:
+    cfg = experiment.evaluation
+    if cfg.new_items_share and trained.new_items is not None:
+        share, new = cfg.new_items_share, trained.new_items
+        return ReservingRetriever(trained.graphdef, trained.table, cfg.beams, new, share, trained.mesh)
+    return Retriever.over(trained.graphdef, trained.table, cfg.beams, trained.mesh, cfg.cut_table)
+
+
 def identity(trained: Trained, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
     """What decides the results of an evaluation: equal identity, equal results."""
     cfg = experiment.evaluation
@@ -137,6 +154,7 @@ def identity(trained: Trained, experiment: Experiment, workdir: epath.PathLike) 
         "semantic_ids": trained.semantic_ids.fingerprint,
         "beams": cfg.beams,
         "max_beams": max(cfg.beams, cfg.max_beams),
+        "new_items_share": cfg.new_items_share,
         "sasrec": max(saved.steps(epath.Path(workdir) / saved.SASREC), default=None),  # its newest step
     }
 

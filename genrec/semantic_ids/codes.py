@@ -10,7 +10,7 @@ import functools
 import io
 import json
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -20,11 +20,19 @@ from genrec import artifacts
 KIND = "semantic_ids"
 CODES_FILE = "codes.npy"
 LAYOUT_FILE = "layout.json"
+GENERATIONS_FILE = "generations.npy"
 MAX_SIZE = 1 << 16  # of a level: codes are stored as uint16
 
 
 class SemanticIdError(ValueError):
     """Codes that cannot be semantic IDs, or items that cannot be given any. The message says what to do."""
+
+
+class Ancestor(NamedTuple):
+    """Fingerprints of what checkpoints of an earlier, smaller catalogue were trained on."""
+
+    semantic_ids: str
+    dataset: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,12 +119,17 @@ class SemanticIds:
         found = self.items_with_prefix(codes)
         return int(found[0]) if len(found) else None
 
-    def save(self, path: epath.PathLike) -> None:
-        """Writes codes and layout into the folder `path`."""
+    def save(self, path: epath.PathLike, ancestors: Sequence[Ancestor] = ()) -> None:
+        """Writes codes and layout into the folder `path`.
+
+        `ancestors` are those whose items have the same codes here, the nearest first.
+        """
         path = epath.Path(path)
         path.mkdir(parents=True, exist_ok=True)
         save_array(path / CODES_FILE, self.codes)
         layout = {"sizes": self.sizes, "fingerprint": self.fingerprint}
+        if ancestors:
+            layout["ancestors"] = [ancestor._asdict() for ancestor in ancestors]
         (path / LAYOUT_FILE).write_text(json.dumps(layout))
 
     @staticmethod
@@ -133,6 +146,18 @@ class SemanticIds:
                 "launch/learn_semantic_ids.py again."
             )
         return ids
+
+
+def ancestors(path: epath.PathLike) -> list[Ancestor]:
+    """Of the semantic IDs in the folder `path`; empty where they were learnt and not grown."""
+    layout = json.loads((epath.Path(path) / LAYOUT_FILE).read_text())
+    return [Ancestor(**ancestor) for ancestor in layout.get("ancestors", [])]
+
+
+def generations(path: epath.PathLike, items: int) -> np.ndarray:
+    """int32[items]: when each item got its codes: 0 with the first ancestor, n when these were grown n times."""
+    path = epath.Path(path) / GENERATIONS_FILE
+    return load_array(path) if path.exists() else np.zeros(items, np.int32)
 
 
 def running_numbers(codes: np.ndarray) -> np.ndarray:

@@ -151,6 +151,11 @@ def normalized(vectors: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
 
 def project(terms: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
     """float32[texts, width]: weighted terms (float32[texts, terms]) on their main directions (LSA)."""
+    return projection(terms, width).transform(terms)
+
+
+def projection(terms: scipy.sparse.csr_matrix, width: int) -> TruncatedSVD:
+    """The main directions of weighted terms float32[texts, terms]."""
     if not terms.shape[1]:
         raise EmbeddingError(
             "The items' texts hold no words. Check data.text_fields, or give vectors (embeddings.source=vectors)."
@@ -158,7 +163,7 @@ def project(terms: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
     possible = min(width, *terms.shape)
     if possible < width:
         logging.warning("embeddings.width is reduced from %d to %d: %d items, %d terms", width, possible, *terms.shape)
-    return TruncatedSVD(possible, random_state=0).fit_transform(terms)
+    return TruncatedSVD(possible, random_state=0).fit(terms)
 
 
 def sentence_vectors(texts: list[str], model: str) -> np.ndarray:

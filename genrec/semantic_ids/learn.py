@@ -3,11 +3,13 @@
 semantic_ids/
   codes.npy, layout.json   see `codes.SemanticIds`
   codebooks.npz            level_0, level_1, ...: float32[codes, width]
+  rqvae.npz                of an RQ-VAE: all of its parameters
   quality.json, quality.txt, quality.png
   artifact.json
 """
 
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -18,6 +20,8 @@ from jax.sharding import Mesh
 from genrec import artifacts, distributed
 from genrec import config as config_lib
 from genrec.semantic_ids import codes, embeddings, quality, residual_kmeans, rqvae
+
+CODEBOOKS, RQVAE = "codebooks.npz", "rqvae.npz"
 
 
 def learn(
@@ -52,8 +56,7 @@ def learn(
         with artifacts.writing(path, codes.KIND, recipe, config=config, inputs=inputs) as draft:
             ids.save(draft.path)
             _save_report(draft.path, report, learnt_codes)
-            with (draft.path / "codebooks.npz").open("wb") as file:
-                np.savez(file, **{f"level_{level}": book for level, book in enumerate(quantizer.codebooks)})
+            save_quantizer(quantizer, draft.path)
             draft.fingerprint = ids.fingerprint
 
     distributed.on_first(write)
@@ -70,6 +73,41 @@ def learn_quantizer(
             return rqvae.learn(vectors, config, mesh)
         case other:
             raise codes.SemanticIdError(f"semantic_ids.method is {other!r}; it can be 'residual_kmeans' or 'rqvae'.")
+
+
+def save_quantizer(quantizer: residual_kmeans.Quantizer, path: epath.Path) -> None:
+    """Writes what `load_quantizer` reads into the folder `path`."""
+    arrays = {CODEBOOKS: {f"level_{level}": book for level, book in enumerate(quantizer.codebooks)}}
+    if isinstance(quantizer, rqvae.LearntRqvae):
+        arrays[RQVAE] = quantizer.arrays()
+    for name, content in arrays.items():
+        with (path / name).open("wb") as file:
+            np.savez(file, **content)
+
+
+def load_quantizer(path: epath.PathLike) -> residual_kmeans.Quantizer:
+    """The quantizer of the semantic IDs in the folder `path`; raises ArtifactError where it was not kept."""
+    path = epath.Path(path)
+    settings = artifacts.read(path, codes.KIND).config
+    config = config_lib.SemanticIdLearning(**settings)
+    name = RQVAE if config.method == "rqvae" else CODEBOOKS
+    if not (path / name).exists():
+        raise artifacts.ArtifactError(
+            f"{path}: has no {name}: these semantic IDs were learnt by an earlier version of genrec. Learn them again "
+            "in a new --workdir (launch/learn_semantic_ids.py), and train there."
+        )
+    with np.load(io.BytesIO((path / name).read_bytes())) as file:
+        arrays = dict(file)
+    if config.method == "rqvae":
+        return rqvae.LearntRqvae.of_arrays(arrays, config)
+    return residual_kmeans.ResidualCodebooks([arrays[f"level_{level}"] for level in range(len(arrays))])
+
+
+def copy_quantizer(source: epath.PathLike, target: epath.Path) -> None:
+    """The same quantizer in another folder."""
+    for name in (CODEBOOKS, RQVAE):
+        if (epath.Path(source) / name).exists():
+            (target / name).write_bytes((epath.Path(source) / name).read_bytes())
 
 
 def _save_report(path: epath.Path, report: quality.Report, learnt_codes: np.ndarray) -> None:

@@ -72,6 +72,24 @@ class LearntRqvae:
     def codebooks(self) -> list[np.ndarray]:
         return [np.asarray(book) for book in nnx.merge(self.graphdef, self.params).books()]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything learnt, by name, for `of_arrays`."""
+        leaves = jax.tree.leaves(self.params)
+        named = {f"parameter_{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
+        return {"mean": self.mean, "scale": np.float64(self.scale), **named}
+
+    @staticmethod
+    def of_arrays(
+        arrays: dict[str, np.ndarray], config: config_lib.SemanticIdLearning, mesh: Mesh | None = None
+    ) -> "LearntRqvae":
+        """What `arrays` came from; `config` as it was learnt with."""
+        mean = arrays["mean"]
+        graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Rqvae(len(mean), config, nnx.Rngs(0))))
+        structure = jax.tree.structure(abstract)
+        leaves = [arrays[f"parameter_{number}"] for number in range(structure.num_leaves)]
+        params = jax.tree.unflatten(structure, leaves)
+        return LearntRqvae(graphdef, params, mean, float(arrays["scale"]), mesh or sharding.one_device())
+
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         latents = self._in_blocks(lambda model, rows: model.encoder(rows), (embeddings - self.mean) / self.scale)
         return residual_kmeans.ResidualCodebooks(self.codebooks, self.mesh).encode(latents)

@@ -1,0 +1,65 @@
+"""Items held out of a data set, and that nothing of what the whole one asks for is trained on."""
+
+import numpy as np
+import pytest
+
+from genrec import artifacts, config
+from genrec.data import hold_out
+from genrec.data.dataset import Dataset
+from genrec.data.errors import DataError
+from genrec.data.prepare import prepare
+
+DATA = config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=80))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "dataset"
+    prepare(DATA, path)
+    return path
+
+
+def sequences(dataset: Dataset, split: str) -> dict[str, list[str]]:
+    """Item ids by user: rows are counted anew."""
+    records = dataset.split(split)
+    ids = np.array(dataset.catalogue.item_ids)
+    return {record.user_id: ids[record.items].tolist() for record in records.read(np.arange(len(records)))}
+
+
+def test_held_out_items_are_nowhere_and_the_rest_keeps_its_order(whole, tmp_path):
+    hold_out.hold_out(whole, tmp_path / "dataset", 0.25, seed=1)
+    before, after = Dataset(tmp_path / "dataset"), Dataset(whole)
+    chosen = hold_out.choose(after.catalogue.item_ids, 0.25, 1)
+    gone = {item for item, held in zip(after.catalogue.item_ids, chosen, strict=True) if held}
+    assert len(gone) == round(len(chosen) / 4)
+    assert before.catalogue.item_ids == [item for item in after.catalogue.item_ids if item not in gone]
+    kept = after.catalogue.table["source_row"].to_numpy()[~chosen]
+    assert before.catalogue.table["source_row"].to_numpy().tolist() == kept.tolist()
+    everything = {name: sequences(after, name) for name in ("train", "validation", "test")}
+    for user, items in sequences(before, "test").items():
+        assert items == [item for item in everything["test"][user] if item not in gone]
+    trained = sequences(before, "train")
+    for split in ("validation", "test"):
+        for user, items in everything[split].items():
+            # As an item may be chosen again, places count: the target comes after all that is trained on.
+            seen = [item for item in items[:-1] if item not in gone]
+            assert len(trained.get(user, [])) <= len(seen) or len(items) < 3
+
+
+def test_the_choice_depends_on_ids_and_seed_alone():
+    ids = [f"i{number}" for number in range(200)]
+    chosen = {item for item, held in zip(ids, hold_out.choose(ids, 0.1, 3), strict=True) if held}
+    assert len(chosen) == 20
+    backwards = {item for item, held in zip(ids[::-1], hold_out.choose(ids[::-1], 0.1, 3), strict=True) if held}
+    assert chosen == backwards
+    assert chosen != {item for item, held in zip(ids, hold_out.choose(ids, 0.1, 4), strict=True) if held}
+
+
+def test_what_cannot_be_held_out_is_an_error(whole, tmp_path):
+    with pytest.raises(DataError, match="share=1.5"):
+        hold_out.hold_out(whole, tmp_path / "a", 1.5)
+    with pytest.raises(artifacts.ArtifactError, match="no dataset here"):
+        hold_out.hold_out(tmp_path / "nothing", tmp_path / "a", 0.5)
+    prepare(config.Data(**{**vars(DATA), "split": "temporal"}), tmp_path / "temporal")
+    with pytest.raises(DataError, match="split by time"):
+        hold_out.hold_out(tmp_path / "temporal", tmp_path / "a", 0.5)

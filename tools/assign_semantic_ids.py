@@ -1,0 +1,26 @@
+"""Gives the new items of a grown catalogue semantic IDs under the frozen codebooks of an earlier run.
+
+    python launch/prepare_data.py --config=configs/quickstart.py --workdir=runs/after
+    python tools/assign_semantic_ids.py --config=configs/quickstart.py --workdir=runs/after --parent=runs/before
+    python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/after --checkpoints_of=runs/before
+
+Items that were there keep their IDs, so that checkpoints of the earlier run can recommend old and new items.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from genrec import command
+from genrec.semantic_ids import growth
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the grown data set.", required=True)
+_PARENT = flags.DEFINE_string("parent", None, "Folder of the run whose semantic IDs go on.", required=True)
+
+
+def main() -> None:
+    growth.assign(_CONFIG.value.embeddings, _WORKDIR.value, _PARENT.value)
+
+
+if __name__ == "__main__":
+    command.run(main)
