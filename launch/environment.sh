@@ -35,3 +35,17 @@ environment() {
     echo "$wanted" >"$stamp"
   fi
 }
+
+# The tests look at reports in a real browser, headless.
+browser() {
+  local sudo=() name
+  for name in chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null; then return; fi
+  done
+  if [ "$(id -u)" != 0 ]; then sudo=(sudo -n); fi
+  echo "Installing Chromium, in which the tests look at reports ..."
+  if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" apt-get install --yes --no-install-recommends chromium; } >/dev/null; then
+    echo "No Chromium, and apt-get could not install it. Install chromium or google-chrome, and run this again." >&2
+    return 1
+  fi
+}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need into .venv and runs them: lint, format, tests. Arguments go to pytest:
+# Installs what the tests need, into .venv and a browser, and runs them: lint, format, tests. Arguments go to pytest:
 #
 #     ./launch/test.sh
 #     ./launch/test.sh tests/metrics_test.py -k collisions
@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 source launch/environment.sh
 
 environment test
+browser
 # Compiled functions stay in the checkout, so that the second run is quicker.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"
 ruff check .

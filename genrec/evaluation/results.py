@@ -5,6 +5,7 @@ evaluation/
   <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first), certified
                            (how many of them surely are the likeliest of the whole catalogue)
   <split>.txt              the tables
+  <split>.html             the report for people (genrec.evaluation.report)
 """
 
 import io

@@ -18,7 +18,7 @@ from genrec.decoding import trained as trained_models
 from genrec.decoding.reserving import ReservingRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.trained import Trained
-from genrec.evaluation import baselines, beyond_accuracy, metrics, results, segments, shares
+from genrec.evaluation import baselines, beyond_accuracy, metrics, report, results, segments, shares
 from genrec.evaluation.evaluator import Evaluation, Evaluator
 from genrec.evaluation.shares import FIRST
 from genrec.models import saved
@@ -92,7 +92,8 @@ class SplitEvaluation:
         text = _text(figures, evaluation)
         item_ids = self._dataset.catalogue.item_ids
         print(results.write(folder, split, evaluation, ranks, item_ids, figures, text))
-        print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; written to {folder}")
+        shown = report.write(self._workdir, split, folder)
+        print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
     def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], trained: Trained) -> dict[str, Any]:
         """Beside the baselines: by segment, beyond accuracy, and with semantic IDs in the place of items."""

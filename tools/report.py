@@ -1,0 +1,23 @@
+"""Makes one HTML file of an evaluation: curves, segments, popularity, codes, examples; it needs nothing else.
+
+    python tools/report.py --workdir=runs/quickstart
+    python tools/report.py --workdir=runs/quickstart --split=validation
+
+Evaluate first (tools/evaluate_checkpoint.py). The report is WORKDIR/evaluation/SPLIT.html.
+"""
+
+from absl import flags
+
+from genrec import command
+from genrec.evaluation import report, stage
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", stage.SPLITS, "Which evaluation to show.")
+
+
+def main() -> None:
+    print(report.write(_WORKDIR.value, _SPLIT.value))
+
+
+if __name__ == "__main__":
+    command.run(main)
