@@ -48,6 +48,7 @@ def test_run_leaves_everything_that_it_promises(finished):
         "tensorboard",
         "evaluation/test.json",
         "evaluation/test.txt",
+        "evaluation/test.html",
         "evaluation/test_users.parquet",
     ):
         assert (workdir / name).exists(), name

@@ -80,9 +80,8 @@ def browse(path, folder, width: int) -> tuple[str, list[str]]:
         *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000", f"--window-size={width},900"),
         *(f"--user-data-dir={folder / f'profile{width}'}", "--dump-dom", path.as_uri()),
     ]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(folder)}
-    )
+    environment = {**os.environ, "HOME": str(folder)}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert ended.returncode == 0, ended.stderr[-2000:]
     return ended.stdout, [line for line in ended.stderr.splitlines() if ":CONSOLE" in line]
 
