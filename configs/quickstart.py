@@ -41,6 +41,22 @@ def get_config(variant: str = "") -> config.Experiment:
             log_every=50,
         ),
         evaluation=config.Evaluation(beams=50, batch=256),
+        sasrec=config.SasRec(
+            model=config.Model(width=64, encoder_layers=2, heads=2, head_width=32, mlp=128, dropout=0.2),
+            training=config.Training(
+                batch_targets=1024,
+                steps=1000,
+                warmup_steps=50,
+                learning_rate=5e-3,
+                validate_every=500,
+                validation_users=1024,
+                log_every=50,
+            ),
+        ),
+        pipeline=config.Pipeline(
+            item_columns=("media_type", "genre", "topic", "artist", "collection"),
+            user_columns=("country", "age_band"),
+        ),
     )
     match variant:
         case "":
@@ -68,6 +84,13 @@ def get_config(variant: str = "") -> config.Experiment:
                 log_every=5,
             )
             experiment.evaluation = config.Evaluation(beams=20, batch=64, cutoffs=(1, 5, 10, 20))
+            experiment.sasrec = config.SasRec(
+                model=config.Model(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32),
+                training=config.Training(
+                    batch_targets=256, steps=20, warmup_steps=4, validate_every=10, validation_users=64, log_every=5
+                ),
+            )
+            experiment.pipeline.candidates = 20
         case _:
             raise ValueError(f"configs/quickstart.py has no variant {variant!r}; choose '' or 'tiny'.")
     return experiment

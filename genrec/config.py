@@ -198,6 +198,20 @@ class FinalScoring:
 
 
 @dataclasses.dataclass
+class Pipeline:
+    """The multi-stage recommender: candidates of several sources, a ranker, final scores and rules."""
+
+    sources: tuple[str, ...] = ("generator", "SASRec", "item-kNN")  # also "most popular"
+    candidates: int = 50  # of each source
+    ranker: bool = True  # SASRec and the features below, on all candidates; False leaves them to the sources' scores
+    item_columns: tuple[str, ...] = ()  # of the catalogue: features of likeness to the history, and of context
+    user_columns: tuple[str, ...] = ()  # of the users: features of context
+    fit_users: int = 8192  # of the validation split, by which weights are fitted; 0 takes all
+    weights: tuple[str, ...] = ()  # NAME=NUMBER of sources and of "ranker"; empty fits them
+    scoring: FinalScoring = dataclasses.field(default_factory=FinalScoring)
+
+
+@dataclasses.dataclass
 class Experiment:
     name: str = "experiment"
     seed: int = 0
@@ -210,3 +224,4 @@ class Experiment:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     item_knn: ItemKnn = dataclasses.field(default_factory=ItemKnn)
     sasrec: SasRec = dataclasses.field(default_factory=SasRec)
+    pipeline: Pipeline = dataclasses.field(default_factory=Pipeline)

@@ -17,22 +17,29 @@ from genrec.ranking.models import SasRec
 from genrec.ranking.popular import MostPopular
 
 USERS_AT_A_TIME = 1024
+POPULAR, KNN, SASREC = NAMES = ("most popular", "item-kNN", "SASRec")
 
 
 def load(
-    experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popularity: np.ndarray, mesh: Mesh | None = None
+    experiment: Experiment,
+    workdir: epath.PathLike,
+    dataset: Dataset,
+    popularity: np.ndarray,
+    mesh: Mesh | None = None,
+    top: int = 0,
 ) -> dict[str, Source]:
     """The baselines of a work directory, by name: SASRec where it was trained, and those that need no training run.
 
-    `popularity` int[items] are training interactions.
+    `popularity` int[items] are training interactions; `top` is the length of the longest lists, by default as many as
+    the model has beams.
     """
     found: dict[str, Source] = {
-        "most popular": MostPopular(popularity),
-        "item-kNN": ItemKnn.learn(dataset, experiment.item_knn),
+        POPULAR: MostPopular(popularity),
+        KNN: ItemKnn.learn(dataset, experiment.item_knn),
     }
     if saved.steps(epath.Path(workdir) / saved.SASREC):
         cfg = experiment.evaluation
-        found["SASRec"] = SasRec.load(workdir, cfg.beams, cfg.batch, mesh)
+        found[SASREC] = SasRec.load(workdir, max(top, cfg.beams), cfg.batch, mesh)
     return found
 
 

@@ -4,6 +4,7 @@ evaluation/
   <split>.json             metrics of the model and of the baselines, also by segment, and what was evaluated
   <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first), certified
                            (how many of them surely are the likeliest of the whole catalogue)
+  <split>_users_<baseline>.parquet   user_id, rank and target, to compare with
   <split>.txt              the tables
   <split>.html             the report for people (genrec.evaluation.report)
 """
@@ -62,6 +63,15 @@ def write(
     others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
     text = table(evaluation.metrics, others, title=f"{split} split, {len(evaluation.ranks):,} users") + "\n" + text
     _write_bytes(users_file(folder, split), _parquet(_users(evaluation, item_ids)))
+    for name, ranks in baselines.items():
+        rows = pa.table(
+            {
+                "user_id": pa.array(evaluation.user_ids, pa.string()),
+                "rank": pa.array(ranks, pa.int32()),
+                "target": pa.array(item_ids, pa.string()).take(pa.array(evaluation.targets)),
+            }
+        )
+        _write_bytes(folder / f"{split}_users_{name.lower().replace(' ', '_')}.parquet", _parquet(rows))
     artifacts.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
         "split": split,

@@ -49,8 +49,8 @@ def pool(candidates: Candidates, weights: Mapping[str, float]) -> np.ndarray:
     return total.astype(np.float32)
 
 
-def fit(candidates: Candidates, targets: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Weights, at least 0, under which the targets (int[users]) are likeliest among their candidates.
+def fit(candidates: Candidates, targets: np.ndarray, names: Sequence[str], signed: bool = False) -> dict[str, float]:
+    """Weights under which the targets (int[users]) are likeliest among their candidates; at least 0 unless `signed`.
 
     Users whose target is no candidate say nothing. Raises ValueError where no user is left.
     """
@@ -71,7 +71,8 @@ def fit(candidates: Candidates, targets: np.ndarray, names: Sequence[str]) -> di
         return -log_shares[at_target].mean() + PENALTY * weights @ weights, gradient + 2 * PENALTY * weights
 
     start = np.full(len(names), 1 / len(names))
-    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(names))
+    bounds = [(None if signed else 0, None)] * len(names)
+    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return {name: float(weight) for name, weight in zip(names, found.x, strict=True)}
 
 

@@ -1,0 +1,190 @@
+"""The multi-stage recommender of a work directory: fitted on the validation split, evaluated on the test split.
+
+pipeline/
+  weights.json             of the ranker's features and of the final scores
+  test.json, test.txt, test_users.parquet   as genrec.evaluation.results describes; `stages` has a row a stage
+"""
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from genrec import artifacts, sharding
+from genrec.config import ConfigError, Experiment
+from genrec.data.dataset import Dataset
+from genrec.decoding import trained as trained_models
+from genrec.evaluation import baselines, metrics, results
+from genrec.evaluation.evaluator import Evaluation, item_ranks
+from genrec.models import saved
+from genrec.ranking import multi_stage, scoring
+from genrec.ranking.features import Features
+from genrec.ranking.lists import Source
+from genrec.ranking.models import ModelSource, SasRec
+from genrec.ranking.multi_stage import MultiStage
+from genrec.ranking.popular import popularity
+from genrec.ranking.ranker import FeatureRanker
+from genrec.semantic_ids.codes import load_array
+
+FOLDER = "pipeline"  # of a work directory
+WEIGHTS = "weights.json"
+GENERATOR, RANKER = "generator", "ranker"
+
+
+def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = "best") -> None:
+    """Fits the weights of ranker and final scores, evaluates all stages, writes `workdir/pipeline`, prints the tables.
+
+    Raises ConfigError for sources that do not exist or weights that name none, ArtifactError for models that were not
+    trained, DataError for columns that are not there.
+    """
+    workdir, cfg = epath.Path(workdir), experiment.pipeline
+    dataset = Dataset(workdir / "dataset")
+    top = max(experiment.evaluation.cutoffs)
+    sources = _sources(experiment, workdir, dataset, checkpoint)
+    popular = popularity(dataset)
+    ranker = load_ranker(experiment, workdir, dataset, popular) if cfg.ranker else None
+    rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
+    given = _given_weights(cfg.weights, [*sources, *([RANKER] if ranker else [])])
+    pipeline = MultiStage(sources, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
+    max_history = experiment.training.max_history
+    _fit(pipeline, ranker, dataset, given, cfg.fit_users, max_history)
+    weights = {"final": pipeline.weights, "ranker": ranker.weights if ranker else None}
+    artifacts.write_text(workdir / FOLDER / WEIGHTS, json.dumps(weights, indent=2) + "\n")
+
+    users, histories, targets = _split(dataset, "test", max_history)
+    pipeline.stages(users[:64], histories[:64], top)  # compiles, so that the seconds below are those of the work
+    start = time.monotonic()
+    stages = pipeline.stages(users, histories, top)
+    seconds = time.monotonic() - start
+    cutoffs = tuple(cutoff for cutoff in experiment.evaluation.cutoffs if cutoff <= top)
+    ranks = {name: item_ranks(lists.items, targets) for name, lists in stages.lists.items()}
+    final = item_ranks(stages.final.items, targets)
+    first = max(cutoff for cutoff in cutoffs if cutoff <= 10)
+    rows = multi_stage.report(stages, targets, first)
+    nothing = np.zeros(stages.final.items.shape, bool)
+    evaluation = Evaluation(
+        metrics.compute(final, cutoffs),
+        users,
+        targets,
+        final,
+        stages.final.items,
+        stages.final.scores,
+        np.full(len(users), np.inf, np.float32),
+        nothing,
+        nothing[:, 0],
+    )
+    details = {
+        "dataset": dataset.fingerprint,
+        "settings": dataclasses.asdict(cfg),
+        "weights": weights,
+        "stages": rows,
+        "seconds": round(seconds, 1),
+    }
+    by_stage = multi_stage.table(rows, "recall by stage, lift over the best source, and time")
+    text = f"\n{by_stage}\n\n{_shown(weights)}"
+    print(results.write(workdir / FOLDER, "test", evaluation, ranks, dataset.catalogue.item_ids, details, text))
+    print(f"written to {workdir / FOLDER}")
+
+
+def load_ranker(
+    experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popular: np.ndarray
+) -> FeatureRanker:
+    """The ranker of a work directory, with the weights that `evaluate` fitted where it did.
+
+    `popular` int[items] are training interactions. Raises ArtifactError where no SASRec was trained.
+    """
+    workdir, cfg = epath.Path(workdir), experiment.pipeline
+    _require_sasrec(workdir)
+    path = workdir / "item_embeddings" / "embeddings.npy"
+    content = load_array(path) if path.exists() else None
+    features = Features(dataset, popular, content, cfg.item_columns, cfg.user_columns)
+    model = SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch)
+    weights = workdir / FOLDER / WEIGHTS
+    return FeatureRanker(model, features, json.loads(weights.read_text())["ranker"] if weights.exists() else None)
+
+
+def _sources(experiment: Experiment, workdir: epath.Path, dataset: Dataset, checkpoint: str) -> dict[str, Source]:
+    cfg, mesh = experiment.pipeline, sharding.make_mesh(experiment.mesh)
+    known = (GENERATOR, *baselines.NAMES)
+    for name in cfg.sources:
+        if name not in known:
+            raise ConfigError(f"pipeline.sources: there is no source {name!r}. Choose of {', '.join(known)}.")
+    if not cfg.sources:
+        raise ConfigError(f"pipeline.sources is empty. Choose of {', '.join(known)}.")
+    if baselines.SASREC in cfg.sources:
+        _require_sasrec(workdir)
+    others = baselines.load(experiment, workdir, dataset, popularity(dataset), mesh, cfg.candidates)
+    found: dict[str, Source] = {}
+    for name in cfg.sources:
+        if name == GENERATOR:
+            trained = trained_models.load(workdir, checkpoint, mesh)
+            beams = max(cfg.candidates, experiment.evaluation.beams)
+            found[name] = ModelSource.generator(trained, beams, experiment.evaluation.batch)
+        else:
+            found[name] = others[name]
+    return found
+
+
+def _require_sasrec(workdir: epath.Path) -> None:
+    if not saved.steps(workdir / saved.SASREC):
+        raise artifacts.ArtifactError(
+            f"{workdir / saved.SASREC}: no SASRec was trained. Run launch/train_sasrec.py first, or choose other "
+            "pipeline.sources and no pipeline.ranker."
+        )
+
+
+def _given_weights(texts: tuple[str, ...], names: list[str]) -> dict[str, float]:
+    """NAME=NUMBER of each; raises ConfigError for what is none."""
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"pipeline.weights: {text!r} is no NAME=NUMBER, such as generator=0.5") from None
+        if name not in names:
+            raise ConfigError(f"pipeline.weights: {name!r} scores nothing. Choose of {', '.join(names)}.")
+    return found
+
+
+def _fit(
+    pipeline: MultiStage,
+    ranker: FeatureRanker | None,
+    dataset: Dataset,
+    given: dict[str, float],
+    fit_users: int,
+    max_history: int,
+) -> None:
+    """Fits the ranker, then the final weights unless they are given, on users of the validation split."""
+    users, histories, targets = _split(dataset, "validation", max_history, fit_users)
+    _, found, _ = pipeline.candidates(users, histories)
+    if ranker is not None:
+        ranker.fit(users, histories, found, targets)
+        found.scores[RANKER] = ranker.score(users, histories, found.items)
+    pipeline.weights = given or scoring.fit(found, targets, list(found.scores))
+    logging.info("%s", _shown({"final": pipeline.weights, "ranker": ranker.weights if ranker else None}))
+
+
+def _split(
+    dataset: Dataset, name: str, max_history: int, limit: int = 0
+) -> tuple[list[str], list[np.ndarray], np.ndarray]:
+    """User ids, histories and targets of a split; of at most `limit` users spread over it, where it is above 0."""
+    sequences = dataset.split(name)
+    chosen = np.arange(len(sequences))
+    if 0 < limit < len(chosen):
+        chosen = np.sort(np.random.default_rng(0).choice(len(chosen), limit, replace=False))
+    found = sequences.read(chosen)
+    histories = [record.items[:-1][-max_history:] for record in found]
+    return [record.user_id for record in found], histories, np.array([record.items[-1] for record in found], np.int32)
+
+
+def _shown(weights: dict[str, Any]) -> str:
+    return "\n".join(
+        f"weights of {name}: " + ", ".join(f"{of} {weight:.3f}" for of, weight in found.items())
+        for name, found in weights.items()
+        if found
+    )

@@ -1,0 +1,107 @@
+"""What a ranker knows of a candidate beside the sequential model's score: item, likeness to the history, context.
+
+All features are logarithms or similarities, so that a weighted sum of them is a log-linear model (see `scoring`). Those
+of items and context are counted in the training split; those of the history change with every new event.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genrec.data.dataset import Dataset
+from genrec.data.errors import DataError
+from genrec.ranking.lists import records
+
+RECENT = 10  # last items of a history that likeness looks at
+DECAY = 0.8  # weight of an item of the history, times that of the one after it
+PRIOR = 20.0  # interactions added to counts of a context, as if it were like all others
+
+
+class Features:
+    """Features of candidates; made once for a data set."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        popularity: np.ndarray,
+        content: np.ndarray | None = None,
+        item_columns: Sequence[str] = (),
+        user_columns: Sequence[str] = (),
+    ):
+        """`popularity` int[items], training interactions; `content` float32[items, width], None leaves likeness out.
+
+        `item_columns` of the catalogue say what an item is, `user_columns` of the users in which context it is chosen.
+        Raises DataError for columns that are not there.
+        """
+        self._popularity = np.log((popularity + 1) / (popularity.sum() + len(popularity))).astype(np.float32)
+        self._content = None
+        if content is not None:
+            lengths = np.linalg.norm(content, axis=1, keepdims=True)
+            self._content = (content / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+        self._values = {name: dataset.catalogue.groups(name) for name in item_columns}
+        self._users = dataset.users
+        self._contexts = {name: self._codes(name) for name in user_columns}
+        self._lift = self._learn(dataset) if user_columns and item_columns else {}
+
+    def of(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> dict[str, np.ndarray]:
+        """float32[users, n] of each feature, for items int32[users, n], catalogue rows; meaningless for row -1."""
+        known = np.maximum(items, 0)
+        found = {"popularity": self._popularity[known]}
+        recent = np.zeros((len(histories), RECENT), np.int64)
+        weights = np.zeros(recent.shape, np.float32)
+        for row, history in enumerate(histories):
+            last = np.asarray(history)[-RECENT:][::-1]
+            recent[row, : len(last)], weights[row, : len(last)] = last, DECAY ** np.arange(len(last))
+        weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+        repeated = (items[:, :, None] == np.where(weights > 0, recent, -2)[:, None, :]).any(axis=2)
+        found["repeat"] = repeated.astype(np.float32)
+        if self._content is not None:
+            wanted = (weights[..., None] * self._content[recent]).sum(axis=1)  # [users, width]
+            found["content of the history"] = np.einsum("uw,unw->un", wanted, self._content[known])
+            latest = self._content[recent[:, 0]] * (weights[:, :1] > 0)
+            found["content of the last item"] = np.einsum("uw,unw->un", latest, self._content[known])
+        for name, values in self._values.items():
+            same = values[known][:, :, None] == values[recent][:, None, :]
+            found[f"same {name}"] = np.log(0.01 + (same * weights[:, None, :]).sum(axis=2))
+        for (context, name), table in self._lift.items():
+            codes = self._context_of(context, user_ids)
+            found[f"{context} and {name}"] = table[codes[:, None], self._values[name][known]]
+        return {name: values.astype(np.float32) for name, values in found.items()}
+
+    def _codes(self, name: str) -> dict[str, int]:
+        """A number from 1 for each user's value of a column; 0 stands for unknown users and empty cells."""
+        if self._users is None or name not in self._users.column_names:
+            there = "there are no users" if self._users is None else f"they have {', '.join(self._users.column_names)}"
+            raise DataError(f"pipeline.user_columns: users have no column {name!r} ({there}).")
+        indices = self._users[name].cast(pa.string()).combine_chunks().dictionary_encode().indices
+        codes = pc.add(indices, 1).fill_null(0).to_pylist()
+        return dict(zip(self._users["user_id"].cast(pa.string()).to_pylist(), codes, strict=True))
+
+    def _context_of(self, name: str, user_ids: Sequence[str]) -> np.ndarray:
+        codes = self._contexts[name]
+        return np.array([codes.get(user_id, 0) for user_id in user_ids], np.int64)
+
+    def _learn(self, dataset: Dataset) -> dict[tuple[str, str], np.ndarray]:
+        """For each context and item column float32[contexts, values]: log of how much likelier a value is there."""
+        sizes = {name: max(codes.values(), default=0) + 1 for name, codes in self._contexts.items()}
+        counts = {
+            (context, name): np.zeros((sizes[context], int(values.max()) + 1))
+            for context in self._contexts
+            for name, values in self._values.items()
+        }
+        for some in records(dataset.split("train")):
+            items = np.concatenate([record.items for record in some])
+            lengths = [len(record.items) for record in some]
+            user_ids = [record.user_id for record in some]
+            for (context, name), table in counts.items():
+                codes = np.repeat(self._context_of(context, user_ids), lengths)
+                np.add.at(table, (codes, self._values[name][items]), 1)
+        lifts = {}
+        for key, table in counts.items():
+            overall = (table.sum(axis=0) + 1e-9) / (table.sum() + 1e-9)
+            within = (table + PRIOR * overall) / (table.sum(axis=1, keepdims=True) + PRIOR)
+            lifts[key] = np.log(within / overall).astype(np.float32)
+            lifts[key][0] = 0  # of unknown contexts nothing is known
+        return lifts

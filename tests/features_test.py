@@ -1,0 +1,68 @@
+"""Features of candidates, worked out by hand on a small catalogue."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genrec.data.dataset import Catalogue, Sequence
+from genrec.data.errors import DataError
+from genrec.ranking import features
+from genrec.ranking.features import Features
+
+CATALOGUE = Catalogue(pa.table({"item_id": list("abcd"), "kind": ["m", "p", "m", None]}), ())
+USERS = pa.table({"user_id": ["u1", "u2", "u3"], "country": ["DE", "FR", None]})
+TRAIN = [("u1", [0, 2, 0]), ("u2", [1, 1]), ("u3", [3])]
+POPULARITY = np.array([2, 2, 1, 1])
+CONTENT = np.array([[2.0, 0], [0, 1], [1, 1], [0, 0]])
+
+
+class Split:
+    records = [Sequence(user, np.array(items, np.int32), np.arange(len(items))) for user, items in TRAIN]
+
+    def __len__(self):
+        return len(self.records)
+
+    def read(self, indices):
+        return [self.records[index] for index in indices]
+
+
+def of(user_ids, histories, items, users=USERS, **columns):
+    dataset = SimpleNamespace(catalogue=CATALOGUE, users=users, split=lambda name: Split())
+    made = Features(dataset, POPULARITY, CONTENT, **columns)
+    return made.of(user_ids, [np.array(history, int) for history in histories], np.array(items))
+
+
+def test_items_and_their_likeness_to_the_history():
+    found = of(["u1", "u2"], [[1, 0], []], [[0, 1, 2, 3], [0, 1, 2, 3]], item_columns=("kind",))
+    np.testing.assert_allclose(np.exp(found["popularity"][0]), np.array([3, 3, 2, 2]) / 10, rtol=1e-6)
+    assert found["repeat"].tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]]
+    # The last item, 0, weighs 1, the one before .8: 5/9 and 4/9.
+    half = 0.5**0.5
+    np.testing.assert_allclose(found["content of the last item"][0], [1, 0, half, 0], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found["content of the history"][0], [5 / 9, 4 / 9, half, 0], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(np.exp(found["same kind"][0]) - 0.01, [5 / 9, 4 / 9, 5 / 9, 0], atol=1e-6)
+    for name in ("content of the history", "content of the last item"):
+        assert not found[name][1].any()  # without a history
+
+
+def test_context_tells_how_much_likelier_a_value_is_there(monkeypatch):
+    monkeypatch.setattr(features, "PRIOR", 2.0)
+    found = of(
+        ["u1", "u2", "u3", "nobody"], [[0]] * 4, [[0, 1, 2, 3]] * 4, item_columns=("kind",), user_columns=("country",)
+    )
+    lift = np.exp(found["country and kind"])
+    # Of 6 interactions 3 are with kind m; in DE 3 of 3, in FR 0 of 2.
+    np.testing.assert_allclose(lift[0, [0, 2]], (3 + 2 * 0.5) / (3 + 2) / 0.5, rtol=1e-5)
+    np.testing.assert_allclose(lift[1, 0], (0 + 2 * 0.5) / (2 + 2) / 0.5, rtol=1e-5)
+    assert (lift[2:] == 1).all()
+
+
+def test_columns_that_are_not_there_are_an_error():
+    with pytest.raises(DataError, match="no column 'colour'"):
+        of(["u1"], [[0]], [[0]], item_columns=("colour",))
+    with pytest.raises(DataError, match="users have no column 'age'"):
+        of(["u1"], [[0]], [[0]], user_columns=("age",))
+    with pytest.raises(DataError, match="there are no users"):
+        of(["u1"], [[0]], [[0]], users=None, user_columns=("age",))

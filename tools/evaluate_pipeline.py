@@ -1,0 +1,28 @@
+"""Evaluates the multi-stage recommender: recall, lift and time of sources, ranker and final scores, in one table.
+
+    python tools/evaluate_pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
+    python tools/evaluate_pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart \
+        --config.pipeline.sources=generator,item-kNN --config.pipeline.scoring.exclude_history=True
+
+Needs a trained model, and launch/train_sasrec.py for SASRec and the ranker. Weights are fitted on the validation split.
+Compare what comes out with the model alone: tools/compare_runs.py --workdir=WORKDIR \
+    --other=WORKDIR/pipeline/test_users.parquet.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from genrec import command
+from genrec.evaluation import pipeline
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
+
+
+def main() -> None:
+    pipeline.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+
+
+if __name__ == "__main__":
+    command.run(main)

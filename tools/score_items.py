@@ -1,0 +1,36 @@
+"""Scores items for users in real time: lines of JSON in, lines of JSON out; every event changes the next scores.
+
+    echo '{"user": "u17", "events": ["m00005", "p01201"], "score": ["m00007", "p01202"]}' | \
+        python tools/score_items.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+By the ranker of the pipeline alone: SASRec and features of history, item and context, with the weights that
+tools/evaluate_pipeline.py fitted, where it did. Events may come on lines of their own. Users start without a history.
+"""
+
+import sys
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from genrec import command
+from genrec.data.dataset import Dataset
+from genrec.evaluation import pipeline
+from genrec.ranking.popular import popularity
+from genrec.ranking.ranker import RealTimeScorer
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+
+
+def main() -> None:
+    dataset = Dataset(epath.Path(_WORKDIR.value) / "dataset")
+    ranker = pipeline.load_ranker(_CONFIG.value, _WORKDIR.value, dataset, popularity(dataset))
+    scorer = RealTimeScorer(ranker, dataset.catalogue)
+    for line in filter(str.strip, sys.stdin):
+        if (answer := scorer.answer(line)) is not None:
+            print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main)
