@@ -106,6 +106,9 @@ def test_tools_read_the_work_directory(finished):
     assert re.search(r"iterate: \d+ segments/s, \d+ targets/s", measured)
     compared = run("tools/compare_runs.py", f"--workdir={workdir}", f"--other={workdir}", "--output=json").stdout
     assert json.loads(compared)["recall@10"]["difference"] == 0
+    run("launch/train_sasrec.py", config, f"--workdir={workdir}")
+    stages = run("tools/evaluate_pipeline.py", config, f"--workdir={workdir}").stdout
+    assert "source: generator" in stages and "final" in stages
     small = "--batch=2", "--beams=4", "--seconds=0.1"
     measured = run("tools/benchmark_decoding.py", f"--workdir={workdir}", *small).stdout
     assert re.search(r"4 beams +\d+\.\d users/s", measured) and "reorder" in measured

@@ -19,7 +19,8 @@ CONTENT = np.array([[2.0, 0], [0, 1], [1, 1], [0, 0]])
 
 
 class Split:
-    records = [Sequence(user, np.array(items, np.int32), np.arange(len(items))) for user, items in TRAIN]
+    def __init__(self):
+        self.records = [Sequence(user, np.array(items, np.int32), np.arange(len(items))) for user, items in TRAIN]
 
     def __len__(self):
         return len(self.records)

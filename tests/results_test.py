@@ -56,6 +56,8 @@ def test_figures_lists_and_table(tmp_path, evaluation):
         "test.json",
         "test.txt",
         "test_users.parquet",
+        "test_users_most_popular.parquet",
+        "test_users_other.parquet",
     ]
 
 
