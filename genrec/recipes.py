@@ -36,6 +36,19 @@ def amazon(name: str) -> config.Experiment:
             log_every=100,
         ),
         evaluation=config.Evaluation(beams=50),
+        sasrec=config.SasRec(
+            model=config.Model(width=128, encoder_layers=2, heads=2, head_width=64, mlp=256, dropout=0.5),
+            training=config.Training(
+                row_targets=24,
+                batch_targets=1024,
+                steps=3000,
+                warmup_steps=200,
+                learning_rate=3e-3,
+                validate_every=500,
+                validation_users=4096,
+                log_every=100,
+            ),
+        ),
         item_knn=config.ItemKnn(shrinkage=30.0, decay=0.6),  # of 10, 30 and 100, and 0.3 to 0.8, best by validation
     )
 

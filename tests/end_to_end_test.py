@@ -106,9 +106,6 @@ def test_tools_read_the_work_directory(finished):
     assert re.search(r"iterate: \d+ segments/s, \d+ targets/s", measured)
     compared = run("tools/compare_runs.py", f"--workdir={workdir}", f"--other={workdir}", "--output=json").stdout
     assert json.loads(compared)["recall@10"]["difference"] == 0
-    run("launch/train_sasrec.py", config, f"--workdir={workdir}")
-    stages = run("tools/evaluate_pipeline.py", config, f"--workdir={workdir}").stdout
-    assert "source: generator" in stages and "final" in stages
     small = "--batch=2", "--beams=4", "--seconds=0.1"
     measured = run("tools/benchmark_decoding.py", f"--workdir={workdir}", *small).stdout
     assert re.search(r"4 beams +\d+\.\d users/s", measured) and "reorder" in measured
@@ -129,3 +126,14 @@ def test_files_of_ones_own_take_the_same_path(tmp_path):
         "--config.semantic_ids.codes=8,8",
     ).stdout
     assert "items returned: 100% valid" in shown
+
+
+def test_a_card_of_a_seed_with_baselines_and_pipeline_is_made_once(tmp_path):
+    flags = "--config=configs/quickstart.py:tiny", f"--workdir={tmp_path}", "--seeds=1"
+    card = run("launch/reproduce.py", *flags).stdout
+    for model in ("genrec", "most popular", "item-kNN", "SASRec", "hybrid"):
+        assert f"| {model} | 0." in card
+    assert "source: generator" in card and f"--workdir={tmp_path}/seed_0" in card
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed_0/*/*.json")}
+    assert run("launch/reproduce.py", *flags).stdout == card[card.index("# quickstart") :]
+    assert made == {path: path.stat().st_mtime_ns for path in made}

@@ -95,3 +95,13 @@ def test_a_work_directory_stands_for_the_file_in_it(tmp_path):
 def test_a_file_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(DataError, match="nowhere is not there. tools/evaluate_checkpoint.py writes it"):
         significance.ranks_of_same_users(tmp_path / "nowhere", tmp_path / "nowhere")
+
+
+def test_several_runs_count_by_their_means():
+    """Of two seeds of which one always hits and one never does, each user has half a hit; nothing is left to chance."""
+    first = np.array([[0] * 10, [1] * 10])
+    compared = significance.paired_bootstrap(first, np.array([1] * 10), (1,), samples=50)["recall@1"]
+    assert (compared.first, compared.second, compared.low, compared.high) == (0.5, 1.0, 0.5, 0.5)
+    twice = np.stack([np.arange(10) % 3] * 2)
+    alone = significance.paired_bootstrap(twice[0], np.ones(10, int), (1, 5), samples=50)
+    assert significance.paired_bootstrap(twice, np.ones(10, int), (1, 5), samples=50) == alone

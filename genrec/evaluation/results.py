@@ -31,6 +31,11 @@ def users_file(folder: epath.PathLike, split: str) -> epath.Path:
     return epath.Path(folder) / f"{split}_users.parquet"
 
 
+def baseline_file(folder: epath.PathLike, split: str, name: str) -> epath.Path:
+    """Where `write` puts the ranks of a baseline."""
+    return epath.Path(folder) / f"{split}_users_{name.lower().replace(' ', '_')}.parquet"
+
+
 def write(
     folder: epath.PathLike,
     split: str,
@@ -71,7 +76,7 @@ def write(
                 "target": pa.array(item_ids, pa.string()).take(pa.array(evaluation.targets)),
             }
         )
-        _write_bytes(folder / f"{split}_users_{name.lower().replace(' ', '_')}.parquet", _parquet(rows))
+        _write_bytes(baseline_file(folder, split, name), _parquet(rows))
     artifacts.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
         "split": split,

@@ -37,27 +37,35 @@ def paired_bootstrap(
 ) -> dict[str, Comparison]:
     """Compares the ranks of the same users' targets, int[users] each (0: not in the list), by every metric.
 
-    Users with the same pair of ranks are alike, so how often each pair is drawn is one multinomial draw: a sample
-    costs as much as there are pairs and not users.
+    Either may be int[runs, users], such as those of several seeds: a user's figure is then the mean over the runs.
+
+    Users with the same ranks are alike, so how often each kind is drawn is one multinomial draw: a sample costs as much
+    as there are kinds and not users.
 
     Raises ValueError where the numbers of users differ.
     """
-    first, second = np.asarray(first), np.asarray(second)
-    if first.shape != second.shape:
-        raise ValueError(f"{len(first)} ranks of the first model, {len(second)} of the second: pairs are needed")
-    pairs, counts = np.unique(np.stack([first, second], axis=1), axis=0, return_counts=True)
-    values = np.stack([_values(pairs[:, model], cutoffs) for model in (0, 1)])  # [models, pairs, metrics]
-    means = np.tensordot(values, counts / len(first), (1, 0))
+    first, second = np.atleast_2d(first), np.atleast_2d(second)
+    users = first.shape[1]
+    if users != second.shape[1]:
+        raise ValueError(f"{users} ranks of the first model, {second.shape[1]} of the second: pairs are needed")
+    kinds, counts = np.unique(np.concatenate([first, second]).T, axis=0, return_counts=True)
+    values = np.stack(  # [models, kinds, metrics]
+        [
+            np.mean([_values(kinds[:, run], cutoffs) for run in runs], axis=0)
+            for runs in (range(len(first)), range(len(first), len(first) + len(second)))
+        ]
+    )
+    means = np.tensordot(values, counts / users, (1, 0))
     random, drawn = np.random.default_rng(seed), []
     for start in range(0, samples, AT_A_TIME):
         size = min(AT_A_TIME, samples - start)
-        drawn.append(random.multinomial(len(first), counts / len(first), size) @ (values[1] - values[0]) / len(first))
+        drawn.append(random.multinomial(users, counts / users, size) @ (values[1] - values[0]) / users)
     differences = np.concatenate(drawn)
     low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     # The share of samples on the other side of 0 cannot be known to be less than one of them.
     beyond = np.minimum((differences <= 0).sum(axis=0), (differences >= 0).sum(axis=0)) + 1
     p = np.minimum(2 * beyond / (samples + 1), 1.0)
-    names = metrics.compute(first[:1], cutoffs)
+    names = metrics.compute(first[0, :1], cutoffs)
     columns = (*means, means[1] - means[0], low, high, p)
     return {name: Comparison(*map(float, row)) for name, row in zip(names, zip(*columns, strict=True), strict=True)}
 

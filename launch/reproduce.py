@@ -1,0 +1,49 @@
+"""Runs several seeds of a config with its baselines and the pipeline, and writes one reproduction card.
+
+    python launch/reproduce.py --config=configs/quickstart.py --workdir=runs/quickstart_card --seeds=3
+
+Seed n is in WORKDIR/seed_n: semantic IDs, model and SASRec are learnt anew. WORKDIR/card.md and card.json have means
+and deviations, differences with intervals, settings, fingerprints, commands and the machine. Stop it at any time: the
+same command goes on, and does nothing twice.
+"""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags, logging
+from etils import epath
+from ml_collections import config_flags
+
+from genrec import artifacts, command, exit_codes
+from genrec.evaluation import card
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the seeds and the card.", required=True)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds 0, 1, ...", lower_bound=1)
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ("launch/prepare_data.py", "launch/train_sasrec.py", "launch/run.py", "tools/evaluate_pipeline.py")
+
+
+def main() -> None:
+    workdir, given = epath.Path(_WORKDIR.value), [flag for flag in sys.argv[1:] if flag.startswith("--config")]
+    folders = [workdir / f"seed_{seed}" for seed in range(_SEEDS.value)]
+    commands = []
+    for seed, folder in enumerate(folders):
+        own = [f"--workdir={folder}", f"--config.seed={seed}", f"--config.semantic_ids.seed={seed}"]
+        for script in SCRIPTS:
+            commands.append(shlex.join(["python", script, *given, *own]))
+            done = folder / f"{Path(script).stem}.done"
+            if done.exists() and done.read_text() == commands[-1]:
+                continue
+            logging.info("%s", commands[-1])
+            if subprocess.run([sys.executable, ROOT / script, *given, *own], cwd=ROOT, check=False).returncode:
+                sys.exit(exit_codes.FAILED)  # the script has said why
+            artifacts.write_text(done, commands[-1])
+    print(card.write(workdir, folders, _CONFIG.value, commands))
+
+
+if __name__ == "__main__":
+    command.run(main)

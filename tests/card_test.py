@@ -1,0 +1,75 @@
+"""The reproduction card of results that are written by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from genrec import config
+from genrec.data.errors import DataError
+from genrec.evaluation import card, metrics, results
+from genrec.evaluation.evaluator import Evaluation
+
+CUTOFFS = (5, 10)
+USERS = 40
+
+
+def evaluation(ranks: np.ndarray) -> Evaluation:
+    lists, nothing = np.zeros((USERS, 1), np.int32), np.zeros((USERS, 1), bool)
+    return Evaluation(
+        metrics.compute(ranks, CUTOFFS),
+        [f"u{n}" for n in range(USERS)],
+        np.zeros(USERS, np.int32),
+        ranks,
+        lists,
+        lists.astype(np.float32),
+        np.zeros(USERS),
+        nothing,
+        nothing[:, 0],
+    )
+
+
+def write_seed(folder, seed: int, dataset: str = "d") -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    ranks = {name: random.integers(0, 12, USERS) for name in ("genrec", "SASRec")}
+    ranks["hybrid"] = np.ones(USERS, int)
+    details = {"step": 3, "dataset": dataset, "semantic_ids": "s"}
+    inflated = {"semantic_id_metrics": metrics.compute(ranks["genrec"], CUTOFFS)}
+    baseline = {"SASRec": ranks["SASRec"]}
+    results.write(folder / "evaluation", "test", evaluation(ranks["genrec"]), baseline, ["i"], details | inflated)
+    stages = {"stages": [{"stage": "final", "recall@10": 1.0, "lift": None}]}
+    results.write(folder / "pipeline", "test", evaluation(ranks["hybrid"]), {}, ["i"], details | stages)
+    return ranks
+
+
+def test_means_deviations_and_differences_over_seeds(tmp_path):
+    ranks = [write_seed(tmp_path / f"seed_{seed}", seed) for seed in range(3)]
+    folders = [tmp_path / f"seed_{seed}" for seed in range(3)]
+    text = card.write(tmp_path, folders, config.Experiment(name="mine"), ["python it.py"])
+    found = json.loads((tmp_path / "card.json").read_text())
+    for model in ("genrec", "SASRec", "hybrid"):
+        values = [metrics.compute(one[model], CUTOFFS)["ndcg@10"] for one in ranks]
+        summary = found["metrics"][model]["ndcg@10"]
+        assert summary["values"] == pytest.approx(values) and summary["mean"] == pytest.approx(np.mean(values))
+        assert summary["deviation"] == pytest.approx(np.std(values, ddof=1))
+    gain = found["comparisons"]["hybrid - genrec"]["recall@10"]
+    assert gain["difference"] == pytest.approx(1 - found["metrics"]["genrec"]["recall@10"]["mean"])
+    assert gain["low"] > 0 and gain["p"] < 0.01
+    assert set(found["comparisons"]) == {"genrec - SASRec", "hybrid - genrec", "hybrid - SASRec"}
+    assert found["settings"]["name"] == "mine" and found["machine"]["cores"] and "python it.py" in text
+    assert (tmp_path / "card.md").read_text() == text and "| hybrid | 1.0000 ± 0.0000 |" in text
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    write_seed(tmp_path / "seed_0", 0)
+    text = card.write(tmp_path, [tmp_path / "seed_0"], config.Experiment(), [])
+    assert "One seed." in text and "±" not in text
+
+
+def test_seeds_that_are_unfinished_or_of_other_data_are_an_error(tmp_path):
+    write_seed(tmp_path / "seed_0", 0)
+    with pytest.raises(DataError, match="this seed is not finished"):
+        card.write(tmp_path, [tmp_path / "seed_0", tmp_path / "seed_1"], config.Experiment(), [])
+    write_seed(tmp_path / "seed_1", 1, "another")
+    with pytest.raises(DataError, match="different data sets: d, another"):
+        card.write(tmp_path, [tmp_path / "seed_0", tmp_path / "seed_1"], config.Experiment(), [])
