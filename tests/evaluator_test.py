@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from genrec import config
+from genrec import config, sharding
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
 from genrec.data.examples import Segment, Tokens, pack
@@ -80,10 +80,10 @@ def model(seed: int = 0) -> Recommender:
 
 
 def evaluator(
-    users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, **settings: int
+    users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, mesh=None, **settings: int
 ) -> Evaluator:
     return Evaluator(
-        Retriever.over(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams),
+        Retriever.over(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams, mesh),
         Dataset(users),
         "test",
         config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50), **settings),
@@ -138,6 +138,15 @@ def test_batching_and_buckets_change_nothing():
     np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(together.ranks, alone.ranks)
     assert together.metrics == alone.metrics
+
+
+def test_every_mesh_gives_the_same_ranks():
+    mesh = sharding.make_mesh(config.Mesh(2, 2, 2))
+    params = nnx.state(model())
+    alone = evaluator(batch=8).run(params)
+    together = evaluator(batch=8, mesh=mesh).run(jax.device_put(params, sharding.named(mesh)))
+    np.testing.assert_array_equal(together.ranks, alone.ranks)
+    np.testing.assert_array_equal(together.recommended, alone.recommended)
 
 
 def test_new_parameters_give_new_results_without_compiling_again(caplog):

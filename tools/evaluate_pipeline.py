@@ -2,7 +2,7 @@
 
     python tools/evaluate_pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
     python tools/evaluate_pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart \
-        --config.pipeline.sources=generator,item-kNN --config.pipeline.scoring.exclude_history=True
+        --config.pipeline.sources="('generator','item-kNN')" --config.pipeline.scoring.exclude_history=True
 
 Needs a trained model, and launch/train_sasrec.py for SASRec and the ranker. Weights are fitted on the validation split.
 Compare what comes out with the model alone: tools/compare_runs.py --workdir=WORKDIR \

@@ -112,7 +112,10 @@ def _sources(experiment: Experiment, workdir: epath.Path, dataset: Dataset, chec
     known = (GENERATOR, *baselines.NAMES)
     for name in cfg.sources:
         if name not in known:
-            raise ConfigError(f"pipeline.sources: there is no source {name!r}. Choose of {', '.join(known)}.")
+            raise ConfigError(
+                f"pipeline.sources: there is no source {name!r}. Choose of {', '.join(known)}, on the command line as "
+                f"""--config.pipeline.sources="('{GENERATOR}','{baselines.KNN}')"."""
+            )
     if not cfg.sources:
         raise ConfigError(f"pipeline.sources is empty. Choose of {', '.join(known)}.")
     if baselines.SASREC in cfg.sources:
