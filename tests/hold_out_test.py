@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genrec import artifacts, config
-from genrec.data import hold_out
+from genrec.data import hold_out, splits
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
@@ -38,12 +38,27 @@ def test_held_out_items_are_nowhere_and_the_rest_keeps_its_order(whole, tmp_path
     everything = {name: sequences(after, name) for name in ("train", "validation", "test")}
     for user, items in sequences(before, "test").items():
         assert items == [item for item in everything["test"][user] if item not in gone]
-    trained = sequences(before, "train")
-    for split in ("validation", "test"):
-        for user, items in everything[split].items():
-            # As an item may be chosen again, places count: the target comes after all that is trained on.
-            seen = [item for item in items[:-1] if item not in gone]
-            assert len(trained.get(user, [])) <= len(seen) or len(items) < 3
+    for user, items in sequences(before, "train").items():
+        history = everything["validation"].get(user, everything["train"].get(user))
+        assert items == [item for item in history if item not in gone][: len(items)]
+
+
+def test_what_the_whole_asks_for_is_never_trained_on_however_short_sequences_become():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        lengths = random.integers(1, 7, 5)
+        items = random.permutation(lengths.sum())  # all different
+        whole = splits.UserSequences(np.concatenate([[0], np.cumsum(lengths)]), items, np.arange(len(items)))
+        held_out = random.random(len(items)) < 0.5
+        left, ends = hold_out.without(whole, held_out)
+        old = np.flatnonzero(~held_out)  # by the new numbers
+        for user in range(5):
+            sequence = items[whole.offsets[user] : whole.offsets[user + 1]]
+            rest = old[left.items[left.offsets[user] : left.offsets[user + 1]]]
+            assert rest.tolist() == [item for item in sequence if not held_out[item]]
+            asked_for = sequence[-2:] if len(sequence) >= 3 else []
+            assert not set(rest[: ends["train"][user]]) & set(asked_for)
+            assert ends["test"][user] == (len(rest) if len(rest) >= 3 else 0)
 
 
 def test_the_choice_depends_on_ids_and_seed_alone():

@@ -24,9 +24,7 @@ def choose(item_ids: list[str], share: float, seed: int) -> np.ndarray:
 def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 0.1, seed: int = 0) -> None:
     """Writes into `path` the data set of `dataset_path` without a share of its items; nothing if it is up to date.
 
-    They are taken out of the catalogue and of every sequence; then the last item of each user tests again and the one
-    before validates. What the whole data set asks for in validation or test is never trained on here: it stands in the
-    last two places of a sequence, and with items taken out it comes no earlier, counted from the end.
+    They are taken out of the catalogue and of every sequence, which are then split anew; see `without`.
 
     Raises DataError for a share that cannot be, or for a data set that was split by time.
     """
@@ -45,10 +43,7 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
     catalogue = whole.catalogue
     held_out = choose(catalogue.item_ids, share, seed)
     user_ids, sequences = _whole_sequences(whole)
-    sequences = sequences.select(~held_out[sequences.items])
-    new_rows = np.cumsum(~held_out) - 1
-    sequences = splits.UserSequences(sequences.offsets, new_rows[sequences.items], sequences.timestamps)
-    ends = splits.leave_one_out(sequences)
+    sequences, ends = without(sequences, held_out)
     records = {name: datasets.records(user_ids, sequences, lengths) for name, lengths in ends.items()}
     datasets.check_no_leak(records)
     left = catalogue.table.filter(pa.array(~held_out))
@@ -65,6 +60,24 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
     with artifacts.writing(path, datasets.KIND, recipe, config=settings, inputs=inputs) as draft:
         datasets.write(draft.path, records, left, whole.users, figures)
     print(f"Held {held_out.sum():,} of {len(catalogue):,} items out of {path}\n{statistics.table(figures)}")
+
+
+def without(
+    sequences: splits.UserSequences, held_out: np.ndarray
+) -> tuple[splits.UserSequences, dict[str, np.ndarray]]:
+    """Sequences without the items of bool[items], which are counted anew, and their split as `splits.leave_one_out`.
+
+    What the whole sequences ask for in validation and test is never trained on: of those that become too short to be
+    asked for anything, the items before these two train.
+    """
+    kept = ~held_out[sequences.items]
+    from_end = np.repeat(sequences.offsets[1:], sequences.lengths) - np.arange(len(sequences.items))  # 1 is the last
+    asked_for = (from_end <= 2) & (sequences.lengths >= 3)[sequences.users]
+    may_train = np.bincount(sequences.users[kept & ~asked_for], minlength=len(sequences.lengths))
+    left = sequences.select(kept)
+    left = splits.UserSequences(left.offsets, (np.cumsum(~held_out) - 1)[left.items], left.timestamps)
+    ends = splits.leave_one_out(left)
+    return left, {**ends, "train": np.minimum(ends["train"], may_train)}
 
 
 def _whole_sequences(dataset: Dataset) -> tuple[list[str], splits.UserSequences]:
