@@ -2,24 +2,8 @@
 
 import numpy as np
 
-from genrec.data.dataset import Sequence
 from genrec.evaluation import baselines
 from genrec.ranking.lists import Lists
-
-
-class Dataset:
-    def __init__(self, records):
-        self.records = [Sequence(f"u{i}", np.array(r, np.int32), np.arange(len(r))) for i, r in enumerate(records)]
-
-    def split(self, name):
-        assert name == "validation"
-        return self
-
-    def __len__(self):
-        return len(self.records)
-
-    def read(self, indices):
-        return [self.records[index] for index in indices]
 
 
 class Newest:
@@ -34,8 +18,8 @@ class Newest:
         return Lists(np.array(items, np.int32), np.zeros((len(items), top), np.float32))
 
 
-def test_histories_end_before_the_target_and_batches_change_nothing(monkeypatch):
-    dataset = Dataset([[1, 2, 3, 2], [4, 5], [6, 7, 8, 9, 6]])
+def test_histories_end_before_the_target_and_batches_change_nothing(given_dataset, monkeypatch):
+    dataset = given_dataset(10, validation=[[1, 2, 3, 2], [4, 5], [6, 7, 8, 9, 6]])
     for at_a_time in (2, 100):
         monkeypatch.setattr(baselines, "USERS_AT_A_TIME", at_a_time)
         source = Newest()

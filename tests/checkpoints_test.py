@@ -3,16 +3,11 @@
 import json
 import shutil
 
-import jax
-import numpy as np
 import pytest
 
 from genrec import artifacts, config
-from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
-from genrec.data.prepare import prepare
 from genrec.evaluation import checkpoints
-from genrec.models import saved
 from genrec.semantic_ids import codes
 
 EXPERIMENT = config.Experiment(
@@ -24,25 +19,10 @@ EXPERIMENT = config.Experiment(
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
+def elsewhere(tmp_path_factory, untrained):
     """Three checkpoints of a finished run, 7, 14 and 21, in a folder of their own; and the work directory without."""
     workdir = tmp_path_factory.mktemp("finished")
-    prepare(EXPERIMENT.data, workdir / "dataset")
-    dataset = datasets.Dataset(workdir / "dataset")
-    everything = np.array(list(np.ndindex(8, 8, 2)), np.uint16)
-    ids = codes.SemanticIds(everything[: len(dataset.catalogue)], (8, 8, 2))
-    inputs = {datasets.KIND: dataset.fingerprint}
-    with artifacts.writing(workdir / "semantic_ids", codes.KIND, "r", config={}, inputs=inputs) as draft:
-        ids.save(draft.path)
-        draft.fingerprint = ids.fingerprint
-    record = saved.Record.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset.fingerprint)
-    params = jax.jit(saved.model_of(record)[1])()
-    store = saved.Checkpoints(workdir, keep_latest=3)
-    for step in (7, 14, 21):
-        record.finished = step == 21
-        scaled = jax.tree.map(lambda x, step=step: x * (step / 7), params)
-        store.save(step, {"ema": scaled, "params": params}, {}, record, step / 100)
-    store.close()
+    untrained(workdir, EXPERIMENT, (7, 14, 21))
     (workdir / "checkpoints").rename(workdir / "made")
     return workdir
 

@@ -44,3 +44,71 @@ def lint_shell() -> Callable[[Path], None]:
         subprocess.run([shellcheck, "--external-sources", path], cwd=Path(__file__).parent.parent, check=True)
 
     return lint
+
+
+@pytest.fixture(scope="session")
+def untrained() -> Callable:
+    """Makes a work directory that could have been trained: data, semantic IDs, and checkpoints of initial parameters.
+
+    untrained(workdir, experiment, steps=(7,)) prepares the data unless it is there, gives the items codes in the order
+    of the catalogue, and saves a checkpoint for each step, the last one as the best and as that of a finished training.
+    """
+    import numpy as np
+
+    from genrec import artifacts
+    from genrec.data import dataset as datasets
+    from genrec.data.prepare import prepare
+    from genrec.models import saved
+    from genrec.semantic_ids import codes
+
+    def make(workdir: Path, experiment, steps: tuple[int, ...] = (7,)) -> None:
+        if not (workdir / "dataset").exists():
+            prepare(experiment.data, workdir / "dataset")
+        dataset = datasets.Dataset(workdir / "dataset")
+        sizes = (8, 8, 2)
+        ids = codes.SemanticIds(np.array(list(np.ndindex(sizes)), np.uint16)[: len(dataset.catalogue)], sizes)
+        inputs = {datasets.KIND: dataset.fingerprint}
+        with artifacts.writing(workdir / "semantic_ids", codes.KIND, "test", config={}, inputs=inputs) as draft:
+            ids.save(draft.path)
+            draft.fingerprint = ids.fingerprint
+        record = saved.Record.of(experiment, ids.sizes, ids.fingerprint, dataset.fingerprint)
+        params = jax.jit(saved.model_of(record)[1])()
+        store = saved.Checkpoints(workdir, keep_latest=len(steps))
+        for number, step in enumerate(steps, start=1):
+            record.finished = step == steps[-1]
+            scaled = jax.tree.map(lambda x, number=number: x * number, params)
+            store.save(step, {"ema": scaled, "params": params}, {}, record, number / 100)
+        store.close()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def given_dataset() -> Callable:
+    """Makes what reads like a data set: given_dataset(9, train=[[3, 1], [2]]) has 9 items, and two users train."""
+    import numpy as np
+
+    from genrec.data.dataset import Sequence
+
+    class Split:
+        def __init__(self, records: list[list[int]]):
+            self.records = [
+                Sequence(f"u{user}", np.array(items, np.int32), np.arange(len(items)))
+                for user, items in enumerate(records)
+            ]
+            self.lengths = np.array([len(items) for items in records])
+
+        def __len__(self) -> int:
+            return len(self.records)
+
+        def read(self, indices) -> list[Sequence]:
+            return [self.records[index] for index in indices]
+
+    class Dataset:
+        path = "somewhere/dataset"
+
+        def __init__(self, items: int, **splits: list[list[int]]):
+            self.catalogue = range(items)
+            self.split = {name: Split(records) for name, records in splits.items()}.__getitem__
+
+    return Dataset

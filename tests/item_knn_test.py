@@ -6,38 +6,15 @@ import numpy as np
 import pytest
 
 from genrec import config
-from genrec.data.dataset import Sequence
 from genrec.ranking import item_knn
 from genrec.ranking.item_knn import ItemKnn
 
 ITEMS = 12
 
 
-class Split:
-    def __init__(self, records):
-        self.records = [Sequence(f"u{i}", np.array(r, np.int32), np.arange(len(r))) for i, r in enumerate(records)]
-
-    def __len__(self):
-        return len(self.records)
-
-    def read(self, indices):
-        return [self.records[index] for index in indices]
-
-
-class Dataset:
-    catalogue = range(ITEMS)
-
-    def __init__(self, records):
-        self.train = Split(records)
-
-    def split(self, name):
-        assert name == "train"
-        return self.train
-
-
-def test_two_items_by_hand():
+def test_two_items_by_hand(given_dataset):
     """Users 0 and 1 chose items 0 and 1, user 2 item 0 alone: 2 / (sqrt(3 * 2) + 1)."""
-    knn = ItemKnn.learn(Dataset([[0, 1], [1, 0, 0], [0]]), config.ItemKnn(shrinkage=1.0, decay=0.5))
+    knn = ItemKnn.learn(given_dataset(ITEMS, train=[[0, 1], [1, 0, 0], [0]]), config.ItemKnn(shrinkage=1.0, decay=0.5))
     found = knn.recommend(["a", "b"], [np.array([0]), np.array([0, 1])], 3)
     similar = 2 / (6**0.5 + 1)
     assert found.items.tolist() == [[1, -1, -1], [0, 1, -1]]
@@ -46,13 +23,13 @@ def test_two_items_by_hand():
 
 
 @pytest.mark.parametrize("columns", [5, 100])
-def test_scores_are_those_of_the_formula(columns, monkeypatch):
+def test_scores_are_those_of_the_formula(columns, given_dataset, monkeypatch):
     monkeypatch.setattr(item_knn, "COLUMNS", columns)
     random = np.random.default_rng(0)
     records = [random.integers(0, ITEMS, random.integers(1, 7)) for _ in range(30)]
     cfg = config.ItemKnn(neighbours=ITEMS, shrinkage=3.0, decay=0.7)
     history = np.array([2, 5, 2, 7])
-    found = ItemKnn.learn(Dataset(records), cfg).recommend(["u"], [history], ITEMS)
+    found = ItemKnn.learn(given_dataset(ITEMS, train=records), cfg).recommend(["u"], [history], ITEMS)
     sets = [{user for user, record in enumerate(records) if item in record} for item in range(ITEMS)]
     expected = np.zeros(ITEMS)
     for item, (place, chosen) in itertools.product(range(ITEMS), enumerate(history)):
@@ -65,13 +42,13 @@ def test_scores_are_those_of_the_formula(columns, monkeypatch):
     assert (np.diff(found.scores[0][found.items[0] >= 0]) <= 0).all()
 
 
-def test_only_the_nearest_neighbours_count():
+def test_only_the_nearest_neighbours_count(given_dataset):
     records = [[0, 1]] * 3 + [[0, 2]] * 2 + [[0, 3]]
-    knn = ItemKnn.learn(Dataset(records), config.ItemKnn(neighbours=2, shrinkage=0.0))
+    knn = ItemKnn.learn(given_dataset(ITEMS, train=records), config.ItemKnn(neighbours=2, shrinkage=0.0))
     assert set(knn.recommend(["u"], [np.array([0])], 5).items[0].tolist()) == {1, 2, -1}
 
 
 @pytest.mark.parametrize("setting", [{"neighbours": 0}, {"decay": 0.0}, {"decay": 1.1}, {"shrinkage": -1.0}])
-def test_settings_that_cannot_be_are_an_error(setting):
+def test_settings_that_cannot_be_are_an_error(setting, given_dataset):
     with pytest.raises(config.ConfigError, match=next(iter(setting))):
-        ItemKnn.learn(Dataset([[0, 1]]), config.ItemKnn(**setting))
+        ItemKnn.learn(given_dataset(ITEMS, train=[[0, 1]]), config.ItemKnn(**setting))

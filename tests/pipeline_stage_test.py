@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -13,10 +12,8 @@ from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
 from genrec.evaluation import pipeline, significance
-from genrec.models import saved
 from genrec.ranking.popular import popularity
 from genrec.ranking.ranker import RealTimeScorer
-from genrec.semantic_ids import codes
 from genrec.training import loop
 
 EXPERIMENT = config.Experiment(
@@ -36,21 +33,9 @@ EXPERIMENT = config.Experiment(
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, untrained):
     workdir = tmp_path_factory.mktemp("pipeline")
-    prepare(EXPERIMENT.data, workdir / "dataset")
-    dataset = datasets.Dataset(workdir / "dataset")
-    everything = np.array(list(np.ndindex(8, 8, 2)), np.uint16)
-    ids = codes.SemanticIds(everything[: len(dataset.catalogue)], (8, 8, 2))
-    inputs = {datasets.KIND: dataset.fingerprint}
-    with artifacts.writing(workdir / "semantic_ids", codes.KIND, "r", config={}, inputs=inputs) as draft:
-        ids.save(draft.path)
-        draft.fingerprint = ids.fingerprint
-    record = saved.Record.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset.fingerprint)
-    params = jax.jit(saved.model_of(record)[1])()
-    store = saved.Checkpoints(workdir)
-    store.save(7, {"ema": params, "params": params}, {}, record, 0.1)
-    store.close()
+    untrained(workdir, EXPERIMENT)
     loop.train_sasrec(EXPERIMENT, workdir)
     return workdir
 

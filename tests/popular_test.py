@@ -1,42 +1,26 @@
 """The most-popular list, worked out by hand on a small data set."""
 
 import numpy as np
+import pytest
 
-from genrec.data.dataset import Sequence
 from genrec.ranking import lists
 from genrec.ranking.popular import MostPopular, popularity
 
 
-class Split:
-    def __init__(self, records: list[list[int]]):
-        self.records = [
-            Sequence(f"u{user}", np.array(items, np.int32), np.arange(len(items))) for user, items in enumerate(records)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def read(self, indices):
-        return [self.records[index] for index in indices]
-
-
-class Dataset:
+@pytest.fixture
+def dataset(given_dataset):
     """Five items: item 3 has 3 training interactions, items 1 and 2 have 2 each, item 0 has 1, item 4 none."""
-
-    catalogue = range(5)
-
-    def split(self, name: str) -> Split:
-        return {"train": Split([[3, 1, 2], [3, 1], [3, 2, 0]]), "test": Split([[3, 1, 2, 4, 0]])}[name]
+    return given_dataset(5, train=[[3, 1, 2], [3, 1], [3, 2, 0]], test=[[3, 1, 2, 4, 0]])
 
 
-def test_only_training_interactions_count(monkeypatch):
-    assert popularity(Dataset()).tolist() == [1, 2, 2, 3, 0]
+def test_only_training_interactions_count(dataset, monkeypatch):
+    assert popularity(dataset).tolist() == [1, 2, 2, 3, 0]
     monkeypatch.setattr(lists, "CHUNK", 2)
-    assert popularity(Dataset()).tolist() == [1, 2, 2, 3, 0]
+    assert popularity(dataset).tolist() == [1, 2, 2, 3, 0]
 
 
-def test_everyone_gets_the_same_list_with_ties_in_catalogue_order():
-    found = MostPopular(popularity(Dataset())).recommend(["a", "b"], [np.array([3]), np.array([1, 2])], 5)
+def test_everyone_gets_the_same_list_with_ties_in_catalogue_order(dataset):
+    found = MostPopular(popularity(dataset)).recommend(["a", "b"], [np.array([3]), np.array([1, 2])], 5)
     assert found.items.tolist() == [[3, 1, 2, 0, 4]] * 2
     np.testing.assert_allclose(np.exp(found.scores[0]), np.array([4, 3, 3, 2, 1]) / 13, rtol=1e-6)
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,8 +15,6 @@ from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
 from genrec.evaluation import charts, report, stage
-from genrec.models import saved
-from genrec.semantic_ids import codes
 
 EXPERIMENT = config.Experiment(
     data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=60)),
@@ -43,7 +40,7 @@ addEventListener("load", () => {
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, untrained):
     """An evaluated run; all items are called TITLE and a number."""
     workdir = tmp_path_factory.mktemp("run")
     prepare(EXPERIMENT.data, workdir / "dataset")
@@ -52,17 +49,7 @@ def workdir(tmp_path_factory):
     titles = pa.array([f"{TITLE} {number}" for number in range(len(table))])
     renamed = table.set_column(table.column_names.index("title"), "title", titles)
     datasets.write_parquet(renamed, dataset.path / "catalogue.parquet")
-    everything = np.array(list(np.ndindex(8, 8, 2)), np.uint16)
-    ids = codes.SemanticIds(everything[: len(table)], (8, 8, 2))
-    inputs = {datasets.KIND: dataset.fingerprint}
-    with artifacts.writing(workdir / "semantic_ids", codes.KIND, "r", config={}, inputs=inputs) as draft:
-        ids.save(draft.path)
-        draft.fingerprint = ids.fingerprint
-    record = saved.Record.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset.fingerprint)
-    params = jax.jit(saved.model_of(record)[1])()
-    store = saved.Checkpoints(workdir)
-    store.save(7, {"ema": params, "params": params}, {}, record, 0.1)
-    store.close()
+    untrained(workdir, EXPERIMENT)
     lines = [{"step": n, "train/loss": 9 / n, "validation/recall@10": n / 100} for n in range(1, 8)]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     stage.evaluate(EXPERIMENT, workdir)

@@ -1,7 +1,8 @@
 """Batches of users with histories of similar length: less padding, and few shapes to compile."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,3 +33,15 @@ def plan(lengths: np.ndarray, batch: int, max_history: int) -> list[Batch]:
             batches.append(Batch(order[start : min(start + batch, done + count)], limit))
         done += count
     return batches
+
+
+def ahead(batches: Iterable[Batch], function: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
+    """Each batch with function(batch), which is called one batch ahead: a device need not wait for the next inputs."""
+    waiting = None
+    for batch in batches:
+        found = batch, function(batch)
+        if waiting is not None:
+            yield waiting
+        waiting = found
+    if waiting is not None:
+        yield waiting

@@ -117,15 +117,14 @@ class Evaluator:
         )
 
     def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], Beams]]:
-        """Batches' places, records and beams; one ahead, so that the device does not wait for the next histories."""
-        waiting = None
-        for batch in progress(self._batches, f"evaluate {self._split}"):
+        """Batches' places, records and beams."""
+
+        def run(batch: batches.Batch) -> tuple[list[Sequence], Beams]:
             records = self._sequences.read(self._records[batch.places])
-            beams = self._recommend(params, self._histories(records, batch.max_history))
-            if waiting is not None:
-                yield waiting
-            waiting = batch.places, records, beams
-        yield waiting
+            return records, self._recommend(params, self._histories(records, batch.max_history))
+
+        for batch, found in batches.ahead(progress(self._batches, f"evaluate {self._split}"), run):
+            yield batch.places, *found
 
     def _recommend(self, params: nnx.State, rows: Histories) -> Beams:
         if self._max_beams > self._retriever.beams and isinstance(self._retriever, Retriever):

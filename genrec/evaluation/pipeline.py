@@ -44,8 +44,8 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     workdir, cfg = epath.Path(workdir), experiment.pipeline
     dataset = Dataset(workdir / "dataset")
     top = max(experiment.evaluation.cutoffs)
-    sources = _sources(experiment, workdir, dataset, checkpoint)
     popular = popularity(dataset)
+    sources = _sources(experiment, workdir, dataset, popular, checkpoint)
     ranker = load_ranker(experiment, workdir, dataset, popular) if cfg.ranker else None
     rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
     given = _given_weights(cfg.weights, [*sources, *([RANKER] if ranker else [])])
@@ -107,7 +107,9 @@ def load_ranker(
     return FeatureRanker(model, features, json.loads(weights.read_text())["ranker"] if weights.exists() else None)
 
 
-def _sources(experiment: Experiment, workdir: epath.Path, dataset: Dataset, checkpoint: str) -> dict[str, Source]:
+def _sources(
+    experiment: Experiment, workdir: epath.Path, dataset: Dataset, popular: np.ndarray, checkpoint: str
+) -> dict[str, Source]:
     cfg, mesh = experiment.pipeline, sharding.make_mesh(experiment.mesh)
     known = (GENERATOR, *baselines.NAMES)
     for name in cfg.sources:
@@ -120,7 +122,7 @@ def _sources(experiment: Experiment, workdir: epath.Path, dataset: Dataset, chec
         raise ConfigError(f"pipeline.sources is empty. Choose of {', '.join(known)}.")
     if baselines.SASREC in cfg.sources:
         _require_sasrec(workdir)
-    others = baselines.load(experiment, workdir, dataset, popularity(dataset), mesh, cfg.candidates)
+    others = baselines.load(experiment, workdir, dataset, popular, mesh, cfg.candidates)
     found: dict[str, Source] = {}
     for name in cfg.sources:
         if name == GENERATOR:

@@ -74,12 +74,6 @@ class Record:
             seed=experiment.seed,
         )
 
-    @classmethod
-    def of_sasrec(cls, experiment: config.Experiment, items: int, dataset: str) -> "Record":
-        """The record of a run of the baseline SASRec; `dataset` is a fingerprint."""
-        own = dataclasses.replace(experiment, model=experiment.sasrec.model, training=experiment.sasrec.training)
-        return dataclasses.replace(cls.of(own, (items,), "", dataset), kind="sasrec", validation={})
-
     @property
     def max_history(self) -> int:
         return self.training["max_history"]

@@ -48,22 +48,18 @@ class ModelSource:
         histories: Sequence[np.ndarray],
         function: Callable[[Histories, np.ndarray], Any],
     ) -> Iterator[tuple[np.ndarray, Any]]:
-        """The places of the users of each batch, and function(their histories, places): one row a user, more follow.
-
-        The function is called one batch ahead, so that the device does not wait for the next histories.
-        """
+        """The places of the users of each batch, and function(their histories, places): one row a user, more follow."""
         lengths = np.minimum([len(history) for history in histories], self._trained.max_history)
-        waiting = None
-        for batch in progress(batches.plan(lengths, self._batch, self._trained.max_history), "search"):
+        planned = batches.plan(lengths, self._batch, self._trained.max_history)
+
+        def run(batch: batches.Batch) -> Any:
             # The last batch repeats a user until it is full; the copies are of no use.
             filled = np.append(batch.places, np.repeat(batch.places[:1], self._batch - len(batch.places)))
             names, chosen = [user_ids[place] for place in filled], [histories[place] for place in filled]
-            found = function(self._trained.histories(names, chosen, batch.max_history), filled)
-            if waiting is not None:
-                yield waiting[0], jax.device_get(waiting[1])
-            waiting = batch.places, found
-        if waiting is not None:
-            yield waiting[0], jax.device_get(waiting[1])
+            return function(self._trained.histories(names, chosen, batch.max_history), filled)
+
+        for batch, found in batches.ahead(progress(planned, "search"), run):
+            yield batch.places, jax.device_get(found)
 
 
 class SasRec(ModelSource):

@@ -84,7 +84,8 @@ def train_sasrec(experiment: Experiment, workdir: epath.PathLike) -> None:
     check(own)
     dataset = Dataset(epath.Path(workdir) / "dataset")
     items = len(dataset.catalogue)
-    record = saved.Record.of_sasrec(own, items, dataset.fingerprint)
+    record = saved.Record.of(own, (items,), semantic_ids="", dataset=dataset.fingerprint)
+    record = dataclasses.replace(record, kind="sasrec", validation={})
 
     def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> ExhaustiveRetriever:
         return ExhaustiveRetriever(graphdef, items, own.evaluation.beams, mesh)
