@@ -6,7 +6,8 @@
 The folder holds sequences.txt and items.csv (genrec/data/s3rec.py gives the format); row i of the vectors belongs to
 line i of the items. Without vectors, --config.embeddings.source=tfidf makes them from the titles.
 
-Takes 17 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0815 and NDCG@10 .0428 (docs/benchmarks.md).
+Takes 17 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0794 and NDCG@10 .0416, means of three seeds
+(docs/benchmarks.md).
 
 Variants:
   (none)  every position of a user trains, in one pass.

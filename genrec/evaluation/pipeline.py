@@ -10,6 +10,7 @@ import json
 import time
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from etils import epath
@@ -38,9 +39,11 @@ GENERATOR, RANKER = "generator", "ranker"
 def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = "best") -> None:
     """Fits the weights of ranker and final scores, evaluates all stages, writes `workdir/pipeline`, prints the tables.
 
-    Raises ConfigError for sources that do not exist or weights that name none, ArtifactError for models that were not
-    trained, DataError for columns that are not there.
+    By one process, on all of its devices. Raises ConfigError among several, for sources that do not exist, or for
+    weights that name none, ArtifactError for models that were not trained, DataError for columns that are not there.
     """
+    if jax.process_count() > 1:
+        raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
     workdir, cfg = epath.Path(workdir), experiment.pipeline
     dataset = Dataset(workdir / "dataset")
     top = max(experiment.evaluation.cutoffs)
