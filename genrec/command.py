@@ -2,12 +2,14 @@
 on."""
 
 import atexit
+import dataclasses
 import logging as standard_logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -60,6 +62,16 @@ def run(main: Callable[[], None]) -> None:
         app.run(guarded)
     except SystemExit as ended:
         _leave(ended.code)
+
+
+def define_flags(settings: type) -> Callable[[], Any]:
+    """A flag for each field of a dataclass, with the `help` of its metadata; returns what makes one of the flags."""
+    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    holders = {
+        field.name: define[type(field.default)](field.name, field.default, field.metadata["help"])
+        for field in dataclasses.fields(settings)
+    }
+    return lambda: settings(**{name: holder.value for name, holder in holders.items()})
 
 
 def _leave(code: int | str | None) -> None:

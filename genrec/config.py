@@ -107,6 +107,54 @@ class Model:
 
 
 @dataclasses.dataclass
+class Context:
+    """What the model is told of a user and of the moment, before the history; any of it may be absent."""
+
+    user_columns: tuple[str, ...] = ()  # of the users: text becomes categories, numbers are bucketed
+    item_columns: tuple[str, ...] = ()  # of the items: what the user is about to choose from, such as media_type
+    time_of_day: bool = False  # when the next item is chosen, in steps of three hours (UTC)
+    buckets: int = 8  # of a number, at most, by quantiles
+    min_users: int = 5  # a rarer value counts as unknown
+    # Soft tokens: vectors that an adapter makes into `soft_tokens` tokens each.
+    vector: bool = False  # the column `vector` of the users
+    summary: bool = False  # of a history longer than the window: the mean embedding of the items before it
+    soft_tokens: int = 2
+    dropout: float = 0.15  # chance that a feature is left out of a training segment
+    drop_all: float = 0.2  # chance that all are
+    moments: float = 0.3  # segments with one target and features of its moment, for each segment of the log
+
+
+@dataclasses.dataclass
+class Wishes:
+    """What users say in words, and texts that the model says: tasks beside the next item of the log.
+
+    Wishes are made from the catalogue by templates. `columns` gives each column its role, as in "media_type:kind":
+    kind (music), mood (calm), about (a genre, a topic), by (an artist), words (of a title).
+    """
+
+    columns: tuple[str, ...] = ()  # empty: the model knows no words
+    pieces: int = 2000  # of the SentencePiece vocabulary, at most
+    vocabulary: str = ""  # path of a SentencePiece model that is given, such as T5's spiece.model; empty trains one
+    longest: int = 20  # pieces of a wish in training; six times as many in serving
+    history: int = 8  # items before a wish in training, at most
+    examples: float = 1.5  # segments with wishes, for each segment of the log
+    # How many of those are of each task, in proportion.
+    next_item: float = 4.0  # the item that came next, and a wish for it
+    any_item: float = 4.0  # another item that fulfils a wish, by popularity
+    attributes: float = 1.0  # several attributes -> an item, without a history
+    title: float = 2.0  # a title -> its item, without a history
+    # Texts that the model writes, one beside each row of a batch.
+    texts: bool = False
+    text_weight: float = 0.3  # of the loss of a piece, where a code has 1
+    longest_text: int = 32  # pieces
+    item_title: float = 2.0  # semantic ID -> title
+    item_attributes: float = 1.0  # semantic ID -> attributes
+    taste: float = 1.0  # history -> a description of the taste
+    # Columns about which a wish is a rule, kept by constraining the search: "no audiobooks" gives none.
+    rules: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
 class Training:
     """Stage `train`: dataset + semantic IDs -> `checkpoints/`."""
 
@@ -163,6 +211,9 @@ class Evaluation:
     # Of the first k items of each list, for every k, so many are items that are new to the model
     # (genrec.decoding.reserving); 0 leaves them to the model's own scores.
     new_items_share: float = 0.0
+    history: int = 0  # the model gets only so many of the last items; 0 gives it all that it reads
+    without: tuple[str, ...] = ()  # features and soft tokens that it is not told; "all" for all of them
+    moment: bool = False  # whether it is told the features of the target's moment
 
 
 @dataclasses.dataclass
@@ -219,6 +270,8 @@ class Experiment:
     embeddings: Embeddings = dataclasses.field(default_factory=Embeddings)
     semantic_ids: SemanticIdLearning = dataclasses.field(default_factory=SemanticIdLearning)
     model: Model = dataclasses.field(default_factory=Model)
+    context: Context = dataclasses.field(default_factory=Context)
+    wishes: Wishes = dataclasses.field(default_factory=Wishes)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     training: Training = dataclasses.field(default_factory=Training)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 ARGUMENTS = {
     "quickstart": ("", "tiny"),
+    "streaming": ("", "history", "context", "soft", "both", "tiny"),
     "amazon_beauty": ("", "paper"),
     "amazon_reviews": ("beauty", "sports", "Toys_and_Games", "sports,paper", "toys,paper"),
 }

@@ -16,27 +16,17 @@ import grain
 import numpy as np
 
 from genrec import config
-from genrec.data import flat
+from genrec.data import flat, tasks
+from genrec.data.context import ABSENT
 from genrec.data.dataset import Sequences
 from genrec.data.errors import DataError
-from genrec.data.examples import Examples, PlacedSegments, Tokens, lay_out, ranges
+from genrec.data.examples import Examples, PlacedSegments, Texts, Tokens, lay_out, prefix_tokens, ranges
+from genrec.data.tasks import LOG_ALONE, Mixture, Segments
 
-MEMORY = 2**30  # bytes, 268 million items
+MEMORY = 2**30  # bytes, 215 million items
 PREFETCH = 8  # batches
+NO_WISH = np.zeros(0, np.int32)
 ENOUGH_PADDING = 0.06  # share of a batch; below it, a smaller row is worth more than less padding
-
-
-@dataclasses.dataclass(frozen=True)
-class Segments:
-    """Parts of the training sequences, as parallel arrays int32[segments]."""
-
-    record: np.ndarray
-    start: np.ndarray  # items[start:stop] of the record take part
-    stop: np.ndarray
-    first_target: np.ndarray  # counted from `start`
-
-    def __len__(self) -> int:
-        return len(self.record)
 
 
 def cut(lengths: np.ndarray, max_history: int, every: bool) -> Segments:
@@ -61,7 +51,8 @@ def cut(lengths: np.ndarray, max_history: int, every: bool) -> Segments:
         start = np.maximum(0, number - max_history)
         stop = number + 1
         first_target = stop - 1 - start
-    return Segments(*(array.astype(np.int32) for array in (record, start, stop, first_target)))
+    task = np.full(len(record), tasks.LOG)
+    return Segments(*(array.astype(np.int32) for array in (record, start, stop, first_target, task)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,22 +166,26 @@ class TrainingBatches:
         seed: int,
         rows_multiple: int = 1,
         memory: int = MEMORY,
+        mixture: Mixture = LOG_ALONE,
     ):
         """`memory`: bytes that the items of all sequences may take; where they take more, batches are read from disk.
+        `mixture`: the tasks beside the log.
 
         Raises DataError when there are no items, ConfigError for `targets` that do not exist.
         """
-        self.sequences, self.tokens, self.seed = sequences, tokens, seed
+        self.sequences, self.tokens, self.seed, self.mixture = sequences, tokens, seed, mixture
         if cfg.targets not in ("every", "last"):
             raise config.ConfigError(f"training.targets={cfg.targets!r}: choose every or last")
         self.causal = cfg.targets == "every"
         segments = cut(sequences.lengths, cfg.max_history, every=self.causal)
         if len(segments) == 0:
             raise DataError("the training split has no items; loosen the filters of stage `prepare`")
-        length = tokens.length(segments.stop - segments.start - 1)
+        segments = tasks.plan(sequences.lengths, segments, mixture, cfg.max_history, seed)
+        room = np.where(np.isin(segments.task, tasks.WITH_WISH), tokens.longest_wish, 0)
+        length = tokens.length(segments.stop - segments.start - 1) + room
         targets = segments.stop - segments.start - segments.first_target
         order = _sort_by_shape(length, targets)
-        self.segments = Segments(*(getattr(segments, f.name)[order] for f in dataclasses.fields(Segments)))
+        self.segments = segments.take(order)
         self.length, self.targets = length[order], targets[order]
         row_targets = choose_row_targets(self.length, self.targets, tokens.levels, cfg.row_targets)
         self.packing = pack_shapes(self.length, self.targets, row_targets)
@@ -198,9 +193,12 @@ class TrainingBatches:
         self.rows = max(1, min(cfg.batch_targets // self.packing.row_targets, self.packing.rows))
         self.padded_rows = math.ceil(self.rows / rows_multiple) * rows_multiple
         self.steps_per_epoch = self.packing.rows // self.rows
-        item_bytes = 4 * int(sequences.lengths.sum(dtype=np.int64))
+        self._log = np.flatnonzero(self.segments.task == tasks.LOG)
+        self._max_history = cfg.max_history
+        self._row_segments = int(np.diff(self.packing.row_start).max())
+        item_bytes = flat.BYTES * int(sequences.lengths.sum(dtype=np.int64))
         self._lock = threading.Lock()
-        self._loaded = None if item_bytes > memory else flat.load(sequences, tokens.user)
+        self._loaded = None if item_bytes > memory else flat.load(sequences, tokens)
 
     @property
     def targets_per_step(self) -> float:
@@ -220,7 +218,7 @@ class TrainingBatches:
         array indexed by `rows`, but only the records of these rows are read.
         """
         epoch, within = divmod(int(step), self.steps_per_epoch)
-        order, segment_at = self._epoch(epoch)
+        order, segment_at, kept = self._epoch(epoch)
         numbers = np.arange(self.padded_rows)[slice(None) if rows is None else rows]
         filled = np.flatnonzero(numbers < self.rows)
         planned = order[within * self.rows + numbers[filled]]
@@ -228,17 +226,116 @@ class TrainingBatches:
         count = self.packing.row_start[planned + 1] - first
         chosen = segment_at[ranges(first, count)]
         sequences, place = self._read(self.segments.record[chosen])
-        start = self.segments.start[chosen]
+        items, wishes = self._contents(chosen, sequences, place, epoch)
+        length = self.segments.stop[chosen] - self.segments.start[chosen]
+        first_item = np.cumsum(length) - length
+        prefix, vectors = self._prefixes(
+            chosen, sequences, place, items[first_item + length - 1], wishes, None if kept is None else kept[chosen]
+        )
         placed = PlacedSegments(
             row=np.repeat(filled, count),
-            user=sequences.users[place],
-            first_item=sequences.start[place] + start,
-            length=self.segments.stop[chosen] - start,
+            prefix=prefix,
+            vectors=vectors,
+            first_item=first_item,
+            length=length,
             first_target=self.segments.first_target[chosen],
             causal=np.full(len(chosen), self.causal),
         )
-        packing = self.packing
-        return lay_out(placed, sequences.items, self.tokens, len(numbers), packing.row_tokens, packing.row_targets)
+        packing, total = self.packing, len(numbers)
+        examples = lay_out(
+            placed, items, self.tokens, total, packing.row_tokens, packing.row_targets, self._row_segments
+        )
+        return examples._replace(texts=self._texts(step, numbers)) if self.mixture.wishes.texts else examples
+
+    def _contents(
+        self, chosen: np.ndarray, sequences: flat.FlatSequences, place: np.ndarray, epoch: int
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The items of the chosen segments, end to end, and the wish of each, in pieces."""
+        start, stop = self.segments.start[chosen], self.segments.stop[chosen]
+        items = sequences.items[ranges(sequences.start[place] + start, stop - start)]
+        end = np.cumsum(stop - start)
+        wishes = [NO_WISH] * len(chosen)
+        task = self.segments.task[chosen]
+        for segment in np.flatnonzero(np.isin(task, tasks.WITH_WISH)):
+            random = np.random.default_rng((self.seed, epoch, int(chosen[segment])))
+            last = end[segment] - 1
+            history = items[end[segment] - (stop - start)[segment] : last]
+            items[last], text = tasks.ask(task[segment], self.mixture.maker, history, int(items[last]), random)
+            wishes[segment] = self.tokens.wish(text, serving=False)
+        return items, wishes
+
+    def _prefixes(
+        self,
+        chosen: np.ndarray,
+        sequences: flat.FlatSequences,
+        place: np.ndarray,
+        targets: np.ndarray,
+        wishes: list[np.ndarray],
+        kept: np.ndarray | None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Prefix tokens and vectors of the chosen segments.
+
+        `targets` int32[segments] are their last items, `kept` bool[segments, features and vectors] what is not left
+        out.
+        """
+        context, known = self.tokens.context, self.tokens.known
+        rows, features = sequences.rows[place], len(context.features)
+        codes = known.codes[rows]
+        there = np.zeros((len(chosen), len(context.soft)), bool)
+        vectors = tuple(np.zeros((len(chosen), soft.width), np.float32) for soft in context.soft)
+        if kept is not None:
+            moment = self.segments.task[chosen] == tasks.MOMENT
+            for number, feature in enumerate(context.features):
+                if feature.of == "item":
+                    codes[moment, number] = self.mixture.item_codes[targets[moment], number]
+                elif feature.of == "time":
+                    at = sequences.start[place] + self.segments.stop[chosen] - 1
+                    codes[moment, number] = [feature.code(float(hour)) for hour in sequences.hours[at[moment]]]
+            codes[~kept[:, :features]] = ABSENT
+            for number, soft in enumerate(context.soft):
+                for segment in np.flatnonzero(kept[:, features + number]):
+                    begin = sequences.start[place[segment]]
+                    earlier = sequences.items[begin : begin + self.segments.start[chosen[segment]]]
+                    vector = known.vector_of(soft, int(rows[segment]), earlier)
+                    if vector is not None:
+                        vectors[number][segment], there[segment, number] = vector, True
+        return prefix_tokens(self.tokens, sequences.users[place], codes, there, wishes), vectors
+
+    def _texts(self, step: int, numbers: np.ndarray) -> Texts:
+        """A text beside each row: what is read, and what shall be written."""
+        cfg, maker = self.mixture.wishes, self.mixture.maker
+        weights = np.cumsum([cfg.item_title, cfg.item_attributes, cfg.taste])
+        read, kinds = [], np.zeros(len(numbers), np.int32)
+        pieces = np.full((len(numbers), cfg.longest_text), -1, np.int32)
+        filled = np.flatnonzero(numbers < self.rows)
+        chosen = np.zeros(len(filled), np.int64)
+        randoms = [np.random.default_rng((self.seed, int(step), int(numbers[row]), 1)) for row in filled]
+        log = self._log
+        for place, random in enumerate(randoms):
+            chosen[place] = log[int(random.integers(len(log)))]
+        sequences, place = self._read(self.segments.record[chosen])
+        for row, random, segment, at in zip(filled, randoms, chosen, place, strict=True):
+            begin = sequences.start[at]
+            history = sequences.items[begin + self.segments.start[segment] : begin + self.segments.stop[segment]]
+            kind = int(np.searchsorted(weights, random.random() * weights[-1], side="right"))
+            items, text = tasks.write(kind, maker, history, random)
+            said = np.append(self.tokens.vocabulary.encode(text), self.tokens.vocabulary.end)[: cfg.longest_text]
+            kinds[row], pieces[row, : len(said)] = kind, said
+            read.append(np.append(items, np.int32(0)))  # the last is only a target, and there is none
+        length = np.array([len(items) for items in read], np.int64)
+        placed = PlacedSegments(
+            row=filled,
+            prefix=np.full((len(filled), self.tokens.context.soft_tokens), -1, np.int32),  # texts have no prefix
+            vectors=tuple(np.zeros((len(filled), soft.width), np.float32) for soft in self.tokens.context.soft),
+            first_item=np.cumsum(length) - length,
+            length=length,
+            first_target=length - 1,
+            causal=np.full(len(filled), self.causal),
+        )
+        longest = self.tokens.levels * (self._max_history + 1)
+        items = np.concatenate([np.zeros(0, np.int32), *read])
+        laid = lay_out(placed, items, self.tokens, len(numbers), longest, 1, 1)
+        return Texts(laid.histories, pieces, kinds)
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
         """Batches first_step .. steps - 1, or the given rows of them, prepared ahead by Grain in threads."""
@@ -247,22 +344,27 @@ class TrainingBatches:
         threads = PREFETCH if self._loaded is None else 1
         return iter(source.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCH)))
 
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The order of the rows, and the segment at each place."""
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The order of the rows, the segment at each place, and which features and vectors each segment keeps."""
         with self._lock:  # of several threads at the first step of an epoch, one permutes
             return self._permute(epoch)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (one object per run)
-    def _permute(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _permute(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         random = np.random.default_rng((self.seed, epoch))
         rows = random.permutation(self.packing.rows)
         shuffled = random.permutation(len(self.segments))
         by_shape = shuffled[_sort_by_shape(self.length[shuffled], self.targets[shuffled])]
-        return rows, by_shape[self.packing.place]
+        kept = None
+        if parts := len(self.tokens.context.names):
+            cfg = self.mixture.context
+            kept = random.random((len(self.segments), parts)) >= cfg.dropout
+            kept &= random.random((len(self.segments), 1)) >= cfg.drop_all
+        return rows, by_shape[self.packing.place], kept
 
     def _read(self, records: np.ndarray) -> tuple[flat.FlatSequences, np.ndarray]:
         """Sequences among which are those of `records`, int[n], and the place of each there."""
         if self._loaded is not None:
             return self._loaded, records
         distinct, place = np.unique(records, return_inverse=True)
-        return flat.read(self.sequences, distinct, self.tokens.user), place
+        return flat.read(self.sequences, distinct, self.tokens), place

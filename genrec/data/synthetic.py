@@ -42,6 +42,8 @@ STAYS_IN_GENRE = 0.75  # chance that a choice by taste keeps to the session's ge
 DRIFTS = 0.15  # chance per session
 DRIFT = 0.35  # share of the taste that a drift replaces
 ZIPF = 0.7  # exponent of the collections' popularity
+VECTOR_WIDTH = 16  # of the users' vectors
+VECTOR_NOISE = 0.3  # beside their own deviation
 REMEMBERED = 8  # shows and book series in which a user knows the place
 HOURS = ((9, 20), (6, 10), (20, 24))  # of sessions, per media type
 
@@ -90,6 +92,7 @@ def generate(config: configs.SyntheticCatalogue) -> World:
         "user_id": user_ids.tolist(),
         "country": np.array(catalogue.COUNTRIES)[country].tolist(),
         "age_band": np.array(AGE_BANDS)[age].tolist(),
+        "vector": _vectors(first_taste, config.seed).tolist(),
     }
     tables = reading.Tables(
         reading.from_columns(interactions, "synthetic interactions"),
@@ -116,11 +119,26 @@ def write_files(config: configs.SyntheticCatalogue, folder: epath.PathLike, endi
     folder.mkdir(parents=True, exist_ok=True)
     world = generate(config)
     for name in ("interactions", "items", "users"):
+        table = getattr(world.tables, name).table
+        if ending == ".csv" and "vector" in table.column_names:  # CSV has no lists
+            texts = [" ".join(f"{x:.5g}" for x in vector) for vector in table["vector"].to_pylist()]
+            table = table.set_column(table.column_names.index("vector"), "vector", pa.array(texts))
         with (folder / f"{name}{ending}").open("wb") as file:
             write = pyarrow.csv.write_csv if ending == ".csv" else pyarrow.parquet.write_table
-            write(getattr(world.tables, name).table, file)
+            write(table, file)
     with (folder / "truth.npz").open("wb") as file:
         np.savez_compressed(file, **dataclasses.asdict(world.truth))
+
+
+def _vectors(taste: np.ndarray, seed: int) -> np.ndarray:
+    """float32[users, VECTOR_WIDTH]: what another service, which knew the users before they joined, makes of a taste.
+
+    Draws its noise by itself: what users do stays the same.
+    """
+    rng = np.random.default_rng((seed, 1))
+    directions = rng.normal(size=(taste.shape[1], VECTOR_WIDTH)) / np.sqrt(VECTOR_WIDTH)
+    seen = np.sqrt(taste) @ directions
+    return (seen + VECTOR_NOISE * seen.std() * rng.normal(size=seen.shape)).astype(np.float32)
 
 
 def _affinity() -> np.ndarray:

@@ -279,7 +279,11 @@ def _check_users(source: SourceTable | None, problems: Problems) -> pa.Table | N
         return None
     if _has_columns(source, ["user_id"], problems):
         _check_ids(source, "user_id", problems, unique=True)
-    return source.table
+    table = source.table
+    if "vector" in table.column_names:
+        vectors, _ = _check_vectors(source, problems)
+        table = table.set_column(table.column_names.index("vector"), "vector", vectors)
+    return table
 
 
 def _check_times(source: SourceTable, time: str, problems: Problems) -> np.ndarray:

@@ -16,16 +16,17 @@ from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 
 SEPARATOR = "|"  # between the values of a cell that has several, such as countries
-OPERATORS = ("!=", ">=", "<=", "=", "~")  # the longer ones first
+OPERATORS = ("!=", "!~", ">=", "<=", "=", "~")  # the longer ones first
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What a column must be. An item whose cell is empty fulfils no condition but `!=`.
+    """What a column must be. An item whose cell is empty fulfils no condition but `!=` and `!~`.
 
     =   one of the values; true and false for yes-or-no columns
     !=  none of the values
     ~   has one of the values, where the cell is a list or values separated by "|", such as countries "DE|FR"
+    !~  has none of the values
     >=, <=  a number, or a time (Unix seconds or ISO 8601)
     """
 
@@ -51,12 +52,12 @@ class Condition:
         lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
         if pa.types.is_nested(column.type) and not lists:
             raise DataError(f"filter on {self.column!r}: nobody can ask cells of {column.type}. Use text, or lists.")
-        if lists and self.operator != "~":
-            raise DataError(f"filter on {self.column!r}: its cells are lists. Use ~ to ask what they have.")
+        if lists and self.operator not in ("~", "!~"):
+            raise DataError(f"filter on {self.column!r}: its cells are lists. Use ~ or !~ to ask what they have.")
         if self.operator in (">=", "<="):
             return self._compare(column)
-        fulfilled = _has(column, self.values) if self.operator == "~" else self._equal(column)
-        return ~fulfilled if self.operator == "!=" else fulfilled
+        fulfilled = _has(column, self.values) if "~" in self.operator else self._equal(column)
+        return ~fulfilled if self.operator.startswith("!") else fulfilled
 
     def _equal(self, column: pa.Array) -> np.ndarray:
         if pa.types.is_floating(column.type) or pa.types.is_temporal(column.type):

@@ -15,6 +15,7 @@ from genrec import sharding
 from genrec.data.examples import Histories
 from genrec.decoding.beam_search import Beams, Diversity, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
+from genrec.decoding.guidance import Guidance, decoder
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.sorted_table import SortedTable
@@ -41,12 +42,10 @@ class Retriever:
         def search(
             params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: tuple, width: int
         ) -> Beams:
-            histories, constraints, sample, diversity = rows
+            histories, constraints, sample, diversity, guidance = rows
             if diversity is not None:
                 diversity = diversity._replace(groups=groups)
-            model = nnx.merge(graphdef, params)
-            memory = model.start(histories)
-            step, finish = functools.partial(model.step, memory), functools.partial(model.finish, memory)
+            step, finish = decoder(nnx.merge(graphdef, params), histories, guidance)
             batch = histories.tokens.shape[0]
             return beam_search(step, index, batch, width, self.top, constraints, sample, diversity, finish)
 
@@ -76,19 +75,20 @@ class Retriever:
         constraints: Constraints | None = None,
         sample: Sampling | None = None,
         diversity: Diversity | None = None,
+        guidance: Guidance | None = None,
         beams: int | None = None,
     ) -> Beams:
         """The items of each row of `histories`, still being computed when this returns.
 
         The number of rows must be one that `round_up` gives. `params` lie on the mesh; all else is in NumPy arrays.
-        `beams` is the width of this search.
+        `guidance` says away from what the search is guided, `beams` is its width.
         """
         mesh, rows = self.live.mesh, len(histories.tokens)
         groups = None
         if diversity is not None and diversity.groups is not None:
             groups, diversity = sharding.put(mesh, diversity.groups), diversity._replace(groups=None)
         own = sharding.own_rows(mesh, rows)
-        by_row = _take((histories, constraints, sample, diversity), own)
+        by_row = _take((histories, constraints, sample, diversity, guidance), own)
         placed = sharding.put_rows(mesh, by_row, rows)
         with jax.set_mesh(mesh):
             return self._search(params, self.live.index, groups, placed, self.beams if beams is None else beams)
@@ -101,17 +101,19 @@ class Retriever:
         certify: int,
         constraints: Constraints | None = None,
         sample: Sampling | None = None,
+        guidance: Guidance | None = None,
     ) -> Beams:
         """As a call, but rows whose first `certify` items are not certified are searched again, twice as wide.
 
         Until they are certified, or `max_beams` are reached; what is drawn never is, and stays. In NumPy arrays.
         """
-        found = Beams(*map(np.array, self(params, histories, constraints, sample)))
+        found = Beams(*map(np.array, self(params, histories, constraints, sample, guidance=guidance)))
         beams = self.beams
         while sample is None and beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
             beams = min(2 * beams, max_beams)
-            part = _take((histories, constraints, sample), self._filled_up(rows, len(found.bound)))
-            again = self(params, *part, beams=beams)
+            chosen = self._filled_up(rows, len(found.bound))
+            part, guided = _take((histories, constraints, sample), chosen), _take(guidance, chosen)
+            again = self(params, *part, guidance=guided, beams=beams)
             for all_, new in zip(found, map(np.asarray, again), strict=True):
                 all_[rows] = new[: len(rows)]
         return found
@@ -123,6 +125,7 @@ class Retriever:
         restrictions: Sequence[Restriction],
         diversity: Diversity,
         sample: Sampling | None = None,
+        guidance: Guidance | None = None,
     ) -> Beams:
         """As a call, but lists that come out short are filled by searching again.
 
@@ -132,17 +135,17 @@ class Retriever:
         NumPy arrays.
         """
         constraints = self.live.constraints(restrictions)
-        found = Beams(*map(np.array, self(params, histories, constraints, sample, diversity)))
+        found = Beams(*map(np.array, self(params, histories, constraints, sample, diversity, guidance)))
         if diversity.groups is None:  # the search itself has seen to it
             return found
-        by_row = histories, sample, diversity._replace(groups=None)
+        by_row = histories, sample, diversity._replace(groups=None), guidance
         rows = np.flatnonzero(found.items[:, -1] < 0)
         while len(rows):
             filled_up = self._filled_up(rows, len(found.bound))
             narrowed = {row: _narrowed(restrictions[row], found.items[row], diversity, row) for row in rows}
             constraints = self.live.constraints([narrowed[row] for row in filled_up])
-            part, more, limits = _take(by_row, filled_up)
-            again = self(params, part, constraints, more, limits._replace(groups=diversity.groups))
+            part, more, limits, guided = _take(by_row, filled_up)
+            again = self(params, part, constraints, more, limits._replace(groups=diversity.groups), guided)
             before = (found.items[rows] >= 0).sum(axis=1)
             for row, *more in zip(rows, np.asarray(again.items), np.asarray(again.scores), strict=False):
                 both = [

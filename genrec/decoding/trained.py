@@ -1,7 +1,7 @@
 """A trained model with all that it needs to recommend, read from a work directory and checked to belong together."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from genrec import artifacts, sharding
 from genrec.data import dataset as datasets
 from genrec.data import examples
+from genrec.data.context import Told
 from genrec.data.dataset import Dataset
 from genrec.data.examples import Histories, Tokens
 from genrec.decoding import sorted_table
@@ -34,12 +35,21 @@ class Trained(NamedTuple):
     finished: bool = False  # whether the training ended with this checkpoint
     new_items: np.ndarray | None = None  # bool[items]: got their semantic IDs after the training; None: there are none
 
-    def histories(self, names: Sequence[str], items: Sequence[np.ndarray], longest: int | None = None) -> Histories:
-        """What the model reads of these users: catalogue rows int[n] of each, oldest first.
+    wishes: Mapping[str, Any] = {}  # config.Wishes of a model that knows words
 
-        `longest` is to how many items histories are padded, and cut; by default `max_history`.
+    def histories(
+        self,
+        names: Sequence[str],
+        items: Sequence[np.ndarray],
+        longest: int | None = None,
+        told: Sequence[Told] | None = None,
+    ) -> Histories:
+        """What the model reads of these users: catalogue rows int[n] of each, oldest first, and what each is `told`.
+
+        `longest` is to how many items histories are padded, and cut; by default `max_history`. For errors see
+        `examples.histories`.
         """
-        return examples.histories(names, items, self.tokens, longest or self.max_history, causal=self.causal)
+        return examples.histories(names, items, self.tokens, longest or self.max_history, self.causal, told)
 
 
 def load(
@@ -75,9 +85,10 @@ def load(
         )
     generation = len(fitting) - 1 - fitting.index((record.semantic_ids, record.dataset))
     new = codes.generations(workdir / "semantic_ids", semantic_ids.items) > generation
-    tokens, table = record.tokens(semantic_ids), sorted_table.load(workdir, semantic_ids)
+    vectors = codes.load_array(workdir / "item_embeddings" / "embeddings.npy") if record.reads_item_vectors else None
+    tokens, table = record.tokens(semantic_ids, dataset, vectors), sorted_table.load(workdir, semantic_ids)
     reading = record.max_history, record.causal
-    more = record.finished, new if new.any() else None
+    more = record.finished, new if new.any() else None, record.wishes
     return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, *reading, mesh, *more)
 
 

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
+import pyarrow as pa
 from absl import logging
 from flax import nnx
 
 from genrec import config
+from genrec.data.context import ALL, TIME_OF_DAY, Told
 from genrec.data.dataset import Dataset, Sequence
 from genrec.data.errors import DataError
 from genrec.data.examples import Histories, Tokens, histories
+from genrec.data.flat import SECONDS_AN_HOUR
 from genrec.decoding import batches
 from genrec.decoding.beam_search import Beams
 from genrec.decoding.exhaustive import ExhaustiveRetriever
@@ -64,7 +67,8 @@ class Evaluator:
         `tokens`, `max_history`, `causal`: how histories are presented; as in training.
         `users`: evaluate this many users, a fixed choice spread over the split; 0 takes all.
 
-        Raises DataError when the split has no users, and ConfigError for a search that cannot be widened as told.
+        Raises DataError when the split has no users or the model knows no such context, and ConfigError for a search
+        that cannot be widened as told.
         """
         if cfg.certify < 1:
             raise config.ConfigError(f"evaluation.certify={cfg.certify}: say how many first items, at least 1")
@@ -76,6 +80,16 @@ class Evaluator:
         self._retriever = retriever
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
+        without = frozenset(cfg.without)
+        tokens.context.check(sorted(without - {ALL}))
+        self._without, self._cut, self._history = without, cfg.history > 0, cfg.history or max_history
+        of_moment = [feature for feature in tokens.context.features if cfg.moment and feature.name not in without]
+        self._tells_time = any(feature.of == "time" for feature in of_moment) and ALL not in without
+        self._item_values = {
+            feature.name: dataset.catalogue.column(feature.name).cast(pa.string()).to_pylist()
+            for feature in of_moment
+            if feature.of == "item" and ALL not in without
+        }
         self._max_beams, self._certify = cfg.max_beams, min(cfg.certify, cfg.beams)
         if not len(self._sequences):
             raise DataError(f"{dataset.path}: the {split} split has no users. Loosen the filters of stage `prepare`.")
@@ -84,7 +98,7 @@ class Evaluator:
             logging.warning("metrics beyond %d beams are left out: lists are no longer than that", cfg.beams)
         self._records = _choose(len(self._sequences), users)  # split order
         self._batch = self._retriever.round_up(min(cfg.batch, len(self._records)))
-        lengths = self._sequences.lengths[self._records] - 1
+        lengths = np.minimum(self._sequences.lengths[self._records] - 1, self._history)
         self._batches = batches.plan(np.minimum(lengths, max_history), self._batch, max_history)
 
     def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
@@ -135,8 +149,16 @@ class Evaluator:
         # The last batch repeats a user until it is full; the copies' beams are cut off above.
         records = records + records[:1] * (self._batch - len(records))
         user_ids = [record.user_id for record in records]
-        items = [record.items[:-1] for record in records]
-        return histories(user_ids, items, self._tokens, max_history, causal=self._causal)
+        items = [record.items[:-1][-self._history :] if self._cut else record.items[:-1] for record in records]
+        told = [Told(self._given(record), self._without) for record in records]
+        return histories(user_ids, items, self._tokens, max_history, self._causal, told)
+
+    def _given(self, record: Sequence) -> dict[str, str]:
+        """What the evaluation tells of the target's moment."""
+        given = {name: values[record.items[-1]] for name, values in self._item_values.items()}
+        if self._tells_time:
+            given[TIME_OF_DAY] = str(record.timestamps[-1] // SECONDS_AN_HOUR % 24)
+        return {name: value for name, value in given.items() if value}
 
 
 def item_ranks(recommended: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -3,19 +3,26 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence as AbstractSequence
+from typing import Any
 
 import numpy as np
 
 from genrec import config
+from genrec.data.context import Told
 from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
+from genrec.data.wishes import parse_columns
 from genrec.decoding.beam_search import Diversity
 from genrec.decoding.filters import EVERYTHING, Filter
+from genrec.decoding.guidance import Guidance
 from genrec.decoding.live_index import LiveIndex, Restriction
+from genrec.decoding.profiles import Profile
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.trained import Trained
+from genrec.decoding.wish_rules import WishRules
 from genrec.progress import progress
 
 # Records read at a time while looking for users.
@@ -25,26 +32,34 @@ TITLE_WIDTH = 48  # characters
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A history to recommend for."""
+    """A history to recommend for, and what the user says."""
 
     name: str  # user id, or a description
     history: np.ndarray  # int[n], catalogue rows, oldest first
     came_next: int | None = None  # catalogue row, where known
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)  # features, in the place of those that are known
+    wish: str = ""
+    profile: Profile | None = None
+
+
+def _option(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """How to recommend. Raises ConfigError for what cannot be."""
 
-    top: int = 10  # items
-    beams: int = 50  # width of the search; at least `top` are taken
-    max_beams: int = 0  # widen the search up to this, until the list is certified; 0 does not
-    exclude_history: bool = False
-    temperature: float = 0.0  # above 0: items are drawn, and not the best taken
-    top_p: float = 1.0  # draw from the likeliest codes of each level that together have this probability
-    seed: int = 0  # of what is drawn
-    max_share: float = 1.0  # of the list that may be alike
-    share_of: str = ""  # alike in this column of the catalogue; empty: in the code of the first level
+    top: int = _option(10, "Items to recommend.")
+    beams: int = _option(50, "Width of the search; at least --top are taken.")
+    max_beams: int = _option(0, "Widen it up to this, until the list is surely the best; 0 does not.")
+    exclude_history: bool = _option(False, "Recommend no item of the history.")
+    temperature: float = _option(0.0, "Above 0: draw items, and do not take the best; 1 is how the model sees them.")
+    top_p: float = _option(1.0, "Draw from the likeliest codes of each level that together have this probability.")
+    seed: int = _option(0, "Of what is drawn.")
+    max_share: float = _option(1.0, "Of the list that may be alike, in --share_of.")
+    share_of: str = _option("", "A column of the catalogue; empty: the code of the first level.")
+    guidance: float = _option(1.0, "How strongly a wish steers: 0 not at all, 1 as the model understands it, or more.")
 
     def __post_init__(self) -> None:
         for right, message in (
@@ -52,6 +67,8 @@ class Options:
             (self.temperature >= 0, f"temperature={self.temperature}: give 0 for the best items, or more to draw"),
             (0 < self.top_p <= 1, f"top_p={self.top_p}: give a probability above 0, at most 1"),
             (self.top_p == 1 or self.temperature > 0, "top_p is for drawing items: give a temperature too, such as 1"),
+            (self.guidance >= 0, f"guidance={self.guidance}: give 0 or more"),
+            (0 <= self.seed < 2**31, f"seed={self.seed}: give a number from 0 to 2147483647"),
             (0 < self.max_share <= 1, f"max_share={self.max_share}: give a share above 0, at most 1"),
             (
                 not self.max_beams or (self.temperature == 0 and self.max_share == 1),
@@ -72,9 +89,9 @@ class Recommendations:
 
 
 def requests(
-    dataset: Dataset, split: str, users: int, user_ids: AbstractSequence[str], item_ids: AbstractSequence[str]
+    dataset: Dataset, split: str, users: int, user_ids: AbstractSequence[str], item_ids: AbstractSequence[str] | None
 ) -> list[Request]:
-    """So many users of a split, then these users of it, then a history of these items.
+    """So many users of a split, then these users of it, then a history of these items, which may be empty.
 
     Raises DataError for users and items that are not there, and when nothing is asked for.
     """
@@ -82,7 +99,7 @@ def requests(
     found = sample_users(sequences, users)
     if user_ids:
         found += find_users(sequences, user_ids)
-    if item_ids:
+    if item_ids is not None:
         found.append(from_items(dataset.catalogue, item_ids))
     if not found:
         raise DataError("nobody to recommend for. Give --users=3, or --user=ID,ID or --items=ID,ID,ID.")
@@ -138,26 +155,77 @@ def with_items(
     return dataclasses.replace(wanted, allow=allowed, deny=frozenset(rows_of(catalogue, deny).tolist()))
 
 
+class Search:
+    """Recommends again and again: what is compiled and loaded once serves all requests."""
+
+    def __init__(self, trained: Trained, options: Options, requests: int = 1):
+        """`requests` is how many come at a time, at most."""
+        self.trained, self.options = trained, options
+        self.catalogue = trained.dataset.catalogue
+        self._live = LiveIndex(trained.table, self.catalogue, filters=requests)
+        self._retriever = Retriever(trained.graphdef, self._live, max(options.beams, options.top), options.top)
+        roles = dict(self.roles)
+        self._rules = WishRules(trained.wishes.get("rules", ()), roles, self.catalogue)
+
+    @property
+    def roles(self) -> list[tuple[str, str]]:
+        """The columns that wishes are about, with their roles."""
+        return parse_columns(self.trained.wishes.get("columns", ()))
+
+    def told(self, request: Request) -> Told:
+        """What the model is told: features, the words of the profile and the wish, the profile's offset."""
+        words, offset = [request.wish], None
+        if request.profile is not None:
+            if self.roles:
+                words.insert(0, request.profile.words(self.catalogue, self.roles))
+            vectors = self.trained.tokens.known.item_vectors
+            offset = None if vectors is None else request.profile.offset(self.catalogue, vectors)
+        return Told(request.given, wish=", ".join(filter(None, words)), offset=offset)
+
+    def filter_of(self, request: Request, wanted: Filter = EVERYTHING) -> Filter:
+        """`wanted`, what the wish makes a rule, and without what the profile forbids."""
+        conditions = (*wanted.conditions, *self._rules.conditions(request.wish))
+        denied = wanted.deny
+        if request.profile is not None:
+            denied |= request.profile.checked(self.catalogue).deny(self.catalogue)
+        return Filter(conditions, wanted.allow, denied)
+
+    def __call__(self, requests: AbstractSequence[Request], wanted: Filter = EVERYTHING) -> list[Recommendations]:
+        """The items that a search finds for each request, of those that pass `wanted` and the request's own rules.
+
+        Raises WishError for wishes that cannot be read, DataError for features and columns that are not there.
+        """
+        trained, options, live, retriever = self.trained, self.options, self._live, self._retriever
+        names, items = [request.name for request in requests], [request.history for request in requests]
+        told = [self.told(request) for request in requests]
+        encoded = trained.histories(names, items, told=told)
+        guidance = None
+        if options.guidance != 1 and any(one.wish for one in told):
+            silent = trained.histories(names, items, told=[one._replace(wish="") for one in told])
+            guidance = Guidance(silent, np.full(len(requests), options.guidance, np.float32))
+        restrictions = [
+            Restriction(self.filter_of(request, wanted), request.history if options.exclude_history else ())
+            for request in requests
+        ]
+        sample = _sampling(options, len(requests)) if options.temperature else None
+        diversity = _diversity(options, retriever.beams, self.catalogue, len(requests))
+        if diversity is not None:
+            found = retriever.diverse(trained.params, encoded, restrictions, diversity, sample, guidance)
+        else:
+            constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
+            found = retriever.widened(trained.params, encoded, max_beams, options.top, constraints, sample, guidance)
+        certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
+        return [
+            Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
+            for items, scores, sure in zip(found.items, found.scores, certified, strict=True)
+        ]
+
+
 def recommend(
     trained: Trained, requests: AbstractSequence[Request], options: Options, wanted: Filter = EVERYTHING
 ) -> list[Recommendations]:
-    """The items that a search finds for each request, of those that pass the filter `wanted`."""
-    encoded = trained.histories([request.name for request in requests], [request.history for request in requests])
-    restrictions = [Restriction(wanted, request.history if options.exclude_history else ()) for request in requests]
-    live = LiveIndex(trained.table, trained.dataset.catalogue, filters=len(requests))
-    retriever = Retriever(trained.graphdef, live, max(options.beams, options.top), options.top)
-    sample = _sampling(options, len(requests)) if options.temperature else None
-    diversity = _diversity(options, retriever.beams, trained.dataset.catalogue, len(requests))
-    if diversity is not None:
-        found = retriever.diverse(trained.params, encoded, restrictions, diversity, sample)
-    else:
-        constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
-        found = retriever.widened(trained.params, encoded, max_beams, options.top, constraints, sample)
-    certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
-    return [
-        Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
-        for items, scores, sure in zip(found.items, found.scores, certified, strict=True)
-    ]
+    """The items that a search finds for each request, of those that pass the filter `wanted`; see `Search`."""
+    return Search(trained, options, len(requests))(requests, wanted)
 
 
 def _sampling(options: Options, requests: int) -> Sampling:
@@ -174,10 +242,16 @@ def _diversity(options: Options, beams: int, catalogue: Catalogue, requests: int
     return Diversity(np.full(requests, most_beams, np.int32), np.full(requests, most_items, np.int32), groups)
 
 
-def shown(request: Request, found: Recommendations, catalogue: Catalogue, output: str) -> str:
-    """What to print: a "table" and an empty line, or a line of "json"."""
+def shown(
+    request: Request,
+    found: Recommendations,
+    catalogue: Catalogue,
+    output: str,
+    reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
+) -> str:
+    """What to print: a "table" and an empty line, or a line of "json", with the `reasons` of each item if given."""
     if output == "json":
-        return as_json(request, found, catalogue)
+        return as_json(request, found, catalogue, reasons)
     return table(request, found, catalogue) + "\n"
 
 
@@ -200,16 +274,33 @@ def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str
     return "\n".join(lines)
 
 
-def as_json(request: Request, found: Recommendations, catalogue: Catalogue) -> str:
-    """One line of JSON: name, history and came_next (item ids), recommended (item_id, title, score), certified."""
+def as_json(
+    request: Request,
+    found: Recommendations,
+    catalogue: Catalogue,
+    reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
+) -> str:
+    """One line of JSON: name, history and came_next (item ids), recommended (item_id, title, score), certified.
+
+    With `reasons`, each item's as [part, change of the log-probability].
+    """
+    why = [
+        {} if reasons is None else {"reasons": [[part, round(change, 5)] for part, change in of_item]}
+        for of_item in (reasons or [()] * len(found.items))
+    ]
     return json.dumps(
         {
             "name": request.name,
             "history": [catalogue.item_ids[item] for item in request.history],
             "came_next": None if request.came_next is None else catalogue.item_ids[request.came_next],
             "recommended": [
-                {"item_id": catalogue.item_ids[item], "title": catalogue.titles[item], "score": round(float(score), 5)}
-                for item, score in zip(found.items, found.scores, strict=True)
+                {
+                    "item_id": catalogue.item_ids[item],
+                    "title": catalogue.titles[item],
+                    "score": round(float(score), 5),
+                    **reason,
+                }
+                for item, score, reason in zip(found.items, found.scores, why, strict=True)
             ],
             "certified": found.certified,
         },

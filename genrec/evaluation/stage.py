@@ -156,6 +156,9 @@ def identity(trained: Trained, experiment: Experiment, workdir: epath.PathLike) 
         "beams": cfg.beams,
         "max_beams": max(cfg.beams, cfg.max_beams),
         "new_items_share": cfg.new_items_share,
+        **({"history": cfg.history} if cfg.history else {}),
+        **({"without": sorted(cfg.without)} if cfg.without else {}),
+        **({"moment": True} if cfg.moment else {}),
         "sasrec": max(saved.steps(epath.Path(workdir) / saved.SASREC), default=None),  # its newest step
     }
 

@@ -133,6 +133,21 @@ class MLP(nnx.Module):
         return x + dropout(self.out(dropout(hidden)))
 
 
+class SoftTokens(nnx.Module):
+    """Makes a vector into tokens: normalised, through one hidden layer, to `tokens` vectors of the model's width."""
+
+    def __init__(self, cfg: config.Model, width: int, tokens: int, rngs: nnx.Rngs):
+        self.tokens = tokens
+        self.norm = RMSNorm(width)
+        self.into = linear(cfg, (None, width), ("mlp", cfg.mlp), rngs)
+        self.out = linear(cfg, ("mlp", cfg.mlp), ("embed", tokens * cfg.width), rngs)
+
+    def __call__(self, vectors: jax.Array) -> jax.Array:
+        """[..., tokens, width of the model] for float32[..., width]."""
+        made = self.out(jax.nn.relu(self.into(self.norm(vectors).astype(self.into.dtype))))
+        return made.reshape(*vectors.shape[:-1], self.tokens, -1)
+
+
 class PositionBias(nnx.Module):
     """A learnt number per head for each bucket of relative positions; far distances share buckets (T5)."""
 

@@ -15,9 +15,20 @@ import numpy as np
 from flax import nnx
 
 from genrec import config
-from genrec.data.examples import Examples, Histories
+from genrec.data.context import Context
+from genrec.data.examples import Examples, Histories, Texts
 from genrec.models import code_prefixes
-from genrec.models.layers import MASKED, DecoderLayer, Dropout, EncoderLayer, KeysValues, Layers, PositionBias, RMSNorm
+from genrec.models.layers import (
+    MASKED,
+    DecoderLayer,
+    Dropout,
+    EncoderLayer,
+    KeysValues,
+    Layers,
+    PositionBias,
+    RMSNorm,
+    SoftTokens,
+)
 from genrec.models.repeats import RepeatBias, SeenCodes
 from genrec.sharding import constrain
 
@@ -46,13 +57,29 @@ class Cache(NamedTuple):
     prefixes: jax.Array  # uint32[batch, groups], hash of the codes
 
 
-class Recommender(nnx.Module):
-    """`sizes` are the codes per level of the semantic IDs; tokens 0 .. sum(sizes) - 1 are codes, level after level."""
+class Prompts(NamedTuple):
+    """What a model reads and writes beside users and items."""
 
-    def __init__(self, cfg: config.Model, sizes: tuple[int, ...], rngs: nnx.Rngs):
-        self.cfg, self.sizes = cfg, tuple(sizes)
+    context: Context = Context()
+    pieces: int = 0  # of the vocabulary of words
+    text_kinds: int = 0  # kinds of texts that it writes; 0 where it writes none
+
+
+NO_PROMPTS = Prompts()
+
+
+class Recommender(nnx.Module):
+    """`sizes` are the codes per level of the semantic IDs; tokens 0 .. sum(sizes) - 1 are codes, level after level.
+
+    After them come the tokens of users, of `prompts` (features, soft tokens, pieces) and of the kinds of texts, as in
+    `data.examples.Tokens`.
+    """
+
+    def __init__(self, cfg: config.Model, sizes: tuple[int, ...], rngs: nnx.Rngs, prompts: Prompts = NO_PROMPTS):
+        self.cfg, self.sizes, self.prompts = cfg, tuple(sizes), prompts
         self.offsets = tuple(int(offset) for offset in np.cumsum((0, *sizes[:-1])))
-        tokens = -(-(sum(sizes) + cfg.user_tokens) // EMBEDDING_ROWS) * EMBEDDING_ROWS
+        self.first_piece = sum(sizes) + cfg.user_tokens + prompts.context.vocabulary
+        tokens = -(-(self.first_piece + prompts.pieces + prompts.text_kinds) // EMBEDDING_ROWS) * EMBEDDING_ROWS
         normal, table = nnx.initializers.normal, ("vocabulary", "embed")
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (tokens, cfg.width)), axes=table)
         self.start_vector = nnx.Param(normal(1.0)(rngs.params(), (cfg.width,)))
@@ -67,6 +94,10 @@ class Recommender(nnx.Module):
         self.decoder = Layers(lambda: DecoderLayer(cfg, rngs), cfg.decoder_layers, cfg)
         self.encoder_norm = RMSNorm(cfg.width)
         self.decoder_norm = RMSNorm(cfg.width)
+        self.soft = nnx.List([SoftTokens(cfg, soft.width, soft.tokens, rngs) for soft in prompts.context.soft])
+        rows = -(-prompts.pieces // EMBEDDING_ROWS) * EMBEDDING_ROWS
+        words = normal(cfg.width**-0.5)(rngs.params(), (rows, cfg.width)) if prompts.text_kinds else None
+        self.text_output = None if words is None else nnx.Param(words, axes=table)
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         """[..., width] for int32[...]."""
@@ -75,7 +106,12 @@ class Recommender(nnx.Module):
 
     def encode(self, histories: Histories, dropout: Dropout = NO_DROPOUT) -> jax.Array:
         """Encoder outputs [batch, tokens, width]."""
-        x = constrain(dropout(self._embed(histories.tokens)), "batch")
+        x = self._embed(histories.tokens)
+        for adapter, (vectors, places) in zip(self.soft, histories.soft, strict=True):
+            at = places[..., None] + jnp.arange(adapter.tokens)  # [batch, places, tokens]
+            made = adapter(vectors).astype(x.dtype)
+            x = jax.vmap(lambda x, at, made: x.at[at].add(made, mode="drop"))(x, at, made)
+        x = constrain(dropout(x), "batch")
         index = jnp.arange(histories.tokens.shape[1])
         position = self.encoder_bias(index[None, :] - index[:, None])  # [heads, queries, keys]
         same = histories.segments[:, :, None] == histories.segments[:, None, :]
@@ -123,13 +159,7 @@ class Recommender(nnx.Module):
         start = self.start_vector[...].astype(self.cfg.compute)
         start = jnp.broadcast_to(start, (*embedded.shape[:2], 1, self.cfg.width))
         x = constrain(dropout(jnp.concatenate([start, embedded], axis=2)), "batch")
-        bias = self._decoder_bias(x.shape[2], x.shape[2])
-
-        def layer_of(layer: DecoderLayer, number: int | jax.Array, x: jax.Array) -> jax.Array:
-            own = dropout.of_layer(self.cfg.encoder_layers + number)
-            return layer(x, bias, layer.cross.remember(encoded), sight.bias, own)[0]
-
-        x = dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
+        x = self._decode_all(x, encoded, sight, dropout)
         losses = []
         for level, offset in enumerate(self.offsets):
             logits = self._logits(x[:, :, level], level, prefixes[level], sight)
@@ -138,6 +168,41 @@ class Recommender(nnx.Module):
             chosen = jnp.take_along_axis(logits, jnp.maximum(code, 0)[..., None], axis=-1)[..., 0]
             losses.append(jax.nn.logsumexp(logits, axis=-1) - chosen)
         return jnp.stack(losses, axis=-1)
+
+    def text_losses(self, texts: Texts, dropout_key: jax.Array | None = None) -> jax.Array:
+        """Negative log-likelihood of each piece, float32[batch, pieces]; 0 at padding."""
+        dropout = Dropout(self.cfg.dropout, dropout_key)
+        encoded = self.encode(texts.histories, dropout)
+        there = texts.pieces >= 0
+        pieces = jnp.maximum(texts.pieces, 0)
+        logits = self._text_logits(encoded, texts.histories, texts.kinds, pieces[:, :-1], dropout)
+        chosen = jnp.take_along_axis(logits, pieces[..., None], axis=-1)[..., 0]
+        return jnp.where(there, jax.nn.logsumexp(logits, axis=-1) - chosen, 0)
+
+    def text_logits(self, histories: Histories, kinds: jax.Array, pieces: jax.Array) -> jax.Array:
+        """float32[batch, 1 + n, pieces]: of the first piece of a text, and of the one after each of int32[batch, n]."""
+        return self._text_logits(self.encode(histories), histories, kinds, pieces, NO_DROPOUT)
+
+    def _text_logits(
+        self, encoded: jax.Array, histories: Histories, kinds: jax.Array, pieces: jax.Array, dropout: Dropout
+    ) -> jax.Array:
+        first = self.first_piece + self.prompts.pieces + kinds  # the kind of a text is said in the place of a start
+        x = self._embed(jnp.concatenate([first[:, None], self.first_piece + pieces], axis=1))[:, None]
+        last = jnp.max(histories.positions, axis=1, keepdims=True)
+        sight = self.sight(encoded, histories, jnp.ones_like(last), last)
+        x = self._decode_all(constrain(dropout(x), "batch"), encoded, sight, dropout)[:, 0]
+        table = self.text_output[...].astype(x.dtype)
+        return jnp.einsum("btw,pw->btp", x, table, preferred_element_type=jnp.float32)[..., : self.prompts.pieces]
+
+    def _decode_all(self, x: jax.Array, encoded: jax.Array, sight: Sight, dropout: Dropout) -> jax.Array:
+        """Decoder outputs of x [batch, groups, tokens, width], all at once."""
+        bias = self._decoder_bias(x.shape[2], x.shape[2])
+
+        def layer_of(layer: DecoderLayer, number: int | jax.Array, x: jax.Array) -> jax.Array:
+            own = dropout.of_layer(self.cfg.encoder_layers + number)
+            return layer(x, bias, layer.cross.remember(encoded), sight.bias, own)[0]
+
+        return dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
 
     def start(self, histories: Histories) -> Memory:
         """Encodes one user a row for `step`: the next item after the whole history."""

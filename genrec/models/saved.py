@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -20,8 +21,12 @@ from orbax.checkpoint import checkpoint_managers
 
 from genrec import config, distributed, sharding
 from genrec.artifacts import ArtifactError
+from genrec.data.context import SUMMARY, Context, Users
+from genrec.data.dataset import Dataset
 from genrec.data.examples import Tokens
-from genrec.models.recommender import Recommender
+from genrec.data.tasks import TEXT_KINDS
+from genrec.data.vocabulary import Vocabulary
+from genrec.models.recommender import Prompts, Recommender
 from genrec.models.sequential import Sequential
 from genrec.semantic_ids.codes import SemanticIds
 
@@ -56,6 +61,10 @@ class Record:
     semantic_ids: str  # fingerprint
     dataset: str  # fingerprint
     seed: int
+    context: dict[str, Any] = dataclasses.field(default_factory=dict)  # data.context.Context
+    # config.Wishes and "model", the vocabulary of words; empty where the model knows none.
+    wishes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    dropped: dict[str, float] = dataclasses.field(default_factory=dict)  # how often context is left out in training
     kind: str = "generator"  # or "sasrec", which has one level: the items of the catalogue, and no semantic IDs
     validated: int = 0  # the last step that was validated
     validations_without_best: int = 0
@@ -83,9 +92,31 @@ class Record:
         """Whether encoder inputs are causal between items (`data.examples`)."""
         return self.training["targets"] == "every"
 
-    def tokens(self, semantic_ids: SemanticIds) -> Tokens:
-        """How this model's users and items become tokens: user tokens come after those of the semantic IDs."""
-        return Tokens(semantic_ids.tokens(), semantic_ids.vocabulary, self.model["user_tokens"])
+    @property
+    def prompts(self) -> Prompts:
+        """What the model reads and writes beside users and items."""
+        words, texts = self.vocabulary, self.wishes.get("texts", False)
+        return Prompts(Context.from_json(self.context), len(words) if words else 0, TEXT_KINDS if texts else 0)
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """Of wishes and texts; None where the model knows none."""
+        return Vocabulary.from_text(self.wishes["model"]) if self.wishes else None
+
+    def tokens(self, semantic_ids: SemanticIds, dataset: Dataset, item_vectors: np.ndarray | None = None) -> Tokens:
+        """How this model's users and items become tokens, with what `dataset` knows of the users.
+
+        `item_vectors` float32[items, width]: the item embeddings; see `reads_item_vectors`.
+        """
+        context = Context.from_json(self.context)
+        known = Users(context, dataset.users if context.names else None, item_vectors)
+        words, longest = self.vocabulary, self.wishes.get("longest", 0)
+        user_tokens = self.model["user_tokens"]
+        return Tokens(semantic_ids.tokens(), semantic_ids.vocabulary, user_tokens, known, words, longest)
+
+    @property
+    def reads_item_vectors(self) -> bool:
+        return any(soft.name == SUMMARY for soft in Context.from_json(self.context).soft)
 
     def differences(self, other: "Record") -> list[str]:
         """Why a run described by `other` cannot go on from this checkpoint."""
@@ -94,7 +125,7 @@ class Record:
             fields = dataclasses.asdict(record)
             for progress in ("validated", "validations_without_best", "finished"):
                 del fields[progress]
-            nested = {name: fields.pop(name) for name in ("model", "training", "validation")}
+            nested = {name: fields.pop(name) for name in ("model", "training", "validation", "wishes", "dropped")}
             for name, values in nested.items():
                 fields |= {f"{name}.{key}": value for key, value in values.items()}
             return {name: value for name, value in fields.items() if name not in CHANGEABLE}
@@ -102,7 +133,7 @@ class Record:
         mine, theirs = flat(self), flat(other)
         names = sorted(mine.keys() | theirs.keys())
         return [
-            f"{name} was {mine.get(name)}, is {theirs.get(name)}"
+            f"{name} was {mine.get(name)!s:.200}, is {theirs.get(name)!s:.200}"
             for name in names
             if mine.get(name) != theirs.get(name)
         ]
@@ -341,10 +372,12 @@ def model_of(record: Record) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
         if (value := getattr(cfg, name)) not in ("float32", "bfloat16"):
             raise config.ConfigError(f"model.{name}={value!r}: choose float32 or bfloat16")
 
+    prompts = record.prompts
+
     def model() -> Recommender | Sequential:
         if record.kind == "sasrec":
             return Sequential(cfg, record.sizes[0], nnx.Rngs(record.seed))
-        return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed))
+        return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed), prompts)
 
     def parameters() -> nnx.State:
         return jax.tree.map(lambda x: x.astype(cfg.parameters), nnx.state(model()))

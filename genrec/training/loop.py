@@ -17,10 +17,14 @@ from jax.sharding import Mesh
 
 from genrec import artifacts, distributed, sharding
 from genrec.config import ConfigError, Experiment
+from genrec.data import context as contexts
 from genrec.data import dataset as datasets
+from genrec.data import flat, wishes
 from genrec.data.dataset import Dataset
 from genrec.data.examples import Examples, Tokens
 from genrec.data.pipeline import TrainingBatches
+from genrec.data.tasks import LOG_ALONE, Mixture
+from genrec.data.vocabulary import Vocabulary
 from genrec.decoding import sorted_table
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
@@ -50,6 +54,7 @@ class Task(NamedTuple):
     record: saved.Record
     tokens: Tokens
     retriever: Callable[[nnx.GraphDef, Mesh], Retriever | ExhaustiveRetriever]  # what validates it
+    mixture: Mixture = LOG_ALONE  # what is trained beside the log
 
 
 def train(experiment: Experiment, workdir: epath.PathLike) -> None:
@@ -64,14 +69,52 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     dataset = Dataset(workdir / "dataset")
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
-    record = saved.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
+    vectors_at = workdir / "item_embeddings" / "embeddings.npy"
+    vectors = codes.load_array(vectors_at) if experiment.context.summary and vectors_at.exists() else None
+    record = record_of(experiment, semantic_ids, dataset, None if vectors is None else vectors.shape[1])
+    tokens = record.tokens(semantic_ids, dataset, vectors)
 
     def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
         distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
         table, cfg = sorted_table.load(workdir, semantic_ids), experiment.evaluation
         return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.cut_table)
 
-    fit(Task(experiment, workdir, dataset, record, record.tokens(semantic_ids), retriever))
+    fit(Task(experiment, workdir, dataset, record, tokens, retriever, mixture_of(experiment, tokens, dataset)))
+
+
+def record_of(
+    experiment: Experiment, semantic_ids: codes.SemanticIds, dataset: Dataset, item_width: int | None = None
+) -> saved.Record:
+    """The record of a run that starts: what it is told, and the words that it knows, are learnt from the data.
+
+    `item_width` is that of the item embeddings, where there are any. Raises ConfigError for columns that are missing.
+    """
+    record = saved.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
+    told, cfg = contexts.learn(experiment.context, dataset, item_width), experiment.wishes
+    if told.names:
+        record.context = told.as_json()
+        record.dropped = {name: getattr(experiment.context, name) for name in ("dropout", "drop_all", "moments")}
+    if cfg.columns:
+        wishes.check(cfg, dataset.catalogue)
+        if cfg.vocabulary:
+            vocabulary = Vocabulary.read(cfg.vocabulary)
+        else:
+            columns = wishes.parse_columns(cfg.columns)
+            vocabulary = Vocabulary.train(wishes.texts(dataset.catalogue, columns), cfg.pieces)
+        fields = {name: list(x) if isinstance(x, tuple) else x for name, x in dataclasses.asdict(cfg).items()}
+        record.wishes = {**fields, "model": vocabulary.as_text()}
+    return record
+
+
+def mixture_of(experiment: Experiment, tokens: Tokens, dataset: Dataset) -> Mixture:
+    """The tasks beside the log."""
+    maker = None
+    if experiment.wishes.columns:
+        sequences = flat.load(dataset.split("train"), tokens)
+        popularity = np.bincount(sequences.items, minlength=len(dataset.catalogue))
+        maker = wishes.Wishes(experiment.wishes, dataset.catalogue, popularity)
+    codes_of_items = contexts.item_codes(tokens.context, dataset.catalogue)
+    return Mixture(experiment.context, experiment.wishes, maker, codes_of_items)
 
 
 def train_sasrec(experiment: Experiment, workdir: epath.PathLike) -> None:
@@ -107,7 +150,7 @@ def check(experiment: Experiment) -> None:
 
 def fit(task: Task) -> None:
     """Trains a task to its end, from its newest checkpoint where it has one; for errors see `train`."""
-    experiment, workdir, dataset, record, tokens, make_retriever = task
+    experiment, workdir, dataset, record, tokens, make_retriever, mixture = task
     cfg = experiment.training
 
     # Devices
@@ -115,7 +158,9 @@ def fit(task: Task) -> None:
 
     # Data: every process makes its own rows of each batch
     parts = cfg.accumulate * sharding.parts(mesh, "batch")
-    batches = TrainingBatches(dataset.split("train"), tokens, cfg, experiment.seed, rows_multiple=parts)
+    batches = TrainingBatches(
+        dataset.split("train"), tokens, cfg, experiment.seed, rows_multiple=parts, mixture=mixture
+    )
     own_rows = sharding.own_rows(mesh, batches.padded_rows)
 
     # Model and step
@@ -272,7 +317,7 @@ def make_step(
     The rows of a batch are cut over the mesh, the state is laid out as `run.abstract` is. To be called with that mesh
     set (`jax.set_mesh`).
     """
-    parts = experiment.training.accumulate
+    parts, text_weight = experiment.training.accumulate, experiment.wishes.text_weight
 
     def step_fn(state: State, examples: Examples) -> tuple[State, dict[str, jax.Array]]:
         # The key depends on nothing but seed and step, so that a resumed run draws the same dropout.
@@ -282,13 +327,17 @@ def make_step(
             """Adds the losses and gradients of one part of the batch."""
             number, examples = part
 
-            def loss_fn(params: nnx.State) -> tuple[jax.Array, jax.Array]:
-                losses = nnx.merge(run.graphdef, params).losses(examples, jax.random.fold_in(key, number))
+            def loss_fn(params: nnx.State) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+                model, own_key = nnx.merge(run.graphdef, params), jax.random.fold_in(key, number)
+                losses = model.losses(examples, own_key)
                 per_level = jnp.where((examples.target_segments > 0)[..., None], losses, 0).sum((0, 1))
-                return per_level.sum(), per_level
+                texts = jnp.zeros(())
+                if examples.texts is not None:
+                    texts = model.text_losses(examples.texts, jax.random.fold_in(own_key, 1)).sum()
+                return per_level.sum() + text_weight * texts, (per_level, texts)
 
-            gradients, per_level = jax.grad(loss_fn, has_aux=True)(state["params"])
-            return jax.tree.map(jnp.add, sums, (gradients, per_level)), None
+            gradients, losses = jax.grad(loss_fn, has_aux=True)(state["params"])
+            return jax.tree.map(jnp.add, sums, (gradients, losses)), None
 
         zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), state["params"])
         # Part p takes the rows p, p + parts, ...: each device splits its own rows, and none moves.
@@ -296,9 +345,10 @@ def make_step(
             lambda x: sharding.constrain(x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), None, "batch"), examples
         )
         no_losses = jnp.zeros(examples.targets.shape[-1])
-        sums, _ = jax.lax.scan(add_up, (zeros, no_losses), (jnp.arange(parts), split))
+        zeros = zeros, (no_losses, jnp.zeros(()))
+        sums, _ = jax.lax.scan(add_up, zeros, (jnp.arange(parts), split))
         targets = (examples.target_segments > 0).sum()
-        gradients, per_level = jax.tree.map(lambda total: total / targets, sums)
+        gradients, (per_level, _) = jax.tree.map(lambda total: total / targets, sums)
         updates, optimizer_state = tx.update(gradients, state["optimizer"], state["params"])
         params = optimizer.apply_updates(state["params"], updates, jax.random.fold_in(key, parts))
         # Early on the average follows the weights more closely, so that it forgets the initialisation.
@@ -317,6 +367,8 @@ def make_step(
             "targets": targets,
             "encoder_tokens": (examples.histories.segments > 0).sum(),
         }
+        if examples.texts is not None:
+            metrics["text_loss"] = sums[1][1] / (examples.texts.pieces >= 0).sum()
         return new_state, metrics
 
     state_shardings, replicated = sharding.of(run.abstract), sharding.named(run.mesh)
@@ -339,8 +391,10 @@ def summarise(steps: Sequence[dict[str, np.ndarray]], learning_rate: float) -> d
             f"training.learning_rate (it stands at {learning_rate:.2g}) or training.gradient_clip, or lengthen "
             "training.warmup_steps, in a new --workdir."
         )
+    texts = [float(step["text_loss"]) for step in steps if "text_loss" in step]
     return {
         "loss": float(loss),
+        **({"text_loss": sum(texts) / len(texts)} if texts else {}),
         **{f"loss_level_{level}": float(value) for level, value in enumerate(per_level)},
         "gradient_norm": float(gradient_norm),
         "learning_rate": learning_rate,

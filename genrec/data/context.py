@@ -1,0 +1,242 @@
+"""What the model is told before the history: features of the user and of the moment as tokens, vectors as soft tokens.
+
+Each feature has tokens of its own: the first for values that training did not know, then one for each value or bucket.
+A feature may be absent, and then has no token at all: training leaves features out at random, so that serving may.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from genrec import config
+from genrec.data.dataset import Catalogue, Dataset
+from genrec.data.errors import DataError
+
+ABSENT = -1  # in the place of a code
+UNKNOWN = 0  # the code of a value that training did not know
+TIME_OF_DAY = "time_of_day"  # in hours, 0 to 24
+HOURS = tuple(float(hour) for hour in range(3, 24, 3))
+VECTOR, SUMMARY = "vector", "summary"  # the soft tokens
+ALL = "all"  # the name for every feature and every vector
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """A categorical feature has `values`, a number has `edges`."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()  # where buckets meet, ascending
+    of: str = "user"  # or "item", "time": those two belong to the moment of a target
+
+    @property
+    def size(self) -> int:
+        """Codes, that of unknown values included."""
+        return 1 + (len(self.edges) + 1 if self.edges else len(self.values))
+
+    def code(self, value: str | float | None) -> int:
+        """0 for a value that is not known, 1, 2, ... for one that is; -1 where there is none."""
+        if value is None or value == "":
+            return ABSENT
+        if not self.edges:
+            return self.values.index(str(value)) + 1 if str(value) in self.values else UNKNOWN
+        try:
+            number = float(value)
+        except ValueError:
+            return UNKNOWN
+        return UNKNOWN if np.isnan(number) else int(np.searchsorted(self.edges, number, side="right")) + 1
+
+    def meaning(self, code: int) -> str:
+        """What a code stands for, in words."""
+        if code == UNKNOWN:
+            return "unknown"
+        if not self.edges:
+            return self.values[code - 1]
+        ends = ("", *(f"{edge:g}" for edge in self.edges), "")
+        return f"{ends[code - 1] or 'below'} to {ends[code] or 'above'}".replace("below to", "below").replace(
+            "to above", "and more"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Soft:
+    """A vector that becomes tokens."""
+
+    name: str
+    width: int
+    tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """The features and vectors that a model knows, in the order of its prefix."""
+
+    features: tuple[Feature, ...] = ()
+    soft: tuple[Soft, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [feature.name for feature in self.features] + [soft.name for soft in self.soft]
+
+    @property
+    def codes(self) -> int:
+        """Codes of all features together."""
+        return sum(feature.size for feature in self.features)
+
+    @property
+    def soft_tokens(self) -> int:
+        return sum(soft.tokens for soft in self.soft)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.codes + self.soft_tokens
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises DataError for a name that is none of a feature or vector."""
+        for name in names:
+            if name not in self.names:
+                known = ", ".join(self.names) or "nothing: it was trained without context"
+                raise DataError(f"the model is told no {name!r}; it knows {known}.")
+
+    def as_json(self) -> dict[str, Any]:
+        def lists(part: Feature | Soft) -> dict[str, Any]:
+            fields = dataclasses.asdict(part)
+            return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+        return {"features": [lists(part) for part in self.features], "soft": [lists(part) for part in self.soft]}
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> "Context":
+        """What `as_json` gave; of an empty mapping, nothing."""
+        features = [
+            Feature(**{**feature, "values": tuple(feature["values"]), "edges": tuple(feature["edges"])})
+            for feature in fields.get("features", ())
+        ]
+        return Context(tuple(features), tuple(Soft(**soft) for soft in fields.get("soft", ())))
+
+
+class Told(NamedTuple):
+    """What one request tells beside the user's id and history, and what it keeps back."""
+
+    given: Mapping[str, str] = {}  # feature -> value, in the place of the users table's
+    without: frozenset[str] = frozenset()  # features and vectors that are left out; "all" for all of them
+    wish: str = ""
+    offset: np.ndarray | None = None  # float32[width], added to the summary: where a profile moves the taste
+
+
+NOTHING = Told()
+
+
+class Prefix(NamedTuple):
+    """What is known of one segment, ready to be laid out."""
+
+    codes: np.ndarray  # int32[features], -1 where absent
+    vectors: tuple[np.ndarray | None, ...]  # of each soft part, float32[width]
+    wish: np.ndarray  # int32[n], pieces
+
+
+class Users:
+    """Looks up what is known of users. Rows are those of the users table; -1 is a user who is not in it."""
+
+    def __init__(self, context: Context, users: pa.Table | None, item_vectors: np.ndarray | None = None):
+        """`item_vectors` float32[items, width] are needed where there is a summary."""
+        self.context, self.item_vectors = context, item_vectors
+        ids = [] if users is None else users["user_id"].cast(pa.string()).to_pylist()
+        self._row = {user_id: row for row, user_id in enumerate(ids)}
+        self.codes = np.full((len(ids) + 1, len(context.features)), ABSENT, np.int32)  # the last row: nobody
+        for place, feature in enumerate(context.features):
+            if feature.of == "user" and users is not None and feature.name in users.column_names:
+                values = users[feature.name]
+                if not feature.edges:
+                    values = values.cast(pa.string())
+                self.codes[:-1, place] = [feature.code(value) for value in values.to_pylist()]
+        self.vectors: dict[int, np.ndarray] = {}
+        wanted = [soft for soft in context.soft if soft.name == VECTOR]
+        if wanted and users is not None and VECTOR in users.column_names:
+            for row, vector in enumerate(users[VECTOR].to_pylist()):
+                if vector is not None and len(vector) == wanted[0].width:
+                    self.vectors[row] = np.asarray(vector, np.float32)
+
+    def row(self, user_id: str) -> int:
+        return self._row.get(user_id, -1)
+
+    def summary(self, items: np.ndarray, offset: np.ndarray | None = None) -> np.ndarray | None:
+        """float32[width]: the mean embedding of catalogue rows int[n]; None of none, unless there is an offset."""
+        if not len(items) and offset is None:
+            return None
+        mean = self.item_vectors[items].mean(axis=0) if len(items) else 0
+        return mean if offset is None else mean + offset
+
+    def vector_of(
+        self, soft: Soft, row: int, earlier: np.ndarray, offset: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """The vector of a user's row and of the items before the window; None where there is none."""
+        return self.vectors.get(row) if soft.name == VECTOR else self.summary(earlier, offset)
+
+    def prefix(self, user_id: str, earlier: np.ndarray, told: Told, wish: np.ndarray) -> Prefix:
+        """What a request tells; `earlier` are the catalogue rows before the window, `wish` the wish's pieces."""
+        row, context = self.row(user_id), self.context
+        context.check([*told.given, *(told.without - {ALL})])
+        codes = self.codes[row].copy()
+        for place, feature in enumerate(context.features):
+            if feature.name in told.given:
+                codes[place] = feature.code(told.given[feature.name])
+            if told.without & {feature.name, ALL}:
+                codes[place] = ABSENT
+        vectors = tuple(
+            None if told.without & {soft.name, ALL} else self.vector_of(soft, row, earlier, told.offset)
+            for soft in context.soft
+        )
+        return Prefix(codes, vectors, wish)
+
+
+def learn(cfg: config.Context, dataset: Dataset, item_width: int | None = None) -> Context:
+    """The features that the config names, with the values that the data has.
+
+    `item_width`: of the item embeddings, for a summary. Raises ConfigError where the data has no such column.
+    """
+    users, features = dataset.users, []
+    named = [*(f"the users have no {n}" for n in cfg.user_columns if users is None or n not in users.column_names)]
+    named += [f"the items have no {n}" for n in cfg.item_columns if n not in dataset.catalogue.table.column_names]
+    if cfg.vector and (users is None or VECTOR not in users.column_names):
+        named.append(f"the users have no {VECTOR}")
+    if named:
+        there = "no users file" if users is None else f"columns of users: {', '.join(users.column_names)}"
+        raise config.ConfigError(f"context: {'; '.join(named)} ({there}). Take them out of the config, or add them.")
+    for name in cfg.user_columns:
+        features.append(_learn_user(name, users[name], cfg))
+    for name in cfg.item_columns:
+        values = dataset.catalogue.column(name).cast(pa.string()).to_pylist()
+        features.append(Feature(name, values=tuple(sorted({value for value in values if value})), of="item"))
+    if cfg.time_of_day:
+        features.append(Feature(TIME_OF_DAY, edges=HOURS, of="time"))
+    soft = []
+    if cfg.vector:
+        widths = [len(vector) for vector in users[VECTOR].to_pylist() if vector is not None]
+        soft.append(Soft(VECTOR, int(np.bincount(widths).argmax()), cfg.soft_tokens))
+    if cfg.summary:
+        if item_width is None:
+            raise config.ConfigError("context.summary needs item embeddings. Run launch/embed_items.py first.")
+        soft.append(Soft(SUMMARY, item_width, cfg.soft_tokens))
+    return Context(tuple(features), tuple(soft))
+
+
+def _learn_user(name: str, column: pa.ChunkedArray, cfg: config.Context) -> Feature:
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        numbers = np.array([value for value in column.to_pylist() if value is not None], np.float64)
+        edges = np.unique(np.quantile(numbers[~np.isnan(numbers)], np.linspace(0, 1, cfg.buckets + 1)[1:-1]))
+        return Feature(name, edges=tuple(edges.tolist()))
+    values, counts = np.unique([v for v in column.cast(pa.string()).to_pylist() if v], return_counts=True)
+    return Feature(name, values=tuple(values[counts >= cfg.min_users].tolist()))
+
+
+def item_codes(context: Context, catalogue: Catalogue) -> np.ndarray:
+    """int32[items, features]: the codes that items give to the features of the moment; -1 for other features."""
+    codes = np.full((len(catalogue), len(context.features)), ABSENT, np.int32)
+    for place, feature in enumerate(context.features):
+        if feature.of == "item":
+            codes[:, place] = [feature.code(v) for v in catalogue.column(feature.name).cast(pa.string()).to_pylist()]
+    return codes

@@ -1,0 +1,264 @@
+"""Wishes in words, and descriptions, made from the catalogue's columns by templates.
+
+A wish is true of its target: "something calm, no podcasts" is said of an item whose mood is calm and which is no
+podcast. Some templates are held out of training, so that an evaluation shows whether wishes are understood, and not
+only recognised.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from genrec import config
+from genrec.data.dataset import Catalogue
+from genrec.data.errors import DataError
+
+ROLES = ("kind", "mood", "about", "by", "words")
+UNCOUNTABLE = ("music",)
+COMMON = 4.0  # the popularity of an item counts as if it had been chosen this many times more
+
+
+class Templates(NamedTuple):
+    more: dict[str, tuple[str, ...]]  # by role, of one value
+    less: tuple[str, ...]  # of one value
+    like: tuple[str, ...]  # of a title
+    several: tuple[str, ...]  # of a phrase of several values
+
+
+TRAINING = Templates(
+    more={
+        "kind": (
+            "{}",
+            "some {} please",
+            "play {}",
+            "I want {}",
+            "more {}",
+            "only {} today",
+            "give me {}",
+            "time for {}",
+        ),
+        "mood": ("something {}", "{} please", "I feel {}", "make it {}", "a {} one", "more {} things", "{}"),
+        "about": ("something about {}", "{}", "more {}", "play {}", "{} please", "I want to hear {}", "anything on {}"),
+        "by": ("something by {}", "{}", "more from {}", "play {}", "I love {}", "works of {}", "{} please"),
+        "words": ("{}", "something with {}", "I am looking for {}", "find {}", "{} please", "more {}"),
+    },
+    less=("no {}", "not {}", "less {}", "no more {}", "without {}", "anything but {}", "I am tired of {}", "never {}"),
+    like=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
+    several=("{}", "play {}", "I want {}", "some {} please", "give me {}", "find {}"),
+)
+HELD_OUT = Templates(
+    more={
+        "kind": ("could you find me {}?", "what {} can I listen to next?", "I am in the mood for {} tonight"),
+        "mood": ("I need something really {} tonight", "do you have anything {}?", "let it be {} now"),
+        "about": ("what is there on {}?", "do you have anything that deals with {}?", "I could do with {} now"),
+        "by": ("what else did {} make?", "put on {} for me", "let me hear {} again"),
+        "words": ("do you have {}?", "I need {} next", "show me {}"),
+    },
+    less=("please spare me {}", "I have had enough of {}", "stop giving me {}"),
+    like=("in the vein of {}", "what goes well with {}?"),
+    several=("could you find me {}?", "I could do with {} now"),
+)
+FRAGMENTS = {"kind": "{}", "mood": "{}", "about": "about {}", "by": "by {}", "words": "with {}"}
+ORDER = {"mood": 0, "kind": 1, "about": 2, "words": 3, "by": 4}  # of several values in a phrase
+
+
+def parse_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Names and roles, of "media_type:kind" and the like; raises ConfigError."""
+    found = []
+    for text in columns:
+        name, _, role = text.partition(":")
+        if role not in ROLES:
+            raise config.ConfigError(f"wishes.columns: {text!r} has no role. Write COLUMN:ROLE, of {', '.join(ROLES)}.")
+        found.append((name, role))
+    return found
+
+
+def spoken(role: str, value: str) -> str:
+    """How a value is said: "podcast" of the role "kind" as "podcasts"."""
+    value = value.replace("_", " ")
+    if role == "kind" and value not in UNCOUNTABLE and not value.endswith("s"):
+        return f"{value}s"
+    return value
+
+
+class Wishes:
+    """Makes wishes and descriptions for a catalogue."""
+
+    def __init__(self, cfg: config.Wishes, catalogue: Catalogue, popularity: np.ndarray | None = None):
+        """`popularity` int[items]: how often each was chosen; by default all alike.
+
+        Raises DataError for a column that the catalogue does not have.
+        """
+        self.columns = parse_columns(cfg.columns)
+        self.titles = catalogue.titles
+        self.values: dict[str, list[str | None]] = {}
+        self.members: dict[str, dict[str, np.ndarray]] = {}  # column -> value -> catalogue rows
+        for name, role in self.columns:
+            cells = [cell or None for cell in catalogue.column(name).cast(pa.string()).to_pylist()]
+            self.values[name] = cells
+            if role != "words":
+                rows: dict[str, list[int]] = {}
+                for row, cell in enumerate(cells):
+                    if cell is not None:
+                        rows.setdefault(cell, []).append(row)
+                self.members[name] = {value: np.array(found) for value, found in sorted(rows.items())}
+        weight = np.ones(len(catalogue)) if popularity is None else popularity + COMMON
+        self._weight = np.sqrt(weight)  # rare items are asked for too
+        self._cumulative = np.cumsum(self._weight)
+
+    def more(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
+        """A wish for a value of a column."""
+        role = dict(self.columns)[name]
+        return _fill(_pick(templates.more[role], random), spoken(role, value))
+
+    def less(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
+        """A wish against a value of a column."""
+        return _fill(_pick(templates.less, random), spoken(dict(self.columns)[name], value))
+
+    def for_item(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
+        """A wish that the item fulfils, of any kind; "" where nothing can be said of it."""
+        kind = random.random()
+        if kind < 0.1:
+            return self._like(item, random)
+        tired = self._tired_of(item, history, random) if kind < 0.4 else ""
+        if tired and kind < 0.25:
+            return tired
+        wanted = self._several(item, random) if random.random() < 0.35 else self._one(item, random)
+        return f"{wanted}, {tired}" if tired and wanted else wanted
+
+    def any_item(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
+        """An item, and a wish that it fulfils, whatever the history says."""
+        if random.random() < 0.2 and len(history):
+            return self._avoiding(history, random)
+        if not self.members or random.random() < 0.4:  # an item of any popularity, with all that may be said of it
+            item = self._draw(None, random)
+            return item, self._several(item, random) if random.random() < 0.5 else self._one(item, random)
+        # Every value of a column as often as any other: rare ones must be understood too.
+        name = _pick(list(self.members), random)
+        value = _pick(list(self.members[name]), random)
+        return self._draw(self.members[name][value], random), self.more(name, value, random)
+
+    def attributes(self, item: int, random: np.random.Generator) -> str:
+        """Most that the columns say of an item, as a phrase."""
+        return self._several(item, random, least=2)
+
+    def description(self, item: int) -> str:
+        """All that the columns say of an item, but for words of its title."""
+        return _phrase([(role, value) for _, role, value in self._known(item) if role != "words"])
+
+    def taste(self, history: np.ndarray) -> str:
+        """A history in words: the commonest values of each column, where they are common."""
+        lines = []
+        for name, role in self.columns:
+            if role == "words":
+                continue
+            values, counts = np.unique([v for item in history if (v := self.values[name][item])], return_counts=True)
+            order = np.argsort(-counts, kind="stable")[:2]
+            common = [spoken(role, str(values[i])) for i in order if counts[i] >= max(2, 0.2 * len(history))]
+            if common:
+                lines.append({"by": "by ", "mood": "mood: "}.get(role, "") + " and ".join(common))
+        return "; ".join(lines)
+
+    def _known(self, item: int) -> list[tuple[str, str, str]]:
+        """Name, role and value of each column that says something of an item."""
+        return [(name, role, value) for name, role in self.columns if (value := self.values[name][item])]
+
+    def _one(self, item: int, random: np.random.Generator) -> str:
+        known = self._known(item)
+        if not known:
+            return ""
+        name, role, value = _pick(known, random)
+        return self.more(name, _some_words(value, random) if role == "words" else value, random)
+
+    def _several(self, item: int, random: np.random.Generator, least: int = 2) -> str:
+        known = self._known(item)
+        if len(known) < 2:
+            return self._one(item, random)
+        number = int(random.integers(min(least, len(known)), min(4, len(known)) + 1))
+        chosen = [known[place] for place in random.permutation(len(known))[:number]]
+        said = [(role, _some_words(value, random) if role == "words" else value) for _, role, value in chosen]
+        return _fill(_pick(TRAINING.several, random), _phrase(said))
+
+    def _like(self, item: int, random: np.random.Generator) -> str:
+        """A wish for what is like the title of another item that shares a value."""
+        shared = [(n, v) for n, role, v in self._known(item) if role in ("about", "by")]
+        shared = [(n, v) for n, v in shared if len(self.members[n][v]) > 1]
+        if not shared:
+            return self._one(item, random)
+        name, value = _pick(shared, random)
+        others = self.members[name][value]
+        return _fill(_pick(TRAINING.like, random), self.titles[int(_pick(others[others != item], random))])
+
+    def _tired_of(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
+        """A wish against a value that the history has and the item has not; "" where there is none."""
+        had = [
+            (name, value)
+            for name in self.members
+            for other in history[-5:]
+            if (value := self.values[name][other]) and value != self.values[name][item]
+        ]
+        return self.less(*_pick(had, random), random) if had else ""
+
+    def _avoiding(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
+        for _ in range(8):
+            item = self._draw(None, random)
+            if text := self._tired_of(item, history, random):
+                return item, text
+        return item, self._one(item, random)
+
+    def _draw(self, rows: np.ndarray | None, random: np.random.Generator) -> int:
+        """One of catalogue rows, by default of all, by popularity."""
+        cumulative = self._cumulative if rows is None else np.cumsum(self._weight[rows])
+        place = min(int(np.searchsorted(cumulative, random.random() * cumulative[-1])), len(cumulative) - 1)
+        return place if rows is None else int(rows[place])
+
+
+def check(cfg: config.Wishes, catalogue: Catalogue) -> None:
+    """Raises ConfigError for columns, rules and weights that cannot be, before any work."""
+    names = [name for name, _ in parse_columns(cfg.columns)]
+    for name in [*names, *cfg.rules]:
+        try:
+            catalogue.column(name)
+        except DataError as problem:
+            raise config.ConfigError(f"wishes: {problem}") from problem
+    for names_of, weights in (
+        ("next_item, any_item, attributes and title", (cfg.next_item, cfg.any_item, cfg.attributes, cfg.title)),
+        ("item_title, item_attributes and taste", (cfg.item_title, cfg.item_attributes, cfg.taste)),
+    ):
+        if min(weights) < 0 or sum(weights) <= 0:
+            raise config.ConfigError(f"wishes: {names_of} are weights: at least 0, and one of them above")
+
+
+def texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """What a vocabulary is learnt from: the catalogue's texts and values, and the templates."""
+    found = [*catalogue.titles, *catalogue.texts]
+    for name, role in columns:
+        found += [spoken(role, value) for value in catalogue.column(name).cast(pa.string()).to_pylist() if value]
+    for templates in (TRAINING, HELD_OUT):  # the words of held-out wishes are words like others
+        for some in (*templates.more.values(), templates.less, templates.like, templates.several):
+            found += [text.replace("{}", " ") for text in some] * 20
+    return found
+
+
+def _phrase(said: Sequence[tuple[str, str]]) -> str:
+    """ "calm music about jazz by Ada Costa", of roles and values."""
+    ordered = sorted(said, key=lambda one: ORDER[one[0]])
+    return " ".join(_fill(FRAGMENTS[role], spoken(role, value)) for role, value in ordered)
+
+
+def _some_words(text: str, random: np.random.Generator) -> str:
+    """One to three words of a title that stand next to each other."""
+    words = text.split()
+    number = min(int(random.integers(1, 4)), len(words))
+    first = int(random.integers(0, len(words) - number + 1))
+    return " ".join(words[first : first + number])
+
+
+def _pick(options: Sequence, random: np.random.Generator):
+    return options[int(random.integers(len(options)))]
+
+
+def _fill(template: str, text: str) -> str:
+    return template.replace("{}", text)
