@@ -23,6 +23,7 @@ from genrec.data.context import ABSENT, NOTHING, Context, Prefix, Told, Users
 from genrec.data.vocabulary import Vocabulary
 
 SERVED_WISH = 6  # a wish may be so many times longer in serving than in training
+NOBODY = ""  # the user of a text that is written
 NO_USERS = Users(Context(), None)
 NO_ITEMS = np.zeros(0, np.int32)
 

@@ -20,7 +20,7 @@ from genrec.data import flat, tasks
 from genrec.data.context import ABSENT
 from genrec.data.dataset import Sequences
 from genrec.data.errors import DataError
-from genrec.data.examples import Examples, PlacedSegments, Texts, Tokens, lay_out, prefix_tokens, ranges
+from genrec.data.examples import NOBODY, Examples, PlacedSegments, Texts, Tokens, lay_out, prefix_tokens, ranges
 from genrec.data.tasks import LOG_ALONE, Mixture, Segments
 
 MEMORY = 2**30  # bytes, 215 million items
@@ -325,17 +325,22 @@ class TrainingBatches:
         length = np.array([len(items) for items in read], np.int64)
         placed = PlacedSegments(
             row=filled,
-            prefix=np.full((len(filled), self.tokens.context.soft_tokens), -1, np.int32),  # texts have no prefix
+            prefix=self._nobody(len(filled)),
             vectors=tuple(np.zeros((len(filled), soft.width), np.float32) for soft in self.tokens.context.soft),
             first_item=np.cumsum(length) - length,
             length=length,
             first_target=length - 1,
             causal=np.full(len(filled), self.causal),
         )
-        longest = self.tokens.levels * (self._max_history + 1)
+        longest = self.tokens.length(self._max_history + 1)
         items = np.concatenate([np.zeros(0, np.int32), *read])
         laid = lay_out(placed, items, self.tokens, len(numbers), longest, 1, 1)
         return Texts(laid.histories, pieces, kinds)
+
+    def _nobody(self, segments: int) -> np.ndarray:
+        """The prefix of texts: they are about items, whoever chose them."""
+        absent = np.full((segments, self.tokens.context.soft_tokens), -1, np.int32)
+        return np.pad(absent, ((0, 0), (0, 1)), constant_values=self.tokens.user(NOBODY))
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
         """Batches first_step .. steps - 1, or the given rows of them, prepared ahead by Grain in threads."""
