@@ -2,7 +2,7 @@
 
     python launch/run.py --config=configs/streaming.py --workdir=runs/streaming
     python tools/recommend.py --workdir=runs/streaming --users=2 --wish="something calm, no podcasts"
-    python tools/evaluate_wishes.py --config=configs/streaming.py --workdir=runs/streaming
+    python tools/evaluate_wishes.py --workdir=runs/streaming
 
 docs/steering.md is the guide; docs/benchmarks.md says what it takes and reaches.
 

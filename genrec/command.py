@@ -7,7 +7,7 @@ import logging as standard_logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import jax
 from absl import app, flags, logging
 
 from genrec import distributed, exit_codes
+from genrec.config import ConfigError
 
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
@@ -72,6 +73,14 @@ def define_flags(settings: type) -> Callable[[], Any]:
         for field in dataclasses.fields(settings)
     }
     return lambda: settings(**{name: holder.value for name, holder in holders.items()})
+
+
+def numbers(flag: str, texts: Sequence[str]) -> list[float]:
+    """The numbers of a list; raises ConfigError for what is none."""
+    try:
+        return [float(text) for text in texts]
+    except ValueError as problem:
+        raise ConfigError(f"--{flag}={','.join(texts)}: write numbers, with commas between them") from problem
 
 
 def _leave(code: int | str | None) -> None:

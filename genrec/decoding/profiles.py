@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
+from genrec import artifacts
 from genrec.data import wishes
 from genrec.data.dataset import Catalogue
 from genrec.decoding.filters import Condition
@@ -86,11 +87,7 @@ class Profile:
         return profile
 
     def save(self, path: epath.PathLike) -> None:
-        path = epath.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.partial")
-        draft.write_text(self.as_json())
-        draft.rename(path)
+        artifacts.write_text(path, self.as_json())
 
     @staticmethod
     def load(path: epath.PathLike) -> "Profile":

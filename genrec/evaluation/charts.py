@@ -7,8 +7,11 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
+from genrec.evaluation.report_style import STYLE
+
 WIDTH, HEIGHT = 560, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40  # margins around the plot
+IMAGE_SIZE = f'width="{WIDTH}" height="{HEIGHT}"'
 SERIES = 6  # classes s0 to s5
 BAR = 26  # height of a row of bars
 
@@ -84,6 +87,19 @@ def steps(curves: Mapping[str, Sequence[float]], title: str, x: str, y: str) -> 
         every, last = max(1, len(in_order) // 200), max(1, len(in_order) - 1)  # a picture shows no more points
         series[name] = [(100 * place / last, in_order[place]) for place in range(0, len(in_order), every)]
     return lines(series, title, x, y)
+
+
+def image(figure: str, names: Sequence[str]) -> str:
+    """An SVG file of its own, of what a function here returned for the series `names`: with colours and legend."""
+    svg = figure[: figure.index("</svg>")].replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {IMAGE_SIZE} ', 1)
+    start = svg.index(">") + 1
+    entries = [
+        f'<circle class="dot s{n % SERIES}" cx="{WIDTH - 110}" cy="{TOP + 10 + 16 * n}" r="4"/>'
+        + _text(WIDTH - 100, TOP + 14 + 16 * n, name, "label", "start")
+        for n, name in enumerate(names)
+    ]
+    paper = '<rect width="100%" height="100%" style="fill:var(--paper)"/>'
+    return f"{svg[:start]}<style>{STYLE}</style>{paper}{svg[start:]}{''.join(entries)}</svg>\n"
 
 
 def legend(names: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from genrec.progress import progress
 # Records read at a time while looking for users.
 CHUNK = 10_000
 TITLE_WIDTH = 48  # characters
+NOT_HEARD = np.zeros(0, np.int32)  # the history of who has none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +116,14 @@ def sample_users(sequences: Sequences, users: int) -> list[Request]:
     return [_request(record) for record in sequences.read(chosen)]
 
 
+def requests_of(sequences: Sequences, users: int) -> list[Request]:
+    """So many users of a validation or test split, whatever their histories; 0 takes all."""
+    chosen = np.arange(len(sequences))
+    if 0 < users < len(chosen):
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, users, replace=False))
+    return [_request(record) for record in sequences.read(chosen)]
+
+
 def find_users(sequences: Sequences, user_ids: AbstractSequence[str]) -> list[Request]:
     """The histories of these users in a validation or test split, in this order; raises DataError for unknown ones."""
     found = {}
@@ -158,14 +167,14 @@ def with_items(
 class Search:
     """Recommends again and again: what is compiled and loaded once serves all requests."""
 
-    def __init__(self, trained: Trained, options: Options, requests: int = 1):
-        """`requests` is how many come at a time, at most."""
+    def __init__(self, trained: Trained, options: Options, requests: int = 1, rules: bool = True):
+        """`requests` is how many come at a time, at most. Without `rules`, no wish is one: the model alone decides."""
         self.trained, self.options = trained, options
         self.catalogue = trained.dataset.catalogue
         self._live = LiveIndex(trained.table, self.catalogue, filters=requests)
         self._retriever = Retriever(trained.graphdef, self._live, max(options.beams, options.top), options.top)
         roles = dict(self.roles)
-        self._rules = WishRules(trained.wishes.get("rules", ()), roles, self.catalogue)
+        self._rules = WishRules(trained.wishes.get("rules", ()) if rules else (), roles, self.catalogue)
 
     @property
     def roles(self) -> list[tuple[str, str]]:
