@@ -60,6 +60,7 @@ def untrained() -> Callable:
     from genrec.data.prepare import prepare
     from genrec.models import saved
     from genrec.semantic_ids import codes
+    from genrec.training import loop
 
     def make(workdir: Path, experiment, steps: tuple[int, ...] = (7,)) -> None:
         if not (workdir / "dataset").exists():
@@ -71,7 +72,10 @@ def untrained() -> Callable:
         with artifacts.writing(workdir / "semantic_ids", codes.KIND, "test", config={}, inputs=inputs) as draft:
             ids.save(draft.path)
             draft.fingerprint = ids.fingerprint
-        record = saved.Record.of(experiment, ids.sizes, ids.fingerprint, dataset.fingerprint)
+        (workdir / "item_embeddings").mkdir(exist_ok=True)
+        embeddings = np.random.default_rng(0).normal(size=(len(dataset.catalogue), 6)).astype(np.float32)
+        np.save(workdir / "item_embeddings" / "embeddings.npy", embeddings)
+        record = loop.record_of(experiment, ids, dataset, embeddings.shape[1])
         params = jax.jit(saved.model_of(record)[1])()
         store = saved.Checkpoints(workdir, keep_latest=len(steps))
         for number, step in enumerate(steps, start=1):
@@ -81,6 +85,40 @@ def untrained() -> Callable:
         store.close()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def listener(untrained, tmp_path_factory) -> Path:
+    """A work directory with an untrained model that reads features, vectors and wishes, and writes texts.
+
+    Its parameters are large: what it reads makes a difference to what it says.
+    """
+    from genrec import config
+
+    workdir = tmp_path_factory.mktemp("listener")
+    model = config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=16, user_tokens=5)
+    experiment = config.Experiment(
+        data=config.Data(source="synthetic", k_core=0, synthetic=config.SyntheticCatalogue(items=120, users=60)),
+        model=model,
+        context=config.Context(
+            user_columns=("country", "age_band"),
+            item_columns=("media_type",),
+            time_of_day=True,
+            vector=True,
+            summary=True,
+            min_users=1,
+        ),
+        wishes=config.Wishes(
+            columns=("media_type:kind", "genre:about", "mood:mood", "artist:by", "title:words"),
+            pieces=300,
+            texts=True,
+            rules=("media_type", "artist", "explicit"),
+        ),
+        training=config.Training(max_history=6),
+        evaluation=config.Evaluation(beams=20),
+    )
+    untrained(workdir, experiment, steps=(1, 2, 3))
+    return workdir
 
 
 @pytest.fixture(scope="session")

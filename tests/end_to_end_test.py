@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent
 STAGES = ("dataset", "item_embeddings", "semantic_ids", "evaluation")
 
 
-def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *flags: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}  # one device, as on a laptop
     command = [sys.executable, script, *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    ended = subprocess.run(command, capture_output=True, text=True, input=typed, cwd=ROOT, env=environment)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return ended
 
@@ -126,6 +126,38 @@ def test_files_of_ones_own_take_the_same_path(tmp_path):
         "--config.semantic_ids.codes=8,8",
     ).stdout
     assert "items returned: 100% valid" in shown
+
+
+def test_a_model_that_reads_everything_takes_the_same_path(tmp_path):
+    """The commands of docs/steering.md."""
+    config, workdir = "--config=configs/streaming.py:tiny", f"--workdir={tmp_path}"
+    assert "items returned: 100% valid" in run("launch/run.py", config, workdir).stdout
+    asked = run("tools/recommend.py", workdir, "--users=1", "--wish=something calm, no podcasts", "--explain").stdout
+    assert "wish: something calm, no podcasts" in asked and "heard 1 ago: " in asked
+    stranger = "--items=", "--context=country=DE", "--context=time_of_day=21", "--wish=more music", "--output=json"
+    answer = json.loads(run("tools/recommend.py", workdir, *stranger, "--guidance=2", "--explain").stdout)
+    catalogue = Dataset(tmp_path / "dataset").catalogue
+    media_type = dict(zip(catalogue.item_ids, catalogue.column("media_type").to_pylist(), strict=True))
+    assert {media_type[one["item_id"]] for one in answer["recommended"]} == {"music"} and answer["history"] == []
+    reasons = dict(answer["recommended"][0]["reasons"])
+    assert reasons.keys() == {"country: DE", "time_of_day: 21 and more", "wish: more music"}
+    user = Dataset(tmp_path / "dataset").split("test").read([0])[0].user_id
+    profile = f"--profile={tmp_path / 'taste.json'}"
+    edits = "--add=blocked:media_type=music", "--add=more_of:mood=calm"
+    shown = run("tools/taste_profile.py", workdir, profile, f"--user={user}", *edits).stdout
+    assert "items are never returned" in shown
+    answer = json.loads(run("tools/recommend.py", workdir, profile, f"--user={user}", "--output=json").stdout)
+    assert "music" not in {media_type[one["item_id"]] for one in answer["recommended"]}
+    talk = "more podcasts\n:why 1\n:dislikes mood=dark\n:quit\n"
+    said = run("tools/recommend.py", workdir, profile, f"--user={user}", "--interactive", "--top=3", typed=talk).stdout
+    assert "as a rule: media_type = podcast" in said and "why the first:" in said
+    assert "mood=dark" in (tmp_path / "taste.json").read_text()
+    evaluated = run("tools/evaluate_wishes.py", workdir, "--users=20", "--items=20", "--strengths=0,1").stdout
+    assert "violations: 0" in evaluated and (tmp_path / "wishes" / "guidance.svg").exists()
+    silent = "--config.evaluation.without=('all',)", "--config.evaluation.history=2"
+    run("tools/evaluate_checkpoint.py", config, workdir, *silent)
+    figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
+    assert (figures["without"], figures["history"]) == (["all"], 2)
 
 
 def test_a_card_of_a_seed_with_baselines_and_pipeline_is_made_once(tmp_path):

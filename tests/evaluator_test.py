@@ -9,12 +9,14 @@ import pytest
 from flax import nnx
 
 from genrec import config, sharding
+from genrec.data.context import Told
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
 from genrec.data.examples import Segment, Tokens, pack
+from genrec.decoding import trained as trained_models
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
-from genrec.evaluation.evaluator import Evaluator, item_ranks
+from genrec.evaluation.evaluator import Evaluation, Evaluator, item_ranks
 from genrec.models.recommender import Recommender
 from genrec.semantic_ids.codes import SemanticIds
 
@@ -202,3 +204,51 @@ def test_an_empty_split_is_an_error():
 def test_ranks_are_of_the_item_itself():
     recommended = np.array([[7, 2, 5], [7, 2, -1], [4, 3, 1]])
     assert item_ranks(recommended, np.array([2, 5, 4])).tolist() == [2, 0, 1]
+
+
+def test_what_the_model_is_told_can_be_kept_back(listener):
+    """Against the same users' histories made by hand."""
+    trained = trained_models.load(listener)
+    table = SortedTable.build(trained.semantic_ids.codes, trained.semantic_ids.sizes)
+
+    def run(**settings) -> Evaluation:
+        cfg = config.Evaluation(beams=20, batch=8, **settings)
+        reading = trained.tokens, trained.max_history, trained.causal
+        retriever = Retriever.over(trained.graphdef, table, 20)
+        return Evaluator(retriever, trained.dataset, "test", cfg, *reading, users=8).run(trained.params)
+
+    retriever = Retriever.over(trained.graphdef, table, 20)
+    media_type = trained.dataset.catalogue.column("media_type").to_pylist()
+    found = {
+        "all": run(),
+        "history": run(history=2),
+        "without": run(without=("country", "vector")),
+        "silent": run(without=("all",)),
+        "moment": run(moment=True),
+    }
+    split = trained.dataset.split("test")
+    records = {record.user_id: record for record in split.read(range(len(split)))}
+    records = [records[user_id] for user_id in found["all"].user_ids]
+    items = [record.items[:-1] for record in records]
+    hours = [str(record.timestamps[-1] // 3600 % 24) for record in records]
+    asked = {
+        "all": (items, [Told()] * 8),
+        "history": ([one[-2:] for one in items], [Told()] * 8),
+        "without": (items, [Told(without=frozenset({"country", "vector"}))] * 8),
+        "silent": (items, [Told(without=frozenset({"all"}))] * 8),
+        "moment": (
+            items,
+            [
+                Told({"media_type": media_type[record.items[-1]], "time_of_day": hour})
+                for record, hour in zip(records, hours, strict=True)
+            ],
+        ),
+    }
+    names = [record.user_id for record in records]
+    for name, (heard, told) in asked.items():
+        expected = retriever(trained.params, trained.histories(names, heard, told=told))
+        np.testing.assert_allclose(found[name].scores, expected.scores, rtol=1e-4, atol=1e-4)
+        others = [other for other in found if other != name]
+        assert all(not np.allclose(found[other].scores, found[name].scores, atol=1e-4) for other in others)
+    with pytest.raises(DataError, match="told no 'shoe_size'"):
+        run(without=("shoe_size",))

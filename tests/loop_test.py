@@ -57,6 +57,9 @@ def inputs(tmp_path_factory):
     with artifacts.writing(folder, codes.KIND, "test", config=EXPERIMENT.semantic_ids, inputs=made_from) as draft:
         ids.save(draft.path)
         draft.fingerprint = ids.fingerprint
+    (workdir / "item_embeddings").mkdir()
+    embeddings = np.random.default_rng(0).normal(size=(len(dataset.catalogue), 6)).astype(np.float32)
+    np.save(workdir / "item_embeddings" / "embeddings.npy", embeddings)
     return workdir
 
 
@@ -78,13 +81,34 @@ def lines(workdir, group):
     return {row["step"]: row for row in rows if f"{group}/loss" in row or f"{group}/ndcg@10" in row}
 
 
-@pytest.mark.parametrize("targets", ["every", "last"])
-def test_resumed_equals_uninterrupted(inputs, tmp_path, targets):
+def told_everything(experiment):
+    """With features, vectors, wishes and texts."""
+    experiment.context = config.Context(
+        user_columns=("country", "age_band"),
+        item_columns=("media_type",),
+        time_of_day=True,
+        vector=True,
+        summary=True,
+        min_users=1,
+    )
+    experiment.wishes = config.Wishes(
+        columns=("media_type:kind", "genre:about", "title:words"), pieces=200, longest=12, history=4, texts=True
+    )
+    return experiment
+
+
+@pytest.mark.parametrize("reading", ["every", "last", "everything"])
+def test_resumed_equals_uninterrupted(inputs, tmp_path, reading):
+    def experiment(**training):
+        if reading == "everything":
+            return told_everything(changed(**training))
+        return changed(targets=reading, **training)
+
     whole, parts = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "parts"))
-    loop.train(changed(targets=targets), whole)
+    loop.train(experiment(), whole)
     # Stopped between checkpoints, at a checkpoint, and just after one.
     for stop_after in (3, 8, 9, 0):
-        loop.train(changed(targets=targets, stop_after=stop_after), parts)
+        loop.train(experiment(stop_after=stop_after), parts)
     expected, found = saved.load(whole, "latest"), saved.load(parts, "latest")
     assert expected.step == found.step == 12
     jax.tree.map(np.testing.assert_array_equal, expected.params, found.params)
@@ -94,6 +118,31 @@ def test_resumed_equals_uninterrupted(inputs, tmp_path, targets):
         for step, numbers in expected_lines.items():
             same = {name: value for name, value in numbers.items() if name not in SPEED}
             assert same.items() <= found_lines[step].items()
+
+
+def test_what_is_told_trains_the_same_on_any_mesh(inputs, tmp_path):
+    curves = []
+    for number, mesh in enumerate((config.Mesh(1, 1, 1), config.Mesh(8, 1, 1), config.Mesh(2, 2, 2))):
+        workdir = shutil.copytree(inputs, tmp_path / f"mesh{number}")
+        experiment = told_everything(changed(stop_after=3, log_every=1))
+        experiment.mesh, experiment.model.mlp = mesh, 32
+        loop.train(experiment, workdir)
+        curves.append([[row["train/loss"], row["train/text_loss"]] for row in lines(workdir, "train").values()])
+    assert len(curves[0]) == 3
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], rtol=2e-3)
+
+
+def test_what_is_told_belongs_to_a_run(inputs, tmp_path):
+    workdir = shutil.copytree(inputs, tmp_path / "work")
+    loop.train(told_everything(changed(stop_after=4)), workdir)
+    for part, name, value in (("context", "dropout", 0.5), ("wishes", "examples", 1.0), ("context", "vector", False)):
+        experiment = told_everything(changed())
+        setattr(getattr(experiment, part), name, value)
+        with pytest.raises(artifacts.ArtifactError, match="another run: .* was "):
+            loop.train(experiment, workdir)
+    with pytest.raises(artifacts.ArtifactError, match="another run"):
+        loop.train(changed(), workdir)
 
 
 def test_training_learns_and_keeps_the_best_and_the_latest(workdir):

@@ -1,6 +1,8 @@
 """The words that a model knows: a SentencePiece model (Kudo & Richardson 2018), trained on the catalogue or given.
 
-Pieces that no text taught are spelt by their bytes, so that any language and any emoji can be read.
+Trained by byte-pair merges: words that a catalogue has often become one piece, however small it is (on the synthetic
+one, a wish is 5 pieces long, where the unigram model needs 8). Pieces that no text taught are spelt by their bytes, so
+that any language and any emoji can be read.
 """
 
 import base64
@@ -36,6 +38,7 @@ class Vocabulary:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(text[:LONGEST_TEXT] for text in texts),
             model_writer=written,
+            model_type="bpe",
             vocab_size=pieces + 256 + 3,
             hard_vocab_limit=False,
             byte_fallback=True,

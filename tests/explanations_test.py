@@ -1,0 +1,86 @@
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genrec.data.dataset import Catalogue
+from genrec.decoding import trained as trained_models
+from genrec.decoding.profiles import Profile
+from genrec.evaluation.explanations import Explainer, PrefixWords
+from genrec.evaluation.recommendations import Options, Request, Search
+
+EVERY = 300  # items in a list: all of the catalogue
+
+
+@pytest.fixture(scope="module")
+def search(listener):
+    return Search(trained_models.load(listener), Options(top=EVERY, beams=EVERY), rules=False)
+
+
+@pytest.fixture(scope="module")
+def request_of_all(search):
+    """A history beyond the window, everything known, a wish and a profile that forbids nothing of the list."""
+    dataset = search.trained.dataset
+    record = next(r for r in dataset.split("test").read(range(20)) if len(r.items) > 9)
+    profile = Profile(record.user_id).with_entry("likes", "genre=jazz").with_entry("less_of", "mood=dark")
+    return Request(record.user_id, record.items[:9], None, {"time_of_day": "8"}, "something calm", profile)
+
+
+def scores(search, request, items):
+    """Of items in the list of a request, by the public way."""
+    found = search([request])[0]
+    of_item = dict(zip(found.items.tolist(), found.scores.tolist(), strict=True))
+    return np.array([of_item[item] for item in items])
+
+
+def test_changes_equal_removal_by_hand(search, request_of_all):
+    request, explainer = request_of_all, Explainer(search)
+    items = search([request])[0].items[[0, 3, 50]].tolist()
+    base = scores(search, request, items)
+    explained = [dict(reasons) for reasons in explainer.explain(request, items)]
+    titles = search.catalogue.titles
+    less_of = request.profile.entries[1]
+    by_hand = {
+        "wish: something calm": dataclasses.replace(request, wish=""),
+        "profile: likes genre=jazz": dataclasses.replace(request, profile=Profile(request.name, (less_of,))),
+        "time_of_day: 6 to 9": dataclasses.replace(request, given={"time_of_day": ""}),
+    }
+    for back in range(6):
+        place = len(request.history) - 1 - back
+        shorter = np.delete(request.history, place)
+        by_hand[f"heard {back + 1} ago: {titles[request.history[place]]}"] = dataclasses.replace(
+            request, history=shorter
+        )
+    country = next(name for name in explained[0] if name.startswith("country: "))
+    by_hand[country] = dataclasses.replace(request, given={**request.given, "country": ""})
+    for name, without in by_hand.items():
+        expected = base - scores(search, without, items)
+        np.testing.assert_allclose([reasons[name] for reasons in explained], expected, rtol=1e-3, atol=2e-4)
+    assert {"soft tokens: vector", "soft tokens: summary", "profile: less_of mood=dark"} <= explained[0].keys()
+    assert len(explained[0]) == 6 + 3 + 2 + 1 + 2
+    assert any(abs(change) > 1e-3 for change in explained[0].values())
+
+
+def test_the_strongest_reason_comes_first_and_people_can_read_it(search, request_of_all):
+    explainer = Explainer(search)
+    item = int(search([request_of_all])[0].items[0])
+    reasons = explainer.explain(request_of_all, [item])[0]
+    assert [abs(r.change) for r in reasons] == sorted((abs(r.change) for r in reasons), reverse=True)
+    text = explainer.readable(request_of_all, [item], reasons=2)
+    assert search.catalogue.titles[item] in text and reasons[0].part in text and text.count("\n") == 2
+    assert explainer.explain(request_of_all, []) == []
+
+
+def test_nothing_known_has_no_reasons(search):
+    explainer = Explainer(search)
+    assert explainer.explain(Request("stranger", np.zeros(0, np.int32)), [3]) == [[]]
+
+
+def test_a_prefix_is_told_by_words_that_its_items_share_and_others_do_not():
+    table = pa.table(
+        {"item_id": list("abcd"), "title": ["calm jazz one", "calm jazz two", "calm metal three", "calm metal four"]}
+    )
+    words = PrefixWords(np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 0, 1]]), Catalogue(table, ("title",)))
+    assert words.of_prefix([0]) == ["jazz", "calm"] and words.of_prefix([1]) == ["metal", "calm"]
+    assert words.of_item(0) == "jazz calm > one"
