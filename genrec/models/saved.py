@@ -62,7 +62,8 @@ class Record:
     dataset: str  # fingerprint
     seed: int
     context: dict[str, Any] = dataclasses.field(default_factory=dict)  # data.context.Context
-    # config.Wishes and "model", the vocabulary of words; empty where the model knows none.
+    # config.Wishes; "model", the vocabulary of words; "rows", where a language model has more of them. Empty where the
+    # model knows no words.
     wishes: dict[str, Any] = dataclasses.field(default_factory=dict)
     dropped: dict[str, float] = dataclasses.field(default_factory=dict)  # how often context is left out in training
     kind: str = "generator"  # or "sasrec", which has one level: the items of the catalogue, and no semantic IDs
@@ -95,8 +96,8 @@ class Record:
     @property
     def prompts(self) -> Prompts:
         """What the model reads and writes beside users and items."""
-        words, texts = self.vocabulary, self.wishes.get("texts", False)
-        return Prompts(Context.from_json(self.context), len(words) if words else 0, TEXT_KINDS if texts else 0)
+        pieces = self.wishes.get("rows", len(self.vocabulary)) if self.wishes else 0
+        return Prompts(Context.from_json(self.context), pieces, TEXT_KINDS if self.wishes.get("texts") else 0)
 
     @property
     def vocabulary(self) -> Vocabulary | None:

@@ -30,7 +30,7 @@ from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation.evaluator import Evaluator
 from genrec.evaluation.metrics import NAMES
-from genrec.models import saved, sequential
+from genrec.models import saved, sequential, t5
 from genrec.progress import progress
 from genrec.semantic_ids import codes
 from genrec.training import optimizer, preemption
@@ -96,13 +96,20 @@ def record_of(
         record.dropped = {name: getattr(experiment.context, name) for name in ("dropout", "drop_all", "moments")}
     if cfg.columns:
         wishes.check(cfg, dataset.catalogue)
-        if cfg.vocabulary:
+        rows = 0
+        if cfg.pretrained:
+            start = t5.read(cfg.pretrained)
+            t5.check(experiment.model, start)
+            vocabulary, rows = Vocabulary(start.words), start.pieces
+        elif cfg.vocabulary:
             vocabulary = Vocabulary.read(cfg.vocabulary)
         else:
             columns = wishes.parse_columns(cfg.columns)
             vocabulary = Vocabulary.train(wishes.texts(dataset.catalogue, columns), cfg.pieces)
         fields = {name: list(x) if isinstance(x, tuple) else x for name, x in dataclasses.asdict(cfg).items()}
         record.wishes = {**fields, "model": vocabulary.as_text()}
+        if rows:
+            record.wishes["rows"] = rows
     return record
 
 
@@ -182,6 +189,8 @@ def fit(task: Task) -> None:
     resumed = checkpoints.resume(record, run.abstract)
     if resumed is None:
         first_step, state = 0, start(run)
+        if experiment.wishes.pretrained:
+            state = _start_from(state, run, t5.read(experiment.wishes.pretrained))
     else:
         first_step, record, state = resumed.step, resumed.record, resumed.state
         logging.info("going on from step %d", first_step)
@@ -307,6 +316,15 @@ def describe(record: saved.Record, tx: optax.GradientTransformation, mesh: Mesh)
 def start(run: Run) -> State:
     """The state before the first step, each device making its own part."""
     return jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
+
+
+def _start_from(state: State, run: Run, pretrained: t5.T5) -> State:
+    """The state before the first step, with the weights of a language model; each array stays where it lies."""
+    model = nnx.merge(run.graphdef, jax.tree.map(jnp.asarray, jax.device_get(state["params"])))
+    t5.start_from(model, pretrained)
+    params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), nnx.state(model), state["params"])
+    ema = jax.jit(saved.averaged, out_shardings=sharding.of(run.abstract["ema"]))(params)
+    return {**state, "params": params, "ema": ema}
 
 
 def make_step(

@@ -1,0 +1,189 @@
+"""Language models to start from, and to become: T5 v1.1 and Flan-T5 (Raffel et al. 2020, Shazeer 2020).
+
+A folder holds config.json, model.safetensors and spiece.model, as Hugging Face transformers writes them. Its layers are
+ours, name by name; its vocabulary becomes the pieces of wishes and texts, and codes, users and features are rows beside
+them. What T5 does not have (repeat bias, position bias in cross-attention, soft tokens) starts as ever, and cannot be
+exported.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import nnx
+
+from genrec import artifacts, config
+from genrec.models.recommender import Recommender
+
+CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "spiece.model"
+# Settings of ours and of T5 that must agree.
+SAME = {
+    "width": "d_model",
+    "encoder_layers": "num_layers",
+    "decoder_layers": "num_decoder_layers",
+    "heads": "num_heads",
+    "head_width": "d_kv",
+    "mlp": "d_ff",
+    "position_buckets": "relative_attention_num_buckets",
+    "position_max_distance": "relative_attention_max_distance",
+}
+PAD = 0  # the piece with which T5's decoder starts
+START = "<start of a semantic ID>"
+
+
+class T5(NamedTuple):
+    config: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    words: bytes  # a SentencePiece model
+
+    @property
+    def pieces(self) -> int:
+        """Rows of the embedding table, of which the last may stand for no piece."""
+        return self.config["vocab_size"]
+
+
+def read(folder: epath.PathLike) -> T5:
+    """Raises ArtifactError for a folder that holds no T5 that can be used."""
+    folder = epath.Path(folder)
+    for name in (CONFIG, WEIGHTS, WORDS):
+        if not (folder / name).exists():
+            raise artifacts.ArtifactError(
+                f"{folder}: no {name}. A T5 v1.1 or Flan-T5 is {CONFIG}, {WEIGHTS} and {WORDS} in a local folder."
+            )
+    settings = {"relative_attention_max_distance": 128, **json.loads((folder / CONFIG).read_text())}
+    settings.setdefault("num_decoder_layers", settings.get("num_layers"))
+    # Transformers 5 say in the second way what those before it said in the first.
+    scaled = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True))
+    if settings.get("feed_forward_proj") != "gated-gelu" or scaled:
+        raise artifacts.ArtifactError(
+            f"{folder}: is no T5 v1.1 (gated-gelu, and an output that is not scaled): feed_forward_proj="
+            f"{settings.get('feed_forward_proj')}, scale_decoder_outputs={scaled}"
+        )
+    tensors = _safetensors().load((folder / WEIGHTS).read_bytes())
+    tensors.setdefault("lm_head.weight", tensors["shared.weight"])  # left out where it is the same
+    return T5(settings, tensors, (folder / WORDS).read_bytes())
+
+
+def check(cfg: config.Model, t5: T5) -> None:
+    """Raises ConfigError, with what to set, where a model cannot start from a T5."""
+    wanted = {name: t5.config[theirs] for name, theirs in SAME.items()} | {"gated_mlp": True, "scan_layers": False}
+    wrong = {name: value for name, value in wanted.items() if getattr(cfg, name) != value}
+    if wrong:
+        flags = " ".join(f"--config.model.{name}={value}" for name, value in wrong.items())
+        raise config.ConfigError(f"the model has other sizes than the T5 that it shall start from; set {flags}")
+
+
+def start_from(model: Recommender, t5: T5) -> None:
+    """Gives a model the weights of a T5 of its sizes; rows that T5 does not have keep their own, at T5's scale."""
+    tensors = {name: np.asarray(tensor, np.float32) for name, tensor in t5.tensors.items()}
+    for param, name, transposed in _layers(model):
+        tensor = tensors[name].T if transposed else tensors[name]
+        param[...] = jnp.asarray(tensor, param.dtype)
+    words = tensors["shared.weight"]
+    table = np.asarray(model.embedding[...], np.float32) * words.std()
+    first = model.first_piece
+    table[first : first + len(words)] = words
+    # Texts, and the codes of an item, begin as T5's texts do.
+    after = first + model.prompts.pieces
+    table[after : after + model.prompts.text_kinds] = words[PAD]
+    model.embedding[...] = jnp.asarray(table, model.embedding.dtype)
+    model.start_vector[...] = jnp.asarray(words[PAD], model.start_vector.dtype)
+    if model.text_output is not None:
+        output = np.zeros(model.text_output.shape, np.float32)
+        output[: len(words)] = tensors["lm_head.weight"]
+        model.text_output[...] = jnp.asarray(output, model.text_output.dtype)
+
+
+def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str, int]:
+    """Writes a model as a T5, and returns the first token there of each kind of token.
+
+    The tokens of T5 are the pieces, then codes, users and features, kinds of texts, and a start of semantic IDs: the
+    decoder that begins with that, or with a kind of text, gives our logits of codes and of pieces. Equal they are for a
+    model that was trained with a bidirectional encoder (training.targets="last"); T5 knows no other.
+
+    Raises ConfigError for what T5 cannot express.
+    """
+    cfg, prompts = model.cfg, model.prompts
+    beyond = [name for name in ("repeat_bias", "cross_position_bias", "scan_layers") if getattr(cfg, name)]
+    beyond += ["soft tokens"] if prompts.context.soft else []
+    beyond += [] if cfg.gated_mlp else ["gated_mlp=False"]
+    beyond += [] if prompts.text_kinds else ["wishes.texts=False"]
+    if beyond:
+        raise config.ConfigError(f"T5 has no way to express {', '.join(beyond)}: train without, and export again")
+    embedding = np.asarray(model.embedding[...], np.float32)
+    first, pieces = model.first_piece, prompts.pieces
+    codes = sum(model.sizes)
+    last = first + pieces + prompts.text_kinds
+    rows = [embedding[first : first + pieces], embedding[:first], embedding[first + pieces : last]]
+    shared = np.concatenate([*rows, np.asarray(model.start_vector[...], np.float32)[None]])
+    output = np.zeros_like(shared)
+    output[:pieces] = np.asarray(model.text_output[...], np.float32)[:pieces]
+    output[pieces : pieces + codes] = np.concatenate([np.asarray(level[...], np.float32) for level in model.output])
+    tensors = {"shared.weight": shared, "lm_head.weight": output}
+    for param, name, transposed in _layers(model):
+        value = np.asarray(param[...], np.float32)
+        tensors[name] = np.ascontiguousarray(value.T if transposed else value)
+    places = {"codes": pieces, "users": pieces + codes, "texts": pieces + first, "start": len(shared) - 1}
+    settings = {
+        **{theirs: getattr(cfg, name) for name, theirs in SAME.items()},
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "vocab_size": len(shared),
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "layer_norm_epsilon": 1e-6,
+        "dropout_rate": cfg.dropout,
+        "is_encoder_decoder": True,
+        "pad_token_id": PAD,
+        "eos_token_id": 1,
+        "decoder_start_token_id": places["start"],
+        "genrec_tokens": places,
+    }
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The configuration comes last: where it is, all is there.
+    for name, content in ((WEIGHTS, _safetensors().save(tensors, {"format": "pt"})), (WORDS, words)):
+        draft = folder / f".{name}.partial"
+        draft.write_bytes(content)
+        draft.replace(folder / name)
+    artifacts.write_text(folder / CONFIG, json.dumps(settings, indent=2))
+    return places
+
+
+def _layers(model: Recommender) -> Iterator[tuple[nnx.Param, str, bool]]:
+    """Each parameter of the layers, its name in T5, and whether it lies transposed there."""
+    for side, layers, bias, norm in (
+        ("encoder", model.encoder, model.encoder_bias, model.encoder_norm),
+        ("decoder", model.decoder, model.decoder_bias, model.decoder_norm),
+    ):
+        yield bias.table, f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", False
+        yield norm.scale, f"{side}.final_layer_norm.weight", False
+        for number, layer in enumerate(layers.each()):
+            parts = [("SelfAttention", layer.attention)]
+            if side == "decoder":
+                parts.append(("EncDecAttention", layer.cross))
+            for place, (kind, attention) in enumerate(parts):
+                name = f"{side}.block.{number}.layer.{place}"
+                yield attention.norm.scale, f"{name}.layer_norm.weight", False
+                for theirs, matrix in zip("qkvo", _matrices(attention), strict=True):
+                    yield matrix.kernel, f"{name}.{kind}.{theirs}.weight", True
+            name = f"{side}.block.{number}.layer.{len(parts)}"
+            yield layer.mlp.norm.scale, f"{name}.layer_norm.weight", False
+            # Ours goes through GELU where T5's wi_0 does, and the gate is wi_1.
+            for theirs, matrix in (("wi_0", layer.mlp.into), ("wi_1", layer.mlp.gate), ("wo", layer.mlp.out)):
+                yield matrix.kernel, f"{name}.DenseReluDense.{theirs}.weight", True
+
+
+def _matrices(attention: Any) -> tuple[nnx.Linear, ...]:
+    return attention.query, attention.key, attention.value, attention.out
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as problem:
+        raise config.ConfigError("T5 needs the extra `t5`: pip install -c requirements.lock -e '.[t5]'") from problem
+    return safetensors.numpy

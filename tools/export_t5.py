@@ -1,0 +1,27 @@
+"""Writes a trained model as a T5 v1.1: config.json, model.safetensors, spiece.model.
+
+    python tools/export_t5.py --workdir=runs/streaming --output=runs/streaming/t5
+
+Hugging Face transformers read that folder. docs/steering.md says which models can be expressed so.
+"""
+
+from absl import flags
+from flax import nnx
+
+from genrec import command
+from genrec.models import saved, t5
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the checkpoints.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
+
+
+def main() -> None:
+    model = saved.load(_WORKDIR.value, _CHECKPOINT.value)
+    words = model.record.vocabulary
+    places = t5.export(nnx.merge(model.graphdef, model.params), words.model if words else b"", _OUTPUT.value)
+    print(f"wrote {_OUTPUT.value}; tokens: " + ", ".join(f"{name} from {first}" for name, first in places.items()))
+
+
+if __name__ == "__main__":
+    command.run(main)
