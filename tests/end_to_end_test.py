@@ -134,6 +134,7 @@ def test_a_model_that_reads_everything_takes_the_same_path(tmp_path):
     assert "items returned: 100% valid" in run("launch/run.py", config, workdir).stdout
     asked = run("tools/recommend.py", workdir, "--users=1", "--wish=something calm, no podcasts", "--explain").stdout
     assert "wish: something calm, no podcasts" in asked and "heard 1 ago: " in asked
+    assert "the taste in the model's words: " in asked
     stranger = "--items=", "--context=country=DE", "--context=time_of_day=21", "--wish=more music", "--output=json"
     answer = json.loads(run("tools/recommend.py", workdir, *stranger, "--guidance=2", "--explain").stdout)
     catalogue = Dataset(tmp_path / "dataset").catalogue

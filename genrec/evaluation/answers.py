@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
+from genrec.data import tasks
 from genrec.data.errors import DataError
 from genrec.decoding.filters import Filter
 from genrec.decoding.profiles import Profile
 from genrec.decoding.trained import Trained
+from genrec.decoding.writing import Writer
 from genrec.evaluation.conversation import Conversation
 from genrec.evaluation.explanations import Explainer
 from genrec.evaluation.recommendations import Options, Request, Search, shown
@@ -33,10 +35,13 @@ def answer(
     """Prints what is recommended for each request, as "table" or "json", and why."""
     search = Search(trained, options, len(requests))
     explainer = Explainer(search)
+    writer = Writer(trained) if explain and trained.wishes.get("texts") else None
     for request, found in zip(requests, search(requests, wanted), strict=True):
         reasons = explainer.explain(request, found.items) if explain and output == "json" else None
         print(shown(request, found, trained.dataset.catalogue, output, reasons))
         if explain and output != "json":
+            if writer and len(request.history):
+                print(f"  the taste in the model's words: {writer.write(tasks.TASTE, [request.history])[0]}")
             print(explainer.readable(request, found.items) + "\n")
 
 
