@@ -11,6 +11,7 @@ Takes 17 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0794 
 
 Variants:
   (none)  every position of a user trains, in one pass.
+  wishes  the same, and wishes of words of titles: tools/recommend.py --wish="shea butter hand cream".
   paper   the setting of the TIGER paper: RQ-VAE, one target per example, 200,000 steps.
 """
 
@@ -26,6 +27,9 @@ def get_config(variant: str = "") -> config.Experiment:
     match variant:
         case "":
             return experiment
+        case "wishes":
+            experiment.wishes = config.Wishes(columns=("title:words",), pieces=4000, history=10)
+            return experiment
         case "paper":
             return recipes.tiger_paper(experiment)
-    raise ValueError(f"configs/amazon_beauty.py has no variant {variant!r}; choose '' or 'paper'.")
+    raise ValueError(f"configs/amazon_beauty.py has no variant {variant!r}; choose '', 'wishes' or 'paper'.")

@@ -15,7 +15,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 ARGUMENTS = {
     "quickstart": ("", "tiny"),
     "streaming": ("", "history", "context", "soft", "both", "tiny"),
-    "amazon_beauty": ("", "paper"),
+    "amazon_beauty": ("", "wishes", "paper"),
     "amazon_reviews": ("beauty", "sports", "Toys_and_Games", "sports,paper", "toys,paper"),
 }
 

@@ -72,6 +72,16 @@ def test_the_strongest_reason_comes_first_and_people_can_read_it(search, request
     assert explainer.explain(request_of_all, []) == []
 
 
+def test_a_long_profile_is_read_from_its_end(search):
+    profile = Profile("u")
+    for number in range(60):
+        profile = profile.with_entry("likes", f"item={search.catalogue.item_ids[number]}")
+    told = search.told(Request("u", np.array([1]), wish="something calm", profile=profile))
+    titles = search.catalogue.titles
+    assert told.wish.endswith(f"like {titles[58]}, like {titles[59]}, something calm") and titles[0] not in told.wish
+    assert len(search.trained.tokens.wish(told.wish)) <= search.trained.tokens.longest_served_wish
+
+
 def test_nothing_known_has_no_reasons(search):
     explainer = Explainer(search)
     assert explainer.explain(Request("stranger", np.zeros(0, np.int32)), [3]) == [[]]

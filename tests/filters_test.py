@@ -93,6 +93,8 @@ def test_what_is_no_condition_is_refused(text):
         ("countries~DE", [0, 4]),
         ("countries~all", [1]),
         ("countries~FR,all", [0, 1]),
+        ("countries!~FR,all", [2, 3, 4, 5]),
+        ("tags!~b,ab", [1, 2]),
         ("countries=DE", [4]),
         ("tags~a", [0]),
         ("tags~b,ab", [0, 3, 4, 5]),

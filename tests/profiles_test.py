@@ -45,8 +45,8 @@ def test_what_is_blocked_or_disliked_is_denied_and_nothing_else(catalogue):
 def test_a_taste_becomes_words_and_a_direction(catalogue):
     profile = Profile("u").with_entry("more_of", "genre=jazz").with_entry("blocked", "artist=Uma")
     profile = profile.with_entry("likes", "item=d")
-    assert profile.words(catalogue, ROLES) == "more jazz, no Uma, like D"
-    assert profile.words(catalogue, []) == "like D"
+    assert profile.words(catalogue, ROLES) == ["more jazz", "no Uma", "like D"]
+    assert profile.words(catalogue, []) == ["like D"]
     vectors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     middle = vectors.mean(axis=0)
     expected = vectors[:2].mean(axis=0) - middle - (vectors[1:3].mean(axis=0) - middle) + vectors[3] - middle

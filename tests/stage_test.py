@@ -233,7 +233,7 @@ def test_unknown_users_and_items_are_named(finished):
     with pytest.raises(DataError, match="no item 'nothing'"):
         recommendations.from_items(trained.dataset.catalogue, ["nothing"])
     with pytest.raises(DataError, match="nobody to recommend for"):
-        recommendations.requests(trained.dataset, "test", 0, [], [])
+        recommendations.requests(trained.dataset, "test", 0, [], None)
     with pytest.raises(DataError, match="no item 'nothing'"):
         recommendations.with_items(EVERYTHING, trained.dataset.catalogue, ["nothing"], [])
     with pytest.raises(DataError, match="no item 'nothing'"):

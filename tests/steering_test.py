@@ -30,12 +30,12 @@ def test_everything_is_measured_and_drawn(measured):
         assert all(0 <= share <= 1 for share in of_column.values()), name
     # What the wish makes a rule is kept to the letter.
     assert figures["shares"]["media_type"]["wished, by rule"] == 1
-    curve = figures["curve: strength, share, recall with that wish, recall with a fitting wish"]["media_type"]
+    curve, fitting = figures[steering.CURVE]["media_type"], figures[steering.FITTING]
     assert [point[0] for point in curve] == [0, 1, 2]
     # At strength 0 a wish changes nothing, at 1 it is what the shares were measured with.
     assert curve[0][1] == pytest.approx(figures["shares"]["media_type"]["unprompted"])
     assert curve[1][1] == pytest.approx(figures["shares"]["media_type"]["wished"])
-    assert curve[0][2] == curve[0][3] == pytest.approx(figures["recall without a wish"])
+    assert curve[0][2] == fitting[0][1] == pytest.approx(figures["recall without a wish"])
     assert figures["blocked or disliked"] == {"lists": 12, "items": 120, "violations": 0}
     assert 0 <= figures["texts"]["title: token accuracy"] <= 1
     picture = (folder / "guidance.svg").read_text()

@@ -113,6 +113,11 @@ class Tokens(NamedTuple):
         """Encoder tokens of a user with that many history items, at most, without a wish."""
         return self.prefix + self.levels * items
 
+    @property
+    def longest_served_wish(self) -> int:
+        """Pieces that a wish may have in serving."""
+        return SERVED_WISH * self.longest_wish
+
     def wish(self, text: str, serving: bool = True) -> np.ndarray:
         """int32[n], the pieces of a wish, cut where it is too long.
 
@@ -123,7 +128,7 @@ class Tokens(NamedTuple):
             return np.zeros(0, np.int32)
         if self.vocabulary is None:
             raise WishError("the model knows no words: it was trained without wishes (config.wishes.columns)")
-        pieces, longest = self.vocabulary.encode(text), self.longest_wish * (SERVED_WISH if serving else 1)
+        pieces, longest = self.vocabulary.encode(text), self.longest_served_wish if serving else self.longest_wish
         if serving and len(pieces) > longest:
             raise WishError(
                 f"a wish of {len(text):,} characters is {len(pieces):,} pieces long; at most {longest} can be read. "

@@ -113,8 +113,8 @@ class Profile:
         rows = [_rows(entry, catalogue) for entry in self.entries if entry.kind in NEVER]
         return frozenset(int(row) for found in rows for row in found)
 
-    def words(self, catalogue: Catalogue, roles: Sequence[tuple[str, str]]) -> str:
-        """What the prefix says: "more jazz, no Ada Costa"; only of columns that wishes know, and of titles."""
+    def words(self, catalogue: Catalogue, roles: Sequence[tuple[str, str]]) -> list[str]:
+        """What the prefix says, "more jazz" and the like: of columns that wishes know, and of titles."""
         known, said = dict(roles), []
         for entry in self.entries:
             if entry.column == ITEM:
@@ -122,7 +122,7 @@ class Profile:
                 said.append({1.0: f"like {title}"}.get(TOWARDS[entry.kind], f"no {title}"))
             elif entry.column in known:
                 said.append(SPOKEN[entry.kind].format(wishes.spoken(known[entry.column], entry.value)))
-        return ", ".join(said)
+        return said
 
     def offset(self, catalogue: Catalogue, item_vectors: np.ndarray) -> np.ndarray | None:
         """float32[width]: from the middle of the catalogue towards what is liked; None where nothing is said.

@@ -183,13 +183,23 @@ class Search:
 
     def told(self, request: Request) -> Told:
         """What the model is told: features, the words of the profile and the wish, the profile's offset."""
-        words, offset = [request.wish], None
+        wish, offset = request.wish, None
         if request.profile is not None:
-            if self.roles:
-                words.insert(0, request.profile.words(self.catalogue, self.roles))
+            wish = self._with_profile(request)
             vectors = self.trained.tokens.known.item_vectors
             offset = None if vectors is None else request.profile.offset(self.catalogue, vectors)
-        return Told(request.given, wish=", ".join(filter(None, words)), offset=offset)
+        return Told(request.given, wish=wish, offset=offset)
+
+    def _with_profile(self, request: Request) -> str:
+        """The profile's words and the wish; where they are too long to be read, only what was said last."""
+        tokens, said = self.trained.tokens, request.wish
+        words = request.profile.words(self.catalogue, self.roles) if self.roles else []
+        for phrase in reversed(words):
+            longer = f"{phrase}, {said}" if said else phrase
+            if len(tokens.vocabulary.encode(longer)) > tokens.longest_served_wish:
+                break
+            said = longer
+        return said
 
     def filter_of(self, request: Request, wanted: Filter = EVERYTHING) -> Filter:
         """`wanted`, what the wish makes a rule, and without what the profile forbids."""

@@ -21,7 +21,7 @@ from genrec.data import tasks
 from genrec.data.errors import DataError
 from genrec.data.wishes import HELD_OUT, Wishes
 from genrec.decoding import trained as trained_models
-from genrec.decoding.profiles import Profile
+from genrec.decoding.profiles import ITEM, Profile
 from genrec.decoding.trained import Trained
 from genrec.decoding.writing import Writer
 from genrec.evaluation import charts
@@ -30,8 +30,11 @@ from genrec.progress import progress
 
 FOLDER = "wishes"  # of a work directory
 PICTURE = "guidance.svg"
+FITTING = "fitting wishes: strength, recall"
+CURVE = "any wish: strength, share, recall"
 TOP = 10
 BATCH = 128  # requests of a search
+SINCE = "2024-01-01"  # of profiles that are made to be asked with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,9 @@ class Steering:
         made = []
         for request in self.requests:
             known = [(name, v) for name in self.wishes.values if (v := self.wishes.values[name][request.came_next])]
+            if not known:
+                made.append(request)
+                continue
             name, value = known[int(self._random.integers(len(known)))]
             if name not in self.wishes.members:  # words of a title
                 value = " ".join(value.split()[:2])
@@ -153,15 +159,14 @@ class Steering:
         return np.sort(np.random.default_rng(0).choice(count, min(items, count), replace=False))
 
     def violations(self) -> dict[str, int]:
-        """How often a list has what its user blocked or dislikes: what the user's history and list have most of."""
+        """How often a list has what its user blocked or dislikes: the first item and what the list had most of."""
         unprompted, catalogue = self.ask(self.requests), self._trained.dataset.catalogue
-        columns = list(self.wishes.members)[:2]
         asked = []
-        for place, request in enumerate(self.requests):
-            profile = Profile(request.name)
-            for kind, name in zip(("blocked", "dislikes"), columns[::-1], strict=False):
-                value = self.dominant(name, [unprompted[place]])[0]
-                profile = profile.with_entry(kind, f"{name}={value}", "2024-01-01")
+        for request, found in zip(self.requests, unprompted, strict=True):
+            first = catalogue.item_ids[int(found.items[0])]
+            profile = Profile(request.name).with_entry("blocked", f"{ITEM}={first}", SINCE)
+            for kind, name in zip(("dislikes", "blocked"), self.wishes.members, strict=False):
+                profile = profile.with_entry(kind, f"{name}={self.dominant(name, [found])[0]}", SINCE)
             asked.append(dataclasses.replace(request, profile=profile))
         found = self.ask(asked)
         denied = [request.profile.deny(catalogue) for request in asked]
@@ -192,19 +197,18 @@ def measure(steering: Steering, strengths: Sequence[float], items: int) -> Measu
         shares[name]["commonest, wished less"] = steering.share(name, tired, steering.ask(less))
     figures["shares"] = shares
     fitting = steering.fitting()
-    curve: dict[str, list[list[float]]] = {}
+    curve: dict[str, list[tuple[float, ...]]] = {name: [] for name in asked}
+    figures[FITTING], figures[CURVE] = [], curve
     for strength in strengths:
-        fits = recall(fitting, steering.ask(fitting, strength))
+        figures[FITTING].append((strength, recall(fitting, steering.ask(fitting, strength))))
         for name, (values, requests) in asked.items():
             found = steering.ask(requests, strength)
-            point = [strength, steering.share(name, values, found), recall(requests, found), fits]
-            curve.setdefault(name, []).append(point)
-    figures["curve: strength, share, recall with that wish, recall with a fitting wish"] = curve
+            curve[name].append((strength, steering.share(name, values, found), recall(requests, found)))
     figures["title to item"] = steering.titles(items)
     if steering.writes:
         figures["texts"] = steering.texts(items)
     figures["blocked or disliked"] = steering.violations()
-    return Measured(figures, _table(figures), _picture(curve))
+    return Measured(figures, _table(figures), _picture(figures))
 
 
 def evaluate(
@@ -240,8 +244,10 @@ def _table(figures: dict[str, Any]) -> str:
         f"share of the first {TOP}, held-out words".ljust(34) + "".join(f"{name:>24}" for name in columns),
     ]
     lines += [f"  {name:32}" + "".join(f"{row[c]:24.3f}" for c in columns) for name, row in shares.items()]
-    for name, points in figures["curve: strength, share, recall with that wish, recall with a fitting wish"].items():
-        lines += ["", f"{name}: strength, share, recall@{TOP} with that wish, recall@{TOP} with a fitting wish"]
+    lines += ["", f"a wish for something that is true of the next item: strength, recall@{TOP}"]
+    lines += ["  " + "".join(f"{value:9.3f}" for value in point) for point in figures[FITTING]]
+    for name, points in figures[CURVE].items():
+        lines += ["", f"a wish for any {name}: strength, share, recall@{TOP}"]
         lines += ["  " + "".join(f"{value:9.3f}" for value in point) for point in points]
     lines.append("")
     for title in ("title to item", "texts", "blocked or disliked"):
@@ -250,8 +256,11 @@ def _table(figures: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _picture(curve: dict[str, list[list[float]]]) -> str:
-    series = {name: [(point[2], point[1]) for point in points] for name, points in curve.items()}
-    title = "Share of the wished value against recall of the next item, over guidance strength"
+def _picture(figures: dict[str, Any]) -> str:
+    """Share against recall, a line for each column; where wishes are about words of titles, recall by strength."""
     axes = f"recall@{TOP} of the next item", f"share of the first {TOP}"
+    series = {name: [point[2:0:-1] for point in points] for name, points in figures[CURVE].items()}
+    if not series:
+        axes, series = ("guidance strength", axes[0]), {"wishes that fit": figures[FITTING]}
+    title = f"{axes[1].capitalize()} against {axes[0]}"
     return charts.image(charts.lines(series, title, *axes), list(series))
