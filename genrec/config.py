@@ -118,6 +118,7 @@ class Context:
     # Soft tokens: vectors that an adapter makes into `soft_tokens` tokens each.
     vector: bool = False  # the column `vector` of the users
     summary: bool = False  # of a history longer than the window: the mean embedding of the items before it
+    sequential: bool = False  # of the same items, what SASRec makes of them (launch/train_sasrec.py comes first)
     soft_tokens: int = 2
     dropout: float = 0.15  # chance that a feature is left out of a training segment
     drop_all: float = 0.2  # chance that all are

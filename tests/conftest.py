@@ -60,7 +60,7 @@ def untrained() -> Callable:
     from genrec.data.prepare import prepare
     from genrec.models import saved
     from genrec.semantic_ids import codes
-    from genrec.training import loop
+    from genrec.training import starting
 
     def make(workdir: Path, experiment, steps: tuple[int, ...] = (7,)) -> None:
         if not (workdir / "dataset").exists():
@@ -75,7 +75,7 @@ def untrained() -> Callable:
         (workdir / "item_embeddings").mkdir(exist_ok=True)
         embeddings = np.random.default_rng(0).normal(size=(len(dataset.catalogue), 6)).astype(np.float32)
         np.save(workdir / "item_embeddings" / "embeddings.npy", embeddings)
-        record = loop.record_of(experiment, ids, dataset, embeddings.shape[1])
+        record = starting.record_of(experiment, ids, dataset, workdir)
         params = jax.jit(saved.model_of(record)[1])()
         store = saved.Checkpoints(workdir, keep_latest=len(steps))
         for number, step in enumerate(steps, start=1):

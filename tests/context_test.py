@@ -13,7 +13,6 @@ AGE = Feature("age", edges=(18.0, 30.0))
 HOUR = Feature("time_of_day", edges=context.HOURS, of="time")
 VECTOR, SUMMARY = Soft("vector", 2, 1), Soft("summary", 3, 2)
 ITEM_VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
-NO_WISH = np.zeros(0, np.int32)
 TABLE = pa.table({"user_id": ["a", "b"], "country": ["FR", None], "age": [17.5, 30.0], "vector": [[1.0, 2.0], None]})
 
 
@@ -41,34 +40,60 @@ def test_a_context_survives_json():
     assert known.codes == 3 + 4 + 9 and known.soft_tokens == 3
 
 
+def vectors(users, soft, names, earlier, wanted=None, offsets=None):
+    rows = np.array([users.row(name) for name in names])
+    wanted = np.ones(len(names), bool) if wanted is None else np.array(wanted)
+    return users.vectors_of(soft, rows, [np.array(items, np.int32) for items in earlier], wanted, offsets)
+
+
 def test_what_is_known_of_users_comes_from_their_table():
     users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
-    known = users.prefix("a", np.array([1, 3]), context.NOTHING, NO_WISH)
-    assert known.codes.tolist() == [2, 1, ABSENT]
-    np.testing.assert_array_equal(known.vectors[0], [1, 2])
-    np.testing.assert_array_equal(known.vectors[1], ITEM_VECTORS[[1, 3]].mean(axis=0))
-    b = users.prefix("b", NO_WISH, context.NOTHING, NO_WISH)
-    assert b.codes.tolist() == [ABSENT, 3, ABSENT] and b.vectors == (None, None)
-    nobody = users.prefix("somebody else", NO_WISH, context.NOTHING, NO_WISH)
-    assert (nobody.codes == ABSENT).all() and nobody.vectors == (None, None)
+    assert users.codes_of("a", context.NOTHING).tolist() == [2, 1, ABSENT]
+    assert users.codes_of("b", context.NOTHING).tolist() == [ABSENT, 3, ABSENT]
+    assert (users.codes_of("somebody else", context.NOTHING) == ABSENT).all()
+    found, there = vectors(users, VECTOR, ["a", "b", "somebody else", "a"], [[]] * 4, [True, True, True, False])
+    assert there.tolist() == [True, False, False, False]
+    np.testing.assert_array_equal(found, [[1, 2], [0, 0], [0, 0], [0, 0]])
+
+
+def test_a_summary_is_the_mean_of_what_came_before_moved_by_a_profile():
+    users = Users(Context((), (SUMMARY,)), TABLE, ITEM_VECTORS)
+    ones = np.ones(3, np.float32)
+    found, there = vectors(users, SUMMARY, ["a"] * 4, [[1, 3], [], [], [2]], None, [None, None, ones, ones])
+    assert there.tolist() == [True, False, True, True]
+    expected = [ITEM_VECTORS[[1, 3]].mean(axis=0), np.zeros(3), ones, ITEM_VECTORS[2] + 1]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_vectors_of_a_sequential_model_are_made_together():
+    asked = []
+
+    def encode(items):
+        asked.append([one.tolist() for one in items])
+        return np.array([[one.sum(), len(one)] for one in items], np.float32)
+
+    soft = Soft("sequential", 2, 1, "0f3a")
+    users = Users(Context((), (soft,)), None, encode=encode)
+    found, there = vectors(users, soft, ["a"] * 4, [[1, 2], [], [3], [4]], [True, True, True, False])
+    assert there.tolist() == [True, False, True, False] and asked == [[[1, 2], [3]]]
+    np.testing.assert_array_equal(found, [[3, 2], [0, 0], [3, 1], [0, 0]])
 
 
 def test_what_a_request_tells_goes_before_what_is_known_and_may_be_left_out():
     users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
 
     def codes(**told):
-        return users.prefix("a", NO_WISH, Told(**told), NO_WISH).codes.tolist()
+        return users.codes_of("a", Told(**told)).tolist()
 
     assert codes(given={"country": "DE", "time_of_day": "8"}) == [1, 1, 3]
     assert codes(given={"country": ""}) == [ABSENT, 1, ABSENT]
     assert codes(given={"country": "Atlantis"})[0] == UNKNOWN
     assert codes(without=frozenset({"age"})) == [2, ABSENT, ABSENT]
-    everything = users.prefix("a", np.array([1]), Told(without=frozenset({"all"})), NO_WISH)
-    assert (everything.codes == ABSENT).all() and everything.vectors == (None, None)
-    moved = users.prefix("a", NO_WISH, Told(offset=np.ones(3, np.float32)), NO_WISH)
-    np.testing.assert_array_equal(moved.vectors[1], np.ones(3))
+    assert codes(without=frozenset({"all"})) == [ABSENT, ABSENT, ABSENT]
     with pytest.raises(DataError, match="no 'contry'; it knows country, age"):
         codes(given={"contry": "DE"})
+    with pytest.raises(DataError, match="no 'shoe_size'"):
+        codes(without=frozenset({"shoe_size"}))
 
 
 def test_features_are_learnt_from_the_data():
@@ -93,6 +118,7 @@ def test_features_are_learnt_from_the_data():
         ({"item_columns": ("colour",)}, TABLE, "the items have no colour"),
         ({"vector": True}, TABLE.drop(["vector"]), "the users have no vector"),
         ({"summary": True}, TABLE, "needs item embeddings"),
+        ({"sequential": True}, TABLE, "Run launch/train_sasrec.py first"),
     ],
 )
 def test_what_the_data_does_not_have_is_an_error(settings, users, message):

@@ -15,12 +15,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from genrec import artifacts, config, exit_codes, sharding
 from genrec.data import dataset as datasets
+from genrec.data.examples import histories
 from genrec.data.prepare import prepare
+from genrec.decoding import trained as trained_models
 from genrec.decoding.retrieval import Retriever
-from genrec.models import saved
+from genrec.models import saved, sequential
 from genrec.semantic_ids import codes
 from genrec.training import loop, optimizer, preemption
 
@@ -143,6 +146,35 @@ def test_what_is_told_belongs_to_a_run(inputs, tmp_path):
             loop.train(experiment, workdir)
     with pytest.raises(artifacts.ArtifactError, match="another run"):
         loop.train(changed(), workdir)
+
+
+def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
+    experiment = changed(steps=4, max_history=3)
+    experiment.context = config.Context(sequential=True)
+    with pytest.raises(config.ConfigError, match="Run launch/train_sasrec.py first"):
+        loop.train(experiment, workdir)
+    experiment.sasrec = config.SasRec(
+        model=config.Model(width=8, encoder_layers=1, heads=1, head_width=8, mlp=8),
+        training=config.Training(**{**EXPERIMENT.training.__dict__, "steps": 4}),
+    )
+    loop.train_sasrec(experiment, workdir)
+    loop.train(experiment, workdir)
+    trained = trained_models.load(workdir)
+    items = [np.array([5, 7, 1, 2, 3]), np.array([1, 2, 3]), np.array([9, 1, 2, 3])]
+    (vectors,) = trained.histories(["a", "b", "c"], items).soft
+    beyond = trained.histories(["a"], items[:1]).tokens.shape[1]
+    assert vectors.places[:, 0].tolist() == [0, beyond, 0]  # who has no earlier items has no token
+    graphdef, params, record, _ = saved.load(workdir / saved.SASREC)
+    tokens = sequential.tokens(record.sizes[0])
+    for row, earlier in ((0, [5, 7]), (2, [9])):
+        expected = nnx.merge(graphdef, params).vectors(histories(["x"], [np.array(earlier)], tokens, 6))[0]
+        np.testing.assert_allclose(vectors.vectors[row, 0], expected, rtol=1e-4, atol=1e-5)
+    # Another SASRec has other vectors.
+    shutil.rmtree(workdir / saved.SASREC)
+    experiment.seed = 1
+    loop.train_sasrec(experiment, workdir)
+    with pytest.raises(artifacts.ArtifactError, match="vectors of another SASRec"):
+        trained_models.load(workdir)
 
 
 def test_training_learns_and_keeps_the_best_and_the_latest(workdir):

@@ -18,7 +18,7 @@ from genrec.data.examples import Histories
 from genrec.data.vocabulary import Vocabulary
 from genrec.models import saved, t5
 from genrec.models.recommender import Prompts, Recommender
-from genrec.training import loop
+from genrec.training import loop, starting
 
 SIZES = (5, 4, 3)
 MODEL = config.Model(
@@ -200,7 +200,7 @@ def test_a_run_starts_from_a_folder_and_keeps_its_words(folder, listener, tmp_pa
     wrong = config.Experiment(model=config.Model(width=32), wishes=experiment.wishes)
     with pytest.raises(config.ConfigError, match=r"--config.model.width=24 .*--config.model.gated_mlp=True"):
         dataset = Dataset(tmp_path / "dataset")
-        loop.record_of(wrong, SemanticIds.load(tmp_path / "semantic_ids"), dataset)
+        starting.record_of(wrong, SemanticIds.load(tmp_path / "semantic_ids"), dataset, tmp_path)
 
 
 def test_folders_and_models_that_cannot_be_are_refused(folder, words, tmp_path):

@@ -5,7 +5,7 @@ A feature may be absent, and then has no token at all: training leaves features 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ ABSENT = -1  # in the place of a code
 UNKNOWN = 0  # the code of a value that training did not know
 TIME_OF_DAY = "time_of_day"  # in hours, 0 to 24
 HOURS = tuple(float(hour) for hour in range(3, 24, 3))
-VECTOR, SUMMARY = "vector", "summary"  # the soft tokens
+VECTOR, SUMMARY, SEQUENTIAL = "vector", "summary", "sequential"  # the soft tokens
 ALL = "all"  # the name for every feature and every vector
 
 
@@ -68,6 +68,7 @@ class Soft:
     name: str
     width: int
     tokens: int
+    source: str = ""  # fingerprint of the SASRec whose vector it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,20 +131,22 @@ class Told(NamedTuple):
 NOTHING = Told()
 
 
-class Prefix(NamedTuple):
-    """What is known of one segment, ready to be laid out."""
-
-    codes: np.ndarray  # int32[features], -1 where absent
-    vectors: tuple[np.ndarray | None, ...]  # of each soft part, float32[width]
-    wish: np.ndarray  # int32[n], pieces
+# What a sequential model makes of histories, catalogue rows int[n] each: float32[histories, width].
+Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 class Users:
     """Looks up what is known of users. Rows are those of the users table; -1 is a user who is not in it."""
 
-    def __init__(self, context: Context, users: pa.Table | None, item_vectors: np.ndarray | None = None):
-        """`item_vectors` float32[items, width] are needed where there is a summary."""
-        self.context, self.item_vectors = context, item_vectors
+    def __init__(
+        self,
+        context: Context,
+        users: pa.Table | None,
+        item_vectors: np.ndarray | None = None,
+        encode: Encode | None = None,
+    ):
+        """`item_vectors` float32[items, width] are needed where there is a summary, `encode` for SASRec's vectors."""
+        self.context, self.item_vectors, self._encode = context, item_vectors, encode
         ids = [] if users is None else users["user_id"].cast(pa.string()).to_pylist()
         self._row = {user_id: row for row, user_id in enumerate(ids)}
         self.codes = np.full((len(ids) + 1, len(context.features)), ABSENT, np.int32)  # the last row: nobody
@@ -163,40 +166,70 @@ class Users:
     def row(self, user_id: str) -> int:
         return self._row.get(user_id, -1)
 
-    def summary(self, items: np.ndarray, offset: np.ndarray | None = None) -> np.ndarray | None:
-        """float32[width]: the mean embedding of catalogue rows int[n]; None of none, unless there is an offset."""
-        if not len(items) and offset is None:
-            return None
-        mean = self.item_vectors[items].mean(axis=0) if len(items) else 0
-        return mean if offset is None else mean + offset
+    def codes_of(self, user_id: str, told: Told) -> np.ndarray:
+        """int32[features]: what is known of a user and told, -1 where absent.
 
-    def vector_of(
-        self, soft: Soft, row: int, earlier: np.ndarray, offset: np.ndarray | None = None
-    ) -> np.ndarray | None:
-        """The vector of a user's row and of the items before the window; None where there is none."""
-        return self.vectors.get(row) if soft.name == VECTOR else self.summary(earlier, offset)
-
-    def prefix(self, user_id: str, earlier: np.ndarray, told: Told, wish: np.ndarray) -> Prefix:
-        """What a request tells; `earlier` are the catalogue rows before the window, `wish` the wish's pieces."""
-        row, context = self.row(user_id), self.context
-        context.check([*told.given, *(told.without - {ALL})])
-        codes = self.codes[row].copy()
-        for place, feature in enumerate(context.features):
+        Raises DataError for features and vectors that do not exist.
+        """
+        self.context.check([*told.given, *(told.without - {ALL})])
+        codes = self.codes[self.row(user_id)].copy()
+        for place, feature in enumerate(self.context.features):
             if feature.name in told.given:
                 codes[place] = feature.code(told.given[feature.name])
             if told.without & {feature.name, ALL}:
                 codes[place] = ABSENT
-        vectors = tuple(
-            None if told.without & {soft.name, ALL} else self.vector_of(soft, row, earlier, told.offset)
-            for soft in context.soft
-        )
-        return Prefix(codes, vectors, wish)
+        return codes
+
+    def vectors_of(
+        self,
+        soft: Soft,
+        rows: np.ndarray,
+        earlier: Sequence[np.ndarray],
+        wanted: np.ndarray,
+        offsets: Sequence[np.ndarray | None] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors of segments, float32[segments, width], and which there are, bool[segments].
+
+        Args:
+          soft: Which vector.
+          rows: int[segments], of the users.
+          earlier: Catalogue rows before each window, int[n].
+          wanted: bool[segments]; the others have none.
+          offsets: What is added to a summary; one alone makes a summary of no items.
+        """
+        vectors, there = np.zeros((len(rows), soft.width), np.float32), np.zeros(len(rows), bool)
+        moved = np.array([offset is not None for offset in offsets or ()] or [False] * len(rows))
+        if soft.name == VECTOR:
+            there = wanted & np.array([int(row) in self.vectors for row in rows], bool)
+        else:
+            there = wanted & np.array([len(items) > 0 for items in earlier], bool)
+            if soft.name == SUMMARY:
+                there |= wanted & moved
+        chosen = np.flatnonzero(there)
+        if soft.name == SEQUENTIAL and len(chosen):
+            vectors[chosen] = self._encode([earlier[segment] for segment in chosen])
+            return vectors, there
+        for segment in chosen:
+            if soft.name == VECTOR:
+                vectors[segment] = self.vectors[int(rows[segment])]
+                continue
+            if len(earlier[segment]):
+                vectors[segment] = self.item_vectors[earlier[segment]].mean(axis=0)
+            if moved[segment]:
+                vectors[segment] += offsets[segment]
+        return vectors, there
 
 
-def learn(cfg: config.Context, dataset: Dataset, item_width: int | None = None) -> Context:
+def learn(
+    cfg: config.Context,
+    dataset: Dataset,
+    item_width: int | None = None,
+    sequential: tuple[int, str] | None = None,
+) -> Context:
     """The features that the config names, with the values that the data has.
 
-    `item_width`: of the item embeddings, for a summary. Raises ConfigError where the data has no such column.
+    `item_width`: of the item embeddings, for a summary. `sequential`: width and fingerprint of SASRec, for its vectors.
+    Raises ConfigError where the data has no such column, or there are no embeddings or no SASRec.
     """
     users, features = dataset.users, []
     named = [*(f"the users have no {n}" for n in cfg.user_columns if users is None or n not in users.column_names)]
@@ -221,6 +254,11 @@ def learn(cfg: config.Context, dataset: Dataset, item_width: int | None = None) 
         if item_width is None:
             raise config.ConfigError("context.summary needs item embeddings. Run launch/embed_items.py first.")
         soft.append(Soft(SUMMARY, item_width, cfg.soft_tokens))
+    if cfg.sequential:
+        if sequential is None:
+            raise config.ConfigError("context.sequential needs SASRec. Run launch/train_sasrec.py first.")
+        width, fingerprint = sequential
+        soft.append(Soft(SEQUENTIAL, width, cfg.soft_tokens, fingerprint))
     return Context(tuple(features), tuple(soft))
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genrec.data.context import ABSENT, NOTHING, Context, Prefix, Told, Users
+from genrec.data.context import ABSENT, ALL, NOTHING, Context, Told, Users
 from genrec.data.vocabulary import Vocabulary
 
 SERVED_WISH = 6  # a wish may be so many times longer in serving than in training
@@ -135,10 +135,6 @@ class Tokens(NamedTuple):
                 f"Shorten it to what matters: {text[:60]!r} ..."
             )
         return pieces[:longest]
-
-    def prefix_of(self, user_id: str, earlier: np.ndarray = NO_ITEMS, told: Told = NOTHING) -> Prefix:
-        """What is known and told of a user whose history before the window is `earlier` (catalogue rows)."""
-        return self.known.prefix(user_id, earlier, told, self.wish(told.wish))
 
 
 class WishError(ValueError):
@@ -286,9 +282,7 @@ def pack(
     """`lay_out` of segments that are given one by one, row by row."""
     parts = [part for row in rows for part in row]
     length = np.array([len(part.items) for part in parts], np.int64)
-    prefixes = [tokens.prefix_of(part.user_id, part.earlier, part.told) for part in parts]
-    users = np.array([tokens.user(part.user_id) for part in parts], np.int32)
-    prefix, vectors = _stack(prefixes, users, tokens)
+    prefix, vectors = _prefixes(parts, tokens)
     placed = PlacedSegments(
         row=np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
         prefix=prefix,
@@ -303,18 +297,21 @@ def pack(
     return lay_out(placed, items, tokens, len(rows), row_tokens, row_targets, most)
 
 
-def _stack(
-    prefixes: AbstractSequence[Prefix], users: np.ndarray, tokens: Tokens
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """`prefix` and `vectors` of `PlacedSegments`."""
-    context, count = tokens.context, len(prefixes)
-    codes = np.array([prefix.codes for prefix in prefixes], np.int32).reshape(count, len(context.features))
-    there = np.array([[v is not None for v in p.vectors] for p in prefixes], bool).reshape(count, len(context.soft))
-    vectors = tuple(np.zeros((count, soft.width), np.float32) for soft in context.soft)
-    for segment, prefix in enumerate(prefixes):
-        for kind in np.flatnonzero(there[segment]):
-            vectors[kind][segment] = prefix.vectors[kind]
-    return prefix_tokens(tokens, users, codes, there, [prefix.wish for prefix in prefixes]), vectors
+def _prefixes(parts: AbstractSequence[Segment], tokens: Tokens) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """`prefix` and `vectors` of `PlacedSegments`, of what is known of each user and told."""
+    context, known = tokens.context, tokens.known
+    users = np.array([tokens.user(part.user_id) for part in parts], np.int32)
+    rows = np.array([known.row(part.user_id) for part in parts], np.int64)
+    codes = np.array([known.codes_of(part.user_id, part.told) for part in parts], np.int32)
+    vectors, there = [], np.zeros((len(parts), len(context.soft)), bool)
+    earlier, offsets = [part.earlier for part in parts], [part.told.offset for part in parts]
+    for kind, soft in enumerate(context.soft):
+        wanted = np.array([not part.told.without & {soft.name, ALL} for part in parts], bool)
+        found, there[:, kind] = known.vectors_of(soft, rows, earlier, wanted, offsets)
+        vectors.append(found)
+    wishes = [tokens.wish(part.told.wish) for part in parts]
+    codes = codes.reshape(len(parts), len(context.features))
+    return prefix_tokens(tokens, users, codes, there, wishes), tuple(vectors)
 
 
 def histories(

@@ -282,7 +282,7 @@ class TrainingBatches:
         rows, features = sequences.rows[place], len(context.features)
         codes = known.codes[rows]
         there = np.zeros((len(chosen), len(context.soft)), bool)
-        vectors = tuple(np.zeros((len(chosen), soft.width), np.float32) for soft in context.soft)
+        vectors: list[np.ndarray] = []
         if kept is not None:
             moment = self.segments.task[chosen] == tasks.MOMENT
             for number, feature in enumerate(context.features):
@@ -292,14 +292,15 @@ class TrainingBatches:
                     at = sequences.start[place] + self.segments.stop[chosen] - 1
                     codes[moment, number] = [feature.code(float(hour)) for hour in sequences.hours[at[moment]]]
             codes[~kept[:, :features]] = ABSENT
+            begin = sequences.start[place]
+            earlier = [
+                sequences.items[first : first + count]
+                for first, count in zip(begin, self.segments.start[chosen], strict=True)
+            ]
             for number, soft in enumerate(context.soft):
-                for segment in np.flatnonzero(kept[:, features + number]):
-                    begin = sequences.start[place[segment]]
-                    earlier = sequences.items[begin : begin + self.segments.start[chosen[segment]]]
-                    vector = known.vector_of(soft, int(rows[segment]), earlier)
-                    if vector is not None:
-                        vectors[number][segment], there[segment, number] = vector, True
-        return prefix_tokens(self.tokens, sequences.users[place], codes, there, wishes), vectors
+                found, there[:, number] = known.vectors_of(soft, rows, earlier, kept[:, features + number])
+                vectors.append(found)
+        return prefix_tokens(self.tokens, sequences.users[place], codes, there, wishes), tuple(vectors)
 
     def _texts(self, step: int, numbers: np.ndarray) -> Texts:
         """A text beside each row: what is read, and what shall be written."""

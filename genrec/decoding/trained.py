@@ -85,8 +85,7 @@ def load(
         )
     generation = len(fitting) - 1 - fitting.index((record.semantic_ids, record.dataset))
     new = codes.generations(workdir / "semantic_ids", semantic_ids.items) > generation
-    vectors = codes.load_array(workdir / "item_embeddings" / "embeddings.npy") if record.reads_item_vectors else None
-    tokens, table = record.tokens(semantic_ids, dataset, vectors), sorted_table.load(workdir, semantic_ids)
+    tokens, table = record.tokens(semantic_ids, dataset, workdir), sorted_table.load(workdir, semantic_ids)
     reading = record.max_history, record.causal
     more = record.finished, new if new.any() else None, record.wishes
     return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, *reading, mesh, *more)

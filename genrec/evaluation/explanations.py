@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from genrec.data.context import ABSENT, Prefix
+from genrec.data.context import ABSENT
 from genrec.data.dataset import Catalogue
 from genrec.data.examples import Examples
 from genrec.decoding.profiles import Profile
@@ -61,13 +61,15 @@ class Explainer:
             place = len(request.history) - 1 - back
             without = dataclasses.replace(request, history=np.delete(request.history, place))
             found.append(Part(f"heard {back + 1} ago: {catalogue.titles[request.history[place]]}", without))
-        context, prefix = trained.tokens.context, self._prefix(request)
-        for feature, code in zip(context.features, prefix.codes, strict=True):
+        known, told = trained.tokens.known, self._search.told(request)
+        for feature, code in zip(known.context.features, known.codes_of(request.name, told), strict=True):
             if code != ABSENT:
                 name = f"{feature.name}: {feature.meaning(int(code))}"
                 found.append(Part(name, request, frozenset({feature.name})))
-        for soft, vector in zip(context.soft, prefix.vectors, strict=True):
-            if vector is not None:
+        rows, earlier = np.array([known.row(request.name)]), [request.history[: -trained.max_history]]
+        for soft in known.context.soft:
+            _, there = known.vectors_of(soft, rows, earlier, np.array([True]), [told.offset])
+            if there[0]:
                 found.append(Part(f"soft tokens: {soft.name}", request, frozenset({soft.name})))
         if request.wish:
             found.append(Part(f"wish: {request.wish}", dataclasses.replace(request, wish="")))
@@ -114,10 +116,6 @@ class Explainer:
         shape = targets.shape[:2]
         examples = Examples(histories, targets, np.ones(shape, np.int32), np.broadcast_to(last, shape).astype(np.int32))
         return np.asarray(self._score(trained.params, examples))[: len(requests)]
-
-    def _prefix(self, request: Request) -> Prefix:
-        earlier = request.history[: -self._trained.max_history]
-        return self._trained.tokens.prefix_of(request.name, earlier, self._search.told(request))
 
     @functools.cached_property
     def _meanings(self) -> "PrefixWords":

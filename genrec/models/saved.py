@@ -7,7 +7,9 @@ bits of all arrays, by which damage is found.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,14 +23,15 @@ from orbax.checkpoint import checkpoint_managers
 
 from genrec import config, distributed, sharding
 from genrec.artifacts import ArtifactError
-from genrec.data.context import SUMMARY, Context, Users
+from genrec.data.context import SEQUENTIAL, SUMMARY, Context, Encode, Users
 from genrec.data.dataset import Dataset
-from genrec.data.examples import Tokens
+from genrec.data.examples import Histories, Tokens, histories
 from genrec.data.tasks import TEXT_KINDS
 from genrec.data.vocabulary import Vocabulary
+from genrec.models import sequential
 from genrec.models.recommender import Prompts, Recommender
 from genrec.models.sequential import Sequential
-from genrec.semantic_ids.codes import SemanticIds
+from genrec.semantic_ids.codes import SemanticIds, load_array
 
 FOLDER = "checkpoints"
 SASREC = "sasrec"  # folder of a work directory in which the baseline has its own checkpoints and logs
@@ -46,6 +49,7 @@ CHANGEABLE = (
     "training.stop_after",
 )
 NOT_VALIDATED = -1.0  # the metric of a checkpoint that was saved without a validation: worse than any
+ENCODED_AT_ONCE = 64  # histories of which SASRec makes vectors
 SUMS = "sums"  # the item of a checkpoint
 BEST = "best_metric"  # the name under which Orbax keeps the metric that ranks checkpoints
 
@@ -104,20 +108,27 @@ class Record:
         """Of wishes and texts; None where the model knows none."""
         return Vocabulary.from_text(self.wishes["model"]) if self.wishes else None
 
-    def tokens(self, semantic_ids: SemanticIds, dataset: Dataset, item_vectors: np.ndarray | None = None) -> Tokens:
+    def tokens(self, semantic_ids: SemanticIds, dataset: Dataset, workdir: epath.PathLike) -> Tokens:
         """How this model's users and items become tokens, with what `dataset` knows of the users.
 
-        `item_vectors` float32[items, width]: the item embeddings; see `reads_item_vectors`.
+        `workdir` holds the item embeddings and SASRec, where they are read. Raises ArtifactError where they are not
+        there, or SASRec is not the one that the model was trained with.
         """
-        context = Context.from_json(self.context)
-        known = Users(context, dataset.users if context.names else None, item_vectors)
+        context, encode = Context.from_json(self.context), None
+        softs = {soft.name: soft for soft in context.soft}
+        vectors = load_array(embeddings_file(workdir)) if SUMMARY in softs else None
+        if SEQUENTIAL in softs:
+            sasrec = sequential_encoder(workdir)
+            encode = sasrec.encode
+            if sasrec.fingerprint != softs[SEQUENTIAL].source:
+                raise ArtifactError(
+                    f"{epath.Path(workdir) / SASREC}: the model was trained with the vectors of another SASRec. Bring "
+                    "that one back, or train again in a new --workdir."
+                )
+        known = Users(context, dataset.users if context.names else None, vectors, encode)
         words, longest = self.vocabulary, self.wishes.get("longest", 0)
         user_tokens = self.model["user_tokens"]
         return Tokens(semantic_ids.tokens(), semantic_ids.vocabulary, user_tokens, known, words, longest)
-
-    @property
-    def reads_item_vectors(self) -> bool:
-        return any(soft.name == SUMMARY for soft in Context.from_json(self.context).soft)
 
     def differences(self, other: "Record") -> list[str]:
         """Why a run described by `other` cannot go on from this checkpoint."""
@@ -441,3 +452,36 @@ def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None)
     finally:
         checkpoints.close()
     return SavedModel(graphdef, params, record, step)
+
+
+def embeddings_file(workdir: epath.PathLike) -> epath.Path:
+    """The item embeddings of a work directory."""
+    return epath.Path(workdir) / "item_embeddings" / "embeddings.npy"
+
+
+class SequentialEncoder(NamedTuple):
+    """SASRec, as what makes vectors of histories."""
+
+    width: int
+    fingerprint: str  # of its parameters
+    encode: Encode
+
+
+def sequential_encoder(workdir: epath.PathLike) -> SequentialEncoder:
+    """Of a work directory's best SASRec; for errors see `load`."""
+    mesh = sharding.one_device()
+    graphdef, params, record, _ = load(epath.Path(workdir) / SASREC, mesh=mesh)
+    tokens = sequential.tokens(record.sizes[0])
+
+    @jax.jit
+    def vectors(params: nnx.State, rows: Histories) -> jax.Array:
+        return nnx.merge(graphdef, params).vectors(rows).astype("float32")
+
+    def encode(items: Sequence[np.ndarray]) -> np.ndarray:
+        filled = list(items) + [items[0]] * (-len(items) % ENCODED_AT_ONCE)  # few shapes to compile
+        rows = histories([""] * len(filled), filled, tokens, record.max_history, record.causal)
+        with jax.set_mesh(mesh):  # whatever the mesh of the training that reads them
+            return np.asarray(vectors(params, rows))[: len(items)]
+
+    sums = json.dumps(_sums({"ema": params})).encode()
+    return SequentialEncoder(record.model["width"], hashlib.blake2b(sums, digest_size=8).hexdigest(), encode)

@@ -67,10 +67,13 @@ class Sequential(nnx.Module):
         chosen = jnp.take_along_axis(logits, examples.targets, axis=-1)
         return jax.nn.logsumexp(logits, axis=-1, keepdims=True) - chosen
 
-    def scores(self, histories: Histories) -> jax.Array:
-        """float32[batch, items]: log-likelihood of each item of the catalogue after one user's history a row."""
+    def vectors(self, histories: Histories) -> jax.Array:
+        """[batch, width]: what the model makes of one user's history a row."""
         encoded = self.encode(histories)
         # Tokens come first in a row, and padding after them.
         last = (histories.segments > 0).sum(axis=1) - 1
-        x = jnp.take_along_axis(encoded, last[:, None, None], axis=1)[:, 0]
-        return jax.nn.log_softmax(self._logits(x), axis=-1)
+        return jnp.take_along_axis(encoded, last[:, None, None], axis=1)[:, 0]
+
+    def scores(self, histories: Histories) -> jax.Array:
+        """float32[batch, items]: log-likelihood of each item of the catalogue after one user's history a row."""
+        return jax.nn.log_softmax(self._logits(self.vectors(histories)), axis=-1)

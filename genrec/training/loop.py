@@ -17,14 +17,11 @@ from jax.sharding import Mesh
 
 from genrec import artifacts, distributed, sharding
 from genrec.config import ConfigError, Experiment
-from genrec.data import context as contexts
 from genrec.data import dataset as datasets
-from genrec.data import flat, wishes
 from genrec.data.dataset import Dataset
 from genrec.data.examples import Examples, Tokens
 from genrec.data.pipeline import TrainingBatches
 from genrec.data.tasks import LOG_ALONE, Mixture
-from genrec.data.vocabulary import Vocabulary
 from genrec.decoding import sorted_table
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
@@ -33,7 +30,7 @@ from genrec.evaluation.metrics import NAMES
 from genrec.models import saved, sequential, t5
 from genrec.progress import progress
 from genrec.semantic_ids import codes
-from genrec.training import optimizer, preemption
+from genrec.training import optimizer, preemption, starting
 from genrec.training.logs import Logs
 from genrec.training.speed import Speedometer, Trace
 
@@ -69,59 +66,15 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     dataset = Dataset(workdir / "dataset")
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
-    vectors_at = workdir / "item_embeddings" / "embeddings.npy"
-    vectors = codes.load_array(vectors_at) if experiment.context.summary and vectors_at.exists() else None
-    record = record_of(experiment, semantic_ids, dataset, None if vectors is None else vectors.shape[1])
-    tokens = record.tokens(semantic_ids, dataset, vectors)
+    record = starting.record_of(experiment, semantic_ids, dataset, workdir)
+    tokens = record.tokens(semantic_ids, dataset, workdir)
 
     def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
         distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
         table, cfg = sorted_table.load(workdir, semantic_ids), experiment.evaluation
         return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.cut_table)
 
-    fit(Task(experiment, workdir, dataset, record, tokens, retriever, mixture_of(experiment, tokens, dataset)))
-
-
-def record_of(
-    experiment: Experiment, semantic_ids: codes.SemanticIds, dataset: Dataset, item_width: int | None = None
-) -> saved.Record:
-    """The record of a run that starts: what it is told, and the words that it knows, are learnt from the data.
-
-    `item_width` is that of the item embeddings, where there are any. Raises ConfigError for columns that are missing.
-    """
-    record = saved.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
-    told, cfg = contexts.learn(experiment.context, dataset, item_width), experiment.wishes
-    if told.names:
-        record.context = told.as_json()
-        record.dropped = {name: getattr(experiment.context, name) for name in ("dropout", "drop_all", "moments")}
-    if cfg.columns:
-        wishes.check(cfg, dataset.catalogue)
-        rows = 0
-        if cfg.pretrained:
-            start = t5.read(cfg.pretrained)
-            t5.check(experiment.model, start)
-            vocabulary, rows = Vocabulary(start.words), start.pieces
-        elif cfg.vocabulary:
-            vocabulary = Vocabulary.read(cfg.vocabulary)
-        else:
-            columns = wishes.parse_columns(cfg.columns)
-            vocabulary = Vocabulary.train(wishes.texts(dataset.catalogue, columns), cfg.pieces)
-        fields = {name: list(x) if isinstance(x, tuple) else x for name, x in dataclasses.asdict(cfg).items()}
-        record.wishes = {**fields, "model": vocabulary.as_text()}
-        if rows:
-            record.wishes["rows"] = rows
-    return record
-
-
-def mixture_of(experiment: Experiment, tokens: Tokens, dataset: Dataset) -> Mixture:
-    """The tasks beside the log."""
-    maker = None
-    if experiment.wishes.columns:
-        sequences = flat.load(dataset.split("train"), tokens)
-        popularity = np.bincount(sequences.items, minlength=len(dataset.catalogue))
-        maker = wishes.Wishes(experiment.wishes, dataset.catalogue, popularity)
-    codes_of_items = contexts.item_codes(tokens.context, dataset.catalogue)
-    return Mixture(experiment.context, experiment.wishes, maker, codes_of_items)
+    fit(Task(experiment, workdir, dataset, record, tokens, retriever, starting.mixture_of(experiment, tokens, dataset)))
 
 
 def train_sasrec(experiment: Experiment, workdir: epath.PathLike) -> None:
@@ -190,7 +143,7 @@ def fit(task: Task) -> None:
     if resumed is None:
         first_step, state = 0, start(run)
         if experiment.wishes.pretrained:
-            state = _start_from(state, run, t5.read(experiment.wishes.pretrained))
+            state = start_from(state, run, experiment.wishes.pretrained)
     else:
         first_step, record, state = resumed.step, resumed.record, resumed.state
         logging.info("going on from step %d", first_step)
@@ -318,10 +271,10 @@ def start(run: Run) -> State:
     return jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
 
 
-def _start_from(state: State, run: Run, pretrained: t5.T5) -> State:
-    """The state before the first step, with the weights of a language model; each array stays where it lies."""
+def start_from(state: State, run: Run, folder: str) -> State:
+    """The state before the first step, with the weights of a T5 in a folder; each array stays where it lies."""
     model = nnx.merge(run.graphdef, jax.tree.map(jnp.asarray, jax.device_get(state["params"])))
-    t5.start_from(model, pretrained)
+    t5.start_from(model, t5.read(folder))
     params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), nnx.state(model), state["params"])
     ema = jax.jit(saved.averaged, out_shardings=sharding.of(run.abstract["ema"]))(params)
     return {**state, "params": params, "ema": ema}
