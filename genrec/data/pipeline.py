@@ -6,7 +6,6 @@ shaped segments takes which place, and the order of the rows. So every epoch has
 be built without its predecessors, and a restart needs to know nothing but n.
 """
 
-import dataclasses
 import functools
 import math
 import threading
@@ -21,12 +20,12 @@ from genrec.data.context import ABSENT
 from genrec.data.dataset import Sequences
 from genrec.data.errors import DataError
 from genrec.data.examples import NOBODY, Examples, PlacedSegments, Texts, Tokens, lay_out, prefix_tokens, ranges
+from genrec.data.packing import choose_row_targets, pack_shapes, sort_by_shape
 from genrec.data.tasks import LOG_ALONE, Mixture, Segments
 
 MEMORY = 2**30  # bytes, 215 million items
 PREFETCH = 8  # batches
 NO_WISH = np.zeros(0, np.int32)
-ENOUGH_PADDING = 0.06  # share of a batch; below it, a smaller row is worth more than less padding
 
 
 def cut(lengths: np.ndarray, max_history: int, every: bool) -> Segments:
@@ -53,102 +52,6 @@ def cut(lengths: np.ndarray, max_history: int, every: bool) -> Segments:
         first_target = stop - 1 - start
     task = np.full(len(record), tasks.LOG)
     return Segments(*(array.astype(np.int32) for array in (record, start, stop, first_target, task)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Packing:
-    """Places for segments: row r has the places row_start[r] to row_start[r + 1]."""
-
-    row_start: np.ndarray  # int64[rows + 1]
-    place: np.ndarray  # int64[segments]: the segment of each place, as an index into segments sorted by shape
-    row_tokens: int
-    row_targets: int
-
-    @property
-    def rows(self) -> int:
-        return len(self.row_start) - 1
-
-    def padding(self, tokens: int, targets: int, levels: int) -> float:
-        """Share of encoder tokens and of target tokens that stay empty when so many of both are placed."""
-        return 1 - (tokens + levels * targets) / (self.rows * (self.row_tokens + levels * self.row_targets))
-
-
-def pack_shapes(tokens: np.ndarray, targets: np.ndarray, row_targets: int) -> Packing:
-    """Packs segments, sorted by shape, into rows of `row_targets` targets and about as many tokens as these bring
-    along.
-
-    Rows are filled one after another: a first segment of the shape with the most tokens that are left, then again and
-    again the shape that comes nearest to using up the row's tokens and targets in equal measure.
-    """
-    total_tokens, total_targets = int(tokens.sum()), int(targets.sum())
-    row_targets = max(row_targets, int(targets.max()))
-    row_tokens = max(int(tokens.max()), math.ceil(row_targets * total_tokens / total_targets))
-    first = _first_of_shapes(tokens, targets)
-    shapes = np.stack([tokens[first], targets[first]], axis=1)
-    left = np.diff(first, append=len(tokens))
-    taken = np.zeros_like(left)
-    places, segments_per_row = [], []
-    while left.any():
-        row, number = _fill_row(shapes, left, np.array([row_tokens, row_targets]))
-        used = np.bincount(row, minlength=len(shapes))
-        some = used > 0
-        # As long as more of each shape is left than a row uses, the next row comes out the same: make these at once.
-        repeats = max(1, int(((left[some] - 1) // used[some]).min()))
-        place = (first + taken)[row] + number
-        places.append((place + used[row] * np.arange(repeats)[:, None]).reshape(-1))
-        segments_per_row.append(np.full(repeats, len(row)))
-        taken += used * repeats
-        left -= used * repeats
-    row_start = np.concatenate([[0], np.cumsum(np.concatenate(segments_per_row))])
-    return Packing(row_start, np.concatenate(places), row_tokens, row_targets)
-
-
-def _sort_by_shape(tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """int64[segments]: the order by (tokens, targets), equal ones as they come."""
-    shape = tokens.astype(np.int64) * (int(targets.max()) + 1) + targets
-    # NumPy sorts integers of up to 16 bits by radix, ten times as fast.
-    return np.argsort(shape.astype(np.min_scalar_type(shape.max())), kind="stable")
-
-
-def _first_of_shapes(tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """int64[shapes]: the first segment of each shape, of segments that are sorted by shape."""
-    changes = (np.diff(tokens) != 0) | (np.diff(targets) != 0)
-    return np.concatenate([[0], np.flatnonzero(changes) + 1])
-
-
-def _fill_row(shapes: np.ndarray, left: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shapes of the segments of one row, and for each how many of the same shape come before it in the row."""
-    before, left, room = left, left.copy(), whole
-    row, number = [], []
-    while True:
-        fits = (left > 0) & (shapes <= room).all(axis=1)
-        if not fits.any():
-            return np.array(row), np.array(number)
-        if not row:
-            choice = np.flatnonzero(fits)[-1]
-        else:
-            rest = ((room - shapes) / whole).max(axis=1)
-            choice = np.argmin(np.where(fits, rest, np.inf))
-        row.append(choice)
-        number.append(before[choice] - left[choice])
-        left[choice] -= 1
-        room = room - shapes[choice]
-
-
-def choose_row_targets(tokens: np.ndarray, targets: np.ndarray, levels: int, least: int) -> int:
-    """The first row size from `least` to twice that with little enough padding, judged by a sample of the segments.
-
-    Small rows are preferred: attention over a row costs the square of its length.
-    """
-    every = max(1, len(tokens) // 4096)
-    tokens, targets = tokens[::every], targets[::every]
-    padding = {}
-    for row_targets in range(least, 2 * least + 1, max(1, least // 6)):
-        packing = pack_shapes(tokens, targets, row_targets)
-        padding[row_targets] = packing.padding(tokens.sum(), targets.sum(), levels)
-        if padding[row_targets] <= ENOUGH_PADDING:
-            break
-    return min(padding, key=padding.get)
 
 
 class TrainingBatches:
@@ -184,7 +87,7 @@ class TrainingBatches:
         room = np.where(np.isin(segments.task, tasks.WITH_WISH), tokens.longest_wish, 0)
         length = tokens.length(segments.stop - segments.start - 1) + room
         targets = segments.stop - segments.start - segments.first_target
-        order = _sort_by_shape(length, targets)
+        order = sort_by_shape(length, targets)
         self.segments = segments.take(order)
         self.length, self.targets = length[order], targets[order]
         row_targets = choose_row_targets(self.length, self.targets, tokens.levels, cfg.row_targets)
@@ -292,11 +195,8 @@ class TrainingBatches:
                     at = sequences.start[place] + self.segments.stop[chosen] - 1
                     codes[moment, number] = [feature.code(float(hour)) for hour in sequences.hours[at[moment]]]
             codes[~kept[:, :features]] = ABSENT
-            begin = sequences.start[place]
-            earlier = [
-                sequences.items[first : first + count]
-                for first, count in zip(begin, self.segments.start[chosen], strict=True)
-            ]
+            before = zip(sequences.start[place], self.segments.start[chosen], strict=True)
+            earlier = [sequences.items[first : first + count] for first, count in before] if context.soft else []
             for number, soft in enumerate(context.soft):
                 found, there[:, number] = known.vectors_of(soft, rows, earlier, kept[:, features + number])
                 vectors.append(found)
@@ -360,7 +260,7 @@ class TrainingBatches:
         random = np.random.default_rng((self.seed, epoch))
         rows = random.permutation(self.packing.rows)
         shuffled = random.permutation(len(self.segments))
-        by_shape = shuffled[_sort_by_shape(self.length[shuffled], self.targets[shuffled])]
+        by_shape = shuffled[sort_by_shape(self.length[shuffled], self.targets[shuffled])]
         kept = None
         if parts := len(self.tokens.context.names):
             cfg = self.mixture.context
