@@ -34,7 +34,7 @@ def maker(catalogue):
 
 def said_of(text, catalogue):
     """For each column: values that are wished for, and values that are refused, read by other means than templates."""
-    refusals = "|".join(template.replace("{}", "").strip() for template in TRAINING.less)
+    refusals = wishes.REFUSALS
     wanted, refused = {}, {}
     for name, role in ROLES.items():
         for value in set(catalogue.column(name).drop_null().to_pylist()):
@@ -69,6 +69,12 @@ def test_wishes_are_true_of_their_items(maker, catalogue):
         assert wanted or refused
         kinds["both" if wanted and refused else "less" if refused else "more"] += 1
     assert min(kinds.values()) > 20, kinds
+
+
+def test_training_has_many_templates_and_each_has_one_place():
+    for some in (*TRAINING.more.values(), *HELD_OUT.more.values(), TRAINING.less, HELD_OUT.less, TRAINING.several):
+        assert all(text.count("{}") == 1 for text in some)
+    assert len(set(TRAINING.less)) > 500 and all(len(set(some)) > 100 for some in TRAINING.more.values())
 
 
 def test_any_item_may_be_wished_for_and_fulfils_its_wish(maker, catalogue):

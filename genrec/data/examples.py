@@ -59,6 +59,7 @@ class Examples(NamedTuple):
     targets: np.ndarray  # int32[rows, targets, levels], tokens of the target items
     target_segments: np.ndarray  # int32[rows, targets]; 0 is padding
     target_positions: np.ndarray  # int32[rows, targets]
+    weights: np.ndarray | None = None  # float32[rows, targets], in the loss; None: 1 for all
     texts: Texts | None = None  # rows of their own
 
 
@@ -154,6 +155,7 @@ class PlacedSegments(NamedTuple):
     length: np.ndarray  # int64[segments], items: history and targets
     first_target: np.ndarray  # int64[segments], counted from first_item
     causal: np.ndarray  # bool[segments]
+    weight: np.ndarray | None = None  # float32[segments], of the targets in the loss
 
 
 def prefix_tokens(
@@ -224,11 +226,17 @@ def lay_out(
     target_ids[at_target] = tokens.items[items[np.repeat(placed.first_item, targets) + target]]
     target_segments[at_target] = np.repeat(number, targets)
     target_positions[at_target] = np.repeat(placed.causal, targets) * target
+    weights = None
+    if placed.weight is not None:
+        weights = np.zeros(rows * row_targets, np.float32)
+        weights[at_target] = np.repeat(placed.weight, targets)
+        weights = weights.reshape(rows, row_targets)
     return Examples(
         Histories(*(array.reshape(rows, row_tokens) for array in (ids, segments, positions)), soft),
         target_ids.reshape(rows, row_targets, tokens.levels),
         target_segments.reshape(rows, row_targets),
         target_positions.reshape(rows, row_targets),
+        weights,
     )
 
 

@@ -143,12 +143,20 @@ class TrainingBatches:
             length=length,
             first_target=self.segments.first_target[chosen],
             causal=np.full(len(chosen), self.causal),
+            weight=self._weights(chosen),
         )
         packing, total = self.packing, len(numbers)
         examples = lay_out(
             placed, items, self.tokens, total, packing.row_tokens, packing.row_targets, self._row_segments
         )
         return examples._replace(texts=self._texts(step, numbers)) if self.mixture.wishes.texts else examples
+
+    def _weights(self, chosen: np.ndarray) -> np.ndarray | None:
+        """float32[segments], of the chosen segments' targets; None where all have 1."""
+        if self.mixture.maker is None:
+            return None
+        with_wish = np.isin(self.segments.task[chosen], tasks.WITH_WISH)
+        return np.where(with_wish, self.mixture.wishes.weight, 1).astype(np.float32)
 
     def _contents(
         self, chosen: np.ndarray, sequences: flat.FlatSequences, place: np.ndarray, epoch: int

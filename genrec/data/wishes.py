@@ -27,36 +27,42 @@ class Templates(NamedTuple):
     several: tuple[str, ...]  # of a phrase of several values
 
 
+# What may stand before and after what is wished for, or refused. Many of both: the words around must not matter.
+BEFORE = "|play|I want|give me|some|find|I would like|let me have|time for|how about|only"
+BEFORE_LESS = "|please|I am|I want|today|thank you,|for now"
+AFTER = "|||please|today|for a while|this morning|again|if you can|on my way home|right away"
+REFUSALS = (
+    "no|not|less|no more|never|without|anything but|tired of|bored with|enough of|spare me|stop playing|skip|avoid"
+)
+
+
+def _around(cores: str, before: str = BEFORE) -> tuple[str, ...]:
+    """The cores with all that may stand before and after them; parts lie between "|"."""
+    every = (f"{a} {core} {b}" for core in cores.split("|") for a in before.split("|") for b in AFTER.split("|"))
+    return tuple(" ".join(text.split()) for text in every)
+
+
 TRAINING = Templates(
     more={
-        "kind": (
-            "{}",
-            "some {} please",
-            "play {}",
-            "I want {}",
-            "more {}",
-            "only {} today",
-            "give me {}",
-            "time for {}",
-        ),
-        "mood": ("something {}", "{} please", "I feel {}", "make it {}", "a {} one", "more {} things", "{}"),
-        "about": ("something about {}", "{}", "more {}", "play {}", "{} please", "I want to hear {}", "anything on {}"),
-        "by": ("something by {}", "{}", "more from {}", "play {}", "I love {}", "works of {}", "{} please"),
-        "words": ("{}", "something with {}", "I am looking for {}", "find {}", "{} please", "more {}"),
+        "kind": _around("{}|more {}"),
+        "mood": (*_around("something {}|{} things|a {} one"), "I feel {}", "make it {}", "{}"),
+        "about": _around("something about {}|{}|more {}|anything on {}"),
+        "by": (*_around("something by {}|{}|more from {}|works of {}"), "I love {}"),
+        "words": (*_around("{}|something with {}"), "I am looking for {}"),
     },
-    less=("no {}", "not {}", "less {}", "no more {}", "without {}", "anything but {}", "I am tired of {}", "never {}"),
+    less=_around("|".join(f"{refusal} {{}}" for refusal in REFUSALS.split("|")), BEFORE_LESS),
     like=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
-    several=("{}", "play {}", "I want {}", "some {} please", "give me {}", "find {}"),
+    several=_around("{}"),
 )
 HELD_OUT = Templates(
     more={
         "kind": ("could you find me {}?", "what {} can I listen to next?", "I am in the mood for {} tonight"),
         "mood": ("I need something really {} tonight", "do you have anything {}?", "let it be {} now"),
         "about": ("what is there on {}?", "do you have anything that deals with {}?", "I could do with {} now"),
-        "by": ("what else did {} make?", "put on {} for me", "let me hear {} again"),
+        "by": ("what else did {} make?", "put on {} for me", "let me hear {} once more"),
         "words": ("do you have {}?", "I need {} next", "show me {}"),
     },
-    less=("please spare me {}", "I have had enough of {}", "stop giving me {}"),
+    less=("kindly spare me {}", "I have had enough of {}", "you should stop playing {}", "there should be no {} in it"),
     like=("in the vein of {}", "what goes well with {}?"),
     several=("could you find me {}?", "I could do with {} now"),
 )
@@ -238,7 +244,8 @@ def texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]
         found += [spoken(role, value) for value in catalogue.column(name).cast(pa.string()).to_pylist() if value]
     for templates in (TRAINING, HELD_OUT):  # the words of held-out wishes are words like others
         for some in (*templates.more.values(), templates.less, templates.like, templates.several):
-            found += [text.replace("{}", " ") for text in some] * 20
+            # So often that each of them becomes a piece.
+            found += [text.replace("{}", " ") for text in some] * (1 + 40 // len(some))
     return found
 
 

@@ -25,6 +25,11 @@ NEGATIONS = (
     "enough of",
     "spare me",
     "stop giving me",
+    "stop playing",
+    "bored with",
+    "leave out",
+    "skip",
+    "avoid",
     "nothing by",
     "nothing from",
 )

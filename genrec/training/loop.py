@@ -301,11 +301,15 @@ def make_step(
             def loss_fn(params: nnx.State) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
                 model, own_key = nnx.merge(run.graphdef, params), jax.random.fold_in(key, number)
                 losses = model.losses(examples, own_key)
-                per_level = jnp.where((examples.target_segments > 0)[..., None], losses, 0).sum((0, 1))
+                there = (examples.target_segments > 0)[..., None]
+                per_level = jnp.where(there, losses, 0).sum((0, 1))
+                total = per_level.sum()
+                if examples.weights is not None:
+                    total = jnp.where(there, losses * examples.weights[..., None], 0).sum()
                 texts = jnp.zeros(())
                 if examples.texts is not None:
                     texts = model.text_losses(examples.texts, jax.random.fold_in(own_key, 1)).sum()
-                return per_level.sum() + text_weight * texts, (per_level, texts)
+                return total + text_weight * texts, (per_level, texts)
 
             gradients, losses = jax.grad(loss_fn, has_aux=True)(state["params"])
             return jax.tree.map(jnp.add, sums, (gradients, losses)), None
