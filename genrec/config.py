@@ -214,7 +214,7 @@ class Evaluation:
     # Of the first k items of each list, for every k, so many are items that are new to the model
     # (genrec.decoding.reserving); 0 leaves them to the model's own scores.
     new_items_share: float = 0.0
-    history: int = 0  # the model gets only so many of the last items; 0 gives it all that it reads
+    history: int = -1  # the model gets only so many of the last items, 0 for none; -1 gives it all that it reads
     without: tuple[str, ...] = ()  # features and soft tokens that it is not told; "all" for all of them
     moment: bool = False  # whether it is told the features of the target's moment
 

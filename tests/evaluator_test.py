@@ -222,6 +222,7 @@ def test_what_the_model_is_told_can_be_kept_back(listener):
     found = {
         "all": run(),
         "history": run(history=2),
+        "no history": run(history=0),
         "without": run(without=("country", "vector")),
         "silent": run(without=("all",)),
         "moment": run(moment=True),
@@ -234,6 +235,7 @@ def test_what_the_model_is_told_can_be_kept_back(listener):
     asked = {
         "all": (items, [Told()] * 8),
         "history": ([one[-2:] for one in items], [Told()] * 8),
+        "no history": ([one[:0] for one in items], [Told()] * 8),
         "without": (items, [Told(without=frozenset({"country", "vector"}))] * 8),
         "silent": (items, [Told(without=frozenset({"all"}))] * 8),
         "moment": (

@@ -82,7 +82,7 @@ class Evaluator:
         self._split, self._tokens, self._causal = split, tokens, causal
         without = frozenset(cfg.without)
         tokens.context.check(sorted(without - {ALL}))
-        self._without, self._cut, self._history = without, cfg.history > 0, cfg.history or max_history
+        self._without, self._shown = without, None if cfg.history < 0 else cfg.history
         of_moment = [feature for feature in tokens.context.features if cfg.moment and feature.name not in without]
         self._tells_time = any(feature.of == "time" for feature in of_moment) and ALL not in without
         self._item_values = {
@@ -98,7 +98,9 @@ class Evaluator:
             logging.warning("metrics beyond %d beams are left out: lists are no longer than that", cfg.beams)
         self._records = _choose(len(self._sequences), users)  # split order
         self._batch = self._retriever.round_up(min(cfg.batch, len(self._records)))
-        lengths = np.minimum(self._sequences.lengths[self._records] - 1, self._history)
+        lengths = self._sequences.lengths[self._records] - 1
+        if self._shown is not None:
+            lengths = np.minimum(lengths, self._shown)
         self._batches = batches.plan(np.minimum(lengths, max_history), self._batch, max_history)
 
     def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
@@ -149,7 +151,9 @@ class Evaluator:
         # The last batch repeats a user until it is full; the copies' beams are cut off above.
         records = records + records[:1] * (self._batch - len(records))
         user_ids = [record.user_id for record in records]
-        items = [record.items[:-1][-self._history :] if self._cut else record.items[:-1] for record in records]
+        items = [record.items[:-1] for record in records]
+        if self._shown is not None:
+            items = [history[len(history) - min(len(history), self._shown) :] for history in items]
         told = [Told(self._given(record), self._without) for record in records]
         return histories(user_ids, items, self._tokens, max_history, self._causal, told)
 

@@ -156,7 +156,7 @@ def identity(trained: Trained, experiment: Experiment, workdir: epath.PathLike) 
         "beams": cfg.beams,
         "max_beams": max(cfg.beams, cfg.max_beams),
         "new_items_share": cfg.new_items_share,
-        **({"history": cfg.history} if cfg.history else {}),
+        **({"history": cfg.history} if cfg.history >= 0 else {}),
         **({"without": sorted(cfg.without)} if cfg.without else {}),
         **({"moment": True} if cfg.moment else {}),
         "sasrec": max(saved.steps(epath.Path(workdir) / saved.SASREC), default=None),  # its newest step
