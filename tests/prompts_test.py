@@ -165,6 +165,14 @@ def test_wishes_have_few_shapes_and_too_long_ones_are_refused(tokens):
         histories(["a"], [ITEMS_HEARD], tokens._replace(vocabulary=None), 6, told=[Told(wish="calm")])
 
 
+def test_words_that_training_never_had_are_not_read(tokens):
+    trained = np.zeros(len(tokens.vocabulary), bool)
+    trained[tokens.vocabulary.encode("something calm")] = True
+    knowing = tokens._replace(trained_pieces=trained)
+    assert knowing.wish("🎷 something calm 音楽").tolist() == tokens.vocabulary.encode("something calm").tolist()
+    assert len(knowing.wish("音楽")) == 0 < len(tokens.wish("音楽"))
+
+
 def test_texts_are_predicted_from_what_was_read_and_the_pieces_before(model, tokens):
     read = histories(["", ""], [ITEMS_HEARD[:1], ITEMS_HEARD], tokens, 6)
     pieces = np.full((2, 8), -1, np.int32)

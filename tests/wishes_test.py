@@ -94,6 +94,15 @@ def test_held_out_templates_are_no_training_templates():
         assert not set(getattr(HELD_OUT, kind)) & set(getattr(TRAINING, kind))
 
 
+def test_words_that_only_held_out_templates_have_are_known_as_such(catalogue):
+    columns = wishes.parse_columns(COLUMNS)
+    said = set(" ".join(wishes.spoken_in_training(catalogue, columns)).lower().split())
+    held_out = {"kindly", "deals", "vein", "could", "tonight"}
+    assert {"tired", "play", "podcasts", "jazz", "title3", "calm"} <= said and not held_out & said
+    assert "looking" not in said  # that is for the words of titles, of which no column is
+    assert held_out <= set(" ".join(wishes.texts(catalogue, columns)).replace("?", " ").lower().split())
+
+
 def test_a_taste_is_told_by_what_a_history_has_most_of(catalogue):
     table = pa.table(
         {

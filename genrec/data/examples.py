@@ -83,6 +83,8 @@ class Tokens(NamedTuple):
     known: Users = NO_USERS  # what is known of users
     vocabulary: Vocabulary | None = None  # of wishes and texts
     longest_wish: int = 0  # pieces, in training
+    # bool[pieces], those that training has: the others have random vectors, and are better not read. None: all.
+    trained_pieces: np.ndarray | None = None
 
     @property
     def levels(self) -> int:
@@ -120,7 +122,7 @@ class Tokens(NamedTuple):
         return SERVED_WISH * self.longest_wish
 
     def wish(self, text: str, serving: bool = True) -> np.ndarray:
-        """int32[n], the pieces of a wish, cut where it is too long.
+        """int32[n], the pieces of a wish that training has had, cut where it is too long.
 
         Raises WishError for a wish to a model that knows no words, and in serving for one that would have to be cut.
         """
@@ -130,6 +132,8 @@ class Tokens(NamedTuple):
         if self.vocabulary is None:
             raise WishError("the model knows no words: it was trained without wishes (config.wishes.columns)")
         pieces, longest = self.vocabulary.encode(text), self.longest_served_wish if serving else self.longest_wish
+        if self.trained_pieces is not None:
+            pieces = pieces[self.trained_pieces[pieces]]
         if serving and len(pieces) > longest:
             raise WishError(
                 f"a wish of {len(text):,} characters is {len(pieces):,} pieces long; at most {longest} can be read. "

@@ -5,7 +5,7 @@ podcast. Some templates are held out of training, so that an evaluation shows wh
 only recognised.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +28,9 @@ class Templates(NamedTuple):
 
 
 # What may stand before and after what is wished for, or refused. Many of both: the words around must not matter.
-BEFORE = "|play|I want|give me|some|find|I would like|let me have|time for|how about|only"
-BEFORE_LESS = "|please|I am|I want|today|thank you,|for now"
+BEFORE = "|play|I want|give me|some|find|I would like|let me have|time for|I am up for|how about|only"
+# Words that refuse nothing by themselves stand in wishes too: one "with" in refusals alone would refuse.
+BEFORE_LESS = "|please|I want|today|thank you,|for now"
 AFTER = "|||please|today|for a while|this morning|again|if you can|on my way home|right away"
 REFUSALS = (
     "no|not|less|no more|never|without|anything but|tired of|bored with|enough of|spare me|stop playing|skip|avoid"
@@ -46,7 +47,7 @@ TRAINING = Templates(
     more={
         "kind": _around("{}|more {}"),
         "mood": (*_around("something {}|{} things|a {} one"), "I feel {}", "make it {}", "{}"),
-        "about": _around("something about {}|{}|more {}|anything on {}"),
+        "about": _around("something about {}|something with {}|{}|more {}|anything on {}"),
         "by": (*_around("something by {}|{}|more from {}|works of {}"), "I love {}"),
         "words": (*_around("{}|something with {}"), "I am looking for {}"),
     },
@@ -237,15 +238,26 @@ def check(cfg: config.Wishes, catalogue: Catalogue) -> None:
             raise config.ConfigError(f"wishes: {names_of} are weights: at least 0, and one of them above")
 
 
-def texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
-    """What a vocabulary is learnt from: the catalogue's texts and values, and the templates."""
-    found = [*catalogue.titles, *catalogue.texts]
+def spoken_in_training(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Texts with all the words that wishes have in training."""
+    roles = {role for _, role in columns}
+    found = [*catalogue.titles, ", ".join(FRAGMENTS[role] for role in sorted(roles)).replace("{}", " ") + ","]
     for name, role in columns:
         found += [spoken(role, value) for value in catalogue.column(name).cast(pa.string()).to_pylist() if value]
-    for templates in (TRAINING, HELD_OUT):  # the words of held-out wishes are words like others
-        for some in (*templates.more.values(), templates.less, templates.like, templates.several):
-            # So often that each of them becomes a piece.
-            found += [text.replace("{}", " ") for text in some] * (1 + 40 // len(some))
+    return found + _words_of(TRAINING, roles)
+
+
+def texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """What a vocabulary is learnt from: what is said in training, the catalogue's texts, and held-out templates."""
+    return [*spoken_in_training(catalogue, columns), *catalogue.texts, *_words_of(HELD_OUT, ROLES)]
+
+
+def _words_of(templates: Templates, roles: Iterable[str]) -> list[str]:
+    """The templates of some roles without values, so often that each of their words becomes a piece."""
+    found = []
+    of_roles = [templates.more[role] for role in sorted(roles)]
+    for some in (*of_roles, templates.less, templates.like, templates.several):
+        found += [text.replace("{}", " ") for text in some] * (1 + 60 // len(some))
     return found
 
 

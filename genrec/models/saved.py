@@ -66,8 +66,8 @@ class Record:
     dataset: str  # fingerprint
     seed: int
     context: dict[str, Any] = dataclasses.field(default_factory=dict)  # data.context.Context
-    # config.Wishes; "model", the vocabulary of words; "rows", where a language model has more of them. Empty where the
-    # model knows no words.
+    # config.Wishes; "model", the vocabulary of words; "trained", its pieces that training has; "rows", where a language
+    # model has more of them. Empty where the model knows no words.
     wishes: dict[str, Any] = dataclasses.field(default_factory=dict)
     dropped: dict[str, float] = dataclasses.field(default_factory=dict)  # how often context is left out in training
     kind: str = "generator"  # or "sasrec", which has one level: the items of the catalogue, and no semantic IDs
@@ -126,9 +126,12 @@ class Record:
                     "that one back, or train again in a new --workdir."
                 )
         known = Users(context, dataset.users if context.names else None, vectors, encode)
-        words, longest = self.vocabulary, self.wishes.get("longest", 0)
-        user_tokens = self.model["user_tokens"]
-        return Tokens(semantic_ids.tokens(), semantic_ids.vocabulary, user_tokens, known, words, longest)
+        words, longest, trained = self.vocabulary, self.wishes.get("longest", 0), None
+        if "trained" in self.wishes:
+            trained = np.zeros(len(words), bool)
+            trained[self.wishes["trained"]] = True
+        numbers = semantic_ids.vocabulary, self.model["user_tokens"]
+        return Tokens(semantic_ids.tokens(), *numbers, known, words, longest, trained)
 
     def differences(self, other: "Record") -> list[str]:
         """Why a run described by `other` cannot go on from this checkpoint."""

@@ -48,7 +48,10 @@ def record_of(
         fields = {name: list(x) if isinstance(x, tuple) else x for name, x in dataclasses.asdict(cfg).items()}
         record.wishes = {**fields, "model": vocabulary.as_text()}
         if rows:
-            record.wishes["rows"] = rows
+            record.wishes["rows"] = rows  # all of them trained already
+        else:
+            said = wishes.spoken_in_training(dataset.catalogue, wishes.parse_columns(cfg.columns))
+            record.wishes["trained"] = np.unique(np.concatenate([vocabulary.encode(t) for t in said])).tolist()
     return record
 
 
