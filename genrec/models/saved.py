@@ -108,10 +108,10 @@ class Record:
         """Of wishes and texts; None where the model knows none."""
         return Vocabulary.from_text(self.wishes["model"]) if self.wishes else None
 
-    def tokens(self, semantic_ids: SemanticIds, dataset: Dataset, workdir: epath.PathLike) -> Tokens:
+    def tokens(self, semantic_ids: SemanticIds, dataset: Dataset | None = None, workdir: epath.PathLike = "") -> Tokens:
         """How this model's users and items become tokens, with what `dataset` knows of the users.
 
-        `workdir` holds the item embeddings and SASRec, where they are read. Raises ArtifactError where they are not
+        A model that is told nothing of users needs no data set. `workdir` holds the item embeddings and SASRec, where they are read. Raises ArtifactError where they are not
         there, or SASRec is not the one that the model was trained with.
         """
         context, encode = Context.from_json(self.context), None
