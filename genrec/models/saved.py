@@ -111,8 +111,9 @@ class Record:
     def tokens(self, semantic_ids: SemanticIds, dataset: Dataset | None = None, workdir: epath.PathLike = "") -> Tokens:
         """How this model's users and items become tokens, with what `dataset` knows of the users.
 
-        A model that is told nothing of users needs no data set. `workdir` holds the item embeddings and SASRec, where they are read. Raises ArtifactError where they are not
-        there, or SASRec is not the one that the model was trained with.
+        A model that is told nothing of users needs no data set. `workdir` holds the item embeddings and SASRec, where
+        they are read. Raises ArtifactError where they are not there, or SASRec is not the one that the model was
+        trained with.
         """
         context, encode = Context.from_json(self.context), None
         softs = {soft.name: soft for soft in context.soft}
