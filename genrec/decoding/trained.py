@@ -16,7 +16,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.examples import Histories, Tokens
 from genrec.decoding import sorted_table
 from genrec.decoding.sorted_table import SortedTable
-from genrec.models import saved, sequential
+from genrec.models import known_users, saved, sequential
 from genrec.semantic_ids import codes
 from genrec.semantic_ids.codes import SemanticIds
 
@@ -36,6 +36,11 @@ class Trained(NamedTuple):
     new_items: np.ndarray | None = None  # bool[items]: got their semantic IDs after the training; None: there are none
 
     wishes: Mapping[str, Any] = {}  # config.Wishes of a model that knows words
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes texts."""
+        return bool(self.wishes.get("texts"))
 
     def histories(
         self,
@@ -85,7 +90,8 @@ def load(
         )
     generation = len(fitting) - 1 - fitting.index((record.semantic_ids, record.dataset))
     new = codes.generations(workdir / "semantic_ids", semantic_ids.items) > generation
-    tokens, table = record.tokens(semantic_ids, dataset, workdir), sorted_table.load(workdir, semantic_ids)
+    tokens = record.tokens(semantic_ids, known_users.load(record, dataset, workdir))
+    table = sorted_table.load(workdir, semantic_ids)
     reading = record.max_history, record.causal
     more = record.finished, new if new.any() else None, record.wishes
     return Trained(dataset, semantic_ids, table, graphdef, params, step, tokens, *reading, mesh, *more)

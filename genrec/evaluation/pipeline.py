@@ -21,7 +21,7 @@ from genrec.data.dataset import Dataset
 from genrec.decoding import trained as trained_models
 from genrec.evaluation import baselines, metrics, results
 from genrec.evaluation.evaluator import Evaluation, item_ranks
-from genrec.models import saved
+from genrec.models import known_users, saved
 from genrec.ranking import multi_stage, scoring
 from genrec.ranking.features import Features
 from genrec.ranking.lists import Source
@@ -102,7 +102,7 @@ def load_ranker(
     """
     workdir, cfg = epath.Path(workdir), experiment.pipeline
     _require_sasrec(workdir)
-    path = workdir / "item_embeddings" / "embeddings.npy"
+    path = known_users.embeddings_file(workdir)
     content = load_array(path) if path.exists() else None
     features = Features(dataset, popular, content, cfg.item_columns, cfg.user_columns)
     model = SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch)

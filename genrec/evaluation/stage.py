@@ -21,7 +21,7 @@ from genrec.decoding.trained import Trained
 from genrec.evaluation import baselines, beyond_accuracy, metrics, report, results, segments, shares
 from genrec.evaluation.evaluator import Evaluation, Evaluator
 from genrec.evaluation.shares import FIRST
-from genrec.models import saved
+from genrec.models import known_users, saved
 from genrec.ranking.lists import Lists, records
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids.codes import load_array
@@ -134,7 +134,7 @@ class SplitEvaluation:
     @functools.cached_property
     def _content(self) -> np.ndarray | None:
         """float32[items, width], the embeddings that semantic IDs were learnt from; None where they are not there."""
-        path = self._workdir / "item_embeddings" / "embeddings.npy"
+        path = known_users.embeddings_file(self._workdir)
         return load_array(path) if path.exists() else None
 
 

@@ -9,7 +9,7 @@ bits of all arrays, by which damage is found.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,15 +23,13 @@ from orbax.checkpoint import checkpoint_managers
 
 from genrec import config, distributed, sharding
 from genrec.artifacts import ArtifactError
-from genrec.data.context import SEQUENTIAL, SUMMARY, Context, Encode, Users
-from genrec.data.dataset import Dataset
-from genrec.data.examples import Histories, Tokens, histories
+from genrec.data.context import Context, Users
+from genrec.data.examples import NO_USERS, Tokens
 from genrec.data.tasks import TEXT_KINDS
 from genrec.data.vocabulary import Vocabulary
-from genrec.models import sequential
 from genrec.models.recommender import Prompts, Recommender
 from genrec.models.sequential import Sequential
-from genrec.semantic_ids.codes import SemanticIds, load_array
+from genrec.semantic_ids.codes import SemanticIds
 
 FOLDER = "checkpoints"
 SASREC = "sasrec"  # folder of a work directory in which the baseline has its own checkpoints and logs
@@ -49,7 +47,6 @@ CHANGEABLE = (
     "training.stop_after",
 )
 NOT_VALIDATED = -1.0  # the metric of a checkpoint that was saved without a validation: worse than any
-ENCODED_AT_ONCE = 64  # histories of which SASRec makes vectors
 SUMS = "sums"  # the item of a checkpoint
 BEST = "best_metric"  # the name under which Orbax keeps the metric that ranks checkpoints
 
@@ -108,25 +105,8 @@ class Record:
         """Of wishes and texts; None where the model knows none."""
         return Vocabulary.from_text(self.wishes["model"]) if self.wishes else None
 
-    def tokens(self, semantic_ids: SemanticIds, dataset: Dataset | None = None, workdir: epath.PathLike = "") -> Tokens:
-        """How this model's users and items become tokens, with what `dataset` knows of the users.
-
-        A model that is told nothing of users needs no data set. `workdir` holds the item embeddings and SASRec, where
-        they are read. Raises ArtifactError where they are not there, or SASRec is not the one that the model was
-        trained with.
-        """
-        context, encode = Context.from_json(self.context), None
-        softs = {soft.name: soft for soft in context.soft}
-        vectors = load_array(embeddings_file(workdir)) if SUMMARY in softs else None
-        if SEQUENTIAL in softs:
-            sasrec = sequential_encoder(workdir)
-            encode = sasrec.encode
-            if sasrec.fingerprint != softs[SEQUENTIAL].source:
-                raise ArtifactError(
-                    f"{epath.Path(workdir) / SASREC}: the model was trained with the vectors of another SASRec. Bring "
-                    "that one back, or train again in a new --workdir."
-                )
-        known = Users(context, dataset.users if context.names else None, vectors, encode)
+    def tokens(self, semantic_ids: SemanticIds, known: Users = NO_USERS) -> Tokens:
+        """How this model's users and items become tokens; `known` is what it is told of users (models.known_users)."""
         words, longest, trained = self.vocabulary, self.wishes.get("longest", 0), None
         if "trained" in self.wishes:
             trained = np.zeros(len(words), bool)
@@ -358,6 +338,11 @@ def _without_ema(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "ema"}
 
 
+def fingerprint(params: nnx.State) -> str:
+    """Of parameters: the same on every mesh; one wrong bit shows."""
+    return hashlib.blake2b(json.dumps(_sums({"ema": params})).encode(), digest_size=8).hexdigest()
+
+
 @jax.jit
 def _bit_sums(arrays: list[jax.Array]) -> list[jax.Array]:
     unsigned = {1: "uint8", 2: "uint16", 4: "uint32"}
@@ -456,36 +441,3 @@ def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None)
     finally:
         checkpoints.close()
     return SavedModel(graphdef, params, record, step)
-
-
-def embeddings_file(workdir: epath.PathLike) -> epath.Path:
-    """The item embeddings of a work directory."""
-    return epath.Path(workdir) / "item_embeddings" / "embeddings.npy"
-
-
-class SequentialEncoder(NamedTuple):
-    """SASRec, as what makes vectors of histories."""
-
-    width: int
-    fingerprint: str  # of its parameters
-    encode: Encode
-
-
-def sequential_encoder(workdir: epath.PathLike) -> SequentialEncoder:
-    """Of a work directory's best SASRec; for errors see `load`."""
-    mesh = sharding.one_device()
-    graphdef, params, record, _ = load(epath.Path(workdir) / SASREC, mesh=mesh)
-    tokens = sequential.tokens(record.sizes[0])
-
-    @jax.jit
-    def vectors(params: nnx.State, rows: Histories) -> jax.Array:
-        return nnx.merge(graphdef, params).vectors(rows).astype("float32")
-
-    def encode(items: Sequence[np.ndarray]) -> np.ndarray:
-        filled = list(items) + [items[0]] * (-len(items) % ENCODED_AT_ONCE)  # few shapes to compile
-        rows = histories([""] * len(filled), filled, tokens, record.max_history, record.causal)
-        with jax.set_mesh(mesh):  # whatever the mesh of the training that reads them
-            return np.asarray(vectors(params, rows))[: len(items)]
-
-    sums = json.dumps(_sums({"ema": params})).encode()
-    return SequentialEncoder(record.model["width"], hashlib.blake2b(sums, digest_size=8).hexdigest(), encode)

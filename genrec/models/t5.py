@@ -6,9 +6,11 @@ them. What T5 does not have (repeat bias, position bias in cross-attention, soft
 exported.
 """
 
+import dataclasses
+import functools
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +36,18 @@ PAD = 0  # the piece with which T5's decoder starts
 START = "<start of a semantic ID>"
 
 
-class T5(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class T5:
+    folder: epath.Path
     config: dict[str, Any]
-    tensors: dict[str, np.ndarray]
     words: bytes  # a SentencePiece model
+
+    @functools.cached_property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Read when they are needed: a run that goes on needs the words alone."""
+        found = _safetensors().load((self.folder / WEIGHTS).read_bytes())
+        found.setdefault("lm_head.weight", found["shared.weight"])  # left out where it is the same
+        return found
 
     @property
     def pieces(self) -> int:
@@ -62,9 +72,7 @@ def read(folder: epath.PathLike) -> T5:
             f"{folder}: is no T5 v1.1 (gated-gelu, and an output that is not scaled): feed_forward_proj="
             f"{settings.get('feed_forward_proj')}, scale_decoder_outputs={scaled}"
         )
-    tensors = _safetensors().load((folder / WEIGHTS).read_bytes())
-    tensors.setdefault("lm_head.weight", tensors["shared.weight"])  # left out where it is the same
-    return T5(settings, tensors, (folder / WORDS).read_bytes())
+    return T5(folder, settings, (folder / WORDS).read_bytes())
 
 
 def check(cfg: config.Model, t5: T5) -> None:

@@ -27,7 +27,7 @@ from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation.evaluator import Evaluator
 from genrec.evaluation.metrics import NAMES
-from genrec.models import saved, sequential, t5
+from genrec.models import known_users, saved, sequential, t5
 from genrec.progress import progress
 from genrec.semantic_ids import codes
 from genrec.training import optimizer, preemption, starting
@@ -67,7 +67,7 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
     record = starting.record_of(experiment, semantic_ids, dataset, workdir)
-    tokens = record.tokens(semantic_ids, dataset, workdir)
+    tokens = record.tokens(semantic_ids, known_users.load(record, dataset, workdir))
 
     def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
         distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))

@@ -1,18 +1,21 @@
 """What a run knows when it starts: what the model is told, which words it knows, and what is trained beside the log."""
 
 import dataclasses
+import json
+from typing import Any
 
 import numpy as np
 from etils import epath
 
 from genrec.config import Experiment
 from genrec.data import context as contexts
-from genrec.data import flat, wishes
-from genrec.data.dataset import Dataset
+from genrec.data import wishes
+from genrec.data.dataset import Catalogue, Dataset
 from genrec.data.examples import Tokens
 from genrec.data.tasks import Mixture
 from genrec.data.vocabulary import Vocabulary
-from genrec.models import saved, t5
+from genrec.models import known_users, saved, t5
+from genrec.ranking.popular import popularity
 from genrec.semantic_ids import codes
 
 
@@ -24,43 +27,42 @@ def record_of(
     `workdir` has the item embeddings and SASRec, where the context needs them. Raises ConfigError for what is missing.
     """
     record = saved.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
-    cfg, width, sasrec = experiment.wishes, None, None
-    if experiment.context.summary and saved.embeddings_file(workdir).exists():
-        width = codes.array_shape(saved.embeddings_file(workdir))[1]
+    width, sasrec, embeddings = None, None, known_users.embeddings_file(workdir)
+    if experiment.context.summary and embeddings.exists():
+        width = codes.array_shape(embeddings)[1]
     if experiment.context.sequential and saved.steps(epath.Path(workdir) / saved.SASREC):
-        sasrec = saved.sequential_encoder(workdir)[:2]
+        sasrec = known_users.sequential_encoder(workdir)[:2]
     told = contexts.learn(experiment.context, dataset, width, sasrec)
     if told.names:
         record.context = told.as_json()
         record.dropped = {name: getattr(experiment.context, name) for name in ("dropout", "drop_all", "moments")}
-    if cfg.columns:
-        wishes.check(cfg, dataset.catalogue)
-        rows = 0
-        if cfg.pretrained:
-            start = t5.read(cfg.pretrained)
-            t5.check(experiment.model, start)
-            vocabulary, rows = Vocabulary(start.words), start.pieces
-        elif cfg.vocabulary:
-            vocabulary = Vocabulary.read(cfg.vocabulary)
-        else:
-            columns = wishes.parse_columns(cfg.columns)
-            vocabulary = Vocabulary.train(wishes.texts(dataset.catalogue, columns), cfg.pieces)
-        fields = {name: list(x) if isinstance(x, tuple) else x for name, x in dataclasses.asdict(cfg).items()}
-        record.wishes = {**fields, "model": vocabulary.as_text()}
-        if rows:
-            record.wishes["rows"] = rows  # all of them trained already
-        else:
-            said = wishes.spoken_in_training(dataset.catalogue, wishes.parse_columns(cfg.columns))
-            record.wishes["trained"] = np.unique(np.concatenate([vocabulary.encode(t) for t in said])).tolist()
+    if experiment.wishes.columns:
+        wishes.check(experiment.wishes, dataset.catalogue)
+        # As they are read back: with lists for tuples.
+        settings = json.loads(json.dumps(dataclasses.asdict(experiment.wishes)))
+        record.wishes = {**settings, **_words(experiment, dataset.catalogue)}
     return record
+
+
+def _words(experiment: Experiment, catalogue: Catalogue) -> dict[str, Any]:
+    """What a record says of the vocabulary beside the settings."""
+    cfg, columns = experiment.wishes, wishes.parse_columns(experiment.wishes.columns)
+    if cfg.pretrained:
+        start = t5.read(cfg.pretrained)
+        t5.check(experiment.model, start)
+        return {"model": Vocabulary(start.words).as_text(), "rows": start.pieces}  # all of them trained already
+    if cfg.vocabulary:
+        vocabulary = Vocabulary.read(cfg.vocabulary)
+    else:
+        vocabulary = Vocabulary.train(wishes.texts(catalogue, columns), cfg.pieces)
+    said = [vocabulary.encode(text) for text in wishes.spoken_in_training(catalogue, columns)]
+    return {"model": vocabulary.as_text(), "trained": np.unique(np.concatenate(said)).tolist()}
 
 
 def mixture_of(experiment: Experiment, tokens: Tokens, dataset: Dataset) -> Mixture:
     """The tasks beside the log."""
     maker = None
     if experiment.wishes.columns:
-        sequences = flat.load(dataset.split("train"), tokens)
-        popularity = np.bincount(sequences.items, minlength=len(dataset.catalogue))
-        maker = wishes.Wishes(experiment.wishes, dataset.catalogue, popularity)
+        maker = wishes.Wishes(experiment.wishes, dataset.catalogue, popularity(dataset))
     codes_of_items = contexts.item_codes(tokens.context, dataset.catalogue)
     return Mixture(experiment.context, experiment.wishes, maker, codes_of_items)
