@@ -5,6 +5,8 @@ A feature may be absent, and then has no token at all: training leaves features 
 """
 
 import dataclasses
+import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,12 +39,16 @@ class Feature:
         """Codes, that of unknown values included."""
         return 1 + (len(self.edges) + 1 if self.edges else len(self.values))
 
+    @functools.cached_property
+    def _codes(self) -> dict[str, int]:
+        return {value: code for code, value in enumerate(self.values, start=1)}
+
     def code(self, value: str | float | None) -> int:
         """0 for a value that is not known, 1, 2, ... for one that is; -1 where there is none."""
         if value is None or value == "":
             return ABSENT
         if not self.edges:
-            return self.values.index(str(value)) + 1 if str(value) in self.values else UNKNOWN
+            return self._codes.get(str(value), UNKNOWN)
         try:
             number = float(value)
         except ValueError:
@@ -103,11 +109,7 @@ class Context:
                 raise DataError(f"the model is told no {name!r}; it knows {known}.")
 
     def as_json(self) -> dict[str, Any]:
-        def lists(part: Feature | Soft) -> dict[str, Any]:
-            fields = dataclasses.asdict(part)
-            return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-
-        return {"features": [lists(part) for part in self.features], "soft": [lists(part) for part in self.soft]}
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> "Context":
@@ -129,7 +131,7 @@ class Told(NamedTuple):
 
 
 NOTHING = Told()
-
+SILENT = Told(without=frozenset({ALL}))
 
 # What a sequential model makes of histories, catalogue rows int[n] each: float32[histories, width].
 Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -197,27 +199,27 @@ class Users:
           wanted: bool[segments]; the others have none.
           offsets: What is added to a summary; one alone makes a summary of no items.
         """
-        vectors, there = np.zeros((len(rows), soft.width), np.float32), np.zeros(len(rows), bool)
-        moved = np.array([offset is not None for offset in offsets or ()] or [False] * len(rows))
+        chosen = np.flatnonzero(wanted)
+        offsets = offsets or [None] * len(rows)
         if soft.name == VECTOR:
-            there = wanted & np.array([int(row) in self.vectors for row in rows], bool)
+            found = {segment: self.vectors.get(int(rows[segment])) for segment in chosen}
+        elif soft.name == SUMMARY:
+            found = {segment: self._summary(earlier[segment], offsets[segment]) for segment in chosen}
         else:
-            there = wanted & np.array([len(items) > 0 for items in earlier], bool)
-            if soft.name == SUMMARY:
-                there |= wanted & moved
-        chosen = np.flatnonzero(there)
-        if soft.name == SEQUENTIAL and len(chosen):
-            vectors[chosen] = self._encode([earlier[segment] for segment in chosen])
-            return vectors, there
-        for segment in chosen:
-            if soft.name == VECTOR:
-                vectors[segment] = self.vectors[int(rows[segment])]
-                continue
-            if len(earlier[segment]):
-                vectors[segment] = self.item_vectors[earlier[segment]].mean(axis=0)
-            if moved[segment]:
-                vectors[segment] += offsets[segment]
+            chosen = [segment for segment in chosen if len(earlier[segment])]
+            found = dict(zip(chosen, self._encode([earlier[s] for s in chosen]) if chosen else (), strict=True))
+        vectors, there = np.zeros((len(rows), soft.width), np.float32), np.zeros(len(rows), bool)
+        for segment, vector in found.items():
+            if vector is not None:
+                vectors[segment], there[segment] = vector, True
         return vectors, there
+
+    def _summary(self, items: np.ndarray, offset: np.ndarray | None) -> np.ndarray | None:
+        """float32[width]: the mean embedding of catalogue rows, moved by an offset; None where there is neither."""
+        if not len(items):
+            return offset
+        mean = self.item_vectors[items].mean(axis=0)
+        return mean if offset is None else mean + offset
 
 
 def learn(

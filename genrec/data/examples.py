@@ -292,6 +292,13 @@ def pack(
     rows: AbstractSequence[AbstractSequence[Segment]], tokens: Tokens, row_tokens: int, row_targets: int
 ) -> Examples:
     """`lay_out` of segments that are given one by one, row by row."""
+    placed, items = _place(rows, tokens)
+    most = max(map(len, rows), default=1)
+    return lay_out(placed, items, tokens, len(rows), row_tokens, row_targets, most)
+
+
+def _place(rows: AbstractSequence[AbstractSequence[Segment]], tokens: Tokens) -> tuple[PlacedSegments, np.ndarray]:
+    """Segments that are given one by one, and their items end to end, int32[n]."""
     parts = [part for row in rows for part in row]
     length = np.array([len(part.items) for part in parts], np.int64)
     prefix, vectors = _prefixes(parts, tokens)
@@ -304,9 +311,7 @@ def pack(
         first_target=np.array([part.first_target for part in parts], np.int64),
         causal=np.array([part.causal for part in parts], bool),
     )
-    items = np.concatenate([part.items for part in parts]) if parts else np.zeros(0, np.int32)
-    most = max(map(len, rows), default=1)
-    return lay_out(placed, items, tokens, len(rows), row_tokens, row_targets, most)
+    return placed, np.concatenate([NO_ITEMS, *(part.items for part in parts)])
 
 
 def _prefixes(parts: AbstractSequence[Segment], tokens: Tokens) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
@@ -357,10 +362,11 @@ def histories(
         ]
         for user_id, history, more in zip(user_ids, items, told, strict=True)
     ]
-    longest = max((len(tokens.wish(one.wish)) for one in told if one.wish), default=0)
+    placed, all_items = _place(rows, tokens)
+    longest = placed.prefix.shape[1] - tokens.prefix  # of the wishes
     steps = [0, *(tokens.longest_wish * times for times in (1, 2, SERVED_WISH))]
     room = next(step for step in steps if step >= longest)
-    return pack(rows, tokens, tokens.length(max_history) + room, 1).histories
+    return lay_out(placed, all_items, tokens, len(rows), tokens.length(max_history) + room, 1, 1).histories
 
 
 def ranges(start: np.ndarray | int, count: np.ndarray) -> np.ndarray:

@@ -16,10 +16,21 @@ import numpy as np
 
 from genrec import config
 from genrec.data import flat, tasks
-from genrec.data.context import ABSENT
+from genrec.data.context import ABSENT, SILENT
 from genrec.data.dataset import Sequences
 from genrec.data.errors import DataError
-from genrec.data.examples import NOBODY, Examples, PlacedSegments, Texts, Tokens, lay_out, prefix_tokens, ranges
+from genrec.data.examples import (
+    NOBODY,
+    Examples,
+    PlacedSegments,
+    Segment,
+    Texts,
+    Tokens,
+    lay_out,
+    pack,
+    prefix_tokens,
+    ranges,
+)
 from genrec.data.packing import choose_row_targets, pack_shapes, sort_by_shape
 from genrec.data.tasks import LOG_ALONE, Mixture, Segments
 
@@ -214,14 +225,12 @@ class TrainingBatches:
         """A text beside each row: what is read, and what shall be written."""
         cfg, maker = self.mixture.wishes, self.mixture.maker
         weights = np.cumsum([cfg.item_title, cfg.item_attributes, cfg.taste])
-        read, kinds = [], np.zeros(len(numbers), np.int32)
+        kinds = np.zeros(len(numbers), np.int32)
         pieces = np.full((len(numbers), cfg.longest_text), -1, np.int32)
+        rows: list[list[Segment]] = [[] for _ in numbers]
         filled = np.flatnonzero(numbers < self.rows)
-        chosen = np.zeros(len(filled), np.int64)
         randoms = [np.random.default_rng((self.seed, int(step), int(numbers[row]), 1)) for row in filled]
-        log = self._log
-        for place, random in enumerate(randoms):
-            chosen[place] = log[int(random.integers(len(log)))]
+        chosen = np.array([self._log[int(random.integers(len(self._log)))] for random in randoms], np.int64)
         sequences, place = self._read(self.segments.record[chosen])
         for row, random, segment, at in zip(filled, randoms, chosen, place, strict=True):
             begin = sequences.start[at]
@@ -230,26 +239,10 @@ class TrainingBatches:
             items, text = tasks.write(kind, maker, history, random)
             said = np.append(self.tokens.vocabulary.encode(text), self.tokens.vocabulary.end)[: cfg.longest_text]
             kinds[row], pieces[row, : len(said)] = kind, said
-            read.append(np.append(items, np.int32(0)))  # the last is only a target, and there is none
-        length = np.array([len(items) for items in read], np.int64)
-        placed = PlacedSegments(
-            row=filled,
-            prefix=self._nobody(len(filled)),
-            vectors=tuple(np.zeros((len(filled), soft.width), np.float32) for soft in self.tokens.context.soft),
-            first_item=np.cumsum(length) - length,
-            length=length,
-            first_target=length - 1,
-            causal=np.full(len(filled), self.causal),
-        )
+            # About items, whoever chose them. The last one is only a target, and there is none.
+            rows[row] = [Segment(NOBODY, np.append(items, np.int32(0)), len(items), self.causal, SILENT)]
         longest = self.tokens.length(self._max_history + 1)
-        items = np.concatenate([np.zeros(0, np.int32), *read])
-        laid = lay_out(placed, items, self.tokens, len(numbers), longest, 1, 1)
-        return Texts(laid.histories, pieces, kinds)
-
-    def _nobody(self, segments: int) -> np.ndarray:
-        """The prefix of texts: they are about items, whoever chose them."""
-        absent = np.full((segments, self.tokens.context.soft_tokens), -1, np.int32)
-        return np.pad(absent, ((0, 0), (0, 1)), constant_values=self.tokens.user(NOBODY))
+        return Texts(pack(rows, self.tokens, longest, 1).histories, pieces, kinds)
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
         """Batches first_step .. steps - 1, or the given rows of them, prepared ahead by Grain in threads."""

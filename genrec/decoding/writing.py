@@ -6,14 +6,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from genrec.data import examples
-from genrec.data.context import ALL, Told
+from genrec.data.context import SILENT
 from genrec.data.errors import DataError
-from genrec.data.examples import NOBODY, Histories, Segment
+from genrec.data.examples import NOBODY, Histories
 from genrec.decoding.trained import Trained
 
 BATCH = 32  # texts at a time
-SILENT = Told(without=frozenset({ALL}))
 
 
 class Writer:
@@ -21,7 +19,7 @@ class Writer:
 
     def __init__(self, trained: Trained):
         """Raises DataError for a model that writes no texts."""
-        if not trained.wishes.get("texts"):
+        if not trained.writes:
             raise DataError("the model writes no texts: it was trained without them (config.wishes.texts)")
         self._trained, self._longest = trained, trained.wishes["longest_text"]
         self._vocabulary = trained.tokens.vocabulary
@@ -65,13 +63,9 @@ class Writer:
 
     def _batches(self, kind: int, items: Sequence[np.ndarray]) -> Iterator[tuple[tuple[Histories, np.ndarray], int]]:
         """Histories and kinds of each batch, and how many of its texts are wanted."""
-        trained, longest = self._trained, self._trained.max_history
         for start in range(0, len(items), BATCH):
-            some = [np.asarray(one, np.int32)[-longest:] for one in items[start : start + BATCH]]
+            some = list(items[start : start + BATCH])
             count = len(some)
             some += [some[0]] * (BATCH - count)
-            # The item that comes next is not encoded: any will do in its place.
-            rows = [[Segment(NOBODY, np.append(one, np.int32(0)), len(one), trained.causal, SILENT)] for one in some]
-            tokens = trained.tokens
-            histories = examples.pack(rows, tokens, tokens.length(longest), 1).histories
+            histories = self._trained.histories([NOBODY] * BATCH, some, told=[SILENT] * BATCH)
             yield (histories, np.full(BATCH, kind, np.int32)), count

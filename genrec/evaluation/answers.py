@@ -35,7 +35,7 @@ def answer(
     """Prints what is recommended for each request, as "table" or "json", and why."""
     search = Search(trained, options, len(requests))
     explainer = Explainer(search)
-    writer = Writer(trained) if explain and trained.wishes.get("texts") else None
+    writer = Writer(trained) if explain and trained.writes else None
     for request, found in zip(requests, search(requests, wanted), strict=True):
         reasons = explainer.explain(request, found.items) if explain and output == "json" else None
         print(shown(request, found, trained.dataset.catalogue, output, reasons))

@@ -80,15 +80,14 @@ class Evaluator:
         self._retriever = retriever
         self._sequences = dataset.split(split)
         self._split, self._tokens, self._causal = split, tokens, causal
-        without = frozenset(cfg.without)
-        tokens.context.check(sorted(without - {ALL}))
-        self._without, self._shown = without, None if cfg.history < 0 else cfg.history
-        of_moment = [feature for feature in tokens.context.features if cfg.moment and feature.name not in without]
-        self._tells_time = any(feature.of == "time" for feature in of_moment) and ALL not in without
+        self._without, self._shown = frozenset(cfg.without), None if cfg.history < 0 else cfg.history
+        tokens.context.check(sorted(self._without - {ALL}))
+        of_moment = tokens.context.features if cfg.moment else ()
+        self._tells_time = any(feature.of == "time" for feature in of_moment)
         self._item_values = {
             feature.name: dataset.catalogue.column(feature.name).cast(pa.string()).to_pylist()
             for feature in of_moment
-            if feature.of == "item" and ALL not in without
+            if feature.of == "item"
         }
         self._max_beams, self._certify = cfg.max_beams, min(cfg.certify, cfg.beams)
         if not len(self._sequences):
@@ -153,7 +152,7 @@ class Evaluator:
         user_ids = [record.user_id for record in records]
         items = [record.items[:-1] for record in records]
         if self._shown is not None:
-            items = [history[len(history) - min(len(history), self._shown) :] for history in items]
+            items = [history[max(0, len(history) - self._shown) :] for history in items]
         told = [Told(self._given(record), self._without) for record in records]
         return histories(user_ids, items, self._tokens, max_history, self._causal, told)
 
