@@ -36,6 +36,11 @@ NO_DROPOUT = Dropout(0.0, None)
 EMBEDDING_ROWS = 128  # the embedding table has a multiple of so many rows, that meshes of any shape cut evenly
 
 
+def table_rows(tokens: int) -> int:
+    """Rows of an embedding table for so many tokens."""
+    return -(-tokens // EMBEDDING_ROWS) * EMBEDDING_ROWS
+
+
 class Sight(NamedTuple):
     """What decoder groups may look at."""
 
@@ -79,7 +84,7 @@ class Recommender(nnx.Module):
         self.cfg, self.sizes, self.prompts = cfg, tuple(sizes), prompts
         self.offsets = tuple(int(offset) for offset in np.cumsum((0, *sizes[:-1])))
         self.first_piece = sum(sizes) + cfg.user_tokens + prompts.context.vocabulary
-        tokens = -(-(self.first_piece + prompts.pieces + prompts.text_kinds) // EMBEDDING_ROWS) * EMBEDDING_ROWS
+        tokens = table_rows(self.first_piece + prompts.pieces + prompts.text_kinds)
         normal, table = nnx.initializers.normal, ("vocabulary", "embed")
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (tokens, cfg.width)), axes=table)
         self.start_vector = nnx.Param(normal(1.0)(rngs.params(), (cfg.width,)))
@@ -95,9 +100,9 @@ class Recommender(nnx.Module):
         self.encoder_norm = RMSNorm(cfg.width)
         self.decoder_norm = RMSNorm(cfg.width)
         self.soft = nnx.List([SoftTokens(cfg, soft.width, soft.tokens, rngs) for soft in prompts.context.soft])
-        rows = -(-prompts.pieces // EMBEDDING_ROWS) * EMBEDDING_ROWS
-        words = normal(cfg.width**-0.5)(rngs.params(), (rows, cfg.width)) if prompts.text_kinds else None
-        self.text_output = None if words is None else nnx.Param(words, axes=table)
+        words = (table_rows(prompts.pieces), cfg.width)
+        draw = normal(cfg.width**-0.5)
+        self.text_output = nnx.Param(draw(rngs.params(), words), axes=table) if prompts.text_kinds else None
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         """[..., width] for int32[...]."""

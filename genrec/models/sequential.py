@@ -15,7 +15,7 @@ from flax import nnx
 from genrec import config
 from genrec.data.examples import Examples, Histories, Tokens
 from genrec.models.layers import MASKED, Dropout, EncoderLayer, Layers, PositionBias, RMSNorm
-from genrec.models.recommender import EMBEDDING_ROWS, NO_DROPOUT
+from genrec.models.recommender import NO_DROPOUT, table_rows
 from genrec.sharding import constrain
 
 
@@ -29,7 +29,7 @@ class Sequential(nnx.Module):
 
     def __init__(self, cfg: config.Model, items: int, rngs: nnx.Rngs):
         self.cfg, self.items = cfg, items
-        rows = -(-(items + 1) // EMBEDDING_ROWS) * EMBEDDING_ROWS
+        rows = table_rows(items + 1)
         init = nnx.initializers.normal(cfg.width**-0.5)
         self.embedding = nnx.Param(init(rngs.params(), (rows, cfg.width)), axes=("vocabulary", "embed"))
         self.position_bias = PositionBias(cfg, bidirectional=False, rngs=rngs)
