@@ -88,7 +88,22 @@ def untrained() -> Callable:
 
 
 @pytest.fixture(scope="session")
-def listener(untrained, tmp_path_factory) -> Path:
+def everything_known() -> Callable:
+    """Makes a context with all that the synthetic users and items tell, however few users there are."""
+    from genrec import config
+
+    return lambda: config.Context(
+        user_columns=("country", "age_band"),
+        item_columns=("media_type",),
+        time_of_day=True,
+        vector=True,
+        summary=True,
+        min_users=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def listener(untrained, everything_known, tmp_path_factory) -> Path:
     """A work directory with an untrained model that reads features, vectors and wishes, and writes texts.
 
     Its parameters are large: what it reads makes a difference to what it says.
@@ -100,14 +115,7 @@ def listener(untrained, tmp_path_factory) -> Path:
     experiment = config.Experiment(
         data=config.Data(source="synthetic", k_core=0, synthetic=config.SyntheticCatalogue(items=120, users=60)),
         model=model,
-        context=config.Context(
-            user_columns=("country", "age_band"),
-            item_columns=("media_type",),
-            time_of_day=True,
-            vector=True,
-            summary=True,
-            min_users=1,
-        ),
+        context=everything_known(),
         wishes=config.Wishes(
             columns=("media_type:kind", "genre:about", "mood:mood", "artist:by", "title:words"),
             pieces=300,

@@ -84,24 +84,22 @@ def lines(workdir, group):
     return {row["step"]: row for row in rows if f"{group}/loss" in row or f"{group}/ndcg@10" in row}
 
 
-def told_everything(experiment):
-    """With features, vectors, wishes and texts."""
-    experiment.context = config.Context(
-        user_columns=("country", "age_band"),
-        item_columns=("media_type",),
-        time_of_day=True,
-        vector=True,
-        summary=True,
-        min_users=1,
-    )
-    experiment.wishes = config.Wishes(
-        columns=("media_type:kind", "genre:about", "title:words"), pieces=200, longest=12, history=4, texts=True
-    )
-    return experiment
+@pytest.fixture
+def told_everything(everything_known):
+    """Gives an experiment features, vectors, wishes and texts."""
+
+    def give(experiment):
+        experiment.context = everything_known()
+        experiment.wishes = config.Wishes(
+            columns=("media_type:kind", "genre:about", "title:words"), pieces=200, longest=12, history=4, texts=True
+        )
+        return experiment
+
+    return give
 
 
 @pytest.mark.parametrize("reading", ["every", "last", "everything"])
-def test_resumed_equals_uninterrupted(inputs, tmp_path, reading):
+def test_resumed_equals_uninterrupted(inputs, tmp_path, told_everything, reading):
     def experiment(**training):
         if reading == "everything":
             return told_everything(changed(**training))
@@ -123,7 +121,7 @@ def test_resumed_equals_uninterrupted(inputs, tmp_path, reading):
             assert same.items() <= found_lines[step].items()
 
 
-def test_what_is_told_trains_the_same_on_any_mesh(inputs, tmp_path):
+def test_what_is_told_trains_the_same_on_any_mesh(inputs, tmp_path, told_everything):
     curves = []
     for number, mesh in enumerate((config.Mesh(1, 1, 1), config.Mesh(8, 1, 1), config.Mesh(2, 2, 2))):
         workdir = shutil.copytree(inputs, tmp_path / f"mesh{number}")
@@ -136,7 +134,7 @@ def test_what_is_told_trains_the_same_on_any_mesh(inputs, tmp_path):
         np.testing.assert_allclose(curve, curves[0], rtol=2e-3)
 
 
-def test_what_is_told_belongs_to_a_run(inputs, tmp_path):
+def test_what_is_told_belongs_to_a_run(inputs, tmp_path, told_everything):
     workdir = shutil.copytree(inputs, tmp_path / "work")
     loop.train(told_everything(changed(stop_after=4)), workdir)
     for part, name, value in (("context", "dropout", 0.5), ("wishes", "examples", 1.0), ("context", "vector", False)):

@@ -173,13 +173,8 @@ class Search:
         self.catalogue = trained.dataset.catalogue
         self._live = LiveIndex(trained.table, self.catalogue, filters=requests)
         self._retriever = Retriever(trained.graphdef, self._live, max(options.beams, options.top), options.top)
-        roles = dict(self.roles)
-        self._rules = WishRules(trained.wishes.get("rules", ()) if rules else (), roles, self.catalogue)
-
-    @property
-    def roles(self) -> list[tuple[str, str]]:
-        """The columns that wishes are about, with their roles."""
-        return parse_columns(self.trained.wishes.get("columns", ()))
+        self._roles = parse_columns(trained.wishes.get("columns", ()))  # of the columns that wishes are about
+        self._rules = WishRules(trained.wishes.get("rules", ()) if rules else (), dict(self._roles), self.catalogue)
 
     def told(self, request: Request) -> Told:
         """What the model is told: features, the words of the profile and the wish, the profile's offset."""
@@ -193,7 +188,7 @@ class Search:
     def _with_profile(self, request: Request) -> str:
         """The profile's words and the wish; where they are too long to be read, only what was said last."""
         tokens, said = self.trained.tokens, request.wish
-        words = request.profile.words(self.catalogue, self.roles) if self.roles else []
+        words = request.profile.words(self.catalogue, self._roles) if self._roles else []
         for phrase in reversed(words):
             longer = f"{phrase}, {said}" if said else phrase
             if len(tokens.vocabulary.encode(longer)) > tokens.longest_served_wish:
@@ -209,19 +204,22 @@ class Search:
             denied |= request.profile.checked(self.catalogue).deny(self.catalogue)
         return Filter(conditions, wanted.allow, denied)
 
-    def __call__(self, requests: AbstractSequence[Request], wanted: Filter = EVERYTHING) -> list[Recommendations]:
+    def __call__(
+        self, requests: AbstractSequence[Request], wanted: Filter = EVERYTHING, guidance: float | None = None
+    ) -> list[Recommendations]:
         """The items that a search finds for each request, of those that pass `wanted` and the request's own rules.
 
-        Raises WishError for wishes that cannot be read, DataError for features and columns that are not there.
+        `guidance` is the strength of the wishes, by default the options'. Raises WishError for wishes that cannot be
+        read, DataError for features and columns that are not there.
         """
         trained, options, live, retriever = self.trained, self.options, self._live, self._retriever
         names, items = [request.name for request in requests], [request.history for request in requests]
         told = [self.told(request) for request in requests]
         encoded = trained.histories(names, items, told=told)
-        guidance = None
-        if options.guidance != 1 and any(one.wish for one in told):
+        strength, guided = options.guidance if guidance is None else guidance, None
+        if strength != 1 and any(one.wish for one in told):
             silent = trained.histories(names, items, told=[one._replace(wish="") for one in told])
-            guidance = Guidance(silent, np.full(len(requests), options.guidance, np.float32))
+            guided = Guidance(silent, np.full(len(requests), strength, np.float32))
         restrictions = [
             Restriction(self.filter_of(request, wanted), request.history if options.exclude_history else ())
             for request in requests
@@ -229,10 +227,10 @@ class Search:
         sample = _sampling(options, len(requests)) if options.temperature else None
         diversity = _diversity(options, retriever.beams, self.catalogue, len(requests))
         if diversity is not None:
-            found = retriever.diverse(trained.params, encoded, restrictions, diversity, sample, guidance)
+            found = retriever.diverse(trained.params, encoded, restrictions, diversity, sample, guided)
         else:
             constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
-            found = retriever.widened(trained.params, encoded, max_beams, options.top, constraints, sample, guidance)
+            found = retriever.widened(trained.params, encoded, max_beams, options.top, constraints, sample, guided)
         certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
         return [
             Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))

@@ -53,31 +53,28 @@ class Steering:
         """`users` are chosen by the split alone; 0 takes all. Raises DataError for a model that knows no words."""
         if not trained.wishes:
             raise DataError("the model knows no words: it was trained without wishes (config.wishes.columns)")
-        self._trained, self._beams = trained, beams
+        self._trained = trained
         fields = {field.name for field in dataclasses.fields(config.Wishes)}
         known = {name: value for name, value in trained.wishes.items() if name in fields}
         self.wishes = Wishes(config.Wishes(**known), trained.dataset.catalogue)
         self.requests = requests_of(trained.dataset.split(split), users)
         self._random = np.random.default_rng(seed)
-        self._searches: dict[tuple[float, bool], Search] = {}
+        options = Options(top=TOP, beams=beams)
+        self._searches = {rules: Search(trained, options, BATCH, rules) for rules in (False, True)}
 
     def ask(self, requests: Sequence[Request], strength: float = 1.0, rules: bool = False) -> list[Recommendations]:
         """Lists for requests; without `rules` the model alone decides what a wish means."""
-        key = strength, rules
-        if key not in self._searches:
-            options = Options(top=TOP, beams=self._beams, guidance=strength)
-            self._searches[key] = Search(self._trained, options, BATCH, rules)
-        search, found = self._searches[key], []
+        found = []
         for start in progress(range(0, len(requests), BATCH), f"ask at strength {strength:g}"):
             some = list(requests[start : start + BATCH])
             filled = some + some[:1] * (BATCH - len(some))
-            found += search(filled)[: len(some)]
+            found += self._searches[rules](filled, guidance=strength)[: len(some)]
         return found
 
     @property
     def writes(self) -> bool:
         """Whether the model writes texts."""
-        return bool(self._trained.wishes.get("texts"))
+        return self._trained.writes
 
     def columns(self) -> list[str]:
         """Of the catalogue, about which one can ask for so many items that they fill a list."""
@@ -158,10 +155,12 @@ class Steering:
         count = len(self.wishes.titles)
         return np.sort(np.random.default_rng(0).choice(count, min(items, count), replace=False))
 
-    def violations(self) -> dict[str, int]:
-        """How often a list has what its user blocked or dislikes: the first item and what the list had most of."""
-        unprompted, catalogue = self.ask(self.requests), self._trained.dataset.catalogue
-        asked = []
+    def violations(self, unprompted: Sequence[Recommendations]) -> dict[str, int]:
+        """How often a list has what its user blocked or dislikes.
+
+        That is the first item of the list that the user was given `unprompted`, and what the list had most of.
+        """
+        catalogue, asked = self._trained.dataset.catalogue, []
         for request, found in zip(self.requests, unprompted, strict=True):
             first = catalogue.item_ids[int(found.items[0])]
             profile = Profile(request.name).with_entry("blocked", f"{ITEM}={first}", SINCE)
@@ -184,12 +183,13 @@ def measure(steering: Steering, strengths: Sequence[float], items: int) -> Measu
     plain = steering.ask(steering.requests)
     figures: dict[str, Any] = {"users": len(steering.requests)}
     figures["recall without a wish"] = recall(steering.requests, plain)
-    asked, shares = {}, {}
+    asked, understood, shares = {}, {}, {}
     for name in steering.columns():
         values = steering.drawn_values(name)
         asked[name] = values, steering.wished(name, values)
         shares[name] = {"unprompted": steering.share(name, values, plain)}
-        shares[name]["wished"] = steering.share(name, values, steering.ask(asked[name][1]))
+        understood[name] = steering.ask(asked[name][1])
+        shares[name]["wished"] = steering.share(name, values, understood[name])
         shares[name]["wished, by rule"] = steering.share(name, values, steering.ask(asked[name][1], rules=True))
         tired = steering.dominant(name, plain)
         shares[name]["commonest, unprompted"] = steering.share(name, tired, plain)
@@ -202,12 +202,12 @@ def measure(steering: Steering, strengths: Sequence[float], items: int) -> Measu
     for strength in strengths:
         figures[FITTING].append((strength, recall(fitting, steering.ask(fitting, strength))))
         for name, (values, requests) in asked.items():
-            found = steering.ask(requests, strength)
+            found = understood[name] if strength == 1 else steering.ask(requests, strength)
             curve[name].append((strength, steering.share(name, values, found), recall(requests, found)))
     figures["title to item"] = steering.titles(items)
     if steering.writes:
         figures["texts"] = steering.texts(items)
-    figures["blocked or disliked"] = steering.violations()
+    figures["blocked or disliked"] = steering.violations(plain)
     return Measured(figures, _table(figures), _picture(figures))
 
 
