@@ -145,7 +145,7 @@ class Wishes:
     next_item: float = 4.0  # the item that came next, and a wish for it
     any_item: float = 4.0  # another item that fulfils a wish, by popularity
     attributes: float = 1.0  # several attributes -> an item, without a history
-    title: float = 2.0  # a title -> its item, without a history
+    title: float = 3.0  # a title -> its item, without a history
     # Texts that the model writes, one beside each row of a batch.
     texts: bool = False
     text_weight: float = 0.3  # of the loss of a piece, where a code has 1

@@ -5,6 +5,7 @@ podcast. Some templates are held out of training, so that an evaluation shows wh
 only recognised.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Templates(NamedTuple):
     less: tuple[str, ...]  # of one value
     like: tuple[str, ...]  # of a title
     several: tuple[str, ...]  # of a phrase of several values
+    fillers: tuple[str, ...] = ()  # words that may stand around a value, in any order, and say nothing
 
 
 # What may stand before and after what is wished for, or refused. Many of both: the words around must not matter.
@@ -55,6 +57,9 @@ TRAINING = Templates(
     like=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
     several=_around("{}"),
 )
+# Templates alone would be learnt by heart: only words in any order teach that none of them matters.
+_EVERY = " ".join([*(text for some in TRAINING.more.values() for text in some), BEFORE_LESS])
+TRAINING = TRAINING._replace(fillers=tuple(sorted(set(re.findall(r"\w+", _EVERY)))))
 HELD_OUT = Templates(
     more={
         "kind": ("could you find me {}?", "what {} can I listen to next?", "I am in the mood for {} tonight"),
@@ -118,11 +123,11 @@ class Wishes:
     def more(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
         """A wish for a value of a column."""
         role = dict(self.columns)[name]
-        return _fill(_pick(templates.more[role], random), spoken(role, value))
+        return _said(templates.more[role], spoken(role, value), templates, random)
 
     def less(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
         """A wish against a value of a column."""
-        return _fill(_pick(templates.less, random), spoken(dict(self.columns)[name], value))
+        return _said(templates.less, spoken(dict(self.columns)[name], value), templates, random)
 
     def for_item(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
         """A wish that the item fulfils, of any kind; "" where nothing can be said of it."""
@@ -142,8 +147,10 @@ class Wishes:
         if not self.members or random.random() < 0.4:  # an item of any popularity, with all that may be said of it
             item = self._draw(None, random)
             return item, self._several(item, random) if random.random() < 0.5 else self._one(item, random)
-        # Every value of a column as often as any other: rare ones must be understood too.
-        name = _pick(list(self.members), random)
+        # Every value of a column as often as any other: rare ones must be understood too. A column of many values needs
+        # more wishes than one of few.
+        sizes = np.sqrt([len(values) for values in self.members.values()])
+        name = list(self.members)[_place(np.cumsum(sizes), random)]
         value = _pick(list(self.members[name]), random)
         return self._draw(self.members[name][value], random), self.more(name, value, random)
 
@@ -218,7 +225,7 @@ class Wishes:
     def _draw(self, rows: np.ndarray | None, random: np.random.Generator) -> int:
         """One of catalogue rows, by default of all, by popularity."""
         cumulative = self._cumulative if rows is None else np.cumsum(self._weight[rows])
-        place = min(int(np.searchsorted(cumulative, random.random() * cumulative[-1])), len(cumulative) - 1)
+        place = _place(cumulative, random)
         return place if rows is None else int(rows[place])
 
 
@@ -258,7 +265,7 @@ def _words_of(templates: Templates, roles: Iterable[str]) -> list[str]:
     of_roles = [templates.more[role] for role in sorted(roles)]
     for some in (*of_roles, templates.less, templates.like, templates.several):
         found += [text.replace("{}", " ") for text in some] * (1 + 60 // len(some))
-    return found
+    return [*found, *templates.fillers]
 
 
 def _phrase(said: Sequence[tuple[str, str]]) -> str:
@@ -277,6 +284,20 @@ def _some_words(text: str, random: np.random.Generator) -> str:
 
 def _pick(options: Sequence, random: np.random.Generator):
     return options[int(random.integers(len(options)))]
+
+
+def _place(cumulative: np.ndarray, random: np.random.Generator) -> int:
+    """A place by cumulative weights."""
+    return min(int(np.searchsorted(cumulative, random.random() * cumulative[-1])), len(cumulative) - 1)
+
+
+def _said(options: Sequence[str], value: str, templates: Templates, random: np.random.Generator) -> str:
+    """A value in one of the templates; or, where there are fillers, half of the time amid some of those."""
+    text = _fill(_pick(options, random), value)
+    if not templates.fillers or random.random() < 0.5:
+        return text
+    before, after = ([_pick(templates.fillers, random) for _ in range(random.integers(0, 4))] for _ in range(2))
+    return " ".join([*before, text, *after])
 
 
 def _fill(template: str, text: str) -> str:
