@@ -1,13 +1,20 @@
 """What a run writes about itself: `metrics.jsonl`, TensorBoard events, and lines in the log. One process writes."""
 
 import json
+import sys
 from collections.abc import Mapping
 
 from absl import logging
 from etils import epath
-from tensorboardX import SummaryWriter
 
 from genrec import artifacts, distributed
+
+# tensorboardX imports torch where that is installed: seconds of every start, for types that are not used here.
+_TORCH = sys.modules.setdefault("torch", None)
+from tensorboardX import SummaryWriter  # noqa: E402
+
+if _TORCH is None:
+    del sys.modules["torch"]
 
 
 class Logs:
