@@ -1,6 +1,7 @@
 """Training on a tiny work directory, through the stage that scripts call."""
 
 import copy
+import importlib.util
 import json
 import os
 import random
@@ -285,6 +286,13 @@ def same_parameters(one, other):
         sums.append(json.loads((workdir / saved.FOLDER / str(found.step) / saved.SUMS / "metadata").read_text()))
     jax.tree.map(np.testing.assert_array_equal, *params)
     assert sums[0] == sums[1]
+
+
+def test_a_training_starts_without_torch_which_the_library_for_its_events_would_import():
+    assert importlib.util.find_spec("torch")
+    source = "import sys, genrec.training.loop; print('torch' in sys.modules)"
+    seen = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True, text=True, cwd=ROOT)
+    assert seen.stdout == "False\n"
 
 
 def config_file(folder: Path, experiment: config.Experiment) -> str:
