@@ -139,7 +139,7 @@ class Wishes:
     pretrained: str = ""  # folder of a T5 v1.1 or Flan-T5 to start from, with its words (genrec.models.t5)
     longest: int = 16  # pieces of a wish in training; six times as many in serving
     history: int = 8  # items before a wish in training, at most
-    examples: float = 1.5  # segments with wishes, for each segment of the log
+    examples: float = 1.25  # segments with wishes, for each segment of the log
     weight: float = 3.0  # of their targets in the loss, where those of the log, of which a segment has many, have 1
     # How many of those are of each task, in proportion.
     next_item: float = 4.0  # the item that came next, and a wish for it

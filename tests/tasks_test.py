@@ -117,7 +117,7 @@ def test_an_epoch_holds_the_log_once_and_the_planned_number_of_other_segments(pa
     assert counts[tasks.MOMENT] == round(0.5 * log)
     weights = np.array([mixture.wishes.next_item, mixture.wishes.any_item, mixture.wishes.attributes])
     for task, weight in zip((tasks.NEXT_ITEM, tasks.ANY_ITEM, tasks.ATTRIBUTES), weights, strict=True):
-        assert counts[task] == round(1.5 * log * weight / (weights.sum() + mixture.wishes.title))
+        assert counts[task] == round(mixture.wishes.examples * log * weight / (weights.sum() + mixture.wishes.title))
     wished = told = features = 0
     for step in range(data.steps_per_epoch):
         batch = data.batch(step)

@@ -149,7 +149,7 @@ class Wishes:
             return item, self._several(item, random) if random.random() < 0.5 else self._one(item, random)
         # Every value of a column as often as any other: rare ones must be understood too. A column of many values needs
         # more wishes than one of few.
-        sizes = np.sqrt([len(values) for values in self.members.values()])
+        sizes = np.cbrt([len(values) for values in self.members.values()])
         name = list(self.members)[_place(np.cumsum(sizes), random)]
         value = _pick(list(self.members[name]), random)
         return self._draw(self.members[name][value], random), self.more(name, value, random)
