@@ -10,14 +10,11 @@ from pathlib import Path
 DEVICES = 8
 
 # Set here and not in a shell script, so that no way to start the tests goes without; processes they start inherit it,
-# but those that run whole scripts drop the flags of XLA. Compiling takes longer than running here: hence the second and
-# the third flag, which make it a third quicker.
+# but those that run whole scripts have one device. Compiling takes longer than running here: hence the flags, which
+# make it a third quicker.
 os.environ["JAX_PLATFORMS"] = "cpu"
-XLA_FLAGS = (
-    f"--xla_force_host_platform_device_count={DEVICES}",
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-)
+os.environ["JAX_NUM_CPU_DEVICES"] = str(DEVICES)
+XLA_FLAGS = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS]).strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genrec_test_compilations"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -18,7 +18,7 @@ STAGES = ("dataset", "item_embeddings", "semantic_ids", "evaluation")
 
 
 def run(script: str, *flags: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}  # one device, as on a laptop
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}  # as on a laptop
     command = [sys.executable, script, *flags]
     ended = subprocess.run(command, capture_output=True, text=True, input=typed, cwd=ROOT, env=environment)
     assert ended.returncode == 0, ended.stderr[-3000:]

@@ -306,9 +306,7 @@ def start_script(flags: list[str], processes: int = 1, devices: int = 1, **envir
     command = ["launch/train.py", *flags]
     if processes > 1:
         command = ["launch/local_processes.py", f"--processes={processes}", f"--devices={devices}", "--", *command]
-    environment = (
-        os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": str(devices)} | environment
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)} | environment
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes)
 
@@ -326,7 +324,7 @@ def wait_for(process: subprocess.Popen, text: str) -> str:
 def test_killed_at_twenty_instants_it_ends_with_the_same_bits(inputs, tmp_path):
     """By SIGKILL, at random instants of training, of validating and of writing checkpoints."""
     whole, killed = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "killed"))
-    experiment = changed(steps=1000, validate_every=100, checkpoint_every=5, log_every=10)
+    experiment = changed(steps=600, validate_every=100, checkpoint_every=5, log_every=10)
     experiment.mesh = config.Mesh(1, 1, 1)
     config_flag = config_file(tmp_path, experiment)
     uninterrupted = start_script([config_flag, f"--workdir={whole}"])
@@ -336,7 +334,7 @@ def test_killed_at_twenty_instants_it_ends_with_the_same_bits(inputs, tmp_path):
         process = start_script([config_flag, f"--workdir={killed}"])
         # On a slow machine the first step may take longer than the longest life: every other one lives to see some.
         wait_for(process, " train: " if number % 2 else "steps of about")
-        time.sleep(chance.uniform(0, 2))
+        time.sleep(chance.uniform(0, 1))
         assert process.poll() is None, "it was quicker than the killer"
         process.kill()
         process.wait()
