@@ -52,6 +52,21 @@ def test_what_is_heard_joins_the_history_and_what_is_blocked_does_not_come_back(
     assert "heard 1 ago" in answers[3]
 
 
+def test_an_interrupt_in_the_middle_of_a_search_keeps_the_profile(search, monkeypatch):
+    asked = []
+
+    def interrupted(self, requests, wanted):
+        asked.append(requests[0].wish)
+        if requests[0].wish:
+            raise KeyboardInterrupt
+        return original(self, requests, wanted)
+
+    original = Search.__call__
+    monkeypatch.setattr(Search, "__call__", interrupted)
+    _, profile = talk(search, ":likes media_type=podcast", "calm", "never asked")
+    assert asked == ["", "", "calm"] and [entry.about for entry in profile.entries] == ["media_type=podcast"]
+
+
 def test_what_cannot_be_is_said_and_the_conversation_goes_on(search):
     answers, profile = talk(
         search,

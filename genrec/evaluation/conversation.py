@@ -49,20 +49,18 @@ class Conversation:
         self._last: Turn | None = None
 
     def run(self) -> Profile:
-        """Until the user leaves; returns the profile as it is then."""
-        self._say(HELP)
-        self._recommend()
-        while True:
-            try:
-                line = self._ask("> ").strip()
-            except (EOFError, KeyboardInterrupt):
-                return self._request.profile
-            if line == ":quit":
-                return self._request.profile
-            try:
-                self._turn(line)
-            except ValueError as problem:  # ours, with what to do; the conversation goes on
-                self._say(str(problem))
+        """Until the user leaves, even by an interrupt; returns the profile as it is then."""
+        try:
+            self._say(HELP)
+            self._recommend()
+            while (line := self._ask("> ").strip()) != ":quit":
+                try:
+                    self._turn(line)
+                except ValueError as problem:  # ours, with what to do; the conversation goes on
+                    self._say(str(problem))
+        except (EOFError, KeyboardInterrupt):
+            pass
+        return self._request.profile
 
     def _turn(self, line: str) -> None:
         command, _, argument = line.partition(" ")
