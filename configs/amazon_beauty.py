@@ -28,7 +28,12 @@ def get_config(variant: str = "") -> config.Experiment:
         case "":
             return experiment
         case "wishes":
-            experiment.wishes = config.Wishes(columns=("title:words",), pieces=4000, history=10)
+            # There are many titles, and nothing but them.
+            experiment.wishes = config.Wishes(columns=("title:words",), pieces=4000, next_item=3.0, any_item=2.0)
+            experiment.wishes.attributes, experiment.wishes.title = 2.0, 6.0
+            # A segment with a wish takes many tokens for its one target: the fewer share a row, the less attention.
+            experiment.training.row_targets = 8
+            experiment.training.steps, experiment.training.warmup_steps = 3000, 200
             return experiment
         case "paper":
             return recipes.tiger_paper(experiment)
