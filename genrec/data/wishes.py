@@ -5,6 +5,7 @@ podcast. Some templates are held out of training, so that an evaluation shows wh
 only recognised.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -45,21 +46,21 @@ def _around(cores: str, before: str = BEFORE) -> tuple[str, ...]:
     return tuple(" ".join(text.split()) for text in every)
 
 
+_MORE = {
+    "kind": _around("{}|more {}"),
+    "mood": (*_around("something {}|{} things|a {} one"), "I feel {}", "make it {}", "{}"),
+    "about": _around("something about {}|something with {}|{}|more {}|anything on {}"),
+    "by": (*_around("something by {}|{}|more from {}|works of {}"), "I love {}"),
+    "words": (*_around("{}|something with {}"), "I am looking for {}"),
+}
 TRAINING = Templates(
-    more={
-        "kind": _around("{}|more {}"),
-        "mood": (*_around("something {}|{} things|a {} one"), "I feel {}", "make it {}", "{}"),
-        "about": _around("something about {}|something with {}|{}|more {}|anything on {}"),
-        "by": (*_around("something by {}|{}|more from {}|works of {}"), "I love {}"),
-        "words": (*_around("{}|something with {}"), "I am looking for {}"),
-    },
+    more=_MORE,
     less=_around("|".join(f"{refusal} {{}}" for refusal in REFUSALS.split("|")), BEFORE_LESS),
     like=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
     several=_around("{}"),
+    # Templates alone would be learnt by heart: only words in any order teach that none of them matters.
+    fillers=tuple(sorted(set(re.findall(r"\w+", " ".join([BEFORE_LESS, *itertools.chain(*_MORE.values())]))))),
 )
-# Templates alone would be learnt by heart: only words in any order teach that none of them matters.
-_EVERY = " ".join([*(text for some in TRAINING.more.values() for text in some), BEFORE_LESS])
-TRAINING = TRAINING._replace(fillers=tuple(sorted(set(re.findall(r"\w+", _EVERY)))))
 HELD_OUT = Templates(
     more={
         "kind": ("could you find me {}?", "what {} can I listen to next?", "I am in the mood for {} tonight"),
