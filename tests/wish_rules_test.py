@@ -44,3 +44,23 @@ def rules():
 def test_rules_of_wishes(rules, wish, expected):
     found = [f"{c.column}{c.operator}{','.join(c.values)}" for c in rules.conditions(wish)]
     assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ("", ""),
+        ("podcasts about history", ""),
+        ("something calm, no podcasts", "podcasts"),
+        ("no metal or hip hop, but podcasts", "hip hop, metal"),
+        ("less metal", ""),
+    ],
+)
+def test_what_is_refused_said_as_a_wish(rules, wish, expected):
+    assert rules.refused(wish) == expected
+
+
+def test_other_words_may_negate_too():
+    catalogue = Catalogue(pa.table({"item_id": ["a"], "genre": ["metal"]}), ())
+    rules = WishRules(("genre",), {"genre": "about"}, catalogue, also=("less",))
+    assert rules.refused("less of that Metal, please") == "metal" and rules.refused("more metal") == ""

@@ -2,7 +2,10 @@
 
 At strength s the logits are u + s (c - u), where c are those with the wish and u those without it (Ho & Salimans
 2022; for language models Sanchez et al. 2023): 0 does not know of the wish, 1 is plain conditioning, more exaggerates
-what the wish changes. Every level is guided, so the scores of items are those of the guided distribution.
+what the wish changes. What is refused is a negative prompt (the same): with r the logits of a wish for just that,
+s (r - u) is taken away. A model learns far better what to look for than what to avoid.
+
+Every level is guided, so the scores of items are those of the guided distribution.
 """
 
 import functools
@@ -20,6 +23,8 @@ class Guidance(NamedTuple):
 
     without: Histories  # the same rows without their wishes
     strength: jax.Array  # float32[rows]
+    refused: Histories | None = None  # the same rows, wishing for what they refuse
+    against: jax.Array | None = None  # float32[rows]: strength of that; 0 where nothing is refused
 
 
 def decoder(model: Recommender, histories: Histories, guidance: Guidance | None) -> tuple[Step, Finish]:
@@ -27,20 +32,24 @@ def decoder(model: Recommender, histories: Histories, guidance: Guidance | None)
     memory = model.start(histories)
     if guidance is None:
         return functools.partial(model.step, memory), functools.partial(model.finish, memory)
-    without, strength = model.start(guidance.without), guidance.strength[:, None, None]
+    memories, strength = [memory, model.start(guidance.without)], guidance.strength[:, None, None]
+    weights = [strength, 1 - strength]  # in this form, strengths 0 and 1 give the one and the other to the bit
+    if guidance.refused is not None:
+        against = guidance.against[:, None, None]
+        memories.append(model.start(guidance.refused))
+        weights = [strength, 1 - strength + against, -against]
 
-    def guided(conditional: jax.Array, unconditional: jax.Array) -> jax.Array:
-        # In this form, strengths 0 and 1 give the one and the other to the bit.
-        return strength * conditional + (1 - strength) * unconditional
+    def guided(logits: tuple[jax.Array, ...]) -> jax.Array:
+        return sum(weight * one for weight, one in zip(weights, logits, strict=True))
 
     def step(codes: jax.Array | None, level: int, cache: Any) -> tuple[jax.Array, Any]:
-        first, second = (None, None) if cache is None else cache
-        with_wish, first = model.step(memory, codes, level, first)
-        without_wish, second = model.step(without, codes, level, second)
-        return guided(with_wish, without_wish), (first, second)
+        caches = [None] * len(memories) if cache is None else cache
+        of_each = [model.step(one, codes, level, own) for one, own in zip(memories, caches, strict=True)]
+        logits, caches = zip(*of_each, strict=True)
+        return guided(logits), caches
 
     def finish(codes: jax.Array, level: int, cache: Any) -> list[jax.Array]:
-        both = model.finish(memory, codes, level, cache[0]), model.finish(without, codes, level, cache[1])
-        return [guided(*logits) for logits in zip(*both, strict=True)]
+        of_each = [model.finish(one, codes, level, own) for one, own in zip(memories, cache, strict=True)]
+        return [guided(logits) for logits in zip(*of_each, strict=True)]
 
     return step, finish

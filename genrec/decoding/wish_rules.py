@@ -41,29 +41,50 @@ FILLERS = r"(?:(?:more|any|of|the|that|this|by|from|about|those|these|a|an)\s+)*
 class WishRules:
     """The values of some columns, to be found in wishes."""
 
-    def __init__(self, columns: Sequence[str], roles: Mapping[str, str], catalogue: Catalogue):
-        """`roles` of columns, as in config.Wishes.columns. Raises DataError for columns that are not there."""
-        self._known: list[tuple[str, str, re.Pattern]] = []  # column, value, what the value looks like in a wish
+    def __init__(
+        self, columns: Sequence[str], roles: Mapping[str, str], catalogue: Catalogue, also: Sequence[str] = ()
+    ):
+        """`roles` of columns, as in config.Wishes.columns; `also` negates beside NEGATIONS.
+
+        Raises DataError for columns that are not there.
+        """
+        self._negated = re.compile(rf"(?<!\w)(?:{'|'.join((*NEGATIONS, *also))})\s+{FILLERS}$", re.IGNORECASE)
+        self._roles = roles
+        self._known: list[tuple[str, str, set[str]]] = []  # column, value, how it is said, in small letters
         for column in columns:
             cells = catalogue.column(column).cast(pa.string()).to_pylist()
             values = sorted({value for value in cells if value})
             if values and set(values) <= set(YES_OR_NO):
-                self._known.append((column, "true", _pattern([column.replace("_", " ")])))
+                self._known.append((column, "true", {column.replace("_", " ").lower()}))
                 continue
             for value in values:
-                spoken = wishes.spoken(roles.get(column, ""), value)
-                self._known.append((column, value, _pattern({spoken, value.replace("_", " "), value})))
+                forms = wishes.spoken(roles.get(column, ""), value), value.replace("_", " "), value
+                self._known.append((column, value, {form.lower() for form in forms}))
 
     def conditions(self, wish: str) -> tuple[Condition, ...]:
         """What items must fulfil: one of the values that are wished for in each column, none of those refused."""
         wanted: dict[str, list[str]] = {}
         refused: dict[str, list[str]] = {}
-        for column, value, pattern in self._known:
-            for found in pattern.finditer(wish):
-                (refused if _is_negated(wish[: found.start()]) else wanted).setdefault(column, []).append(value)
+        small = wish.lower()
+        for column, value, forms in self._known:
+            if not any(form in small for form in forms):  # quick, of a hundred thousand artists too
+                continue
+            for found in _pattern(forms).finditer(wish):
+                (refused if self._is_negated(wish[: found.start()]) else wanted).setdefault(column, []).append(value)
         conditions = [Condition(column, "=", _distinct(values)) for column, values in wanted.items()]
         conditions += [Condition(column, "!=", _distinct(values)) for column, values in refused.items()]
         return tuple(conditions)
+
+    def refused(self, wish: str) -> str:
+        """A wish for all that a wish refuses; "" where it refuses nothing."""
+        refusals = [condition for condition in self.conditions(wish) if condition.operator == "!="]
+        return ", ".join(wishes.spoken(self._roles.get(c.column, ""), value) for c in refusals for value in c.values)
+
+    def _is_negated(self, before: str) -> bool:
+        """Whether what comes after `before` is refused: "no jazz or metal" refuses both."""
+        while listed := _LISTED.search(before):
+            before = re.sub(r"[\w'-]+$", "", before[: listed.start()])
+        return self._negated.search(before) is not None
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:
@@ -75,12 +96,4 @@ def _pattern(forms: Iterable[str]) -> re.Pattern:
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
 
 
-_NEGATED = re.compile(rf"(?<!\w)(?:{'|'.join(NEGATIONS)})\s+{FILLERS}$", re.IGNORECASE)
 _LISTED = re.compile(r"(?:\s*,)?\s*(?:or|nor)\s+$", re.IGNORECASE)
-
-
-def _is_negated(before: str) -> bool:
-    """Whether what comes after `before` is refused: "no jazz or metal" refuses both."""
-    while listed := _LISTED.search(before):
-        before = re.sub(r"[\w'-]+$", "", before[: listed.start()])
-    return _NEGATED.search(before) is not None

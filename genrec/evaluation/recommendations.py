@@ -13,6 +13,7 @@ from genrec import config
 from genrec.data.context import Told
 from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
+from genrec.data.examples import Histories
 from genrec.data.wishes import parse_columns
 from genrec.decoding.beam_search import Diversity
 from genrec.decoding.filters import EVERYTHING, Filter
@@ -174,7 +175,10 @@ class Search:
         self._live = LiveIndex(trained.table, self.catalogue, filters=requests)
         self._retriever = Retriever(trained.graphdef, self._live, max(options.beams, options.top), options.top)
         self._roles = parse_columns(trained.wishes.get("columns", ()))  # of the columns that wishes are about
-        self._rules = WishRules(trained.wishes.get("rules", ()) if rules else (), dict(self._roles), self.catalogue)
+        roles, strict = dict(self._roles), trained.wishes.get("rules", ()) if rules else ()
+        self._rules = WishRules(strict, roles, self.catalogue)
+        tastes = [name for name, role in self._roles if role != "words" and name not in strict]
+        self._tastes = WishRules(tastes, roles, self.catalogue, also=("less",))
 
     def told(self, request: Request) -> Told:
         """What the model is told: features, the words of the profile and the wish, the profile's offset."""
@@ -204,6 +208,26 @@ class Search:
             denied |= request.profile.checked(self.catalogue).deny(self.catalogue)
         return Filter(conditions, wanted.allow, denied)
 
+    def _guidance(
+        self, requests: AbstractSequence[Request], told: AbstractSequence[Told], strength: float
+    ) -> Guidance | None:
+        """Away from no wish, and from what is refused; None where plain conditioning does the same."""
+        refused = [self._tastes.refused(one.wish) for one in told]
+        if not any(refused) and (strength == 1 or not any(one.wish for one in told)):
+            return None
+        names, items = [request.name for request in requests], [request.history for request in requests]
+
+        def wishing(texts: AbstractSequence[str]) -> Histories:
+            said = [one._replace(wish=text) for one, text in zip(told, texts, strict=True)]
+            return self.trained.histories(names, items, told=said)
+
+        strengths = np.full(len(requests), strength, np.float32)
+        guidance = Guidance(wishing([""] * len(requests)), strengths)
+        if any(refused):
+            against = np.where([bool(text) for text in refused], strengths, np.float32(0))
+            guidance = guidance._replace(refused=wishing(refused), against=against)
+        return guidance
+
     def __call__(
         self, requests: AbstractSequence[Request], wanted: Filter = EVERYTHING, guidance: float | None = None
     ) -> list[Recommendations]:
@@ -216,10 +240,7 @@ class Search:
         names, items = [request.name for request in requests], [request.history for request in requests]
         told = [self.told(request) for request in requests]
         encoded = trained.histories(names, items, told=told)
-        strength, guided = options.guidance if guidance is None else guidance, None
-        if strength != 1 and any(one.wish for one in told):
-            silent = trained.histories(names, items, told=[one._replace(wish="") for one in told])
-            guided = Guidance(silent, np.full(len(requests), strength, np.float32))
+        guided = self._guidance(requests, told, options.guidance if guidance is None else guidance)
         restrictions = [
             Restriction(self.filter_of(request, wanted), request.history if options.exclude_history else ())
             for request in requests
