@@ -66,3 +66,10 @@ def test_shares_and_recall_are_counted_by_hand(trained):
 def test_a_model_that_knows_no_words_says_so(trained):
     with pytest.raises(DataError, match="knows no words"):
         Steering(trained._replace(wishes={}), "test", 3, 20)
+
+
+def test_of_titles_that_are_too_long_to_be_read_the_beginning_is_asked_for(trained):
+    asked = Steering(trained, "test", 2, 20)
+    short = asked.titles(4)
+    asked.wishes.titles = [title + "  and so on" * 100 for title in asked.wishes.titles]
+    assert asked.titles(4).keys() == short.keys()
