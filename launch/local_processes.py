@@ -22,11 +22,9 @@ _DEVICES = flags.DEFINE_integer("devices", 1, "CPU devices of each process.", lo
 
 
 def start(number: int, port: int, command: list[str]) -> subprocess.Popen:
-    job = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": _PROCESSES.value}
+    xla = " ".join(flag for flag in os.environ.get("XLA_FLAGS", "").split() if "platform_device_count" not in flag)
+    job = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": _PROCESSES.value, "XLA_FLAGS": xla}
     job |= {"JAX_PROCESS_ID": number, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": _DEVICES.value}
-    # JAX takes the number of devices from one place alone.
-    xla = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
-    job["XLA_FLAGS"] = " ".join(xla)
     environment = os.environ | {name: str(value) for name, value in job.items()}
     output = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     process = subprocess.Popen([sys.executable, *command], env=environment, **output)
