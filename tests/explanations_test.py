@@ -35,8 +35,7 @@ def scores(search):
     retriever = Retriever.over(trained.graphdef, trained.table, EVERY)
 
     def of(request, items):
-        read = trained.histories([request.name], [request.history], told=[search.told(request)])
-        found = retriever(trained.params, read)
+        found = retriever(trained.params, search.read([request], [search.told(request)]))
         of_item = dict(zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True))
         return np.array([of_item[item] for item in items])
 

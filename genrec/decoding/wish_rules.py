@@ -13,23 +13,13 @@ from genrec.data import wishes
 from genrec.data.dataset import Catalogue
 from genrec.decoding.filters import Condition
 
+LESS = "less"  # a taste, and never a rule
+# What refuses in training, and more that people say.
 NEGATIONS = (
-    "no more",
-    "no",
-    "not",
-    "never",
-    "without",
-    "anything but",
+    *(said for said in wishes.REFUSALS.split("|") if said != LESS),
     "except",
-    "tired of",
-    "enough of",
-    "spare me",
     "stop giving me",
-    "stop playing",
-    "bored with",
     "leave out",
-    "skip",
-    "avoid",
     "nothing by",
     "nothing from",
 )

@@ -105,12 +105,7 @@ class Explainer:
             for request, names in zip(requests, left_out, strict=True)
         ]
         filled = np.resize(np.arange(len(requests)), -(-len(requests) // ROWS) * ROWS)
-        chosen = [requests[row] for row in filled]
-        histories = trained.histories(
-            [request.name for request in chosen],
-            [request.history for request in chosen],
-            told=[told[row] for row in filled],
-        )
+        histories = self._search.read([requests[row] for row in filled], [told[row] for row in filled])
         targets = np.tile(trained.tokens.items[np.asarray(items)], (len(filled), 1, 1))
         last = histories.positions.max(axis=1, keepdims=True)
         shape = targets.shape[:2]

@@ -23,7 +23,7 @@ from genrec.decoding.profiles import Profile
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.trained import Trained
-from genrec.decoding.wish_rules import WishRules
+from genrec.decoding.wish_rules import LESS, WishRules
 from genrec.progress import progress
 
 # Records read at a time while looking for users.
@@ -178,7 +178,7 @@ class Search:
         roles, strict = dict(self._roles), trained.wishes.get("rules", ()) if rules else ()
         self._rules = WishRules(strict, roles, self.catalogue)
         tastes = [name for name, role in self._roles if role != "words" and name not in strict]
-        self._tastes = WishRules(tastes, roles, self.catalogue, also=("less",))
+        self._tastes = WishRules(tastes, roles, self.catalogue, also=(LESS,))
 
     def told(self, request: Request) -> Told:
         """What the model is told: features, the words of the profile and the wish, the profile's offset."""
@@ -208,6 +208,11 @@ class Search:
             denied |= request.profile.checked(self.catalogue).deny(self.catalogue)
         return Filter(conditions, wanted.allow, denied)
 
+    def read(self, requests: AbstractSequence[Request], told: AbstractSequence[Told]) -> Histories:
+        """What the model reads of requests, each with what it is `told`. Raises WishError and DataError."""
+        names, items = [request.name for request in requests], [request.history for request in requests]
+        return self.trained.histories(names, items, told=told)
+
     def _guidance(
         self, requests: AbstractSequence[Request], told: AbstractSequence[Told], strength: float
     ) -> Guidance | None:
@@ -215,11 +220,9 @@ class Search:
         refused = [self._tastes.refused(one.wish) for one in told]
         if not any(refused) and (strength == 1 or not any(one.wish for one in told)):
             return None
-        names, items = [request.name for request in requests], [request.history for request in requests]
 
         def wishing(texts: AbstractSequence[str]) -> Histories:
-            said = [one._replace(wish=text) for one, text in zip(told, texts, strict=True)]
-            return self.trained.histories(names, items, told=said)
+            return self.read(requests, [one._replace(wish=text) for one, text in zip(told, texts, strict=True)])
 
         strengths = np.full(len(requests), strength, np.float32)
         guidance = Guidance(wishing([""] * len(requests)), strengths)
@@ -237,9 +240,8 @@ class Search:
         read, DataError for features and columns that are not there.
         """
         trained, options, live, retriever = self.trained, self.options, self._live, self._retriever
-        names, items = [request.name for request in requests], [request.history for request in requests]
         told = [self.told(request) for request in requests]
-        encoded = trained.histories(names, items, told=told)
+        encoded = self.read(requests, told)
         guided = self._guidance(requests, told, options.guidance if guidance is None else guidance)
         restrictions = [
             Restriction(self.filter_of(request, wanted), request.history if options.exclude_history else ())
