@@ -69,6 +69,7 @@ def parts(catalogue):
     items = (np.arange(ITEMS)[:, None] * LEVELS + np.arange(LEVELS)).astype(np.int32)
     tokens = Tokens(items, ITEMS * LEVELS, 50, Users(CONTEXT, users, vectors), words, 12)
     wishes = config.Wishes(columns=("kind:kind", "genre:about"), longest=12, history=3, texts=True, longest_text=10)
+    wishes.examples = 1.5
     told = config.Context(("country",), ("kind",), True, dropout=0.3, drop_all=0.1, moments=0.5)
     return tokens, Mixture(told, wishes, Wishes(wishes, catalogue), context.item_codes(CONTEXT, catalogue))
 
@@ -117,7 +118,7 @@ def test_an_epoch_holds_the_log_once_and_the_planned_number_of_other_segments(pa
     assert counts[tasks.MOMENT] == round(0.5 * log)
     weights = np.array([mixture.wishes.next_item, mixture.wishes.any_item, mixture.wishes.attributes])
     for task, weight in zip((tasks.NEXT_ITEM, tasks.ANY_ITEM, tasks.ATTRIBUTES), weights, strict=True):
-        assert counts[task] == round(mixture.wishes.examples * log * weight / (weights.sum() + mixture.wishes.title))
+        assert counts[task] == round(1.5 * log * weight / (weights.sum() + mixture.wishes.title))
     wished = told = features = 0
     for step in range(data.steps_per_epoch):
         batch = data.batch(step)
