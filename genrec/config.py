@@ -137,6 +137,8 @@ class Wishes:
     pieces: int = 2000  # of the SentencePiece vocabulary, at most
     vocabulary: str = ""  # path of a SentencePiece model that is given, such as T5's spiece.model; empty trains one
     pretrained: str = ""  # folder of a T5 v1.1 or Flan-T5 to start from, with its words (genrec.models.t5)
+    # Codes and words start as the mean embedding of the items that have them, not at random (genrec.models.content).
+    from_content: bool = False
     longest: int = 16  # pieces of a wish in training; six times as many in serving
     history: int = 8  # items before a wish in training, at most
     examples: float = 1.25  # segments with wishes, for each segment of the log

@@ -3,6 +3,7 @@
 import dataclasses
 import logging as standard_logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from absl import logging
@@ -93,6 +94,11 @@ def barrier() -> None:
     """Waits until every process is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("genrec")
+
+
+def of_first(tree: Any) -> Any:
+    """A tree of NumPy arrays as the first process has it; all processes must ask, with arrays of the same shapes."""
+    return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
 def everywhere(holds: bool) -> bool:

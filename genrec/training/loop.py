@@ -27,7 +27,8 @@ from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation.evaluator import Evaluator
 from genrec.evaluation.metrics import NAMES
-from genrec.models import known_users, saved, sequential, t5
+from genrec.models import known_users, saved, sequential
+from genrec.models.recommender import Recommender
 from genrec.progress import progress
 from genrec.semantic_ids import codes
 from genrec.training import optimizer, preemption, starting
@@ -52,6 +53,7 @@ class Task(NamedTuple):
     tokens: Tokens
     retriever: Callable[[nnx.GraphDef, Mesh], Retriever | ExhaustiveRetriever]  # what validates it
     mixture: Mixture = LOG_ALONE  # what is trained beside the log
+    begin: Callable[[Recommender], None] | None = None  # changes the model as drawn, before the first step
 
 
 def train(experiment: Experiment, workdir: epath.PathLike) -> None:
@@ -74,7 +76,9 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
         table, cfg = sorted_table.load(workdir, semantic_ids), experiment.evaluation
         return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.cut_table)
 
-    fit(Task(experiment, workdir, dataset, record, tokens, retriever, starting.mixture_of(experiment, tokens, dataset)))
+    mixture = starting.mixture_of(experiment, tokens, dataset)
+    begin = starting.beginning_of(experiment, semantic_ids, dataset, tokens, mixture, workdir)
+    fit(Task(experiment, workdir, dataset, record, tokens, retriever, mixture, begin))
 
 
 def train_sasrec(experiment: Experiment, workdir: epath.PathLike) -> None:
@@ -110,7 +114,7 @@ def check(experiment: Experiment) -> None:
 
 def fit(task: Task) -> None:
     """Trains a task to its end, from its newest checkpoint where it has one; for errors see `train`."""
-    experiment, workdir, dataset, record, tokens, make_retriever, mixture = task
+    experiment, workdir, dataset, record, tokens, make_retriever, mixture, begin = task
     cfg = experiment.training
 
     # Devices
@@ -141,9 +145,7 @@ def fit(task: Task) -> None:
     checkpoints = saved.Checkpoints(workdir, cfg.keep_best, cfg.keep_latest)
     resumed = checkpoints.resume(record, run.abstract)
     if resumed is None:
-        first_step, state = 0, start(run)
-        if experiment.wishes.pretrained:
-            state = start_from(state, run, experiment.wishes.pretrained)
+        first_step, state = 0, start(run, begin)
     else:
         first_step, record, state = resumed.step, resumed.record, resumed.state
         logging.info("going on from step %d", first_step)
@@ -266,16 +268,20 @@ def describe(record: saved.Record, tx: optax.GradientTransformation, mesh: Mesh)
     return Run(graphdef, initialise, abstract, mesh)
 
 
-def start(run: Run) -> State:
-    """The state before the first step, each device making its own part."""
-    return jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
-
-
-def start_from(state: State, run: Run, folder: str) -> State:
-    """The state before the first step, with the weights of a T5 in a folder; each array stays where it lies."""
-    model = nnx.merge(run.graphdef, jax.tree.map(jnp.asarray, jax.device_get(state["params"])))
-    t5.start_from(model, t5.read(folder))
-    params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), nnx.state(model), state["params"])
+def start(run: Run, begin: Callable[[Recommender], None] | None = None) -> State:
+    """The state before the first step, each device making its own part; `begin` changes the whole model first."""
+    state = jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
+    if begin is None:
+        return state
+    model = nnx.merge(run.graphdef, jax.tree.map(lambda x: jnp.asarray(sharding.fetch(x)), state["params"]))
+    begin(model)
+    # Where processes computed with other libraries, they may have found something else.
+    whole = distributed.of_first(jax.device_get(nnx.state(model)))
+    params = jax.tree.map(
+        lambda new, old: jax.make_array_from_callback(old.shape, old.sharding, lambda part: new[part]),
+        whole,
+        state["params"],
+    )
     ema = jax.jit(saved.averaged, out_shardings=sharding.of(run.abstract["ema"]))(params)
     return {**state, "params": params, "ema": ema}
 

@@ -2,19 +2,22 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from genrec.config import Experiment
+from genrec import artifacts
+from genrec.config import ConfigError, Experiment
 from genrec.data import context as contexts
 from genrec.data import wishes
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.data.examples import Tokens
 from genrec.data.tasks import Mixture
 from genrec.data.vocabulary import Vocabulary
-from genrec.models import known_users, saved, t5
+from genrec.models import content, known_users, saved, t5
+from genrec.models.recommender import Recommender
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids import codes
 
@@ -66,3 +69,36 @@ def mixture_of(experiment: Experiment, tokens: Tokens, dataset: Dataset) -> Mixt
         maker = wishes.Wishes(experiment.wishes, dataset.catalogue, popularity(dataset))
     codes_of_items = contexts.item_codes(tokens.context, dataset.catalogue)
     return Mixture(experiment.context, experiment.wishes, maker, codes_of_items)
+
+
+def beginning_of(
+    experiment: Experiment,
+    semantic_ids: codes.SemanticIds,
+    dataset: Dataset,
+    tokens: Tokens,
+    mixture: Mixture,
+    workdir: epath.PathLike,
+) -> Callable[[Recommender], None] | None:
+    """What changes the model before its first step, where it does not start from what is drawn.
+
+    Raises ConfigError where it is told to start from two things, ArtifactError where the item embeddings are missing or
+    those of other items.
+    """
+    cfg = experiment.wishes
+    if not cfg.columns or not (cfg.pretrained or cfg.from_content):
+        return None
+    if cfg.pretrained and cfg.from_content:
+        raise ConfigError("wishes.pretrained and wishes.from_content are two ways to start: choose one of them")
+    if cfg.pretrained:
+        return lambda model: t5.start_from(model, t5.read(cfg.pretrained))
+    file = known_users.embeddings_file(workdir)
+    artifacts.require_input(file.parent, file.parent.name, "dataset", dataset.fingerprint)
+
+    def start_from_content(model: Recommender) -> None:
+        said = [f"{title} {mixture.maker.description(item)}" for item, title in enumerate(mixture.maker.titles)]
+        texts = [tokens.vocabulary.encode(text) for text in said]
+        numbers = len(tokens.vocabulary), experiment.model.width, experiment.seed
+        vectors = codes.load_array(file).astype(np.float32)
+        content.start_from(model, content.summarise(vectors, semantic_ids, texts, *numbers))
+
+    return start_from_content
