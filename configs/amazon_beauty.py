@@ -28,12 +28,15 @@ def get_config(variant: str = "") -> config.Experiment:
         case "":
             return experiment
         case "wishes":
-            # There are many titles, and nothing but them.
-            experiment.wishes = config.Wishes(columns=("title:words",), pieces=4000, next_item=3.0, any_item=2.0)
-            experiment.wishes.attributes, experiment.wishes.title = 2.0, 6.0
+            experiment.wishes = config.Wishes(columns=("title:words",), pieces=4000, from_content=True)
+            # There are many titles, and nothing but them: each is read 56 times.
+            experiment.wishes.next_item, experiment.wishes.any_item = 8.0, 4.0
+            experiment.wishes.attributes, experiment.wishes.title = 3.0, 20.0
+            experiment.wishes.examples = 1.6
             # A segment with a wish takes many tokens for its one target: the fewer share a row, the less attention.
             experiment.training.row_targets = 8
-            experiment.training.steps, experiment.training.warmup_steps = 3000, 200
+            experiment.training.steps, experiment.training.warmup_steps = 7500, 200
+            experiment.training.validate_every = 1500
             return experiment
         case "paper":
             return recipes.tiger_paper(experiment)
