@@ -324,21 +324,23 @@ def wait_for(process: subprocess.Popen, text: str) -> str:
 def test_killed_at_twenty_instants_it_ends_with_the_same_bits(inputs, tmp_path):
     """By SIGKILL, at random instants of training, of validating and of writing checkpoints."""
     whole, killed = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "killed"))
-    experiment = changed(steps=600, validate_every=100, checkpoint_every=5, log_every=10)
+    experiment = changed(steps=600, validate_every=100, log_every=5)
     experiment.mesh = config.Mesh(1, 1, 1)
-    config_flag = config_file(tmp_path, experiment)
-    uninterrupted = start_script([config_flag, f"--workdir={whole}"])
+    in_peace = config_file(whole, experiment)
+    uninterrupted = start_script([in_peace, f"--workdir={whole}"])
     assert uninterrupted.wait(timeout=300) == 0, uninterrupted.stdout.read()[-3000:]
+    experiment.training.checkpoint_every = 5  # most of the time goes into them
+    in_danger = config_file(killed, experiment)
     chance = random.Random(0)
     for number in range(20):
-        process = start_script([config_flag, f"--workdir={killed}"])
+        process = start_script([in_danger, f"--workdir={killed}"])
         # On a slow machine the first step may take longer than the longest life: every other one lives to see some.
         wait_for(process, " train: " if number % 2 else "steps of about")
         time.sleep(chance.uniform(0, 1))
         assert process.poll() is None, "it was quicker than the killer"
         process.kill()
         process.wait()
-    last = start_script([config_flag, f"--workdir={killed}"])
+    last = start_script([in_peace, f"--workdir={killed}"])
     output, _ = last.communicate(timeout=300)
     assert last.returncode == 0, output[-3000:]
     assert int(re.search(r"going on from step (\d+)", output)[1]) > 5
