@@ -21,6 +21,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import tiny_training  # noqa: E402
 from absl import flags  # noqa: E402
 
 if not flags.FLAGS.is_parsed():
@@ -44,34 +45,55 @@ def lint_shell() -> Callable[[Path], None]:
 
 
 @pytest.fixture(scope="session")
-def untrained() -> Callable:
-    """Makes a work directory that could have been trained: data, semantic IDs, and checkpoints of initial parameters.
+def tokenized() -> Callable:
+    """Makes a work directory that can be trained: data, random item embeddings, and semantic IDs of (8, 8, 2) codes.
 
-    untrained(workdir, experiment, steps=(7,)) prepares the data unless it is there, gives the items codes in the order
-    of the catalogue, and saves a checkpoint for each step, the last one as the best and as that of a finished training.
+    tokenized(workdir, experiment, seed=0) prepares the data unless it is there, and deals the codes out at random.
     """
     import numpy as np
 
     from genrec import artifacts
     from genrec.data import dataset as datasets
     from genrec.data.prepare import prepare
-    from genrec.models import saved
-    from genrec.semantic_ids import codes
-    from genrec.training import starting
+    from genrec.semantic_ids import codes, embeddings
 
-    def make(workdir: Path, experiment, steps: tuple[int, ...] = (7,)) -> None:
+    sizes = (8, 8, 2)
+
+    def make(workdir: Path, experiment, seed: int = 0) -> None:
         if not (workdir / "dataset").exists():
             prepare(experiment.data, workdir / "dataset")
         dataset = datasets.Dataset(workdir / "dataset")
-        sizes = (8, 8, 2)
-        ids = codes.SemanticIds(np.array(list(np.ndindex(sizes)), np.uint16)[: len(dataset.catalogue)], sizes)
-        inputs = {datasets.KIND: dataset.fingerprint}
-        with artifacts.writing(workdir / "semantic_ids", codes.KIND, "test", config={}, inputs=inputs) as draft:
+        random, items = np.random.default_rng(seed), len(dataset.catalogue)
+        ids = codes.SemanticIds(random.permutation(np.array(list(np.ndindex(sizes)), np.uint16))[:items], sizes)
+        given = dict(inputs={datasets.KIND: dataset.fingerprint})
+        with artifacts.writing(
+            workdir / "item_embeddings", embeddings.KIND, f"test {seed}", config=experiment.embeddings, **given
+        ) as draft:
+            codes.save_array(draft.path / embeddings.FILE, random.normal(size=(items, 6)).astype(np.float32))
+        with artifacts.writing(
+            workdir / "semantic_ids", codes.KIND, f"test {seed}", config=experiment.semantic_ids, **given
+        ) as draft:
             ids.save(draft.path)
             draft.fingerprint = ids.fingerprint
-        (workdir / "item_embeddings").mkdir(exist_ok=True)
-        embeddings = np.random.default_rng(0).normal(size=(len(dataset.catalogue), 6)).astype(np.float32)
-        np.save(workdir / "item_embeddings" / "embeddings.npy", embeddings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def untrained(tokenized) -> Callable:
+    """Makes a work directory that could have been trained: what `tokenized` makes, and checkpoints of the start.
+
+    untrained(workdir, experiment, steps=(7,)) saves one for each step, the last as the best and as that of a finished
+    training.
+    """
+    from genrec.data.dataset import Dataset
+    from genrec.models import saved
+    from genrec.semantic_ids.codes import SemanticIds
+    from genrec.training import starting
+
+    def make(workdir: Path, experiment, steps: tuple[int, ...] = (7,)) -> None:
+        tokenized(workdir, experiment)
+        dataset, ids = Dataset(workdir / "dataset"), SemanticIds.load(workdir / "semantic_ids")
         record = starting.record_of(experiment, ids, dataset, workdir)
         params = jax.jit(saved.model_of(record)[1])()
         store = saved.Checkpoints(workdir, keep_latest=len(steps))
@@ -82,6 +104,14 @@ def untrained() -> Callable:
         store.close()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_inputs(tokenized, tmp_path_factory) -> Path:
+    """A work directory for trainings of tiny_training.EXPERIMENT; each takes a copy."""
+    workdir = tmp_path_factory.mktemp("tiny_inputs")
+    tokenized(workdir, tiny_training.EXPERIMENT)
+    return workdir
 
 
 @pytest.fixture(scope="session")

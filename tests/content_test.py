@@ -7,10 +7,9 @@ from flax import nnx
 
 from genrec import artifacts, config, sharding
 from genrec.data.dataset import Dataset
-from genrec.data.prepare import prepare
 from genrec.models import content, saved
 from genrec.models.recommender import Prompts, Recommender
-from genrec.semantic_ids import codes, embeddings
+from genrec.semantic_ids import codes
 from genrec.training import loop, optimizer, starting
 
 GROUPS, PER_GROUP, WIDTH = 6, 10, 16
@@ -100,7 +99,6 @@ def test_rows_of_which_nothing_is_known_stay_as_drawn(summary, catalogue):
 def experiment():
     return config.Experiment(
         data=config.Data(source="synthetic", k_core=0, synthetic=config.SyntheticCatalogue(items=120, users=60)),
-        embeddings=config.Embeddings(source="tfidf", width=24),
         model=MODEL,
         wishes=config.Wishes(columns=("genre:about", "title:words"), pieces=300, from_content=True),
         training=config.Training(
@@ -112,17 +110,9 @@ def experiment():
 
 
 @pytest.fixture(scope="module")
-def workdir(experiment, tmp_path_factory):
+def workdir(experiment, tokenized, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("content")
-    prepare(experiment.data, workdir / "dataset")
-    dataset = Dataset(workdir / "dataset")
-    embeddings.embed(experiment.embeddings, workdir / "dataset", workdir / "item_embeddings")
-    sizes = (8, 8, 2)
-    ids = codes.SemanticIds(np.array(list(np.ndindex(sizes)))[: len(dataset.catalogue)], sizes)
-    made_from = {"dataset": dataset.fingerprint}
-    with artifacts.writing(workdir / "semantic_ids", codes.KIND, "test", config={}, inputs=made_from) as draft:
-        ids.save(draft.path)
-        draft.fingerprint = ids.fingerprint
+    tokenized(workdir, experiment)
     return workdir
 
 

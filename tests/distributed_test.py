@@ -1,4 +1,4 @@
-"""Which job the flags and the environment describe. How processes work together is tested by training (loop_test)."""
+"""Which job the flags and the environment describe. That processes work together is tested by interruption_test."""
 
 import subprocess
 import sys

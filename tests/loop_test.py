@@ -1,88 +1,32 @@
 """Training on a tiny work directory, through the stage that scripts call."""
 
-import copy
 import importlib.util
 import json
-import os
-import random
-import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from tiny_training import EXPERIMENT, changed, lines
 
-from genrec import artifacts, config, exit_codes, sharding
+from genrec import artifacts, config, sharding
 from genrec.data import dataset as datasets
 from genrec.data.examples import histories
-from genrec.data.prepare import prepare
 from genrec.decoding import trained as trained_models
-from genrec.decoding.retrieval import Retriever
 from genrec.models import saved, sequential
-from genrec.semantic_ids import codes
-from genrec.training import loop, optimizer, preemption
+from genrec.training import loop, optimizer
 
 ROOT = Path(__file__).parent.parent
-EXPERIMENT = config.Experiment(
-    data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=80)),
-    model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5),
-    training=config.Training(
-        max_history=6,
-        row_targets=12,
-        batch_targets=96,
-        steps=12,
-        warmup_steps=2,
-        learning_rate=1e-2,
-        validate_every=4,
-        validation_users=32,
-        log_every=2,
-    ),
-    evaluation=config.Evaluation(beams=10, batch=16, cutoffs=(10,)),
-)
 SPEED = {f"train/{name}" for name in ("step_seconds", "targets_per_second", "tokens_per_second", "compilations")}
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """A work directory with a data set and semantic IDs."""
-    workdir = tmp_path_factory.mktemp("inputs")
-    prepare(EXPERIMENT.data, workdir / "dataset")
-    dataset = datasets.Dataset(workdir / "dataset")
-    every = np.array(list(np.ndindex(8, 8, 2)), np.uint16)
-    ids = codes.SemanticIds(np.random.default_rng(0).permutation(every)[: len(dataset.catalogue)], (8, 8, 2))
-    made_from = {datasets.KIND: dataset.fingerprint}
-    folder = workdir / "semantic_ids"
-    with artifacts.writing(folder, codes.KIND, "test", config=EXPERIMENT.semantic_ids, inputs=made_from) as draft:
-        ids.save(draft.path)
-        draft.fingerprint = ids.fingerprint
-    (workdir / "item_embeddings").mkdir()
-    embeddings = np.random.default_rng(0).normal(size=(len(dataset.catalogue), 6)).astype(np.float32)
-    np.save(workdir / "item_embeddings" / "embeddings.npy", embeddings)
-    return workdir
-
-
 @pytest.fixture
-def workdir(inputs, tmp_path):
-    return shutil.copytree(inputs, tmp_path / "work")
-
-
-def changed(**training):
-    experiment = copy.deepcopy(EXPERIMENT)
-    for name, value in training.items():
-        setattr(experiment.training, name, value)
-    return experiment
-
-
-def lines(workdir, group):
-    """Step -> numbers of metrics.jsonl."""
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: row for row in rows if f"{group}/loss" in row or f"{group}/ndcg@10" in row}
+def workdir(tiny_inputs, tmp_path):
+    return shutil.copytree(tiny_inputs, tmp_path / "work")
 
 
 @pytest.fixture
@@ -100,13 +44,13 @@ def told_everything(everything_known):
 
 
 @pytest.mark.parametrize("reading", ["every", "last", "everything"])
-def test_resumed_equals_uninterrupted(inputs, tmp_path, told_everything, reading):
+def test_resumed_equals_uninterrupted(tiny_inputs, tmp_path, told_everything, reading):
     def experiment(**training):
         if reading == "everything":
             return told_everything(changed(**training))
         return changed(targets=reading, **training)
 
-    whole, parts = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "parts"))
+    whole, parts = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("whole", "parts"))
     loop.train(experiment(), whole)
     # Stopped between checkpoints, at a checkpoint, and just after one.
     for stop_after in (3, 8, 9, 0):
@@ -122,10 +66,10 @@ def test_resumed_equals_uninterrupted(inputs, tmp_path, told_everything, reading
             assert same.items() <= found_lines[step].items()
 
 
-def test_what_is_told_trains_the_same_on_any_mesh(inputs, tmp_path, told_everything):
+def test_what_is_told_trains_the_same_on_any_mesh(tiny_inputs, tmp_path, told_everything):
     curves = []
     for number, mesh in enumerate((config.Mesh(1, 1, 1), config.Mesh(8, 1, 1), config.Mesh(2, 2, 2))):
-        workdir = shutil.copytree(inputs, tmp_path / f"mesh{number}")
+        workdir = shutil.copytree(tiny_inputs, tmp_path / f"mesh{number}")
         experiment = told_everything(changed(stop_after=3, log_every=1))
         experiment.mesh, experiment.model.mlp = mesh, 32
         loop.train(experiment, workdir)
@@ -135,8 +79,8 @@ def test_what_is_told_trains_the_same_on_any_mesh(inputs, tmp_path, told_everyth
         np.testing.assert_allclose(curve, curves[0], rtol=2e-3)
 
 
-def test_what_is_told_belongs_to_a_run(inputs, tmp_path, told_everything):
-    workdir = shutil.copytree(inputs, tmp_path / "work")
+def test_what_is_told_belongs_to_a_run(tiny_inputs, tmp_path, told_everything):
+    workdir = shutil.copytree(tiny_inputs, tmp_path / "work")
     loop.train(told_everything(changed(stop_after=4)), workdir)
     for part, name, value in (("context", "dropout", 0.5), ("wishes", "examples", 1.0), ("context", "vector", False)):
         experiment = told_everything(changed())
@@ -234,10 +178,10 @@ def test_adafactor_and_the_inverse_square_root_train(workdir):
     assert losses[-1] < losses[0] - 0.3
 
 
-def test_accumulating_gradients_changes_nothing(inputs, tmp_path):
+def test_accumulating_gradients_changes_nothing(tiny_inputs, tmp_path):
     found = []
     for parts in (1, 4):
-        workdir = shutil.copytree(inputs, tmp_path / str(parts))
+        workdir = shutil.copytree(tiny_inputs, tmp_path / str(parts))
         experiment = changed(accumulate=parts, row_targets=7, batch_targets=56, steps=4)
         experiment.model.dropout = 0.0  # every part draws its own
         loop.train(experiment, workdir)
@@ -276,174 +220,11 @@ def test_schedules():
             optimizer.make(config.Training(**mistake))
 
 
-def same_parameters(one, other):
-    """Bit by bit, at the latest checkpoint of both work directories: the weights and their average, by the sums too."""
-    params, sums = [], []
-    for workdir in (one, other):
-        found = saved.load(workdir, "latest")
-        assert found.record.finished
-        params.append(found.params)
-        sums.append(json.loads((workdir / saved.FOLDER / str(found.step) / saved.SUMS / "metadata").read_text()))
-    jax.tree.map(np.testing.assert_array_equal, *params)
-    assert sums[0] == sums[1]
-
-
 def test_a_training_starts_without_torch_which_the_library_for_its_events_would_import():
     assert importlib.util.find_spec("torch")
     source = "import sys, genrec.training.loop; print('torch' in sys.modules)"
     seen = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True, text=True, cwd=ROOT)
     assert seen.stdout == "False\n"
-
-
-def config_file(folder: Path, experiment: config.Experiment) -> str:
-    source = f"from genrec.config import *\ninf = float('inf')\ndef get_config():\n    return {experiment!r}\n"
-    (folder / "config.py").write_text(source)
-    return f"--config={folder / 'config.py'}"
-
-
-def start_script(flags: list[str], processes: int = 1, devices: int = 1, **environment: str) -> subprocess.Popen:
-    """launch/train.py, by itself or as several processes."""
-    command = ["launch/train.py", *flags]
-    if processes > 1:
-        command = ["launch/local_processes.py", f"--processes={processes}", f"--devices={devices}", "--", *command]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)} | environment
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes)
-
-
-def wait_for(process: subprocess.Popen, text: str) -> str:
-    """The output up to the first line with `text`."""
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"the script ended without {text!r}: {seen[-3000:]}")
-
-
-def test_killed_at_twenty_instants_it_ends_with_the_same_bits(inputs, tmp_path):
-    """By SIGKILL, at random instants of training, of validating and of writing checkpoints."""
-    whole, killed = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "killed"))
-    experiment = changed(steps=600, validate_every=100, log_every=5)
-    experiment.mesh = config.Mesh(1, 1, 1)
-    in_peace = config_file(whole, experiment)
-    uninterrupted = start_script([in_peace, f"--workdir={whole}"])
-    assert uninterrupted.wait(timeout=300) == 0, uninterrupted.stdout.read()[-3000:]
-    experiment.training.checkpoint_every = 5  # most of the time goes into them
-    in_danger = config_file(killed, experiment)
-    chance = random.Random(0)
-    for number in range(20):
-        process = start_script([in_danger, f"--workdir={killed}"])
-        # On a slow machine the first step may take longer than the longest life: every other one lives to see some.
-        wait_for(process, " train: " if number % 2 else "steps of about")
-        time.sleep(chance.uniform(0, 1))
-        assert process.poll() is None, "it was quicker than the killer"
-        process.kill()
-        process.wait()
-    last = start_script([in_peace, f"--workdir={killed}"])
-    output, _ = last.communicate(timeout=300)
-    assert last.returncode == 0, output[-3000:]
-    assert int(re.search(r"going on from step (\d+)", output)[1]) > 5
-    same_parameters(whole, killed)
-    curves = [{step: row["train/loss"] for step, row in lines(w, "train").items()} for w in (whole, killed)]
-    assert curves[0] == curves[1]
-
-
-def test_sigterm_loses_no_step(inputs, tmp_path):
-    whole, stopped = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "stopped"))
-    experiment = changed(steps=300, validate_every=300, log_every=10)
-    experiment.mesh = config.Mesh(1, 1, 1)
-    flag = config_file(tmp_path, experiment)
-    process = start_script([flag, f"--workdir={stopped}"])
-    wait_for(process, "step 20 train")
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == exit_codes.RESTART == 75, output
-    step = int(re.search(r"saved step (\d+)", output)[1])
-    assert step >= 20 and max(lines(stopped, "train")) == step
-    again = start_script([flag, f"--workdir={stopped}"])
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"going on from step {step}" in output
-    uninterrupted = start_script([flag, f"--workdir={whole}"])
-    output, _ = uninterrupted.communicate(timeout=300)
-    assert uninterrupted.returncode == 0, output[-3000:]
-    same_parameters(whole, stopped)
-
-
-def test_a_validation_that_is_cut_short_is_made_up_for(inputs, tmp_path, monkeypatch):
-    whole, stopped = (shutil.copytree(inputs, tmp_path / name) for name in ("whole", "stopped"))
-    loop.train(EXPERIMENT, whole)
-    search = Retriever.__call__
-
-    def terminated(self, *arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return search(self, *arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Retriever, "__call__", terminated)
-        with pytest.raises(preemption.Preempted):
-            loop.train(EXPERIMENT, stopped)
-    assert list(lines(stopped, "validation")) == [] and max(lines(stopped, "train")) == 4
-    assert saved.load(stopped, "best").step == 4  # the only one
-    loop.train(EXPERIMENT, stopped)
-    assert list(lines(stopped, "validation")) == [4, 8, 12]
-    same_parameters(whole, stopped)
-
-
-def test_two_processes_train_as_one(inputs, tmp_path):
-    """The same curves with the same global batch; a notice to leave reaches both; the checkpoint goes on anywhere."""
-    one, two = (shutil.copytree(inputs, tmp_path / name) for name in ("one", "two"))
-    experiment = changed(steps=24, validate_every=12, log_every=4)
-    experiment.mesh = config.Mesh(data=-1, fsdp=2, tensor=1)
-    process = start_script([config_file(tmp_path, experiment), f"--workdir={two}"], processes=2, devices=2)
-    wait_for(process, "step 8 train")
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == exit_codes.RESTART, output[-3000:]
-    step = int(re.search(r"saved step (\d+)", output)[1])
-    copies = {devices: shutil.copytree(two, tmp_path / f"on_{devices}") for devices in (1, 8)}
-    again = start_script([config_file(tmp_path, experiment), f"--workdir={two}"], processes=2, devices=2)
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"going on from step {step}" in output, output[-3000:]
-
-    loop.train(experiment, one)
-    curve, curve_of_two = lines(one, "train"), lines(two, "train")
-    assert curve.keys() <= curve_of_two.keys()
-    for number in curve.keys() - {-(-step // 4) * 4}:  # that line is of the steps after the interruption alone
-        np.testing.assert_allclose(curve_of_two[number]["train/loss"], curve[number]["train/loss"], rtol=1e-3)
-    last = lines(two, "validation")[24]["validation/ndcg@10"]
-    np.testing.assert_allclose(last, lines(one, "validation")[24]["validation/ndcg@10"], atol=0.02)
-
-    for devices, folder in copies.items():
-        experiment.mesh = config.Mesh(data=-1, fsdp=4) if devices == 8 else config.Mesh(1, 1, 1)
-        loop.train(experiment, folder)
-        first = min(number for number in lines(folder, "train") if number > step)
-        np.testing.assert_allclose(
-            lines(folder, "train")[first]["train/loss"], curve_of_two[first]["train/loss"], rtol=1e-4
-        )
-
-
-def test_a_checkpoint_of_eight_devices_goes_on_on_two_processes(inputs, tmp_path):
-    """Even if one of them finds its part of the newest one damaged, and the other does not."""
-    workdir = shutil.copytree(inputs, tmp_path / "work")
-    experiment = changed(stop_after=4, log_every=1, checkpoint_every=2)
-    experiment.mesh = config.Mesh(data=2, fsdp=2, tensor=2)
-    loop.train(experiment, workdir)
-    on_two = shutil.copytree(workdir, tmp_path / "on_two")
-    parts = (on_two / saved.FOLDER / "4" / "training" / "ocdbt.process_0" / "d").iterdir()
-    max(parts, key=lambda path: path.stat().st_size).unlink()
-    (on_two / saved.FOLDER / "4" / "training" / "manifest.ocdbt").unlink()
-    experiment.training.stop_after, experiment.mesh = 6, config.Mesh(data=-1, fsdp=2)
-    ended = start_script([config_file(tmp_path, experiment), f"--workdir={on_two}"], processes=2, devices=2)
-    output, _ = ended.communicate(timeout=300)
-    assert ended.returncode == 0, output[-3000:]
-    assert "checkpoint 4 cannot be read" in output and "going on from step 2" in output
-    experiment.mesh = config.Mesh(1, 1, 1)
-    loop.train(experiment, workdir)
-    for step in range(3, 7):
-        np.testing.assert_allclose(
-            lines(on_two, "train")[step]["train/loss"], lines(workdir, "train")[step]["train/loss"], rtol=1e-4
-        )
 
 
 def test_nothing_is_compiled_after_the_first_steps(workdir):

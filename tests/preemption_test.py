@@ -1,4 +1,4 @@
-"""The notice to leave, as one process gets it. Among several, and in training: loop_test."""
+"""The notice to leave, as one process gets it. Among several, and in training: interruption_test."""
 
 import os
 import signal

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import shutil
 
-import jax
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -13,13 +12,11 @@ import pytest
 from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
-from genrec.data.prepare import prepare
 from genrec.decoding import trained as trained_models
 from genrec.decoding.filters import EVERYTHING, Filter
 from genrec.evaluation import recommendations, shares, stage
 from genrec.evaluation.evaluator import Evaluation
 from genrec.evaluation.recommendations import Options
-from genrec.models import saved
 from genrec.semantic_ids import codes
 
 EXPERIMENT = config.Experiment(
@@ -30,28 +27,10 @@ EXPERIMENT = config.Experiment(
 )
 
 
-def write_semantic_ids(workdir, seed: int, dataset: str) -> codes.SemanticIds:
-    items = len(datasets.Dataset(workdir / "dataset").catalogue)
-    everything = np.array(list(np.ndindex(8, 8, 2)), np.uint16)
-    ids = codes.SemanticIds(np.random.default_rng(seed).permutation(everything)[:items], (8, 8, 2))
-    folder, inputs = workdir / "semantic_ids", {datasets.KIND: dataset}
-    with artifacts.writing(folder, codes.KIND, f"test {seed}", config=EXPERIMENT.semantic_ids, inputs=inputs) as draft:
-        ids.save(draft.path)
-        draft.fingerprint = ids.fingerprint
-    return ids
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(untrained, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished")
-    prepare(EXPERIMENT.data, workdir / "dataset")
-    dataset = datasets.Dataset(workdir / "dataset").fingerprint
-    ids = write_semantic_ids(workdir, 0, dataset)
-    record = saved.Record.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset)
-    params = jax.jit(saved.model_of(record)[1])()
-    checkpoints = saved.Checkpoints(workdir)
-    checkpoints.save(7, {"ema": params, "params": params}, {}, record, 0.1)
-    checkpoints.close()
+    untrained(workdir, EXPERIMENT)
     return workdir
 
 
@@ -153,12 +132,14 @@ def test_a_segment_column_that_is_not_there_is_named_before_any_work(workdir):
         stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir)
 
 
-def test_inputs_that_do_not_belong_together_are_refused(workdir):
-    dataset = datasets.Dataset(workdir / "dataset").fingerprint
-    write_semantic_ids(workdir, 1, dataset)
+def test_inputs_that_do_not_belong_together_are_refused(workdir, tokenized):
+    tokenized(workdir, EXPERIMENT, seed=1)
     with pytest.raises(artifacts.ArtifactError, match="trained with other semantic IDs"):
         stage.evaluate(EXPERIMENT, workdir)
-    write_semantic_ids(workdir, 0, "another")
+    manifest = workdir / "semantic_ids" / artifacts.MANIFEST
+    content = json.loads(manifest.read_text())
+    content["inputs"][datasets.KIND] = "another"
+    manifest.write_text(json.dumps(content))
     with pytest.raises(artifacts.ArtifactError, match="made for another dataset"):
         stage.evaluate(EXPERIMENT, workdir)
 
