@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> config.Experiment:
         case "" | "tiny":
             experiment.context = config.Context(**FEATURES, **VECTORS)
             experiment.wishes = config.Wishes(columns=WISHES, rules=("media_type", "artist"), texts=True)
-            experiment.training.steps, experiment.training.warmup_steps = 3000, 300
+            experiment.training.steps, experiment.training.warmup_steps = 6000, 300
             experiment.training.validate_every = 1000
             # A segment with a wish takes many tokens for its one target: smaller rows cost a little more padding, and
             # half the attention.

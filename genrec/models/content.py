@@ -74,16 +74,16 @@ def start_from(model: Recommender, content: Content) -> None:
     """Gives the rows of codes and pieces, as they were drawn, their content."""
     table = np.array(model.embedding[...], np.float32)
     for level, codes in enumerate(content.codes):
-        first = model.offsets[level]
-        table[first : first + len(codes)] = _with_content(table[first : first + len(codes)], codes, 1.0)
+        rows = slice(model.offsets[level], model.offsets[level] + len(codes))
+        table[rows] = _with_content(table[rows], codes)
         output = model.output[level]
-        scale = model.cfg.width**-0.5  # of a row as drawn
-        output[...] = jnp.asarray(_with_content(np.asarray(output[...], np.float32), codes, scale), output.dtype)
+        of_output = model.cfg.width**-0.5 * codes  # as long as rows are drawn there
+        output[...] = jnp.asarray(_with_content(np.asarray(output[...], np.float32), of_output), output.dtype)
     pieces = slice(model.first_piece, model.first_piece + len(content.pieces))
-    table[pieces] = _with_content(table[pieces], content.pieces, 1.0)
+    table[pieces] = _with_content(table[pieces], content.pieces)
     model.embedding[...] = jnp.asarray(table, model.embedding.dtype)
 
 
-def _with_content(drawn: np.ndarray, content: np.ndarray, scale: float) -> np.ndarray:
+def _with_content(drawn: np.ndarray, content: np.ndarray) -> np.ndarray:
     known = content.any(axis=1, keepdims=True)
-    return np.where(known, CONTENT * scale * content + DRAWN * drawn, drawn)
+    return np.where(known, CONTENT * content + DRAWN * drawn, drawn)
