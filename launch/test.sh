@@ -13,5 +13,6 @@ browser
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"
 ruff check .
 ruff format --check .
-# In the order of names, the files that take longest (end_to_end, interruption) do not come last, where one core would wait.
+# In the order of names, the files that take longest (end_to_end, interruption) do not come last, where one core would
+# wait.
 python -m pytest --quiet --durations=5 --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

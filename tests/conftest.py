@@ -48,7 +48,8 @@ def lint_shell() -> Callable[[Path], None]:
 def tokenized() -> Callable:
     """Makes a work directory that can be trained: data, random item embeddings, and semantic IDs of (8, 8, 2) codes.
 
-    tokenized(workdir, experiment, seed=0) prepares the data unless it is there, and deals the codes out at random.
+    tokenized(workdir, experiment, seed=0, made_for="") prepares the data unless it is there, and deals the codes out at
+    random. `made_for` is the fingerprint of another data set, for those that are to be refused.
     """
     import numpy as np
 
@@ -59,20 +60,18 @@ def tokenized() -> Callable:
 
     sizes = (8, 8, 2)
 
-    def make(workdir: Path, experiment, seed: int = 0) -> None:
+    def make(workdir: Path, experiment, seed: int = 0, made_for: str = "") -> None:
         if not (workdir / "dataset").exists():
             prepare(experiment.data, workdir / "dataset")
         dataset = datasets.Dataset(workdir / "dataset")
         random, items = np.random.default_rng(seed), len(dataset.catalogue)
         ids = codes.SemanticIds(random.permutation(np.array(list(np.ndindex(sizes)), np.uint16))[:items], sizes)
-        given = dict(inputs={datasets.KIND: dataset.fingerprint})
-        with artifacts.writing(
-            workdir / "item_embeddings", embeddings.KIND, f"test {seed}", config=experiment.embeddings, **given
-        ) as draft:
+        recipe, inputs = f"test {seed}", {datasets.KIND: made_for or dataset.fingerprint}
+        folder = workdir / "item_embeddings"
+        with artifacts.writing(folder, embeddings.KIND, recipe, config=experiment.embeddings, inputs=inputs) as draft:
             codes.save_array(draft.path / embeddings.FILE, random.normal(size=(items, 6)).astype(np.float32))
-        with artifacts.writing(
-            workdir / "semantic_ids", codes.KIND, f"test {seed}", config=experiment.semantic_ids, **given
-        ) as draft:
+        folder = workdir / "semantic_ids"
+        with artifacts.writing(folder, codes.KIND, recipe, config=experiment.semantic_ids, inputs=inputs) as draft:
             ids.save(draft.path)
             draft.fingerprint = ids.fingerprint
 

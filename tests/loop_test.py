@@ -1,7 +1,6 @@
 """Training on a tiny work directory, through the stage that scripts call."""
 
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from flax import nnx
 from tiny_training import EXPERIMENT, changed, lines
 
 from genrec import artifacts, config, sharding
-from genrec.data import dataset as datasets
 from genrec.data.examples import histories
 from genrec.decoding import trained as trained_models
 from genrec.models import saved, sequential
@@ -98,7 +96,7 @@ def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
         loop.train(experiment, workdir)
     experiment.sasrec = config.SasRec(
         model=config.Model(width=8, encoder_layers=1, heads=1, head_width=8, mlp=8),
-        training=config.Training(**{**EXPERIMENT.training.__dict__, "steps": 4}),
+        training=changed(steps=4).training,
     )
     loop.train_sasrec(experiment, workdir)
     loop.train(experiment, workdir)
@@ -156,11 +154,8 @@ def test_a_checkpoint_of_another_run_is_refused(workdir):
         loop.train(changed(learning_rate=0.02), workdir)
 
 
-def test_semantic_ids_of_another_dataset_are_refused(workdir):
-    manifest = workdir / "semantic_ids" / artifacts.MANIFEST
-    content = json.loads(manifest.read_text())
-    content["inputs"][datasets.KIND] = "0123456789abcdef"
-    manifest.write_text(json.dumps(content))
+def test_semantic_ids_of_another_dataset_are_refused(workdir, tokenized):
+    tokenized(workdir, EXPERIMENT, made_for="0123456789abcdef")
     with pytest.raises(artifacts.ArtifactError, match="made for another dataset"):
         loop.train(EXPERIMENT, workdir)
 

@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import tiny_training
 from flax import nnx
 
 from genrec import artifacts, config, sharding
@@ -25,22 +26,11 @@ from genrec.training import loop
 ITEMS = 11
 MODEL = config.Model(width=16, encoder_layers=2, heads=2, head_width=8, mlp=32, position_buckets=8)
 EXPERIMENT = config.Experiment(
-    data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=80)),
+    data=tiny_training.EXPERIMENT.data,
     sasrec=config.SasRec(
-        model=MODEL,
-        training=config.Training(
-            max_history=6,
-            row_targets=12,
-            batch_targets=96,
-            steps=12,
-            warmup_steps=2,
-            learning_rate=1e-2,
-            validate_every=6,
-            validation_users=0,
-            log_every=6,
-        ),
+        model=MODEL, training=tiny_training.changed(validate_every=6, validation_users=0, log_every=6).training
     ),
-    evaluation=config.Evaluation(beams=10, batch=16, cutoffs=(10,)),
+    evaluation=tiny_training.EXPERIMENT.evaluation,
 )
 
 

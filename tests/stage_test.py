@@ -136,10 +136,7 @@ def test_inputs_that_do_not_belong_together_are_refused(workdir, tokenized):
     tokenized(workdir, EXPERIMENT, seed=1)
     with pytest.raises(artifacts.ArtifactError, match="trained with other semantic IDs"):
         stage.evaluate(EXPERIMENT, workdir)
-    manifest = workdir / "semantic_ids" / artifacts.MANIFEST
-    content = json.loads(manifest.read_text())
-    content["inputs"][datasets.KIND] = "another"
-    manifest.write_text(json.dumps(content))
+    tokenized(workdir, EXPERIMENT, made_for="another")
     with pytest.raises(artifacts.ArtifactError, match="made for another dataset"):
         stage.evaluate(EXPERIMENT, workdir)
 
