@@ -11,7 +11,8 @@ Takes 17 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0794 
 
 Variants:
   (none)  every position of a user trains, in one pass.
-  wishes  the same, and wishes of words of titles: tools/recommend.py --wish="shea butter hand cream".
+  wishes  the same, and wishes of words of titles: tools/recommend.py --wish="shea butter hand cream". 86 minutes, and
+          Recall@10 .0848 when no wish is made, one seed.
   paper   the setting of the TIGER paper: RQ-VAE, one target per example, 200,000 steps.
 """
 
