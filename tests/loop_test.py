@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_run_is_refused(workdir):
 
 def test_semantic_ids_of_another_dataset_are_refused(workdir, tokenized):
     tokenized(workdir, EXPERIMENT, made_for="0123456789abcdef")
-    with pytest.raises(artifacts.ArtifactError, match="made for another dataset"):
+    with pytest.raises(artifacts.ArtifactError, match="these semantic_ids were made for another dataset"):
         loop.train(EXPERIMENT, workdir)
 
 

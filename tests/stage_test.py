@@ -137,7 +137,7 @@ def test_inputs_that_do_not_belong_together_are_refused(workdir, tokenized):
     with pytest.raises(artifacts.ArtifactError, match="trained with other semantic IDs"):
         stage.evaluate(EXPERIMENT, workdir)
     tokenized(workdir, EXPERIMENT, made_for="another")
-    with pytest.raises(artifacts.ArtifactError, match="made for another dataset"):
+    with pytest.raises(artifacts.ArtifactError, match="these semantic_ids were made for another dataset"):
         stage.evaluate(EXPERIMENT, workdir)
 
 
