@@ -3,8 +3,8 @@
     python launch/run.py --config=configs/amazon_beauty.py --workdir=runs/beauty \
         --config.data.folder=DATA/amazon_beauty --config.embeddings.vectors=DATA/amazon_beauty/item_embeddings.npy
 
-The folder holds sequences.txt and items.csv (genrec/data/s3rec.py gives the format); row i of the vectors belongs to
-line i of the items. Without vectors, --config.embeddings.source=tfidf makes them from the titles.
+The folder holds sequences.txt and items.csv (genrec/data/sources/s3rec.py gives the format); row i of the vectors
+belongs to line i of the items. Without vectors, --config.embeddings.source=tfidf makes them from the titles.
 
 Takes 17 minutes on 2 CPU cores and reaches, on the test split, Recall@10 .0794 and NDCG@10 .0416, means of three seeds
 (docs/benchmarks.md).

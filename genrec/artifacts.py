@@ -119,15 +119,6 @@ def scratch(path: epath.PathLike) -> Iterator[epath.Path]:
         temporary.rmtree()
 
 
-def write_text(path: epath.PathLike, text: str) -> None:
-    """Writes a file under a temporary name, then renames it."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.partial"
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def require_input(path: epath.PathLike, kind: str, name: str, fingerprint: str) -> None:
     """Raises `ArtifactError` unless the artifact in `path` was made from the input `name` with this fingerprint."""
     found = read(path, kind).inputs.get(name)

@@ -13,7 +13,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass
 class SyntheticCatalogue:
-    """The built-in streaming catalogue of music, podcasts and audiobooks (genrec.data.synthetic)."""
+    """The built-in streaming catalogue of music, podcasts and audiobooks (genrec.data.sources.synthetic)."""
 
     items: int = 2000
     users: int = 4000
@@ -137,7 +137,8 @@ class Wishes:
     pieces: int = 2000  # of the SentencePiece vocabulary, at most
     vocabulary: str = ""  # path of a SentencePiece model that is given, such as T5's spiece.model; empty trains one
     pretrained: str = ""  # folder of a T5 v1.1 or Flan-T5 to start from, with its words (genrec.models.t5)
-    # Codes and words start as the mean embedding of the items that have them, not at random (genrec.models.content).
+    # Codes and words start as the mean embedding of the items that have them, not at random
+    # (genrec.models.content_init).
     from_content: bool = False
     longest: int = 16  # pieces of a wish in training; six times as many in serving
     history: int = 8  # items before a wish in training, at most
@@ -214,7 +215,7 @@ class Evaluation:
     # history lengths and the popularity of the target are there in any case.
     segments: tuple[str, ...] = ()
     # Of the first k items of each list, for every k, so many are items that are new to the model
-    # (genrec.decoding.reserving); 0 leaves them to the model's own scores.
+    # (genrec.decoding.new_item_quota); 0 leaves them to the model's own scores.
     new_items_share: float = 0.0
     history: int = -1  # the model gets only so many of the last items, 0 for none; -1 gives it all that it reads
     without: tuple[str, ...] = ()  # features and soft tokens that it is not told; "all" for all of them
@@ -232,7 +233,7 @@ class ItemKnn:
 
 @dataclasses.dataclass
 class SasRec:
-    """The baseline SASRec (genrec.models.sequential): dataset -> `sasrec/checkpoints/`.
+    """The baseline SASRec (genrec.models.sasrec): dataset -> `sasrec/checkpoints/`.
 
     Of `model`, what belongs to a decoder, to users and to repeats is left unused.
     """

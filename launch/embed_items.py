@@ -19,8 +19,8 @@ from etils import epath
 from ml_collections import config_flags
 
 from genrec import command, distributed
-from genrec.data import beam_runner
-from genrec.semantic_ids.embeddings import embed
+from genrec.data.beam import runner as beam_runner
+from genrec.semantic_ids.embed import embed
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)

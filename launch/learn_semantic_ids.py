@@ -15,7 +15,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from genrec import command, sharding
-from genrec.semantic_ids.learn import learn
+from genrec.semantic_ids.tokenize import learn
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)

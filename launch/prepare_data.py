@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from genrec import command, distributed
-from genrec.data import beam_runner
+from genrec.data.beam import runner as beam_runner
 from genrec.data.prepare import prepare
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)

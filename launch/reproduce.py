@@ -16,7 +16,7 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-from genrec import artifacts, command, exit_codes
+from genrec import command, exit_codes, files
 from genrec.evaluation import card
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -41,7 +41,7 @@ def main() -> None:
             logging.info("%s", commands[-1])
             if subprocess.run([sys.executable, ROOT / script, *given, *own], cwd=ROOT, check=False).returncode:
                 sys.exit(exit_codes.FAILED)  # the script has said why
-            artifacts.write_text(done, commands[-1])
+            files.write_text(done, commands[-1])
     print(card.write(workdir, folders, _CONFIG.value, commands))
 
 

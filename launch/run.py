@@ -12,10 +12,10 @@ from ml_collections import config_flags
 
 from genrec import command, distributed, sharding
 from genrec.data.prepare import prepare
-from genrec.evaluation.stage import evaluate
-from genrec.semantic_ids.embeddings import embed
-from genrec.semantic_ids.learn import learn
-from genrec.training.loop import train
+from genrec.evaluation.evaluate import evaluate
+from genrec.semantic_ids.embed import embed
+from genrec.semantic_ids.tokenize import learn
+from genrec.training.train import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder in which the stages leave their results.", required=True)

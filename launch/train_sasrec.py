@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from genrec import command
-from genrec.training.loop import train_sasrec
+from genrec.training.train import train_sasrec
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder in which the stages leave their results.", required=True)

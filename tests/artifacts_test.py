@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from genrec import artifacts, config
+from genrec import artifacts, config, files
 
 
 def make(path, recipe="r1", content="a", **kwargs):
@@ -105,6 +105,6 @@ def test_a_file_is_hashed_by_its_content(tmp_path):
 
 def test_text_replaces_a_file_at_once(tmp_path):
     for text in ("first", "second"):
-        artifacts.write_text(tmp_path / "folder" / "file.txt", text)
+        files.write_text(tmp_path / "folder" / "file.txt", text)
     assert (tmp_path / "folder" / "file.txt").read_text() == "second"
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file.txt"]

@@ -53,10 +53,10 @@ def tokenized() -> Callable:
     """
     import numpy as np
 
-    from genrec import artifacts
+    from genrec import artifacts, files
     from genrec.data import dataset as datasets
     from genrec.data.prepare import prepare
-    from genrec.semantic_ids import codes, embeddings
+    from genrec.semantic_ids import codes, embed
 
     sizes = (8, 8, 2)
 
@@ -68,8 +68,8 @@ def tokenized() -> Callable:
         ids = codes.SemanticIds(random.permutation(np.array(list(np.ndindex(sizes)), np.uint16))[:items], sizes)
         recipe, inputs = f"test {seed}", {datasets.KIND: made_for or dataset.fingerprint}
         folder = workdir / "item_embeddings"
-        with artifacts.writing(folder, embeddings.KIND, recipe, config=experiment.embeddings, inputs=inputs) as draft:
-            codes.save_array(draft.path / embeddings.FILE, random.normal(size=(items, 6)).astype(np.float32))
+        with artifacts.writing(folder, embed.KIND, recipe, config=experiment.embeddings, inputs=inputs) as draft:
+            files.save_array(draft.path / embed.FILE, random.normal(size=(items, 6)).astype(np.float32))
         folder = workdir / "semantic_ids"
         with artifacts.writing(folder, codes.KIND, recipe, config=experiment.semantic_ids, inputs=inputs) as draft:
             ids.save(draft.path)
@@ -86,16 +86,16 @@ def untrained(tokenized) -> Callable:
     training.
     """
     from genrec.data.dataset import Dataset
-    from genrec.models import saved
+    from genrec.models import checkpoints, load
     from genrec.semantic_ids.codes import SemanticIds
-    from genrec.training import starting
+    from genrec.training import run_setup
 
     def make(workdir: Path, experiment, steps: tuple[int, ...] = (7,)) -> None:
         tokenized(workdir, experiment)
         dataset, ids = Dataset(workdir / "dataset"), SemanticIds.load(workdir / "semantic_ids")
-        record = starting.record_of(experiment, ids, dataset, workdir)
-        params = jax.jit(saved.model_of(record)[1])()
-        store = saved.Checkpoints(workdir, keep_latest=len(steps))
+        record = run_setup.record_of(experiment, ids, dataset, workdir)
+        params = jax.jit(load.model_of(record)[1])()
+        store = checkpoints.Checkpoints(workdir, keep_latest=len(steps))
         for number, step in enumerate(steps, start=1):
             record.finished = step == steps[-1]
             scaled = jax.tree.map(lambda x, number=number: x * number, params)

@@ -10,19 +10,20 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from genrec import config, sharding
-from genrec.data.examples import Segment, Tokens, pack
-from genrec.models import saved
-from genrec.training import loop, optimizer
+from genrec.input_pipeline.examples import Segment, Tokens, pack
+from genrec.models import run_record
+from genrec.training import optimizer
+from genrec.training import step as training_step
 
 MESHES = [(1, 1, 1), (8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4)]
 SIZES = (64, 64, 7)
 ROWS = 16
 
 
-def record_of(**model) -> saved.Record:
+def record_of(**model) -> run_record.Record:
     small = dict(width=64, encoder_layers=1, decoder_layers=1, heads=4, head_width=16, mlp=128, user_tokens=200)
     experiment = config.Experiment(model=config.Model(**small | dict(repeat_bias=True) | model))
-    return saved.Record.of(experiment, SIZES, "semantic IDs", "dataset")
+    return run_record.Record.of(experiment, SIZES, "semantic IDs", "dataset")
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,9 @@ def examples():
 def one_step(mesh_sizes, record, tx, examples, accumulate=1):
     """The state before, the state after (as numpy arrays on demand), the metrics, and what XLA compiled."""
     mesh = sharding.make_mesh(config.Mesh(*mesh_sizes))
-    run = loop.describe(record, tx, mesh)
-    step = loop.make_step(run, tx, config.Experiment(training=config.Training(accumulate=accumulate)))
-    before = loop.start(run)
+    run = training_step.describe(record, tx, mesh)
+    step = training_step.make_step(run, tx, config.Experiment(training=config.Training(accumulate=accumulate)))
+    before = training_step.start(run)
     params = jax.tree.map(np.array, before["params"])  # copies: a view would keep the memory
     with jax.set_mesh(mesh):
         batch = sharding.put_rows(mesh, examples, ROWS)
@@ -97,7 +98,7 @@ def test_parts_of_a_batch_add_up_on_any_mesh(examples):
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_bytes_of_parameters_and_optimizer_fall_with_fsdp_and_tensor(sizes, scan_layers):
     mesh = sharding.make_mesh(config.Mesh(*sizes))
-    state = loop.describe(record_of(scan_layers=scan_layers), optax.adamw(1e-3), mesh).abstract
+    state = training_step.describe(record_of(scan_layers=scan_layers), optax.adamw(1e-3), mesh).abstract
     for name in ("params", "ema", "optimizer"):
         leaves = jax.tree.leaves(state[name])
         whole = sum(math.prod(leaf.shape) for leaf in leaves)
@@ -120,8 +121,8 @@ def test_bfloat16_parameters_train_and_are_half_as_large(examples):
     record = record_of(parameters="bfloat16", compute="bfloat16")
     tx = optimizer.make(config.Training(steps=10, warmup_steps=0, learning_rate=1e-2), "bfloat16")
     mesh = sharding.make_mesh(config.Mesh(2, 2, 2))
-    run = loop.describe(record, tx, mesh)
-    step, state = loop.make_step(run, tx, config.Experiment()), loop.start(run)
+    run = training_step.describe(record, tx, mesh)
+    step, state = training_step.make_step(run, tx, config.Experiment()), training_step.start(run)
     losses = []
     with jax.set_mesh(mesh):
         for _ in range(8):
@@ -163,7 +164,7 @@ def test_devices_may_be_left_idle_when_all_sizes_are_given():
 def test_layers_that_cannot_be_cut_evenly_are_refused_with_the_setting(sizes, changes, setting):
     mesh = sharding.make_mesh(config.Mesh(*sizes))
     with pytest.raises(config.ConfigError, match=setting):
-        loop.describe(record_of(**changes), optax.sgd(1.0), mesh)
+        training_step.describe(record_of(**changes), optax.sgd(1.0), mesh)
 
 
 def test_rows_of_a_batch_come_back_as_they_were():
@@ -180,7 +181,7 @@ def test_dimensions_that_do_not_divide_stay_whole():
     state = sharding.with_shardings({"x": jax.ShapeDtypeStruct((6, 7), np.float32)}, mesh)
     assert state["x"].sharding.spec == PartitionSpec()
     record = record_of()
-    abstract = loop.describe(record, optax.sgd(1.0), mesh).abstract["params"]
+    abstract = training_step.describe(record, optax.sgd(1.0), mesh).abstract["params"]
     sizes = {level: abstract["output"][level].get_raw_value().sharding.spec for level in range(len(SIZES))}
     assert sizes[0] == PartitionSpec("tensor", "fsdp") and sizes[2] == PartitionSpec(None, "fsdp")
 

@@ -16,15 +16,18 @@ from etils import epath
 from ml_collections import config_flags
 
 from genrec import command
-from genrec.data import dataset, pipeline
-from genrec.data.examples import Examples
-from genrec.models import saved
+from genrec.data import dataset
+from genrec.input_pipeline import training_batches
+from genrec.input_pipeline.examples import Examples
+from genrec.models import run_record
 from genrec.semantic_ids.codes import SemanticIds
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Steps to time.", lower_bound=1)
-_MEMORY = flags.DEFINE_integer("memory_mib", pipeline.MEMORY >> 20, "For the items of all users; 0 reads from disk.")
+_MEMORY = flags.DEFINE_integer(
+    "memory_mib", training_batches.MEMORY >> 20, "For the items of all users; 0 reads from disk."
+)
 _SHARES = flags.DEFINE_integer("shares", 1, "Processes that share a batch.", lower_bound=1)
 
 
@@ -43,12 +46,12 @@ def _measure(name: str, batches: Iterator[Examples]) -> None:
 def main() -> None:
     experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
     semantic_ids = SemanticIds.load(workdir / "semantic_ids")
-    tokens = saved.Record.of(experiment, semantic_ids.sizes, "", "").tokens(semantic_ids)
+    tokens = run_record.Record.of(experiment, semantic_ids.sizes, "", "").tokens(semantic_ids)
     sequences = dataset.Dataset(workdir / "dataset").split("train")
     for memory in (0, _MEMORY.value << 20):  # planning alone, then with reading
         start = time.perf_counter()
         cfg, seed = experiment.training, experiment.seed
-        batches = pipeline.TrainingBatches(sequences, tokens, cfg, seed, _SHARES.value, memory)
+        batches = training_batches.TrainingBatches(sequences, tokens, cfg, seed, _SHARES.value, memory)
         print(f"{time.perf_counter() - start:.2f} s to start with {memory >> 20} MiB, {len(batches.segments)} segments")
     rows = slice(batches.padded_rows // _SHARES.value)
     _measure("batch", (batches.batch(step, rows) for step in range(_STEPS.value + 1)))

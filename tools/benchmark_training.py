@@ -13,11 +13,12 @@ from ml_collections import config_flags
 
 from genrec import command, sharding
 from genrec.data.dataset import Sequence
-from genrec.data.pipeline import TrainingBatches
-from genrec.models import saved
+from genrec.input_pipeline.training_batches import TrainingBatches
+from genrec.models import run_record
 from genrec.semantic_ids.codes import SemanticIds
-from genrec.training import loop, optimizer
-from genrec.training.speed import Speedometer
+from genrec.training import optimizer
+from genrec.training import step as training_step
+from genrec.training.throughput import Speedometer
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _ITEMS = flags.DEFINE_integer("items", 21, "Items of a user, the last target included.", lower_bound=1)
@@ -37,12 +38,12 @@ def main() -> None:
     experiment, mesh = _CONFIG.value, sharding.make_mesh(_CONFIG.value.mesh)
     number = np.arange(10_000)
     semantic_ids = SemanticIds(np.stack([number % 256, number // 256, number % 7, number % 3], axis=1), (256,) * 4)
-    record = saved.Record.of(experiment, semantic_ids.sizes, "random", "random")
+    record = run_record.Record.of(experiment, semantic_ids.sizes, "random", "random")
     parts = experiment.training.accumulate * sharding.parts(mesh, "batch")
     batches = TrainingBatches(_RandomUsers(), record.tokens(semantic_ids), experiment.training, 0, rows_multiple=parts)
     tx = optimizer.make(experiment.training, experiment.model.parameters)
-    run = loop.describe(record, tx, mesh)
-    step_fn, state, window = loop.make_step(run, tx, experiment), loop.start(run), []
+    run = training_step.describe(record, tx, mesh)
+    step_fn, state, window = training_step.make_step(run, tx, experiment), training_step.start(run), []
     speed = Speedometer(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
     with jax.set_mesh(mesh):
         for step, examples in enumerate(batches.iterate(0, COMPILING_STEPS + _STEPS.value)):

@@ -12,13 +12,13 @@ import json
 from absl import flags
 
 from genrec import command
-from genrec.evaluation import significance, stage
+from genrec.evaluation import evaluate, significance
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder with the stages' results, or a file of users' ranks.", required=True
 )
 _OTHER = flags.DEFINE_string("other", None, "What to compare it with: likewise.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", stage.SPLITS, "Which evaluation of a folder.")
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Which evaluation of a folder.")
 _CUTOFFS = flags.DEFINE_list("cutoffs", ["1", "5", "10", "20", "50"], "List lengths; no longer than the lists were.")
 _SAMPLES = flags.DEFINE_integer("samples", significance.SAMPLES, "Test sets to draw.", lower_bound=1)
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table for people, or a line of JSON.")

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from genrec import command
-from genrec.evaluation import checkpoints, stage
+from genrec.evaluation import evaluate, evaluate_all
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
@@ -30,10 +30,10 @@ _PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop watching 
 def main() -> None:
     if _WATCH.value or _CHECKPOINT.value == "all":
         waiting = _WATCH.value, _POLL.value, 60 * _PATIENCE.value
-        checkpoints.evaluate_all(_CONFIG.value, _WORKDIR.value, _SPLIT.value, *waiting, _CHECKPOINTS_OF.value)
+        evaluate_all.evaluate_all(_CONFIG.value, _WORKDIR.value, _SPLIT.value, *waiting, _CHECKPOINTS_OF.value)
         return
     for split in _SPLIT.value:
-        stage.evaluate(_CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value, _CHECKPOINTS_OF.value)
+        evaluate.evaluate(_CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value, _CHECKPOINTS_OF.value)
 
 
 if __name__ == "__main__":

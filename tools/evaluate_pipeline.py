@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from genrec import command
-from genrec.evaluation import pipeline
+from genrec.evaluation import evaluate_multi_stage
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
@@ -21,7 +21,7 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation
 
 
 def main() -> None:
-    pipeline.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+    evaluate_multi_stage.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ Leaves WORKDIR/wishes: SPLIT.json, SPLIT.txt, and the curve as a picture, guidan
 from absl import flags
 
 from genrec import command
-from genrec.evaluation import stage, steering
+from genrec.evaluation import evaluate, prompt_metrics
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", stage.SPLITS, "Whose users wish.")
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Whose users wish.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
 _USERS = flags.DEFINE_integer("users", 512, "How many wish; 0 takes all of the split.", lower_bound=0)
-_BEAMS = flags.DEFINE_integer("beams", 50, "Width of the search.", lower_bound=steering.TOP)
+_BEAMS = flags.DEFINE_integer("beams", 50, "Width of the search.", lower_bound=prompt_metrics.TOP)
 _STRENGTHS = flags.DEFINE_list("strengths", ["0", "0.5", "1", "1.5", "2", "3"], "Of guidance, for the curve.")
 _ITEMS = flags.DEFINE_integer("items", 512, "How many titles are looked for, and written.", lower_bound=1)
 
@@ -23,7 +23,7 @@ _ITEMS = flags.DEFINE_integer("items", 512, "How many titles are looked for, and
 def main() -> None:
     strengths = command.numbers("strengths", _STRENGTHS.value)
     asked = _SPLIT.value, _CHECKPOINT.value, _USERS.value, _BEAMS.value
-    steering.evaluate(_WORKDIR.value, *asked, strengths, _ITEMS.value)
+    prompt_metrics.evaluate(_WORKDIR.value, *asked, strengths, _ITEMS.value)
 
 
 if __name__ == "__main__":

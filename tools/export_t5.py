@@ -9,7 +9,7 @@ from absl import flags
 from flax import nnx
 
 from genrec import command
-from genrec.models import saved, t5
+from genrec.models import load, t5
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the checkpoints.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
@@ -17,7 +17,7 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation
 
 
 def main() -> None:
-    model = saved.load(_WORKDIR.value, _CHECKPOINT.value)
+    model = load.load(_WORKDIR.value, _CHECKPOINT.value)
     words = model.record.vocabulary
     places = t5.export(nnx.merge(model.graphdef, model.params), words.model if words else b"", _OUTPUT.value)
     print(f"wrote {_OUTPUT.value}; tokens: " + ", ".join(f"{name} from {first}" for name, first in places.items()))

@@ -14,15 +14,17 @@ Needs no --config: the checkpoint knows how its model was made. Of conditions, a
 from absl import flags
 
 from genrec import command
-from genrec.decoding import trained as trained_models
-from genrec.decoding.filters import Filter
-from genrec.evaluation import answers, recommendations, stage
+from genrec.data.filters import Filter
+from genrec.decoding import loaded_model as trained_models
+from genrec.evaluation import evaluate
+from genrec.serving import command_line, engine
+from genrec.serving import requests as user_requests
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _USERS = flags.DEFINE_integer("users", 0, "Choose this many users of the split.", lower_bound=0)
 _USER = flags.DEFINE_list("user", [], "Ids of users, separated by commas.")
 _ITEMS = flags.DEFINE_list("items", None, "A history: item ids, oldest first, with commas; empty: nothing heard yet.")
-_SPLIT = flags.DEFINE_enum("split", "test", stage.SPLITS, "Where to find users.")
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Where to find users.")
 _CONTEXT = flags.DEFINE_multi_string("context", [], "NAME=VALUE: a feature, in the place of what is known of the user.")
 _WISH = flags.DEFINE_string("wish", "", "What to look for, in words.")
 _PROFILE = flags.DEFINE_string("profile", None, "A taste profile, as tools/taste_profile.py makes it.")
@@ -34,20 +36,20 @@ _INTERACTIVE = flags.DEFINE_bool("interactive", False, "Go on with wish after wi
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table for people, or a line of JSON a history.")
 _CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Where the checkpoints are, if not in --workdir.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
-_OPTIONS = command.define_flags(recommendations.Options)
+_OPTIONS = command.define_flags(engine.Options)
 
 
 def main() -> None:
     conditions, options = Filter.parse(_FILTER.value), _OPTIONS()
-    said = answers.said(_CONTEXT.value, _WISH.value, _PROFILE.value)
+    said = command_line.said(_CONTEXT.value, _WISH.value, _PROFILE.value)
     trained = trained_models.load(_WORKDIR.value, _CHECKPOINT.value, checkpoints_of=_CHECKPOINTS_OF.value)
-    wanted = recommendations.with_items(conditions, trained.dataset.catalogue, _ALLOW.value, _DENY.value)
-    requests = recommendations.requests(trained.dataset, _SPLIT.value, _USERS.value, _USER.value, _ITEMS.value)
+    wanted = user_requests.with_items(conditions, trained.dataset.catalogue, _ALLOW.value, _DENY.value)
+    requests = user_requests.requests(trained.dataset, _SPLIT.value, _USERS.value, _USER.value, _ITEMS.value)
     requests = [said(request) for request in requests]
     if _INTERACTIVE.value:
-        answers.converse(trained, requests, options, wanted, _PROFILE.value)
+        command_line.converse(trained, requests, options, wanted, _PROFILE.value)
     else:
-        answers.answer(trained, requests, options, wanted, _OUTPUT.value, _EXPLAIN.value)
+        command_line.answer(trained, requests, options, wanted, _OUTPUT.value, _EXPLAIN.value)
 
 
 if __name__ == "__main__":

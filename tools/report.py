@@ -9,10 +9,10 @@ Evaluate first (tools/evaluate_checkpoint.py). The report is WORKDIR/evaluation/
 from absl import flags
 
 from genrec import command
-from genrec.evaluation import report, stage
+from genrec.evaluation import evaluate, report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", stage.SPLITS, "Which evaluation to show.")
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Which evaluation to show.")
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from ml_collections import config_flags
 
 from genrec import command
 from genrec.data.dataset import Dataset
-from genrec.evaluation import pipeline
+from genrec.ranking import assembly
 from genrec.ranking.popular import popularity
-from genrec.ranking.ranker import RealTimeScorer
+from genrec.serving.item_scorer import RealTimeScorer
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
@@ -25,7 +25,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results
 
 def main() -> None:
     dataset = Dataset(epath.Path(_WORKDIR.value) / "dataset")
-    ranker = pipeline.load_ranker(_CONFIG.value, _WORKDIR.value, dataset, popularity(dataset))
+    ranker = assembly.load_ranker(_CONFIG.value, _WORKDIR.value, dataset, popularity(dataset))
     scorer = RealTimeScorer(ranker, dataset.catalogue)
     for line in filter(str.strip, sys.stdin):
         if (answer := scorer.answer(line)) is not None:

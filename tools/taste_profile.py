@@ -12,7 +12,7 @@ less_of or blocked, and about COLUMN=VALUE of the catalogue, or item=ID.
 from absl import flags
 
 from genrec import command
-from genrec.evaluation import taste
+from genrec.serving import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the data set.", required=True)
 _PROFILE = flags.DEFINE_string("profile", None, "Path of the profile.", required=True)
@@ -23,7 +23,7 @@ _COLUMNS = flags.DEFINE_list("columns", ["media_type", "genre", "artist"], "Of w
 
 
 def main() -> None:
-    print(taste.edit(_WORKDIR.value, _PROFILE.value, _USER.value, _ADD.value, _REMOVE.value, _COLUMNS.value))
+    print(command_line.edit(_WORKDIR.value, _PROFILE.value, _USER.value, _ADD.value, _REMOVE.value, _COLUMNS.value))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from genrec import artifacts
 from genrec.data import splits as split_rules
 from genrec.data.errors import DataError
+from genrec.files import read_parquet, write_parquet
 from genrec.progress import progress
 
 KIND = "dataset"
@@ -276,14 +277,3 @@ class GenrecSequences(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, name: str) -> Any:
         return self._splits[name]
-
-
-def read_parquet(path: epath.Path) -> pa.Table:
-    with path.open("rb") as file:
-        return pyarrow.parquet.read_table(io.BytesIO(file.read()))
-
-
-def write_parquet(table: pa.Table, path: epath.Path) -> None:
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer)
-    path.write_bytes(buffer.getvalue())

@@ -9,9 +9,11 @@ from etils import epath
 
 from genrec import artifacts
 from genrec import config as configs
-from genrec.data import beam_prepare, dataset, filtering, logs, sources, splits, statistics, validation
-from genrec.data.beam_runner import BeamRunner
+from genrec.data import dataset, filtering, logs, splits, statistics, validation
+from genrec.data.beam import prepare as beam_prepare
+from genrec.data.beam.runner import BeamRunner
 from genrec.data.errors import DataError
+from genrec.data.sources import read
 
 FORMAT = 1  # of the folder; raise it when the same source gives another data set than before
 
@@ -50,9 +52,9 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
 
 def _hash_inputs(config: configs.Data, path: epath.Path, runner: BeamRunner | None) -> dict[str, str]:
     if not (runner and logs.is_pattern(config.interactions)):  # a single file is read by a single worker anyway
-        return sources.hash_inputs(config)
+        return read.hash_inputs(config)
     with artifacts.scratch(path) as folder:
-        return sources.hash_inputs(
+        return read.hash_inputs(
             config, lambda files: runner.map("hash", artifacts.hash_file, [str(file) for file in files], folder)
         )
 
@@ -67,7 +69,7 @@ def _recipe_config(config: configs.Data) -> configs.Data:
 
 def _contents(config: configs.Data) -> tuple[dict[str, dataset.Records], pa.Table, pa.Table | None, dict]:
     """What `dataset.write` takes: splits, catalogue, users, statistics."""
-    checked = validation.check(sources.read(config), config.text_fields)
+    checked = validation.check(read.read(config), config.text_fields)
     log = filtering.by_config(checked.interactions, config)
     popularity = np.bincount(log.items, minlength=checked.items.num_rows)
     catalogue, new_rows = filtering.catalogue(checked.items, popularity, keep_all=config.k_core <= 1)

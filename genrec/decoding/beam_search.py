@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from genrec.decoding import choice
+from genrec.decoding import top_k
 from genrec.decoding.catalogue_index import BeamState, CatalogueIndex, Constraints
 from genrec.decoding.sampling import Sampling
 
@@ -132,7 +132,7 @@ def _limited(
     places = jnp.arange(items.shape[1])
     groups = roots if diversity.groups is None else diversity.groups[items]
     keys = jnp.where(items >= 0, -places.astype(jnp.float32), -jnp.inf)
-    passed = choice.at_most(keys, groups, diversity.most_items) > -jnp.inf
+    passed = top_k.at_most(keys, groups, diversity.most_items) > -jnp.inf
     order = jnp.argsort(~passed, axis=1, stable=True)
     items, scores = jnp.where(passed, items, -1), jnp.where(passed, scores, -jnp.inf)
     return jnp.take_along_axis(items, order, axis=1), jnp.take_along_axis(scores, order, axis=1)

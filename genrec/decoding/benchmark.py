@@ -13,15 +13,15 @@ from etils import epath
 from flax import nnx
 
 from genrec import config
-from genrec.data.examples import Histories, Tokens, histories
+from genrec.data.filters import Filter
 from genrec.decoding import beam_search
-from genrec.decoding import trained as trained_models
+from genrec.decoding import loaded_model as trained_models
 from genrec.decoding.catalogue_index import BeamState, CatalogueIndex, Constraints
-from genrec.decoding.filters import Filter
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
-from genrec.models import saved
+from genrec.input_pipeline.examples import Histories, Tokens, histories
+from genrec.models import load, run_record
 
 ELIGIBLE = 0.3  # share of the items that pass the filter
 SEEN = 50  # items that are excluded
@@ -220,8 +220,8 @@ def of_random(
 ) -> str:
     """The same with random weights, a random catalogue, and users with as many items as the model reads."""
     codes, random = random_codes(items, sizes), np.random.default_rng(1)
-    record = saved.Record.of(experiment, tuple(sizes), "random", "random")
-    graphdef, create = saved.model_of(record)
+    record = run_record.Record.of(experiment, tuple(sizes), "random", "random")
+    graphdef, create = load.model_of(record)
     offsets = np.cumsum((0, *sizes[:-1])).astype(np.int32)
     tokens = Tokens(codes + offsets, sum(sizes), experiment.model.user_tokens)
     chosen = list(random.integers(0, items, (batch, record.max_history), np.int32))

@@ -9,8 +9,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from genrec import sharding
-from genrec.data.examples import Histories
 from genrec.decoding.beam_search import Beams
+from genrec.input_pipeline.examples import Histories
 
 
 class ExhaustiveRetriever:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from genrec.data.examples import Histories
 from genrec.decoding.beam_search import Finish, Step
+from genrec.input_pipeline.examples import Histories
 from genrec.models.recommender import Recommender
 
 

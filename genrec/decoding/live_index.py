@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 
 from genrec import sharding
 from genrec.data.dataset import Catalogue
-from genrec.decoding import cut_index
-from genrec.decoding.catalogue_index import CatalogueIndex, Constraints, FilterArrays, Layout, arrays, filter_of
-from genrec.decoding.cut_index import CutIndex
-from genrec.decoding.filters import EVERYTHING, Filter
+from genrec.data.filters import EVERYTHING, Filter
+from genrec.decoding import sharded_index
+from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
+from genrec.decoding.index_arrays import FilterArrays, Layout, arrays, filter_of
+from genrec.decoding.sharded_index import CutIndex
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
 FILTERS = 8  # kept at a time, by default: about a byte an item each
@@ -56,7 +57,7 @@ class LiveIndex:
         catalogue: Whose columns filters may ask for; item i is its row i.
         filters: How many are kept at a time, beside the one that lets everything pass. A batch may not use more.
         mesh: Whose devices hold the index, each the whole of it; by default one device.
-        cut: Whether each device holds a part instead (genrec.decoding.cut_index).
+        cut: Whether each device holds a part instead (genrec.decoding.sharded_index).
         boundary_budget: See `Layout.fitting`.
 
         Raises CatalogueError where the table is to be cut but the budget allows no boundary table.
@@ -109,7 +110,7 @@ class LiveIndex:
     def _use(self, table: SortedTable) -> None:
         parts = [] if self._layout is None else table.cut(self._bounds)
         if self._layout is None or not all(map(self._layout.holds, parts)):
-            self._bounds = cut_index.bounds(table, sharding.parts(self.mesh, "table") if self._cut else 1)
+            self._bounds = sharded_index.bounds(table, sharding.parts(self.mesh, "table") if self._cut else 1)
             parts = table.cut(self._bounds)
             self._layout = Layout.fitting(parts, self._budget)
             if self._cut and not self._layout.tables:
@@ -127,7 +128,7 @@ class LiveIndex:
         self._table, self._parts = table, parts
         slots = self._filters + 1
         host = [arrays(part, self._layout, [filter_of(part, self._layout)] * slots) for part in self._parts]
-        index = CutIndex.of(self._together(host)) if self._cut else host[0]
+        index = (CutIndex if self._cut else CatalogueIndex).of(self._together(host))
         self._index = jax.tree.map(lambda x: sharding.put(self.mesh, x, *self._axes), index)
         # The index numbers the rows of each part from a multiple of the capacity on; last, a row beyond all parts.
         numbers = [n * self._layout.capacity + np.arange(len(part)) for n, part in enumerate(self._parts)]

@@ -12,13 +12,13 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from genrec import sharding
-from genrec.data.examples import Histories
 from genrec.decoding.beam_search import Beams, Diversity, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
 from genrec.decoding.guidance import Guidance, decoder
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.sorted_table import SortedTable
+from genrec.input_pipeline.examples import Histories
 
 FEWEST_ROWS = 32  # of a batch that is searched again
 

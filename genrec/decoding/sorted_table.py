@@ -12,7 +12,8 @@ import numpy as np
 from etils import epath
 
 from genrec import artifacts
-from genrec.semantic_ids.codes import SemanticIds, load_array, save_array
+from genrec.files import load_array, save_array
+from genrec.semantic_ids.codes import SemanticIds
 
 KIND = "catalogue_index"
 FOLDER = "catalogue_index"  # of a work directory, beside its checkpoints

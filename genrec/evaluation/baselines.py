@@ -3,44 +3,13 @@
 from collections.abc import Mapping
 
 import numpy as np
-from etils import epath
-from jax.sharding import Mesh
 
-from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.evaluation.evaluator import item_ranks
-from genrec.models import saved
 from genrec.progress import progress
-from genrec.ranking.item_knn import ItemKnn
 from genrec.ranking.lists import Lists, Source
-from genrec.ranking.models import SasRec
-from genrec.ranking.popular import MostPopular
 
 USERS_AT_A_TIME = 1024
-POPULAR, KNN, SASREC = NAMES = ("most popular", "item-kNN", "SASRec")
-
-
-def load(
-    experiment: Experiment,
-    workdir: epath.PathLike,
-    dataset: Dataset,
-    popularity: np.ndarray,
-    mesh: Mesh | None = None,
-    top: int = 0,
-) -> dict[str, Source]:
-    """The baselines of a work directory, by name: SASRec where it was trained, and those that need no training run.
-
-    `popularity` int[items] are training interactions; `top` is the length of the longest lists, by default as many as
-    the model has beams.
-    """
-    found: dict[str, Source] = {
-        POPULAR: MostPopular(popularity),
-        KNN: ItemKnn.learn(dataset, experiment.item_knn),
-    }
-    if saved.steps(epath.Path(workdir) / saved.SASREC):
-        cfg = experiment.evaluation
-        found[SASREC] = SasRec.load(workdir, max(top, cfg.beams), cfg.batch, mesh)
-    return found
 
 
 def recommend(source: Source, dataset: Dataset, split: str, top: int, max_history: int, name: str = "") -> Lists:

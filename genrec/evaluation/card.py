@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow.parquet
 from etils import epath
 
-from genrec import artifacts
+from genrec import files as file_io
 from genrec.config import Experiment
 from genrec.data.errors import DataError
-from genrec.evaluation import pipeline, results, significance
+from genrec.evaluation import results, significance
 from genrec.evaluation.significance import Comparison
+from genrec.ranking import assembly
 
 SPLIT = "test"
 MODEL, HYBRID = "genrec", "hybrid"
@@ -55,9 +56,9 @@ def write(
         "commands": list(commands),
         "machine": machine(),
     }
-    artifacts.write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
+    file_io.write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
     text = markdown(card)
-    artifacts.write_text(folder / "card.md", text)
+    file_io.write_text(folder / "card.md", text)
     return text
 
 
@@ -160,7 +161,7 @@ def markdown(card: dict[str, Any]) -> str:
 
 
 def _read(seed: epath.Path) -> dict[str, Any]:
-    files = {"figures": seed / results.FOLDER / f"{SPLIT}.json", "pipeline": seed / pipeline.FOLDER / f"{SPLIT}.json"}
+    files = {"figures": seed / results.FOLDER / f"{SPLIT}.json", "pipeline": seed / assembly.FOLDER / f"{SPLIT}.json"}
     for path in files.values():
         if not path.exists():
             raise DataError(f"{path} is not there: this seed is not finished. Run launch/reproduce.py again.")
@@ -172,7 +173,7 @@ def _read(seed: epath.Path) -> dict[str, Any]:
 def _compare(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The paired bootstrap of the model against each baseline, and of the hybrid against all."""
     names = [name for name in runs[0]["metrics"] if name not in (MODEL, HYBRID)]
-    files = {MODEL: f"{results.FOLDER}/{SPLIT}_users.parquet", HYBRID: f"{pipeline.FOLDER}/{SPLIT}_users.parquet"}
+    files = {MODEL: f"{results.FOLDER}/{SPLIT}_users.parquet", HYBRID: f"{assembly.FOLDER}/{SPLIT}_users.parquet"}
     files |= {name: str(results.baseline_file(results.FOLDER, SPLIT, name)) for name in names}
     ranks = {name: np.stack([_ranks(seed / file) for seed in seeds]) for name, file in files.items()}
     cutoffs = sorted({int(name.partition("@")[2]) for name in SHOWN})

@@ -10,17 +10,17 @@ from absl import logging
 from flax import nnx
 
 from genrec import config
-from genrec.data.context import ALL, TIME_OF_DAY, Told
 from genrec.data.dataset import Dataset, Sequence
 from genrec.data.errors import DataError
-from genrec.data.examples import Histories, Tokens, histories
-from genrec.data.flat import SECONDS_AN_HOUR
-from genrec.decoding import batches
+from genrec.decoding import length_buckets
 from genrec.decoding.beam_search import Beams
 from genrec.decoding.exhaustive import ExhaustiveRetriever
-from genrec.decoding.reserving import ReservingRetriever
+from genrec.decoding.new_item_quota import ReservingRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import metrics
+from genrec.input_pipeline.context import ALL, TIME_OF_DAY, Told
+from genrec.input_pipeline.examples import Histories, Tokens, histories
+from genrec.input_pipeline.flat_sequences import SECONDS_AN_HOUR
 from genrec.progress import progress
 
 
@@ -100,7 +100,7 @@ class Evaluator:
         lengths = self._sequences.lengths[self._records] - 1
         if self._shown is not None:
             lengths = np.minimum(lengths, self._shown)
-        self._batches = batches.plan(np.minimum(lengths, max_history), self._batch, max_history)
+        self._batches = length_buckets.plan(np.minimum(lengths, max_history), self._batch, max_history)
 
     def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
         """Recommends with `params`: beams for every chosen user, and the metrics of the targets' ranks.
@@ -134,11 +134,11 @@ class Evaluator:
     def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], Beams]]:
         """Batches' places, records and beams."""
 
-        def run(batch: batches.Batch) -> tuple[list[Sequence], Beams]:
+        def run(batch: length_buckets.Batch) -> tuple[list[Sequence], Beams]:
             records = self._sequences.read(self._records[batch.places])
             return records, self._recommend(params, self._histories(records, batch.max_history))
 
-        for batch, found in batches.ahead(progress(self._batches, f"evaluate {self._split}"), run):
+        for batch, found in length_buckets.ahead(progress(self._batches, f"evaluate {self._split}"), run):
             yield batch.places, *found
 
     def _recommend(self, params: nnx.State, rows: Histories) -> Beams:

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow.parquet
 from etils import epath
 
-from genrec import artifacts
+from genrec import artifacts, files
 from genrec.data.dataset import Dataset
-from genrec.evaluation import charts, metrics, recommendations, results
+from genrec.evaluation import charts, metrics, results
 from genrec.evaluation.report_style import STYLE
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids.codes import SemanticIds
+from genrec.serving import requests as user_requests
 
 EXAMPLES = 3  # users whose item was found, and as many whose item was not
 SHOWN = 10  # items of their histories and lists
@@ -54,7 +55,7 @@ def write(workdir: epath.PathLike, split: str = "test", folder: epath.PathLike |
         ("Examples", lambda: _examples(users, dataset, split)),
     ]
     path = folder / f"{split}.html"
-    artifacts.write_text(path, _page(figures, workdir.name, split, sections))
+    files.write_text(path, _page(figures, workdir.name, split, sections))
     return path
 
 
@@ -211,7 +212,7 @@ def _examples(users: pyarrow.Table, dataset: Dataset, split: str) -> str:
     hits, misses = np.flatnonzero((ranks >= 1) & (ranks <= SHOWN)), np.flatnonzero(ranks == 0)
     chosen = [*random.permutation(hits)[:EXAMPLES], *random.permutation(misses)[:EXAMPLES]]
     rows = users.take(chosen).to_pylist()
-    requests = recommendations.find_users(dataset.split(split), [row["user_id"] for row in rows]) if rows else []
+    requests = user_requests.find_users(dataset.split(split), [row["user_id"] for row in rows]) if rows else []
     titles = dict(zip(dataset.catalogue.item_ids, dataset.catalogue.titles, strict=True))
     found = []
     for row, request in zip(rows, requests, strict=True):

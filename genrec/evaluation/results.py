@@ -9,17 +9,15 @@ evaluation/
   <split>.html             the report for people (genrec.evaluation.report)
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from etils import epath
 
-from genrec import artifacts
+from genrec import files
 from genrec.evaluation import metrics
 from genrec.evaluation.evaluator import Evaluation
 
@@ -67,7 +65,7 @@ def write(
     cutoffs = metrics.cutoffs_of(evaluation.metrics)
     others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
     text = table(evaluation.metrics, others, title=f"{split} split, {len(evaluation.ranks):,} users") + "\n" + text
-    _write_bytes(users_file(folder, split), _parquet(_users(evaluation, item_ids)))
+    files.write_parquet(_users(evaluation, item_ids), users_file(folder, split))
     for name, ranks in baselines.items():
         rows = pa.table(
             {
@@ -76,8 +74,8 @@ def write(
                 "target": pa.array(item_ids, pa.string()).take(pa.array(evaluation.targets)),
             }
         )
-        _write_bytes(baseline_file(folder, split, name), _parquet(rows))
-    artifacts.write_text(folder / f"{split}.txt", text + "\n")
+        files.write_parquet(rows, baseline_file(folder, split, name))
+    files.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
         "split": split,
         "users": len(evaluation.ranks),
@@ -85,7 +83,7 @@ def write(
         "metrics": evaluation.metrics,
         "baselines": others,
     }
-    artifacts.write_text(folder / f"{split}.json", json.dumps(figures, indent=2) + "\n")
+    files.write_text(folder / f"{split}.json", json.dumps(figures, indent=2) + "\n")
     return text
 
 
@@ -118,15 +116,3 @@ def _users(evaluation: Evaluation, item_ids: Sequence[str]) -> pa.Table:
             "certified": pa.array(np.minimum(evaluation.certified, real.sum(axis=1)), pa.int32()),
         }
     )
-
-
-def _parquet(rows: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(rows, buffer)
-    return buffer.getvalue()
-
-
-def _write_bytes(path: epath.Path, content: bytes) -> None:
-    temporary = path.parent / f".{path.name}.partial"
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
-from genrec.decoding.filters import SEPARATOR
+from genrec.data.filters import SEPARATOR
 from genrec.evaluation import metrics
 
 HISTORY = "history length"
@@ -51,7 +51,7 @@ def find(
 
     Returns:
       "history length", "item popularity", "new to the model" where some are, and columns by name. A cell with several
-      values, as the filters of genrec.decoding.filters read them, puts a user into the segment of each.
+      values, as the filters of genrec.data.filters read them, puts a user into the segment of each.
 
     Raises:
       DataError: for a column that neither the catalogue nor the users have.

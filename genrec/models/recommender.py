@@ -15,8 +15,8 @@ import numpy as np
 from flax import nnx
 
 from genrec import config
-from genrec.data.context import Context
-from genrec.data.examples import Examples, Histories, Texts
+from genrec.input_pipeline.context import Context
+from genrec.input_pipeline.examples import Examples, Histories, Texts
 from genrec.models import code_prefixes
 from genrec.models.layers import (
     MASKED,
@@ -29,7 +29,7 @@ from genrec.models.layers import (
     RMSNorm,
     SoftTokens,
 )
-from genrec.models.repeats import RepeatBias, SeenCodes
+from genrec.models.repeat_bias import RepeatBias, SeenCodes
 from genrec.sharding import constrain
 
 NO_DROPOUT = Dropout(0.0, None)

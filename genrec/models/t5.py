@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from genrec import artifacts, config
+from genrec import artifacts, config, files
 from genrec.models.recommender import Recommender
 
 CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "spiece.model"
@@ -157,7 +157,7 @@ def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str
         draft = folder / f".{name}.partial"
         draft.write_bytes(content)
         draft.replace(folder / name)
-    artifacts.write_text(folder / CONFIG, json.dumps(settings, indent=2))
+    files.write_text(folder / CONFIG, json.dumps(settings, indent=2))
     return places
 
 

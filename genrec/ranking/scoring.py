@@ -14,7 +14,7 @@ import scipy.special
 
 from genrec.config import ConfigError, FinalScoring
 from genrec.data.dataset import Catalogue
-from genrec.decoding.filters import Filter
+from genrec.data.filters import Filter
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.lists import Lists
 

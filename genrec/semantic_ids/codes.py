@@ -7,15 +7,15 @@ codes are equal, is token 771.
 
 import dataclasses
 import functools
-import io
 import json
 from collections.abc import Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
 from genrec import artifacts
+from genrec.files import load_array, save_array
 
 KIND = "semantic_ids"
 CODES_FILE = "codes.npy"
@@ -196,39 +196,3 @@ def separate_collisions(learnt_codes: np.ndarray, sizes: Sequence[int], max_grou
             "Use more levels or more codes (semantic_ids.codes), or look for items with equal texts."
         )
     return SemanticIds(np.concatenate([learnt_codes, numbers[:, None]], axis=1), (*sizes, largest))
-
-
-def save_array(path: epath.PathLike, array: np.ndarray) -> None:
-    """`np.save` to a local path or a bucket."""
-    with epath.Path(path).open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def load_array(path: epath.PathLike) -> np.ndarray:
-    """`np.load` from a local path or a bucket."""
-    with epath.Path(path).open("rb") as file:
-        return np.load(file, allow_pickle=False)
-
-
-def array_shape(path: epath.PathLike) -> tuple[int, ...]:
-    """The shape of an array that `save_array` wrote, without reading it."""
-    with epath.Path(path).open("rb") as file:
-        return _read_header(file)[0]
-
-
-def load_rows(path: epath.PathLike, start: int, stop: int) -> np.ndarray:
-    """Rows of an array that `save_array` wrote, reading nothing else where they lie together."""
-    with epath.Path(path).open("rb") as file:
-        shape, fortran_order, dtype = _read_header(file)
-        if not fortran_order:
-            width = int(np.prod(shape[1:]))
-            file.seek(start * width * dtype.itemsize, io.SEEK_CUR)
-            content = file.read((stop - start) * width * dtype.itemsize)
-            return np.frombuffer(content, dtype).reshape(stop - start, *shape[1:])
-    return load_array(path)[start:stop]
-
-
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)

@@ -12,10 +12,10 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import artifacts
+from genrec import artifacts, files
 from genrec import config as config_lib
 from genrec.data.dataset import Catalogue, Dataset
-from genrec.semantic_ids import codes, embeddings, learn, residual_kmeans, tfidf
+from genrec.semantic_ids import codes, embed, encoders, residual_kmeans, tfidf, tokenize
 from genrec.semantic_ids.codes import SemanticIdError, SemanticIds
 
 NEIGHBOURS = 10  # whose co-occurrence part stands for that of a new item
@@ -60,16 +60,16 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
     """
     workdir, parent = epath.Path(workdir), epath.Path(parent)
     after, before = Dataset(workdir / "dataset"), Dataset(parent / "dataset")
-    artifacts.require_input(parent / "item_embeddings", embeddings.KIND, "dataset", before.fingerprint)
+    artifacts.require_input(parent / "item_embeddings", embed.KIND, "dataset", before.fingerprint)
     artifacts.require_input(parent / "semantic_ids", codes.KIND, "dataset", before.fingerprint)
-    _check_settings(config, artifacts.read(parent / "item_embeddings", embeddings.KIND).config, parent)
+    _check_settings(config, artifacts.read(parent / "item_embeddings", embed.KIND).config, parent)
     known = SemanticIds.load(parent / "semantic_ids")
     recipe = artifacts.hash_of("grown", config, after.fingerprint, known.fingerprint)
     if artifacts.up_to_date(workdir / "semantic_ids", codes.KIND, recipe):
         logging.info("%s is up to date", workdir / "semantic_ids")
         return
-    quantizer = learn.load_quantizer(parent / "semantic_ids")
-    old_vectors = embeddings.load(parent / "item_embeddings")
+    quantizer = tokenize.load_quantizer(parent / "semantic_ids")
+    old_vectors = embed.load(parent / "item_embeddings")
     # int[items]: each item's row in the parent, -1 for new ones.
     rows = np.array([before.catalogue.index.get(item_id, -1) for item_id in after.catalogue.item_ids])
     new = np.flatnonzero(rows < 0)
@@ -85,12 +85,10 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
     drift = measure(quantizer, known, old_vectors, vectors[new], found[new], moved)
     logging.info("\n%s", table(drift))
 
-    embedded = artifacts.hash_of("grown", embeddings.KIND, config, after.fingerprint, known.fingerprint)
+    embedded = artifacts.hash_of("grown", embed.KIND, config, after.fingerprint, known.fingerprint)
     inputs = {"dataset": after.fingerprint, "parent": known.fingerprint}
-    with artifacts.writing(
-        workdir / "item_embeddings", embeddings.KIND, embedded, config=config, inputs=inputs
-    ) as draft:
-        codes.save_array(draft.path / embeddings.FILE, vectors)
+    with artifacts.writing(workdir / "item_embeddings", embed.KIND, embedded, config=config, inputs=inputs) as draft:
+        files.save_array(draft.path / embed.FILE, vectors)
     inputs = {"dataset": after.fingerprint, "item_embeddings": embedded, "parent": known.fingerprint}
     settings = artifacts.read(parent / "semantic_ids", codes.KIND).config
     ancestors = codes.ancestors(parent / "semantic_ids")
@@ -98,8 +96,8 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
     generations = np.where(rows >= 0, earlier[rows], len(ancestors) + 1).astype(np.int32)
     with artifacts.writing(workdir / "semantic_ids", codes.KIND, recipe, config=settings, inputs=inputs) as draft:
         ids.save(draft.path, [codes.Ancestor(known.fingerprint, before.fingerprint), *ancestors])
-        codes.save_array(draft.path / codes.GENERATIONS_FILE, generations)
-        learn.copy_quantizer(parent / "semantic_ids", draft.path)
+        files.save_array(draft.path / codes.GENERATIONS_FILE, generations)
+        tokenize.copy_quantizer(parent / "semantic_ids", draft.path)
         (draft.path / "drift.json").write_text(json.dumps(dataclasses.asdict(drift), indent=2))
         (draft.path / "drift.txt").write_text(table(drift) + "\n")
         draft.fingerprint = ids.fingerprint
@@ -116,10 +114,10 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
         counts = tfidf.count(before.texts)
         known = tfidf.vocabulary(tfidf.frequencies(counts))
         terms = tfidf.weigh(tfidf.count(new.texts), known)
-        content = embeddings.projection(tfidf.weigh(counts, known), config.width).transform(terms)
+        content = encoders.projection(tfidf.weigh(counts, known), config.width).transform(terms)
     else:
-        content = embeddings.encode(config, new)
-    content = embeddings.normalized(content, new.item_ids)
+        content = encoders.encode(config, new)
+    content = encoders.normalized(content, new.item_ids)
     width = content.shape[1]
     if not config.cooccurrence_weight:
         return content

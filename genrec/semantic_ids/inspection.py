@@ -7,7 +7,7 @@ from etils import epath
 
 from genrec import artifacts
 from genrec.data.dataset import Dataset
-from genrec.semantic_ids import codes, embeddings, quality
+from genrec.semantic_ids import codes, embed, quality
 
 
 class Inspection:
@@ -20,7 +20,7 @@ class Inspection:
         made_from = artifacts.read(workdir / "semantic_ids", codes.KIND).inputs
         present = {
             "dataset": dataset.fingerprint,
-            "item_embeddings": artifacts.read(workdir / "item_embeddings", embeddings.KIND).fingerprint,
+            "item_embeddings": artifacts.read(workdir / "item_embeddings", embed.KIND).fingerprint,
         }
         for name, fingerprint in present.items():
             if made_from[name] != fingerprint:
@@ -30,7 +30,7 @@ class Inspection:
                 )
         self.catalogue = dataset.catalogue
         self.ids = codes.SemanticIds.load(workdir / "semantic_ids")
-        self.embeddings = embeddings.load(workdir / "item_embeddings")
+        self.embeddings = embed.load(workdir / "item_embeddings")
 
     def overview(self, limit: int) -> str:
         """The first codes that most items have, each with a few of its items."""

@@ -17,7 +17,7 @@ import sys
 
 from absl import flags
 
-from genrec import artifacts, command
+from genrec import command, files
 from genrec.cluster import targets
 
 _TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Where the job runs.", required=True)
@@ -32,7 +32,7 @@ def main() -> None:
     given = {name: flag.value for name, flag in _SETTINGS.items() if flag.present}
     text = targets.render(_TARGET.value, given)
     if _OUTPUT.value:
-        artifacts.write_text(_OUTPUT.value, text)
+        files.write_text(_OUTPUT.value, text)
     else:
         sys.stdout.write(text)
 

@@ -1,0 +1,182 @@
+"""What workers do with the log of interactions until each user is whole: read, check, bring users together, sort."""
+
+import dataclasses
+import zlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from etils import epath
+
+from genrec import config as configs
+from genrec.data import filtering, logs, reading, splits, validation
+from genrec.data.beam import runner
+from genrec.data.errors import EXAMPLES, Problems
+from genrec.data.interactions import Interactions
+from genrec.files import read_parquet, write_parquet
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some rows of the log, on disk."""
+
+    path: str  # of a `reading.SourceTable`; its interactions, once checked, are beside it
+    schema: pa.Schema
+    rows: int
+
+    @property
+    def checked(self) -> epath.Path:
+        return epath.Path(f"{self.path}.parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """Some of the users with all their interactions, on disk."""
+
+    path: str
+    repeats: int  # rows that repeat an earlier one
+    repeated: tuple[int, ...]  # the first of them, rows of the log
+    passed: filtering.Passed
+
+
+def read_file(piece: tuple[int, str], folder: str, pattern: str, block_bytes: int) -> list[Block]:
+    """Writes the blocks of one file (number, path) of the log.
+
+    Args:
+      piece: Number and path of the file.
+      folder: For the blocks.
+      pattern: What found the files; empty where the log is one file.
+      block_bytes: As for `logs.blocks`.
+    """
+    number, path = piece
+    blocks = []
+    for source in logs.blocks(path, block_bytes):
+        if pattern:
+            source = reading.SourceTable(source.table, pattern, parts=(source,))
+        blocks.append(_write_block(source, f"{folder}/block-{number:06d}-{len(blocks):06d}"))
+    return blocks
+
+
+def write_blocks(source: reading.SourceTable, path: str, rows: int) -> list[Block]:
+    """Writes a table of interactions that is in memory, in blocks of so many rows, to files that begin with `path`."""
+    blocks = []
+    for start in range(0, len(source), rows):
+        part = slice(start, start + rows)
+        block = dataclasses.replace(
+            source,
+            table=source.table.take(pa.array(np.arange(len(source))[part])),  # a slice would be saved with all rows
+            numbers=None if source.numbers is None else source.numbers[part],
+            first=source.first + start,
+        )
+        blocks.append(_write_block(block, f"{path}-{len(blocks):06d}"))
+    return blocks
+
+
+def _write_block(source: reading.SourceTable, path: str) -> Block:
+    runner.save(path, source)
+    return Block(path, source.table.schema, len(source))
+
+
+def check_block(block: Block, columns: tuple[str, ...], items_name: str, item_ids: str, time: str) -> Problems:
+    """Validates a block and writes its interactions.
+
+    Args:
+      block: As `read_file` wrote it.
+      columns: Of the log; a block may lack some.
+      items_name: Of the items file, for messages.
+      item_ids: Path of a table with the column item_id.
+      time: The column that holds the times.
+    """
+    problems = Problems()
+    source = logs.complete(runner.load(block.path), columns)
+    log = validation.check_log(source, items_name, read_parquet(epath.Path(item_ids))["item_id"], time, problems)
+    if log is not None:
+        values = {"user_id": source.table["user_id"], "item": log.items, "timestamp": log.timestamps}
+        if log.event_types is not None:
+            values["event_type"] = pa.array(log.event_types, pa.string())
+        if log.ratings is not None:
+            values["rating"] = log.ratings
+        write_parquet(pa.table(values), block.checked)
+    return problems
+
+
+def pieces_of_block(piece: tuple[Block, int], partitions: int) -> Iterator[tuple[int, pa.Table]]:
+    """A checked block, whose first row is this row of the log -> (partition, interactions of its users)."""
+    block, first_row = piece
+    table = read_parquet(block.checked)
+    if not len(table):
+        return
+    table = table.append_column("row", pa.array(first_row + np.arange(len(table))))
+    users = table["user_id"].combine_chunks().dictionary_encode()
+    of_user = np.array([zlib.crc32(user.encode()) % partitions for user in users.dictionary.to_pylist()])
+    of_row = of_user[users.indices.to_numpy()]
+    order = np.argsort(of_row, kind="stable")
+    numbers, starts = np.unique(of_row[order], return_index=True)
+    for partition, rows in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+        yield partition, table.take(pa.array(rows))
+
+
+def gather_partition(number: int, pieces: Iterable[pa.Table], folder: str, config: configs.Data) -> Partition:
+    """Finds repetitions, filters by event, sorts by user and time, writes."""
+    table = pa.concat_tables(pieces).sort_by("row").combine_chunks()
+    users = table["user_id"].combine_chunks().dictionary_encode()
+    rows = table["row"].to_numpy()
+    log = Interactions(
+        user_ids=users.dictionary.to_numpy(zero_copy_only=False),
+        users=users.indices.to_numpy().astype(np.int64),
+        items=table["item"].to_numpy(),
+        timestamps=table["timestamp"].to_numpy(),
+        event_types=table["event_type"].to_numpy() if "event_type" in table.column_names else None,
+        ratings=table["rating"].to_numpy() if "rating" in table.column_names else None,
+    )
+    first_rows = rows[np.unique(log.users, return_index=True)[1]]
+    repeated = rows[validation.repeats(log)]
+    log, passed = filtering.by_event(log, config)
+    path = f"{folder}/users-{number:06d}.parquet"
+    Users(log.user_ids, first_rows, splits.by_user(log)).write(path)
+    return Partition(path, len(repeated), tuple(repeated[:EXAMPLES].tolist()), passed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """Users and their sequences."""
+
+    user_ids: np.ndarray  # object[users], strings
+    first_rows: np.ndarray  # int64[users], the row of the log in which a user appears first: the order of all users
+    sequences: splits.UserSequences
+
+    def write(self, path: str) -> None:
+        offsets = pa.array(self.sequences.offsets)
+        columns = {
+            "user_id": pa.array(self.user_ids, pa.string()),
+            "first_row": self.first_rows,
+            "items": pa.LargeListArray.from_arrays(offsets, pa.array(self.sequences.items)),
+            "timestamps": pa.LargeListArray.from_arrays(offsets, pa.array(self.sequences.timestamps)),
+        }
+        write_parquet(pa.table(columns), epath.Path(path))
+
+    @classmethod
+    def read(cls, path: str) -> "Users":
+        table = read_parquet(epath.Path(path)).combine_chunks()
+        items, timestamps = (table[name].combine_chunks() for name in ("items", "timestamps"))
+        lengths = np.diff(items.offsets.to_numpy())
+        return cls(
+            table["user_id"].to_numpy(),
+            table["first_row"].to_numpy(),
+            splits.UserSequences(
+                np.concatenate([[0], np.cumsum(lengths)]),
+                items.flatten().to_numpy(),
+                timestamps.flatten().to_numpy(),
+            ),
+        )
+
+    def select(self, kept: np.ndarray) -> "Users":
+        """Those interactions (bool[n]), and the users who have any."""
+        sequences = self.sequences.select(kept)
+        some = sequences.lengths > 0
+        offsets = np.concatenate([[0], np.cumsum(sequences.lengths[some])])
+        return Users(
+            self.user_ids[some],
+            self.first_rows[some],
+            splits.UserSequences(offsets, sequences.items, sequences.timestamps),
+        )

@@ -1,0 +1,217 @@
+"""Stage `prepare` on Apache Beam: passes over blocks of the log and then over partitions of the users.
+
+    read -> check -> partition -> k-core, once per round -> cut times -> split -> write
+
+The log and the sequences are files in the folder that is being written; this process holds the catalogue, the users'
+attributes, and five numbers per user: the place in the order of users, and how long the sequence and its records are.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+from etils import epath
+
+from genrec import config as configs
+from genrec import files as file_io
+from genrec.data import dataset, errors, filtering, logs, reading, splits, statistics, validation
+from genrec.data.beam import log as beam_log
+from genrec.data.beam import runner as beam_runner
+from genrec.data.beam import users as beam_users
+from genrec.data.beam.runner import BeamRunner
+from genrec.data.sources import read as source_tables
+
+PARTITION_ROWS = 1 << 20  # interactions of the users who are handled together, on average
+
+
+def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
+    """Writes the data set into `path`, an existing folder that all workers reach, and returns its statistics.
+
+    Raises:
+      DataError: as `prepare`.
+    """
+    folder = path / "beam"
+    folder.mkdir()
+    blocks, log, items, users = _read(config, runner, folder)
+    problems = errors.Problems()
+    item_table, user_table, text_fields = validation.check_items_and_users(items, users, config.text_fields, problems)
+    time = validation.check_log_columns(log, problems)
+    if time and "item_id" in items.table.column_names:
+        _check(log, blocks, items, time, problems, runner, folder)
+    problems.raise_if_any()
+    filtering.check_columns("event_type" in log.table.column_names, "rating" in log.table.column_names, config)
+    partitions = _partition(config, log.name, blocks, runner, folder)
+    filtering.refuse_empty(filtering.merge([part.passed for part in partitions]), config)
+
+    core, survey = _k_core(config, partitions, item_table.num_rows, runner, folder)
+    catalogue, new_rows = filtering.catalogue(item_table, survey.popularity, keep_all=config.k_core <= 1)
+    splits.check_config(config, time == "timestamp")
+    cuts = _cut_times(config, partitions, core, survey, runner, folder) if config.split == "temporal" else None
+    beam_runner.save(folder / "new_rows", new_rows)
+    finish = functools.partial(
+        beam_users.finish, core=core, new_rows=str(folder / "new_rows"), config=config, cuts=cuts
+    )
+    finished = runner.map("split", finish, partitions, folder)
+    records = {name: sum(part.records[name] for part in finished) for name in splits.NAMES}
+    splits.refuse_empty(records, config)
+
+    numbers = [beam_runner.load(part.numbers) for part in finished]
+    lengths = _order(finished, numbers)
+    figures = statistics.summarize(
+        lengths=np.concatenate([part.lengths for part in numbers]),
+        popularity=survey.popularity[catalogue["source_row"].to_numpy()],
+        times=(survey.first, survey.last) if time == "timestamp" else None,
+        records=records,
+        before_filtering=sum(block.rows for block in blocks),
+        text_fields=text_fields,
+        catalogue=catalogue,
+    )
+    dataset.write_sequences(
+        path,
+        {name: runner.flat_map(functools.partial(beam_users.examples, split=name), finished) for name in splits.NAMES},
+        beam_runner=runner.name,
+        beam_options=runner.pipeline_options(),
+    )
+    dataset.write_tables(path, lengths, catalogue, user_table, figures)
+    folder.rmtree()
+    return figures
+
+
+def _read(
+    config: configs.Data, runner: BeamRunner, folder: epath.Path
+) -> tuple[list[beam_log.Block], reading.SourceTable, reading.SourceTable, reading.SourceTable | None]:
+    """The blocks of the log that have rows, a table of its columns without rows, the items, and the users."""
+    if config.source == "files":
+        name = config.interactions
+        read = functools.partial(
+            beam_log.read_file,
+            folder=str(folder),
+            pattern=name if logs.is_pattern(name) else "",
+            block_bytes=reading.BLOCK_BYTES,
+        )
+        files = [str(file) for file in logs.files(name)]
+        blocks = [block for part in runner.map("read", read, list(enumerate(files)), folder) for block in part]
+    else:
+        tables = source_tables.read(config)
+        name = tables.interactions.name
+        blocks = beam_log.write_blocks(tables.interactions, f"{folder}/block", reading.BLOCK_ROWS)
+    schema = logs.unify([block.schema for block in blocks], name)
+    blocks = [block for block in blocks if block.rows]
+    if not blocks:
+        raise reading.no_rows(name)
+    log = reading.SourceTable(schema.empty_table(), name)
+    if config.source == "files":
+        return blocks, log, *source_tables.read_items_and_users(config)
+    return blocks, log, tables.items, tables.users
+
+
+def _check(
+    log: reading.SourceTable,
+    blocks: list[beam_log.Block],
+    items: reading.SourceTable,
+    time: str,
+    problems: errors.Problems,
+    runner: BeamRunner,
+    folder: epath.Path,
+) -> None:
+    """Validates the blocks; adds what is found to `problems`."""
+    item_ids = folder / "items.parquet"
+    file_io.write_parquet(items.table.select(["item_id"]), item_ids)
+    check = functools.partial(
+        beam_log.check_block,
+        columns=tuple(log.table.column_names),
+        items_name=items.name,
+        item_ids=str(item_ids),
+        time=time,
+    )
+    problems.kinds.extend(errors.merge(runner.map("check", check, blocks, folder)).kinds)
+
+
+def _partition(
+    config: configs.Data, name: str, blocks: list[beam_log.Block], runner: BeamRunner, folder: epath.Path
+) -> list[beam_log.Partition]:
+    """Brings each user's interactions together; raises `DataError` when one of them repeats another."""
+    starts = np.concatenate([[0], np.cumsum([block.rows for block in blocks])])  # rows of the log
+    partitions = runner.group(
+        "partition",
+        functools.partial(beam_log.pieces_of_block, partitions=-(-int(starts[-1]) // PARTITION_ROWS)),
+        functools.partial(beam_log.gather_partition, folder=str(folder), config=config),
+        list(zip(blocks, starts[:-1].tolist(), strict=True)),
+        folder,
+    )
+    problems = errors.Problems()
+    examples = []
+    for row in sorted(row for part in partitions for row in part.repeated)[: errors.EXAMPLES]:
+        block = int(np.searchsorted(starts, row, side="right")) - 1
+        source = beam_runner.load(blocks[block].path)
+        examples.append(validation.example(source, "item_id", row - int(starts[block])))
+    validation.report_repeats(name, sum(part.repeats for part in partitions), examples, problems)
+    problems.raise_if_any()
+    return partitions
+
+
+def _k_core(
+    config: configs.Data, partitions: list[beam_log.Partition], items: int, runner: BeamRunner, folder: epath.Path
+) -> tuple[beam_users.Core, beam_users.Survey]:
+    """What k-core keeps (as `filtering.k_core`, the users of a round being counted where they are), and its figures.
+
+    A round takes from the allowed items those that too few of the remaining users chose, so nothing but one flag per
+    item goes from round to round.
+    """
+    allowed = np.ones(items, bool)
+    for number in itertools.count(1):
+        core = beam_users.Core(str(folder / f"allowed-{number}"), config.k_core)
+        beam_runner.save(core.allowed, allowed)
+        count = functools.partial(beam_users.survey, core=core, items=items)
+        survey = runner.combine(f"k_core-{number}", count, beam_users.Survey.merge, partitions, folder)
+        still = allowed & (survey.popularity >= config.k_core)
+        if config.k_core <= 1 or np.array_equal(still, allowed):
+            break
+        allowed = still
+    filtering.refuse_empty_core(survey.popularity.sum(), config)
+    return core, survey
+
+
+def _cut_times(
+    config: configs.Data,
+    partitions: list[beam_log.Partition],
+    core: beam_users.Core,
+    survey: beam_users.Survey,
+    runner: BeamRunner,
+    folder: epath.Path,
+) -> tuple[int, int]:
+    """The times at the two ranks of `splits.cut_ranks`, by histograms that become finer until a bin is one second."""
+    ranks = splits.cut_ranks(int(survey.popularity.sum()), config.validation_fraction, config.test_fraction)
+    width = survey.last - survey.first + 1
+    cuts = [(survey.first, rank) for rank in ranks]  # start of the bin with the cut, and the rank within the bin
+    number = 0
+    while width > 1:
+        number += 1
+        width = -(-width // beam_users.BINS)
+        count = functools.partial(beam_users.histograms, core=core, ranges=tuple((start, width) for start, _ in cuts))
+        counts = runner.combine(f"cut_times-{number}", count, np.add, partitions, folder)
+        for place, (start, rank) in enumerate(cuts):
+            until = np.cumsum(counts[place])
+            chosen = int(np.searchsorted(until, rank, side="right"))
+            cuts[place] = (start + chosen * width, rank - int(until[chosen] - counts[place][chosen]))
+    return cuts[0][0], cuts[1][0]
+
+
+def _order(finished: list[beam_users.Finished], numbers: list[beam_users.Numbers]) -> dict[str, np.ndarray]:
+    """Numbers the records by their users' first appearance in the log, and writes the numbers for the workers.
+
+    Returns:
+      For each split int64[records], the lengths in that order.
+    """
+    order = np.argsort(np.concatenate([part.first_rows for part in numbers]))
+    borders = np.cumsum([len(part.first_rows) for part in numbers])[:-1]
+    lengths, indices = {}, {}
+    for name in splits.NAMES:
+        in_order = np.concatenate([part.ends[name] for part in numbers])[order]
+        lengths[name] = in_order[in_order > 0]
+        of_user = np.empty(len(order), np.int64)
+        of_user[order] = np.cumsum(in_order > 0) - 1
+        indices[name] = np.split(of_user, borders)
+    for place, part in enumerate(finished):
+        beam_runner.save(part.indices, {name: indices[name][place] for name in splits.NAMES})
+    return lengths

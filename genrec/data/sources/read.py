@@ -1,0 +1,75 @@
+"""Where the raw data of a config comes from: its files, their hashes, and the tables they hold."""
+
+from collections.abc import Callable, Sequence
+
+from etils import epath
+
+from genrec import artifacts
+from genrec import config as configs
+from genrec.data import logs, reading
+from genrec.data.errors import DataError
+from genrec.data.sources import mcauley, s3rec, synthetic
+
+HashFiles = Callable[[Sequence[epath.Path]], list[str]]
+
+
+def hash_files(files: Sequence[epath.Path]) -> list[str]:
+    """`artifacts.hash_file` of each."""
+    return [artifacts.hash_file(file) for file in files]
+
+
+def hash_inputs(config: configs.Data, hash_log: HashFiles = hash_files) -> dict[str, str]:
+    """The content of all that the source is read from, by names that do not depend on where it lies.
+
+    Args:
+      config: Of the stage.
+      hash_log: Hashes the files of the log.
+
+    Raises:
+      DataError: when a file is missing, or the source is not known.
+    """
+    inputs = {}
+    for name, files in _input_files(config).items():
+        for file in files:
+            if not file.exists():
+                raise DataError(
+                    f"{file}: no such file. Check the paths of the config (data.interactions, data.items, ...)."
+                )
+        hashes = hash_log(files) if name == "interactions" else hash_files(files)
+        inputs[name] = hashes[0] if len(hashes) == 1 else artifacts.hash_of(*hashes)
+    return inputs
+
+
+def read(config: configs.Data) -> reading.Tables:
+    """All tables of the source, in memory."""
+    if config.source == "s3rec":
+        return s3rec.read(config.folder)
+    if config.source == "mcauley":
+        return mcauley.read(config.folder)
+    if config.source == "synthetic":
+        return synthetic.generate(config.synthetic).tables
+    return reading.Tables(logs.read(config.interactions), *read_items_and_users(config))
+
+
+def read_items_and_users(config: configs.Data) -> tuple[reading.SourceTable, reading.SourceTable | None]:
+    """The two tables of the source "files"."""
+    return reading.read_table(config.items), reading.read_table(config.users) if config.users else None
+
+
+def _input_files(config: configs.Data) -> dict[str, list[epath.Path]]:
+    """What the source is read from, by a name that does not depend on where it lies."""
+    if config.source == "files":
+        if not (config.interactions and config.items):
+            raise DataError("data.source is 'files': set data.interactions and data.items to the paths of your files.")
+        roles = {"items": config.items, "users": config.users}
+        files = {"interactions": logs.files(config.interactions)}
+        return files | {role: [epath.Path(file)] for role, file in roles.items() if file}
+    if config.source in ("s3rec", "mcauley") and not config.folder:
+        raise DataError(f"data.source is {config.source!r}: set data.folder to the folder that holds its files.")
+    if config.source == "s3rec":
+        return {name: [epath.Path(config.folder) / name] for name in s3rec.FILES}
+    if config.source == "mcauley":
+        return {file.name: [file] for file in mcauley.files(config.folder).values()}
+    if config.source == "synthetic":
+        return {}
+    raise DataError(f"data.source={config.source!r} is unknown. Choose files, synthetic, s3rec or mcauley.")

@@ -1,0 +1,209 @@
+"""Stage `evaluate`: a checkpoint and a split -> `evaluation/`."""
+
+import functools
+import json
+import time
+from typing import Any
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from genrec import distributed, sharding
+from genrec.config import Experiment
+from genrec.data.dataset import Dataset
+from genrec.data.errors import DataError
+from genrec.data.splits import NAMES, check_no_leak
+from genrec.decoding import loaded_model as trained_models
+from genrec.decoding.loaded_model import Trained
+from genrec.decoding.new_item_quota import ReservingRetriever
+from genrec.decoding.retrieval import Retriever
+from genrec.evaluation import baselines, beyond_accuracy, list_checks, metrics, report, results, segments
+from genrec.evaluation.evaluator import Evaluation, Evaluator
+from genrec.evaluation.list_checks import FIRST
+from genrec.files import load_array
+from genrec.models import checkpoints, user_context
+from genrec.ranking import assembly
+from genrec.ranking.lists import Lists, records
+from genrec.ranking.popular import popularity
+
+SPLITS = ("validation", "test")
+
+
+def evaluate(
+    experiment: Experiment,
+    workdir: epath.PathLike,
+    split: str = "test",
+    checkpoint: str = "best",
+    checkpoints_of: epath.PathLike | None = None,
+) -> None:
+    """Recommends for every user of the split, writes `workdir/evaluation` and prints the tables.
+
+    `checkpoint` is "best", "latest" or a step, `checkpoints_of` where it is, as for `trained.load`. Among several
+    processes all of them call this, and the first writes. Raises ArtifactError for inputs that are missing or do not
+    belong together, DataError for a split that does not exist, has no users, or has users twice, EvaluationError when
+    an item is not valid.
+    """
+    check_split(split)
+    workdir = epath.Path(workdir)
+    trained = trained_models.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)
+    SplitEvaluation(experiment, workdir, split, trained).run(trained, workdir / results.FOLDER)
+
+
+class SplitEvaluation:
+    """A split, ready for any checkpoint of a run: what does not depend on the checkpoint is done once."""
+
+    def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, trained: Trained):
+        """`trained` is any checkpoint of the run; for errors see `evaluate`."""
+        self._experiment, self._workdir, self._split = experiment, epath.Path(workdir), split
+        self._dataset, self._max_history, self._mesh = trained.dataset, trained.max_history, trained.mesh
+        cfg = self._cfg = experiment.evaluation
+        segments.check(trained.dataset, cfg.segments)
+        check_users(trained.dataset)
+        self._evaluator = Evaluator(
+            _retriever(experiment, trained),
+            trained.dataset,
+            split,
+            cfg,
+            trained.tokens,
+            trained.max_history,
+            trained.causal,
+        )
+
+    def run(self, trained: Trained, folder: epath.PathLike) -> None:
+        """Evaluates a checkpoint, writes its results into `folder` and prints the tables."""
+        cfg, split = self._cfg, self._split
+        logging.info("evaluating step %d on the %s split, %d beams", trained.step, split, cfg.beams)
+        start = time.monotonic()
+        evaluation = self._evaluator.run(trained.params)
+        seconds = time.monotonic() - start
+        lists = self._baselines  # by all processes together: their models may lie on devices of each
+        if not distributed.is_first():
+            return
+        of_lists = list_checks.check_lists(evaluation, len(self._dataset.catalogue))
+        ranks = baselines.ranks(lists, evaluation.targets)
+        figures = {
+            **identity(trained, self._experiment, self._workdir),
+            "certified": list_checks.certified_shares(evaluation, cfg),
+            "seconds": round(seconds, 1),
+            **of_lists,
+            **list_checks.repeat_shares(evaluation),
+            **self._compare(evaluation, ranks, trained),
+        }
+        text = _text(figures, evaluation)
+        item_ids = self._dataset.catalogue.item_ids
+        print(results.write(folder, split, evaluation, ranks, item_ids, figures, text))
+        shown = report.write(self._workdir, split, folder)
+        print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
+
+    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], trained: Trained) -> dict[str, Any]:
+        """Beside the baselines: by segment, beyond accuracy, and with semantic IDs in the place of items."""
+        cutoffs = metrics.cutoffs_of(evaluation.metrics)
+        lists = {"model": evaluation.recommended, **{name: found.items for name, found in self._baselines.items()}}
+        first = min(FIRST, self._cfg.beams)
+        found = segments.find(
+            self._dataset,
+            evaluation.user_ids,
+            evaluation.targets,
+            self._dataset.split(self._split).lengths - 1,
+            self._popularity,
+            self._cfg.segments,
+            trained.new_items,
+        )
+        return {
+            "semantic_id_metrics": metrics.compute(
+                list_checks.semantic_id_ranks(evaluation, trained.semantic_ids), cutoffs
+            ),
+            "beyond_accuracy": {
+                name: beyond_accuracy.measure(items, self._popularity, self._content, first)
+                for name, items in lists.items()
+            },
+            "segments": segments.measure(found, {"model": evaluation.ranks, **ranks}, cutoffs),
+        }
+
+    @functools.cached_property
+    def _popularity(self) -> np.ndarray:
+        return popularity(self._dataset)
+
+    @functools.cached_property
+    def _baselines(self) -> dict[str, Lists]:
+        return {
+            name: baselines.recommend(source, self._dataset, self._split, self._cfg.beams, self._max_history, name)
+            for name, source in assembly.load(
+                self._experiment, self._workdir, self._dataset, self._popularity, self._mesh
+            ).items()
+        }
+
+    @functools.cached_property
+    def _content(self) -> np.ndarray | None:
+        """float32[items, width], the embeddings that semantic IDs were learnt from; None where they are not there."""
+        path = user_context.embeddings_file(self._workdir)
+        return load_array(path) if path.exists() else None
+
+
+def _retriever(experiment: Experiment, trained: Trained) -> Retriever | ReservingRetriever:
+    cfg = experiment.evaluation
+    if cfg.new_items_share and trained.new_items is not None:
+        share, new = cfg.new_items_share, trained.new_items
+        return ReservingRetriever(trained.graphdef, trained.table, cfg.beams, new, share, trained.mesh)
+    return Retriever.over(trained.graphdef, trained.table, cfg.beams, trained.mesh, cfg.cut_table)
+
+
+def identity(trained: Trained, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
+    """What decides the results of an evaluation: equal identity, equal results."""
+    cfg = experiment.evaluation
+    return {
+        "step": trained.step,
+        "dataset": trained.dataset.fingerprint,
+        "semantic_ids": trained.semantic_ids.fingerprint,
+        "beams": cfg.beams,
+        "max_beams": max(cfg.beams, cfg.max_beams),
+        "new_items_share": cfg.new_items_share,
+        **({"history": cfg.history} if cfg.history >= 0 else {}),
+        **({"without": sorted(cfg.without)} if cfg.without else {}),
+        **({"moment": True} if cfg.moment else {}),
+        "sasrec": max(checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC), default=None),  # its newest step
+    }
+
+
+def is_done(folder: epath.PathLike, split: str, wanted: dict[str, Any]) -> bool:
+    """Whether `folder` holds the results of an evaluation with this identity."""
+    path = epath.Path(folder) / f"{split}.json"
+    return path.exists() and wanted.items() <= json.loads(path.read_text()).items()
+
+
+def check_split(split: str) -> None:
+    """Raises DataError for a split that cannot be evaluated."""
+    if split not in SPLITS:
+        raise DataError(f"no split {split!r} to evaluate: choose {' or '.join(SPLITS)}.")
+
+
+def check_users(dataset: Dataset) -> None:
+    """Raises DataError when a user would count twice, or a record shows what a later one asks for.
+
+    Preparation sees to both; this looks at what is on disk now.
+    """
+    check_no_leak(*(((r.user_id, r.items) for some in records(dataset.split(n)) for r in some) for n in NAMES))
+
+
+def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:
+    """What the text file says beside the metrics."""
+    exact = {name: value for name, value in evaluation.metrics.items() if name.startswith("recall")}
+    shown = max(cutoff for cutoff in metrics.cutoffs_of(exact) if cutoff <= FIRST)
+    models = list(figures["beyond_accuracy"])
+    inflated = figures["semantic_id_metrics"]
+    lines = [
+        "",
+        "if any item with the target's learnt codes counted as a hit, which it does not: "
+        + ", ".join(f"{name} {inflated[name]:.4f} for {value:.4f}" for name, value in exact.items()),
+        "",
+        beyond_accuracy.table(figures["beyond_accuracy"]),
+        segments.table(figures["segments"], models, f"recall@{shown}"),
+        "",
+        f"items returned: {figures['valid']:.0%} valid; lists cut short: {figures['short_lists']:.1%}",
+        f"items of the user's own history: {figures['repeats']:.1%} of the first {FIRST} recommended, "
+        f"{figures['target_repeats']:.1%} of the items that came next",
+        "lists that are certified to be the most likely of all items: "
+        + ", ".join(f"{share:.1%} of the first {cutoff}" for cutoff, share in figures["certified"].items()),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""All checkpoints of a run, or each as it appears: one evaluation a checkpoint, and a table of them all.
+
+evaluation/
+  step_<step>/           as genrec.evaluation.results describes, one file of each kind a split
+  <split>_steps.json     for each step the metrics of the model and of the baselines
+  <split>_steps.txt      the table
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import logging
+from etils import epath
+
+from genrec import artifacts, distributed, sharding
+from genrec import files as file_io
+from genrec.config import Experiment
+from genrec.decoding import loaded_model as trained_models
+from genrec.evaluation import evaluate, results
+from genrec.models import checkpoints
+
+SHOWN = ("recall@10", "ndcg@10", "recall@50")  # in the table, as far as they were measured
+
+
+def evaluate_all(
+    experiment: Experiment,
+    workdir: epath.PathLike,
+    splits: Sequence[str],
+    watch: bool = False,
+    poll_seconds: float = 30.0,
+    patience_seconds: float = float("inf"),
+    checkpoints_of: epath.PathLike | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Evaluates every checkpoint of `workdir` that has no results yet; the same call goes on after an interruption.
+
+    With `watch`, looks again every `poll_seconds` for new ones, until training is finished and all are evaluated, or
+    nothing new came for `patience_seconds`. A checkpoint that cannot be read is tried again at the next look: it may
+    not be whole yet. Without, it is left out with a warning. `checkpoints_of` is where the checkpoints are, as for
+    `trained.load`.
+
+    Raises ArtifactError when a checkpoint does not belong to the data set and the semantic IDs of `workdir`, or when
+    there is none to evaluate; for the others see `stage.evaluate`.
+    """
+    workdir, made_by = epath.Path(workdir), epath.Path(checkpoints_of or workdir)
+    for split in splits:
+        evaluate.check_split(split)
+    prepared: dict[str, evaluate.SplitEvaluation] = {}
+    done: set[int] = set()
+    idle = 0.0
+    while True:
+        new = [step for step in checkpoints.steps(made_by) if step not in done]
+        finished = False
+        for step in new:
+            try:
+                finished |= _evaluate(experiment, workdir, made_by, splits, step, prepared)
+            except checkpoints.UnreadableCheckpointError as problem:
+                logging.warning("%s", problem)
+                continue
+            done.add(step)
+            idle = 0.0
+            if distributed.is_first():
+                _summarise(workdir / results.FOLDER, splits)
+        if not watch or finished or idle >= patience_seconds:
+            break
+        sleep(poll_seconds)
+        idle += poll_seconds
+    if not done:
+        raise artifacts.ArtifactError(
+            f"{made_by / checkpoints.FOLDER}: no checkpoint that can be read. Train first (launch/train.py), or give "
+            "--watch to wait for one."
+        )
+
+
+def _evaluate(
+    experiment: Experiment,
+    workdir: epath.Path,
+    made_by: epath.Path,
+    splits: Sequence[str],
+    step: int,
+    prepared: dict[str, evaluate.SplitEvaluation],
+) -> bool:
+    """Evaluates one checkpoint where that was not done; returns whether it is the last one of a finished training."""
+    trained = trained_models.load(workdir, str(step), sharding.make_mesh(experiment.mesh), made_by)
+    folder = workdir / results.FOLDER / f"step_{step}"
+    for split in splits:
+        if evaluate.is_done(folder, split, evaluate.identity(trained, experiment, workdir)):
+            logging.info("step %d is already evaluated on the %s split", step, split)
+            continue
+        if split not in prepared:
+            prepared[split] = evaluate.SplitEvaluation(experiment, workdir, split, trained)
+        prepared[split].run(trained, folder)
+    return trained.finished
+
+
+def _summarise(folder: epath.Path, splits: Sequence[str]) -> None:
+    """Writes and prints the table of all steps that have results, also of checkpoints that are gone by now."""
+    for split in splits:
+        files = {int(path.parent.name.removeprefix("step_")): path for path in folder.glob(f"step_*/{split}.json")}
+        rows = [json.loads(files[step].read_text()) for step in sorted(files)]
+        keep = ("step", "beams", "metrics", "baselines")
+        file_io.write_text(
+            folder / f"{split}_steps.json", json.dumps([{name: row[name] for name in keep} for row in rows], indent=2)
+        )
+        text = table(rows, split)
+        file_io.write_text(folder / f"{split}_steps.txt", text + "\n")
+        print(f"\n{text}\n")
+
+
+def table(rows: Sequence[dict[str, Any]], split: str) -> str:
+    """Plain text: a line a step, then one for each baseline; `rows` are the figures of evaluations."""
+    names = [name for name in SHOWN if all(name in row["metrics"] for row in rows)]
+    lines = [f"{split + ' split':<16}" + "".join(f"{name:>12}" for name in names)]
+    models = [(f"step {row['step']}", row["metrics"]) for row in rows] + list(rows[-1]["baselines"].items())
+    lines += [f"{model:<16}" + "".join(f"{figures[name]:>12.4f}" for name in names) for model, figures in models]
+    return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""The multi-stage recommender of a work directory: fitted on the validation split, evaluated on the test split.
+
+pipeline/
+  weights.json             of the ranker's features and of the final scores
+  test.json, test.txt, test_users.parquet   as genrec.evaluation.results describes; `stages` has a row a stage
+"""
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from etils import epath
+
+from genrec import files
+from genrec.config import ConfigError, Experiment
+from genrec.data.dataset import Dataset
+from genrec.evaluation import metrics, results
+from genrec.evaluation.evaluator import Evaluation, item_ranks
+from genrec.ranking import multi_stage, scoring
+from genrec.ranking.assembly import FOLDER, RANKER, WEIGHTS, load_ranker, sources
+from genrec.ranking.multi_stage import MultiStage
+from genrec.ranking.popular import popularity
+from genrec.ranking.ranker import FeatureRanker
+
+
+def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = "best") -> None:
+    """Fits the weights of ranker and final scores, evaluates all stages, writes `workdir/pipeline`, prints the tables.
+
+    By one process, on all of its devices. Raises ConfigError among several, for sources that do not exist, or for
+    weights that name none, ArtifactError for models that were not trained, DataError for columns that are not there.
+    """
+    if jax.process_count() > 1:
+        raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
+    workdir, cfg = epath.Path(workdir), experiment.pipeline
+    dataset = Dataset(workdir / "dataset")
+    top = max(experiment.evaluation.cutoffs)
+    popular = popularity(dataset)
+    found = sources(experiment, workdir, dataset, popular, checkpoint)
+    ranker = load_ranker(experiment, workdir, dataset, popular) if cfg.ranker else None
+    rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
+    given = _given_weights(cfg.weights, [*found, *([RANKER] if ranker else [])])
+    pipeline = MultiStage(found, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
+    max_history = experiment.training.max_history
+    _fit(pipeline, ranker, dataset, given, cfg.fit_users, max_history)
+    weights = {"final": pipeline.weights, "ranker": ranker.weights if ranker else None}
+    files.write_text(workdir / FOLDER / WEIGHTS, json.dumps(weights, indent=2) + "\n")
+
+    users, histories, targets = _split(dataset, "test", max_history)
+    pipeline.stages(users[:64], histories[:64], top)  # compiles, so that the seconds below are those of the work
+    start = time.monotonic()
+    stages = pipeline.stages(users, histories, top)
+    seconds = time.monotonic() - start
+    cutoffs = tuple(cutoff for cutoff in experiment.evaluation.cutoffs if cutoff <= top)
+    ranks = {name: item_ranks(lists.items, targets) for name, lists in stages.lists.items()}
+    final = item_ranks(stages.final.items, targets)
+    first = max(cutoff for cutoff in cutoffs if cutoff <= 10)
+    rows = multi_stage.report(stages, targets, first)
+    nothing = np.zeros(stages.final.items.shape, bool)
+    evaluation = Evaluation(
+        metrics.compute(final, cutoffs),
+        users,
+        targets,
+        final,
+        stages.final.items,
+        stages.final.scores,
+        np.full(len(users), np.inf, np.float32),
+        nothing,
+        nothing[:, 0],
+    )
+    details = {
+        "dataset": dataset.fingerprint,
+        "settings": dataclasses.asdict(cfg),
+        "weights": weights,
+        "stages": rows,
+        "seconds": round(seconds, 1),
+    }
+    by_stage = multi_stage.table(rows, "recall by stage, lift over the best source, and time")
+    text = f"\n{by_stage}\n\n{_shown(weights)}"
+    print(results.write(workdir / FOLDER, "test", evaluation, ranks, dataset.catalogue.item_ids, details, text))
+    print(f"written to {workdir / FOLDER}")
+
+
+def _given_weights(texts: tuple[str, ...], names: list[str]) -> dict[str, float]:
+    """NAME=NUMBER of each; raises ConfigError for what is none."""
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"pipeline.weights: {text!r} is no NAME=NUMBER, such as generator=0.5") from None
+        if name not in names:
+            raise ConfigError(f"pipeline.weights: {name!r} scores nothing. Choose of {', '.join(names)}.")
+    return found
+
+
+def _fit(
+    pipeline: MultiStage,
+    ranker: FeatureRanker | None,
+    dataset: Dataset,
+    given: dict[str, float],
+    fit_users: int,
+    max_history: int,
+) -> None:
+    """Fits the ranker, then the final weights unless they are given, on users of the validation split."""
+    users, histories, targets = _split(dataset, "validation", max_history, fit_users)
+    _, found, _ = pipeline.candidates(users, histories)
+    if ranker is not None:
+        ranker.fit(users, histories, found, targets)
+        found.scores[RANKER] = ranker.score(users, histories, found.items)
+    pipeline.weights = given or scoring.fit(found, targets, list(found.scores))
+    logging.info("%s", _shown({"final": pipeline.weights, "ranker": ranker.weights if ranker else None}))
+
+
+def _split(
+    dataset: Dataset, name: str, max_history: int, limit: int = 0
+) -> tuple[list[str], list[np.ndarray], np.ndarray]:
+    """User ids, histories and targets of a split; of at most `limit` users spread over it, where it is above 0."""
+    sequences = dataset.split(name)
+    chosen = np.arange(len(sequences))
+    if 0 < limit < len(chosen):
+        chosen = np.sort(np.random.default_rng(0).choice(len(chosen), limit, replace=False))
+    found = sequences.read(chosen)
+    histories = [record.items[:-1][-max_history:] for record in found]
+    return [record.user_id for record in found], histories, np.array([record.items[-1] for record in found], np.int32)
+
+
+def _shown(weights: dict[str, Any]) -> str:
+    return "\n".join(
+        f"weights of {name}: " + ", ".join(f"{of} {weight:.3f}" for of, weight in found.items())
+        for name, found in weights.items()
+        if found
+    )

@@ -1,0 +1,67 @@
+"""Stage `embed`: catalogue -> `item_embeddings/`, one vector per item that says what the item is.
+
+The content part comes from given vectors or from the items' texts. An optional second part says which items the same
+users chose one after the other; it is read from the training split only, so that no test interaction shapes an ID.
+"""
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from genrec import artifacts, files
+from genrec import config as config_lib
+from genrec.data.beam.runner import BeamRunner
+from genrec.data.dataset import Dataset
+from genrec.semantic_ids import cooccurrence, embed_on_beam
+from genrec.semantic_ids.encoders import EmbeddingError, content
+
+KIND = "item_embeddings"
+FILE = "embeddings.npy"
+
+
+def embed(
+    config: config_lib.Embeddings,
+    dataset_path: epath.PathLike,
+    path: epath.PathLike,
+    runner: BeamRunner | None = None,
+) -> None:
+    """Writes float32[items, width] of the dataset's catalogue into `path`, unless it is up to date.
+
+    Args:
+      config: Of the stage.
+      dataset_path: What `prepare` wrote.
+      path: A local folder or one in a bucket.
+      runner: Counts and encodes on Apache Beam; the result is the same but for rounding.
+
+    Raises:
+      EmbeddingError: for vectors that do not fit the catalogue, texts without words, a missing package.
+      ArtifactError: when there is no dataset.
+    """
+    dataset = Dataset(dataset_path)
+    inputs = {"dataset": dataset.fingerprint}
+    if config.source == "vectors" and config.vectors:
+        if not epath.Path(config.vectors).exists():
+            raise EmbeddingError(f"embeddings.vectors: there is no file {config.vectors}.")
+        inputs["vectors"] = artifacts.hash_file(config.vectors)
+    recipe = artifacts.hash_of(KIND, config, inputs)
+    if artifacts.up_to_date(path, KIND, recipe):
+        logging.info("%s is up to date", path)
+        return
+    with artifacts.writing(path, KIND, recipe, config=config, inputs=inputs) as draft:
+        if runner:
+            embeddings, pairs = embed_on_beam.content_and_pairs(config, dataset, draft.path, runner)
+        else:
+            embeddings, pairs = content(config, dataset.catalogue), None
+            if config.cooccurrence_weight:
+                pairs = cooccurrence.count_pairs(dataset.split("train"), len(dataset.catalogue))
+        if pairs is not None:
+            together = cooccurrence.embeddings(pairs, config.cooccurrence_width)
+            embeddings = np.concatenate([embeddings, np.float32(config.cooccurrence_weight) * together], axis=1)
+        files.save_array(draft.path / FILE, embeddings)
+        logging.info("embedded %d items in %d dimensions (%s)", *embeddings.shape, config.source)
+
+
+def load(path: epath.PathLike) -> np.ndarray:
+    """float32[items, width] of the artifact in `path`; raises `ArtifactError` when there is none."""
+    artifacts.read(path, KIND)
+    return files.load_array(epath.Path(path) / FILE)

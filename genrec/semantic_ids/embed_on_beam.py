@@ -1,0 +1,115 @@
+"""Stage `embed` on Apache Beam: texts are counted or encoded in blocks of items, pairs of items in blocks of records.
+
+The decompositions (truncated SVD of terms and of pairs) need their whole matrix and stay in this process, as does the
+catalogue. Vectors and pairs come out as without Beam to the last bit; sentence encoders and, where there are several
+blocks of items, the decomposition of terms add up in another order and differ by rounding.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import scipy.sparse
+from etils import epath
+
+from genrec import config as config_lib
+from genrec.data.beam import runner as beam_runner
+from genrec.data.beam.runner import BeamRunner
+from genrec.data.dataset import Catalogue, Dataset
+from genrec.semantic_ids import cooccurrence, encoders, tfidf
+
+BLOCK_ITEMS = 1 << 14  # of the catalogue in one block
+STRIPE_ITEMS = 1 << 14  # rows of the matrix of pairs that one worker adds up
+
+Pairs = tuple[tuple[int, int], scipy.sparse.csr_matrix]  # (block of records, distance), some rows of the matrix
+
+
+def content_and_pairs(
+    config: config_lib.Embeddings, dataset: Dataset, path: epath.Path, runner: BeamRunner
+) -> tuple[np.ndarray, scipy.sparse.csr_matrix | None]:
+    """`embeddings.content`, and `cooccurrence.count_pairs` where the config wants it.
+
+    Args:
+      config: Of the stage.
+      dataset: In a folder that all workers reach.
+      path: Such a folder too, for what workers leave while this runs.
+      runner: Of the pipelines.
+
+    Raises:
+      EmbeddingError: as `embeddings.embed`.
+    """
+    folder = path / "beam"
+    folder.mkdir()
+    made = content(config, dataset.catalogue, folder, runner)
+    pairs = count_pairs(dataset, folder, runner) if config.cooccurrence_weight else None
+    folder.rmtree()
+    return made, pairs
+
+
+def content(config: config_lib.Embeddings, catalogue: Catalogue, folder: epath.Path, runner: BeamRunner) -> np.ndarray:
+    """As `embeddings.content`."""
+    encoders.check_source(config, catalogue)
+    blocks = []
+    for start in range(0, len(catalogue), BLOCK_ITEMS):
+        blocks.append(str(folder / f"items-{len(blocks):06d}"))
+        rows = np.arange(start, min(start + BLOCK_ITEMS, len(catalogue)))
+        beam_runner.save(blocks[-1], catalogue.take(rows))
+    if config.source == "tfidf":
+        found = runner.combine("count_terms", _count, tfidf.merge, blocks, folder)
+        beam_runner.save(folder / "vocabulary", tfidf.vocabulary(found))
+        weigh = functools.partial(_weigh, vocabulary=str(folder / "vocabulary"))
+        weighed = runner.map("weigh_terms", weigh, blocks, folder)
+        terms = scipy.sparse.vstack([beam_runner.load(block) for block in weighed], format="csr")
+        vectors = encoders.project(terms, config.width)
+    else:
+        encoded = runner.map("encode", functools.partial(_encode, config=config), blocks, folder)
+        vectors = np.concatenate([beam_runner.load(block) for block in encoded])
+    return encoders.normalized(vectors, catalogue.item_ids)
+
+
+def count_pairs(dataset: Dataset, folder: epath.Path, runner: BeamRunner) -> scipy.sparse.csr_matrix:
+    """As `cooccurrence.count_pairs` of the training split."""
+    items = len(dataset.catalogue)
+    stripes = runner.group(
+        "count_pairs",
+        functools.partial(_pairs, dataset=str(dataset.path), items=items, stripe=STRIPE_ITEMS),
+        functools.partial(_add, folder=str(folder)),
+        list(enumerate(cooccurrence.blocks(len(dataset.split("train"))))),
+        folder,
+    )
+    return cooccurrence.symmetric(scipy.sparse.vstack([beam_runner.load(stripe) for stripe in stripes], format="csr"))
+
+
+def _count(block: str) -> tfidf.Frequencies:
+    counts = tfidf.count(beam_runner.load(block).texts)
+    beam_runner.save(f"{block}.counts", counts)
+    return tfidf.frequencies(counts)
+
+
+def _weigh(block: str, vocabulary: str) -> str:
+    path = f"{block}.weighed"
+    beam_runner.save(path, tfidf.weigh(beam_runner.load(f"{block}.counts"), beam_runner.load(vocabulary)))
+    return path
+
+
+def _encode(block: str, config: config_lib.Embeddings) -> str:
+    path = f"{block}.encoded"
+    beam_runner.save(path, np.asarray(encoders.encode(config, beam_runner.load(block)), np.float32))
+    return path
+
+
+def _pairs(block: tuple[int, range], dataset: str, items: int, stripe: int) -> Iterator[tuple[int, Pairs]]:
+    """(stripe, its rows of the matrix) for each distance and stripe of a block of records."""
+    number, rows = block
+    records = Dataset(dataset).split("train").read(list(rows))
+    for distance, matrix in enumerate(cooccurrence.pairs_by_distance(records, items)):
+        for start in range(0, items, stripe):
+            yield start, ((number, distance), matrix[start : start + stripe])
+
+
+def _add(start: int, pairs: Iterable[Pairs], folder: str) -> str:
+    """Sums in the order of the records, as floating-point numbers depend on it."""
+    ordered = [matrix for _, matrix in sorted(pairs, key=lambda pair: pair[0])]
+    path = f"{folder}/pairs-{start:012d}"
+    beam_runner.save(path, sum(ordered[1:], start=ordered[0]))
+    return path

@@ -1,0 +1,124 @@
+"""Encoders of items: TF-IDF with truncated SVD, sentence encoders, or given vectors -> one vector per item."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import scipy.sparse
+from absl import logging
+from sklearn.decomposition import TruncatedSVD
+
+from genrec import config as config_lib
+from genrec import files
+from genrec.data.dataset import Catalogue
+from genrec.semantic_ids import tfidf
+
+
+class EmbeddingError(ValueError):
+    """Item embeddings cannot be made. The message says why and what to do."""
+
+
+def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
+    """float32[items, width] with rows of length 1 (or 0, for an item without any known word)."""
+    check_source(config, catalogue)
+    if config.source == "tfidf":
+        counts = tfidf.count(catalogue.texts)
+        vectors = project(tfidf.weigh(counts, tfidf.vocabulary(tfidf.frequencies(counts))), config.width)
+    else:
+        vectors = encode(config, catalogue)
+    return normalized(vectors, catalogue.item_ids)
+
+
+def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
+    """Raises `EmbeddingError` when the source is unknown or its vectors do not fit the catalogue."""
+    if config.source not in ("tfidf", "sentence_transformers", "vectors"):
+        raise EmbeddingError(
+            f"embeddings.source is {config.source!r}; it can be 'tfidf', 'sentence_transformers' or 'vectors'."
+        )
+    if config.source != "vectors":
+        return
+    if config.vectors:
+        shape = files.array_shape(config.vectors)
+        rows = catalogue.table["source_row"].to_numpy()
+        if len(shape) != 2 or shape[0] <= rows.max():
+            raise EmbeddingError(
+                f"{config.vectors} has shape {shape}; the items file has at least {rows.max() + 1} items. "
+                "It needs one row per item, in the order of that file."
+            )
+        return
+    if "vector" not in catalogue.table.column_names:
+        raise EmbeddingError(
+            "embeddings.source=vectors, but the items file had no column `vector` and embeddings.vectors "
+            "names no .npy file."
+        )
+    lengths = pc.list_value_length(catalogue.table["vector"]).to_numpy()
+    wrong = np.flatnonzero(lengths != lengths[0])
+    if len(wrong) or not lengths[0] > 0:
+        item = wrong[0] if len(wrong) else 0
+        raise EmbeddingError(
+            f"The vector of item {catalogue.item_ids[item]!r} has {lengths[item]} values, "
+            f"the first item's {lengths[0]}."
+        )
+
+
+def encode(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
+    """float[items, width]: the given vectors, or those of the sentence encoder, of a catalogue or a part of it."""
+    if config.source == "sentence_transformers":
+        return sentence_vectors(catalogue.texts, config.sentence_model)
+    if config.vectors:
+        rows = catalogue.table["source_row"].to_numpy()  # rising: the dataset may hold fewer items than the file
+        start = rows.min()
+        return files.load_rows(config.vectors, start, rows.max() + 1)[rows - start]
+    column = catalogue.table["vector"].combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def normalized(vectors: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
+    """float32[items, width], rows divided by their length; raises `EmbeddingError` for numbers that are not finite."""
+    vectors = np.asarray(vectors, np.float32)
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
+        raise EmbeddingError(
+            f"{len(broken)} of {len(vectors)} item vectors hold NaN or infinity, the first of them that of item "
+            f"{item_ids[broken[0]]!r}. Correct them, or leave those items out."
+        )
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if empty := int((norms == 0).sum()):
+        logging.warning("%d of %d items have an all-zero vector and will share a semantic ID prefix", empty, len(norms))
+    return vectors / np.where(norms > 0, norms, 1)
+
+
+def project(terms: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
+    """float32[texts, width]: weighted terms (float32[texts, terms]) on their main directions (LSA)."""
+    return projection(terms, width).transform(terms)
+
+
+def projection(terms: scipy.sparse.csr_matrix, width: int) -> TruncatedSVD:
+    """The main directions of weighted terms float32[texts, terms]."""
+    if not terms.shape[1]:
+        raise EmbeddingError(
+            "The items' texts hold no words. Check data.text_fields, or give vectors (embeddings.source=vectors)."
+        )
+    possible = min(width, *terms.shape)
+    if possible < width:
+        logging.warning("embeddings.width is reduced from %d to %d: %d items, %d terms", width, possible, *terms.shape)
+    return TruncatedSVD(possible, random_state=0).fit(terms)
+
+
+def sentence_vectors(texts: list[str], model: str) -> np.ndarray:
+    """float32[texts, width] from a sentence encoder of the package sentence-transformers."""
+    return _encoder(model).encode(texts, batch_size=64, show_progress_bar=True, convert_to_numpy=True)
+
+
+@functools.lru_cache(maxsize=1)  # a worker encodes many blocks
+def _encoder(model: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise EmbeddingError(
+            "embeddings.source=sentence_transformers needs a package that is not installed: "
+            "pip install -e '.[sentences]'. The built-in embeddings.source=tfidf needs none."
+        ) from error
+    return SentenceTransformer(model)

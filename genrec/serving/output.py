@@ -1,0 +1,81 @@
+"""Recommendations as a table for people or as lines of JSON for programs."""
+
+import json
+from collections.abc import Sequence as AbstractSequence
+
+from genrec.data.dataset import Catalogue
+from genrec.serving.engine import Recommendations
+from genrec.serving.requests import Request
+
+TITLE_WIDTH = 48  # characters
+
+
+def shown(
+    request: Request,
+    found: Recommendations,
+    catalogue: Catalogue,
+    output: str,
+    reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
+) -> str:
+    """What to print: a "table" and an empty line, or a line of "json", with the `reasons` of each item if given."""
+    if output == "json":
+        return as_json(request, found, catalogue, reasons)
+    return table(request, found, catalogue) + "\n"
+
+
+def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str:
+    """Two columns: the last items of the history, and the recommendations with their log-probabilities."""
+    history = [_short(catalogue.titles[item]) for item in request.history[::-1][: max(len(found.items), 10)]]
+    proposed = [
+        f"{score:7.2f}  {_short(catalogue.titles[item])}{'  <- came next' if item == request.came_next else ''}"
+        for item, score in zip(found.items, found.scores, strict=True)
+    ]
+    lines = [f"{request.name}: {len(request.history)} items"]
+    if request.came_next is not None:
+        lines.append(f"came next: {_short(catalogue.titles[request.came_next])}")
+    lines.append(f"  {'history, newest first':{TITLE_WIDTH}}  {'score':>7}  recommended")
+    for row in range(max(len(history), len(proposed))):
+        left, right = (column[row] if row < len(column) else "" for column in (history, proposed))
+        lines.append(f"  {left:{TITLE_WIDTH}}  {right}".rstrip())
+    if found.certified:
+        lines.append(f"  the first {found.certified} are certified: no other item that is allowed is likelier")
+    return "\n".join(lines)
+
+
+def as_json(
+    request: Request,
+    found: Recommendations,
+    catalogue: Catalogue,
+    reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
+) -> str:
+    """One line of JSON: name, history and came_next (item ids), recommended (item_id, title, score), certified.
+
+    With `reasons`, each item's as [part, change of the log-probability].
+    """
+    why = [
+        {} if reasons is None else {"reasons": [[part, round(change, 5)] for part, change in of_item]}
+        for of_item in (reasons or [()] * len(found.items))
+    ]
+    return json.dumps(
+        {
+            "name": request.name,
+            "history": [catalogue.item_ids[item] for item in request.history],
+            "came_next": None if request.came_next is None else catalogue.item_ids[request.came_next],
+            "recommended": [
+                {
+                    "item_id": catalogue.item_ids[item],
+                    "title": catalogue.titles[item],
+                    "score": round(float(score), 5),
+                    **reason,
+                }
+                for item, score, reason in zip(found.items, found.scores, why, strict=True)
+            ],
+            "certified": found.certified,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _short(title: str) -> str:
+    title = " ".join(title.split())
+    return title if len(title) <= TITLE_WIDTH else title[: TITLE_WIDTH - 3] + "..."

@@ -1,0 +1,113 @@
+"""Jobs from settings by name, and through the script as a user gives them."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from genrec.cluster import targets
+from genrec.cluster.job import ClusterError
+
+ROOT = Path(__file__).parents[2]
+COMMAND = "python launch/run.py --config=configs/quickstart.py"
+EXAMPLES = {
+    "gke": dict(workdir="gs://bucket/a", image="x/genrec:tpu", accelerator="v5e", topology="4x4"),
+    "tpu_vm": dict(workdir="gs://bucket/a", accelerator="v5e", topology="4x4", zone="us-central1-a"),
+    "slurm": dict(workdir="/shared/a", nodes=2, gpus_per_node=8),
+}
+
+
+def script(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "launch/cluster/render.py", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def flags_of(target: str, **settings) -> list[str]:
+    given = {"target": target, "name": "a", "command": COMMAND, **EXAMPLES[target], **settings}
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
+@pytest.mark.parametrize("target", targets.TARGETS)
+def test_the_script_prints_what_the_settings_render(target):
+    printed = script(*flags_of(target))
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout == targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target]))
+
+
+def test_the_script_writes_a_file_whole(tmp_path):
+    written = script(*flags_of("gke"), "--spot", "--slices=2", f"--output={tmp_path}/new/job.yaml")
+    assert written.returncode == 0 and written.stdout == "", written.stderr
+    manifest = yaml.safe_load((tmp_path / "new" / "job.yaml").read_text())
+    assert manifest["spec"]["replicatedJobs"][0]["replicas"] == 2
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["job.yaml"]
+
+
+def test_an_error_is_one_message(tmp_path):
+    ended = script(*flags_of("gke", topology="4x5"), f"--output={tmp_path}/job.yaml")
+    assert ended.returncode == 1 and not list(tmp_path.iterdir())
+    assert ended.stderr.startswith("render.py: --topology=4x5: not a topology of v5e")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("target", targets.TARGETS)
+def test_every_setting_without_default_is_asked_for(target):
+    complete = dict(name="a", command=COMMAND, **EXAMPLES[target])
+    required = [name for name in complete if name not in ("topology", "nodes", "gpus_per_node")]
+    for name in required:
+        with pytest.raises(ClusterError, match=f"--{name} is missing. "):
+            targets.render(target, {key: value for key, value in complete.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "message"),
+    [
+        ("gke", "partition", "--partition is a setting of slurm, not of gke"),
+        ("slurm", "topology", "--topology is a setting of gke, tpu_vm, not of slurm"),
+        ("tpu_vm", "image", "--image is a setting of gke, not of tpu_vm"),
+    ],
+)
+def test_settings_of_other_targets_are_refused(target, name, message):
+    with pytest.raises(ClusterError) as error:
+        targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target], **{name: "x"}))
+    assert message in str(error.value)
+
+
+def test_settings_have_types_and_descriptions():
+    found = targets.settings()
+    assert {name: found[name].type for name in ("name", "nodes", "spot")} == {"name": str, "nodes": int, "spot": bool}
+    assert found["partition"].description.endswith("(slurm)")
+    assert not found["name"].description.endswith(")")
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Flags of every call of the script in a document."""
+    calls = re.findall(r"python launch/cluster/render.py ((?:.*\\\n)*.*)", text)
+    variables = {"BUCKET": "my-bucket", "IMAGE": "example.com/genrec:tpu"}
+    filled = [re.sub(r"\$\(.*?\)", "1", call) for call in calls if call.startswith("--target")]
+    filled = [re.sub(r"\$(\w+)", lambda match: variables[match[1]], call) for call in filled]
+    return [shlex.split(call.partition("|")[0].replace("\\\n", " ")) for call in filled]
+
+
+@pytest.mark.parametrize(
+    ("document", "targets_shown"),
+    [("docs/clusters.md", ["gke", "tpu_vm", "slurm", "gke"]), ("launch/cluster/render.py", ["gke", "tpu_vm", "slurm"])],
+)
+def test_commands_in_documents_render(document, targets_shown):
+    text = (ROOT / document).read_text()
+    calls = commands_in(ast.get_docstring(ast.parse(text)) if document.endswith(".py") else text)
+    assert [call[0] for call in calls] == [f"--target={target}" for target in targets_shown]
+    for target, call in zip(targets_shown, calls, strict=True):
+        given = {}
+        for flag in call[1:]:
+            name, _, value = flag.removeprefix("--").partition("=")
+            kind = targets.settings()[name].type if name != "output" else str
+            given[name] = value == "" if kind is bool else kind(value)
+        given.pop("output", None)
+        assert targets.render(target, given)

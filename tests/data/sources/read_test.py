@@ -1,0 +1,41 @@
+"""Inputs are known by their content: not by their place, and for a log in several files by the order of those."""
+
+import pytest
+
+from genrec.config import Data
+from genrec.data.errors import DataError
+from genrec.data.sources import read
+
+
+def write(folder, parts):
+    folder.mkdir()
+    (folder / "items.csv").write_text("item_id,title\na,A\n")
+    for name, content in parts.items():
+        (folder / name).write_text(content)
+    return Data(interactions=str(folder / "log*.csv"), items=str(folder / "items.csv"))
+
+
+def test_hashes_tell_content_and_order_of_a_log(tmp_path):
+    one = write(tmp_path / "one", {"log1.csv": "x", "log2.csv": "y"})
+    same = write(tmp_path / "same", {"log-a.csv": "x", "log-b.csv": "y"})
+    turned = write(tmp_path / "turned", {"log1.csv": "y", "log2.csv": "x"})
+    assert read.hash_inputs(one) == read.hash_inputs(same) != read.hash_inputs(turned)
+    seen = []
+    read.hash_inputs(one, lambda files: seen.extend(file.name for file in files) or ["0", "1"])
+    assert seen == ["log1.csv", "log2.csv"]
+
+
+def test_a_pattern_that_finds_one_file_is_that_file(tmp_path):
+    config = write(tmp_path / "one", {"log1.csv": "x"})
+    found = read.hash_inputs(config)
+    config.interactions = str(tmp_path / "one" / "log1.csv")
+    assert read.hash_inputs(config) == found
+
+
+def test_missing_files_are_named(tmp_path):
+    config = write(tmp_path / "one", {})
+    with pytest.raises(DataError, match=r"log\*.csv: finds no files"):
+        read.hash_inputs(config)
+    config.interactions = "absent.csv"
+    with pytest.raises(DataError, match="absent.csv: no such file"):
+        read.hash_inputs(config)

@@ -1,0 +1,506 @@
+"""Beam search against brute force and a plain search with lists, over any catalogue, constraint and layout."""
+
+import collections
+import dataclasses
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genrec.data.filters import Filter
+from genrec.decoding.beam_search import Beams, Diversity, beam_search
+from genrec.decoding.catalogue_index import CatalogueIndex
+from genrec.decoding.live_index import LiveIndex, Restriction
+from genrec.decoding.sampling import Sampling
+from genrec.decoding.sorted_table import SortedTable
+
+BATCH = 4
+SIZES = (6, 5, 4)
+MOST = 30  # items
+WIDE = 36  # beams, more than items
+STATES = 5
+UNKNOWN = 10**6
+NEVER = -np.inf
+
+Codes = tuple[int, ...]
+many = functools.partial(settings, deadline=None, derandomize=True)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ToyDecoder:
+    """Logits depend on the row and, through the cache alone, on *all* codes so far: a wrong reordering shows."""
+
+    logits: list[np.ndarray]  # of each level: float32[batch, STATES, codes]
+
+    def step(self, codes, level, cache):
+        start = jnp.zeros((self.logits[0].shape[0], 1), jnp.int32)
+        state = _next_state(cache["state"], codes) if level else start
+        rows = jnp.arange(len(state))[:, None]
+        return jnp.asarray(self.logits[level])[rows, state], {"state": state}
+
+    def finish(self, codes, level, cache):
+        found = []
+        for place in range(codes.shape[-1]):
+            logits, cache = self.step(codes[..., place], level + place, cache)
+            found.append(logits)
+        return found
+
+    def rows(self, rows) -> "ToyDecoder":
+        return ToyDecoder([logits[rows] for logits in self.logits])
+
+    @functools.cached_property
+    def _normalisers(self) -> list[np.ndarray]:
+        return [np.asarray(jax.nn.logsumexp(logits, axis=-1)) for logits in self.logits]
+
+    def shares(self, row: int, prefix: Codes) -> tuple[np.ndarray, np.float32]:
+        """Logits of the next code, and what to take from them, in float32."""
+        state = functools.reduce(_next_state, prefix, 0)
+        return self.logits[len(prefix)][row, state], self._normalisers[len(prefix)][row, state]
+
+    def scores(self, row: int, prefix: Codes, score: np.float32) -> np.ndarray:
+        """Of each next code, rounded as the search rounds them: what is equal there is equal here."""
+        logits, normaliser = self.shares(row, prefix)
+        return np.minimum(score - normaliser + logits, score)
+
+    def score(self, row: int, codes: Codes) -> np.float32:
+        score = np.float32(0)
+        for level, code in enumerate(codes):
+            score = self.scores(row, codes[:level], score)[code]
+        return score
+
+
+def _next_state(state, code):
+    return (3 * state + code + 1) % STATES
+
+
+def decoder_of(seed: int, ties: bool, sizes: Codes = SIZES, batch: int = BATCH) -> ToyDecoder:
+    """With `ties`, logits are multiples of 64: the sums of their exponentials are exact, and many scores equal."""
+    random = np.random.default_rng(seed)
+    shapes = [(batch, STATES, size) for size in sizes]
+    made = [64 * random.integers(-1, 2, shape) if ties else random.normal(0, 2, shape) for shape in shapes]
+    return ToyDecoder([logits.astype(np.float32) for logits in made])
+
+
+# Layouts: all boundary tables; tables then windows; windows alone. With room for items that share their codes, or none.
+BUDGETS = {"tables": 1000, "mixed": 10, "windows": 0}
+
+
+@functools.cache
+def live_index(kind: str, duplicates: bool) -> LiveIndex:
+    """Its layout has room for any catalogue of MOST items."""
+    codes = np.array(list(itertools.product(*map(range, SIZES)))[:MOST], np.uint16)
+    table = SortedTable.build(np.zeros_like(codes) if duplicates else codes, SIZES)
+    made = LiveIndex(table, filters=BATCH, boundary_budget=BUDGETS[kind])
+    assert made.index.tables == {"tables": 3, "mixed": 1, "windows": 0}[kind]
+    assert (made.index.layout.windows[-1] == 1) == (not duplicates)
+    return made
+
+
+class Case(NamedTuple):
+    """A catalogue, a decoder, and what each row may get."""
+
+    items: dict[int, Codes]
+    decoder: ToyDecoder
+    restrictions: list[Restriction]
+
+    def eligible(self, row: int) -> dict[int, Codes]:
+        (_, allow, deny), exclude = dataclasses.astuple(self.restrictions[row].filter), self.restrictions[row].exclude
+        allowed = set(self.items if allow is None else allow) - deny - set(exclude)
+        return {item: codes for item, codes in self.items.items() if item in allowed}
+
+    def put_into(self, live: LiveIndex) -> tuple[CatalogueIndex, tuple]:
+        """The index of this catalogue, and the constraints."""
+        codes = np.array(list(self.items.values()), np.uint16)
+        # Some items stay, with other codes: all are replaced.
+        live.update(np.array(list(self.items)), codes, remove_items=live.table.items)
+        assert live.layouts == 1
+        constraints = live.constraints(self.restrictions)
+        return live.index, constraints
+
+
+def make_case(seed: int, items: int, skew: float, duplicates: bool, ties: bool, constrained: str) -> Case:
+    random = np.random.default_rng(seed)
+    everything = np.array(list(itertools.product(*map(range, SIZES))))
+    weight = np.exp(-skew * everything.sum(axis=1))
+    chosen = everything[random.choice(len(everything), items, duplicates, p=weight / weight.sum())]
+    numbers = random.choice(60, items, replace=False)
+    catalogue = {int(item): tuple(codes) for item, codes in zip(numbers, chosen.tolist(), strict=True)}
+
+    def some(most: int) -> list[int]:
+        count = random.choice([0, 1, items // 2, items])
+        return random.permutation(numbers)[: min(count, most)].tolist()
+
+    restrictions = []
+    for row in range(BATCH):
+        wanted = Filter()
+        if "allow" in constrained:
+            wanted = dataclasses.replace(wanted, allow=frozenset([*some(items), UNKNOWN]))
+        if "deny" in constrained:
+            wanted = dataclasses.replace(wanted, deny=frozenset(some(items)))
+        if "mixed" in constrained and row % 2:
+            wanted = Filter()
+        exclude = some(15) if "exclude" in constrained else []
+        # An unknown item on every list: the same shape for all, whether they exclude anything or not.
+        restrictions.append(Restriction(wanted, [*exclude, UNKNOWN]))
+    return Case(catalogue, decoder_of(seed + 1, ties), restrictions)
+
+
+CONSTRAINED = ["nothing", "allow", "deny", "exclude", "allow deny", "allow exclude", "allow deny exclude mixed"]
+
+
+def cases(duplicates: bool):
+    return st.builds(
+        make_case,
+        seed=seeds,
+        items=st.sampled_from([1, 2, 5, 12, 20, 25, 28, MOST]),
+        skew=st.sampled_from([0.0, 0.5, 1.5]),
+        duplicates=st.booleans() if duplicates else st.just(False),
+        ties=st.booleans(),
+        constrained=st.sampled_from(CONSTRAINED),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("beams", "top"))
+def search(decoder, index, constraints, beams, top=None, finisher=None, sample=None, diversity=None):
+    batch = decoder.logits[0].shape[0]
+    finish = finisher and finisher.finish
+    return beam_search(decoder.step, index, batch, beams, top, constraints, sample, diversity, finish)
+
+
+def in_order(case: Case, row: int) -> list[tuple[float, int]]:
+    """Scores and items of all that the row may get, best first."""
+    scored = [(case.decoder.score(row, codes), codes, item) for item, codes in case.eligible(row).items()]
+    return [(score, item) for score, _, item in sorted(scored, key=lambda one: (-one[0], *one[1:]))]
+
+
+def plain_search(case: Case, row: int, beams: int, most_alike: int = MOST) -> tuple[list[tuple[float, int]], float]:
+    """The same by a beam search with lists, and the best score that it left behind."""
+    eligible, kept, left_behind = case.eligible(row), [((), np.float32(0))], NEVER
+    for level in range(len(SIZES)):
+        existing = {codes[: level + 1] for codes in eligible.values()}
+        children = [
+            ((*prefix, code), score)
+            for prefix, parent in kept
+            for code, score in enumerate(case.decoder.scores(row, prefix, parent))
+            if (*prefix, code) in existing
+        ]
+        children.sort(key=lambda child: (-child[1], child[0]))
+        alike = collections.Counter()
+        for child in children.copy():
+            alike[child[0][0]] += 1
+            if level and alike[child[0][0]] > most_alike:
+                children.remove(child)
+        left_behind = max([left_behind, *(score for _, score in children[beams:])])
+        kept = children[:beams]
+    found = [(score, item) for codes, score in kept for item in sorted(eligible) if eligible[item] == codes]
+    return found, left_behind
+
+
+def assert_lists(found: Beams, row: int, expected: list[tuple[float, int]], top: int) -> None:
+    """The first `top` of the expected, and then nothing."""
+    missing = [(NEVER, -1)] * (top - len(expected))
+    scores, items = zip(*(expected + missing)[:top], strict=True)
+    assert found.items[row].tolist() == list(items)
+    np.testing.assert_allclose(found.scores[row], scores, rtol=1e-5)
+
+
+def numpy_of(found: Beams) -> Beams:
+    return Beams(*map(np.asarray, found))
+
+
+@pytest.mark.parametrize("duplicates", [False, True])
+@pytest.mark.parametrize("kind", BUDGETS)
+def test_a_search_wider_than_the_catalogue_equals_brute_force(kind, duplicates):
+    @many(max_examples=50)
+    @given(cases(duplicates))
+    def check(case):
+        index, constraints = case.put_into(live_index(kind, duplicates))
+        found = numpy_of(search(case.decoder, index, constraints, WIDE))
+        for row in range(BATCH):
+            assert_lists(found, row, in_order(case, row), WIDE)
+            assert found.bound[row] == NEVER and all(found.certified(top)[row] for top in (1, 3, WIDE))
+
+    check()
+
+
+# (layout, room for duplicates, beams, top, finish)
+NARROW = [
+    ("tables", True, 4, 4, False),
+    ("mixed", True, 4, 4, False),
+    ("mixed", True, 1, 1, True),
+    ("windows", True, 4, 4, True),
+    ("windows", True, 17, 17, False),
+    ("mixed", False, 4, 3, True),
+]
+
+
+@pytest.mark.parametrize("kind, duplicates, beams, top, finish", NARROW)
+def test_a_narrow_search_finds_what_a_plain_one_does(kind, duplicates, beams, top, finish):
+    """Also where the decoder scores the last levels at once. And a certified list is that of brute force."""
+    counts = collections.Counter()
+
+    @many(max_examples=100)
+    @given(cases(duplicates))
+    def check(case):
+        index, constraints = case.put_into(live_index(kind, duplicates))
+        finisher = case.decoder if finish else None
+        found = numpy_of(search(case.decoder, index, constraints, beams, top, finisher))
+        for row in range(BATCH):
+            expected, left_behind = plain_search(case, row, beams)
+            assert_lists(found, row, expected, top)
+            np.testing.assert_allclose(found.bound[row], left_behind, rtol=1e-5)
+            for first in range(1, top + 1):
+                certified = bool(found.certified(first)[row])
+                counts[certified] += 1
+                if certified:
+                    exact = [*(score for score, _ in in_order(case, row)), *[NEVER] * top][:first]
+                    np.testing.assert_allclose(found.scores[row, :first], exact, rtol=1e-5)
+
+    check()
+    assert counts[True] and counts[False]
+
+
+def test_the_last_levels_are_scored_at_once_where_each_beam_is_one_item():
+    items = {5: (0, 1, 2), 2: (3, 4, 0), 7: (4, 4, 3)}
+    restrictions = [Restriction(exclude=[UNKNOWN])] * BATCH
+    case, other = (Case(items, decoder_of(seed, False), restrictions) for seed in (0, 1))
+    index, constraints = case.put_into(live_index("mixed", False))
+    found = search(case.decoder, index, constraints, 4, 3, other.decoder)
+    joined = ToyDecoder([case.decoder.logits[0], *other.decoder.logits[1:]])
+    for row in range(BATCH):
+        assert_lists(numpy_of(found), row, in_order(case._replace(decoder=joined), row), 3)
+
+
+@pytest.mark.parametrize("sizes, items, budget", [((30,), 12, 0), ((2, 2, 2, 2, 2), 32, 8), ((3, 9, 2, 5), 100, 40)])
+def test_any_number_of_levels_and_codes_without_constraints(sizes, items, budget):
+    random, decoder = np.random.default_rng(0), decoder_of(0, False, sizes)
+    everything = np.array(list(itertools.product(*map(range, sizes))), np.uint16)
+    codes = random.permutation(everything)[:items]
+    found = search(decoder, CatalogueIndex.build(codes, sizes, budget), None, items)
+    for row in range(BATCH):
+        exact = np.array([decoder.score(row, tuple(one)) for one in codes])
+        assert found.items[row].tolist() == np.argsort(-exact).tolist()
+        np.testing.assert_allclose(found.scores[row], np.sort(exact)[::-1], rtol=1e-5)
+
+
+def test_of_equal_scores_the_first_in_the_table_wins():
+    """Everything is equally likely, and most of it has to be left behind."""
+    case = make_case(0, MOST, 0.0, True, False, "nothing")
+    case = case._replace(decoder=ToyDecoder([np.zeros_like(logits) for logits in case.decoder.logits]))
+    for kind in ("tables", "mixed"):
+        live = live_index(kind, True)
+        index, constraints = case.put_into(live)
+        found = search(case.decoder, index, constraints, 4, 4)
+        assert found.items.tolist() == [live.table.items[:4].tolist()] * BATCH
+        assert (np.diff(found.scores) == 0).all()
+
+
+@pytest.mark.parametrize("kind, duplicates, beams, top, finish", [NARROW[1], NARROW[3], NARROW[5]])
+def test_the_answer_to_a_request_does_not_depend_on_its_batch(kind, duplicates, beams, top, finish):
+    @many(max_examples=20)
+    @given(cases(duplicates), st.permutations(range(BATCH)), seeds)
+    def check(case, order, seed):
+        """Bit by bit: in other places, and beside other requests."""
+        index, constraints = case.put_into(live_index(kind, duplicates))
+        finisher = case.decoder if finish else None
+        found = search(case.decoder, index, constraints, beams, top, finisher)
+
+        def compare(rows, decoder, restrictions):
+            constraints = live_index(kind, duplicates).constraints(restrictions)
+            index = live_index(kind, duplicates).index
+            others = search(decoder, index, constraints, beams, top, decoder if finish else None)
+            for all_, some in zip(found, others, strict=True):
+                np.testing.assert_array_equal(np.asarray(some)[rows[1]], np.asarray(all_)[rows[0]])
+
+        order = np.array(order)
+        compare((order, range(BATCH)), case.decoder.rows(order), [case.restrictions[row] for row in order])
+        random = decoder_of(seed, False)
+        random = ToyDecoder(
+            [np.concatenate([a[:1], b[1:]]) for a, b in zip(case.decoder.logits, random.logits, strict=True)]
+        )
+        alone = [case.restrictions[0], *[Restriction(exclude=[UNKNOWN])] * (BATCH - 1)]
+        compare(([0], [0]), random, alone)
+
+    check()
+
+
+def test_the_answer_to_a_request_does_not_depend_on_the_size_of_the_batch():
+    case = make_case(3, MOST, 0.5, True, False, "allow exclude")
+    index, constraints = case.put_into(live_index("mixed", True))
+    found = search(case.decoder, index, constraints, 4, 4)
+    for row in range(BATCH):
+        part = jax.tree.map(lambda x, row=row: x[row : row + 1], constraints)
+        alone = search(case.decoder.rows([row]), index, part, 4, 4)
+        np.testing.assert_array_equal(alone.items[0], found.items[row])
+        np.testing.assert_allclose(alone.scores[0], found.scores[row], rtol=1e-6)
+
+
+def limits(most_beams: int, most_items: list[int], groups: np.ndarray | None) -> Diversity:
+    return Diversity(np.full(BATCH, most_beams, np.int32), np.array(most_items, np.int32), groups)
+
+
+def limited(ranked: list[tuple[float, int]], groups: dict[int, int], most: int) -> list[tuple[float, int]]:
+    seen = collections.Counter()
+    kept = []
+    for score, item in ranked:
+        seen[groups[item]] += 1
+        if seen[groups[item]] <= most:
+            kept.append((score, item))
+    return kept
+
+
+most_items = st.lists(st.integers(1, 4), min_size=BATCH, max_size=BATCH)
+
+
+@pytest.mark.parametrize("by_group", [False, True])
+def test_a_wide_search_gives_the_best_of_each_kind(by_group):
+    @many(max_examples=30)
+    @given(cases(True), most_items, seeds)
+    def check(case, most_items, seed):
+        index, constraints = case.put_into(live_index("mixed", True))
+        groups = np.random.default_rng(seed).integers(0, 4, 60).astype(np.int32) if by_group else None
+        of_item = {item: int(groups[item]) if by_group else codes[0] for item, codes in case.items.items()}
+        diversity = limits(WIDE, most_items, groups)
+        found = numpy_of(search(case.decoder, index, constraints, WIDE, 8, diversity=diversity))
+        for row in range(BATCH):
+            assert_lists(found, row, limited(in_order(case, row), of_item, most_items[row]), 8)
+            assert found.bound[row] == np.inf
+
+    check()
+
+
+def test_a_narrow_search_keeps_few_beams_of_each_first_code():
+    @many(max_examples=60)
+    @given(cases(True), st.integers(1, 4), most_items)
+    def check(case, most_beams, most_items):
+        index, constraints = case.put_into(live_index("windows", True))
+        diversity = limits(most_beams, most_items, None)
+        found = numpy_of(search(case.decoder, index, constraints, 5, diversity=diversity))
+        of_item = {item: codes[0] for item, codes in case.items.items()}
+        for row in range(BATCH):
+            expected, _ = plain_search(case, row, 5, most_beams)
+            assert_lists(found, row, limited(expected, of_item, most_items[row]), 5)
+
+    check()
+
+
+def shares_of(case: Case, row: int, prefix: Codes, temperature: float) -> dict[Codes, float]:
+    """Probabilities of the children of a prefix, of those that lead to something eligible."""
+    level = len(prefix)
+    codes = sorted({one[level] for one in case.eligible(row).values() if one[:level] == prefix})
+    logits = case.decoder.shares(row, prefix)[0].astype(np.float64)[codes] / temperature
+    weights = np.exp(logits - logits.max())
+    return {(*prefix, code): float(weight / weights.sum()) for code, weight in zip(codes, weights, strict=True)}
+
+
+def nucleus(shares: dict[Codes, float], top_p: float) -> dict[Codes, float]:
+    kept, so_far = {}, 0.0
+    for child, share in sorted(shares.items(), key=lambda one: -one[1]):
+        if so_far < top_p:
+            kept[child] = share
+        so_far += share
+    return {child: share / sum(kept.values()) for child, share in kept.items()}
+
+
+def distribution(case: Case, row: int, temperature: float, top_p: float) -> dict[Codes, float]:
+    """What is drawn from: probabilities of semantic IDs."""
+    reached = {(): 1.0} if case.eligible(row) else {}
+    for _ in SIZES:
+        reached = {
+            child: above * share
+            for prefix, above in reached.items()
+            for child, share in nucleus(shares_of(case, row, prefix, temperature), top_p).items()
+        }
+    return reached
+
+
+@pytest.mark.parametrize("with_top_p", [False, True])
+def test_samples_are_eligible_items_of_the_nucleus_each_once_with_the_models_scores(with_top_p):
+    @many(max_examples=50)
+    @given(cases(True), seeds, st.sampled_from([0.3, 1.0, 2.5]), st.sampled_from([0.21, 0.57, 0.93]))
+    def check(case, seed, temperature, top_p):
+        case = case._replace(decoder=decoder_of(seed, False))
+        index, constraints = case.put_into(live_index("mixed", True))
+        row_seeds = np.random.default_rng(seed).integers(0, 2**31, BATCH).astype(np.int32)
+        of_row = np.full(BATCH, temperature, np.float32), np.full(BATCH, top_p, np.float32) if with_top_p else None
+        found = numpy_of(search(case.decoder, index, constraints, 4, 4, sample=Sampling(*of_row, row_seeds)))
+        for row in range(BATCH):
+            items = [item for item in found.items[row].tolist() if item >= 0]
+            eligible = case.eligible(row)
+            possible = distribution(case, row, temperature, top_p if with_top_p else 1.0)
+            reachable = sorted(item for item, codes in eligible.items() if codes in possible)
+            assert len(set(items)) == len(items) == min(4, len(reachable)) and set(items) <= set(reachable)
+            scores = [case.decoder.score(row, case.items[item]) for item in items]
+            assert_lists(found, row, list(zip(scores, items, strict=True)), 4)
+            assert found.bound[row] == np.inf
+        # The seed alone decides: the same rows in other places draw the same.
+        order = np.roll(np.arange(BATCH), 1)
+        part = jax.tree.map(lambda x: x[order], constraints)
+        sample = Sampling(*of_row, row_seeds[order])
+        again = numpy_of(search(case.decoder.rows(order), index, part, 4, 4, sample=sample))
+        np.testing.assert_array_equal(again.items, found.items[order])
+
+    check()
+
+
+def test_without_temperature_samples_are_those_that_stray_least_from_the_likeliest_codes():
+    case = make_case(0, MOST, 0.0, False, False, "allow exclude")
+    index, constraints = case.put_into(live_index("mixed", True))
+    sample = Sampling(np.full(BATCH, 1e-5, np.float32), None, np.arange(BATCH, dtype=np.int32))
+    found = search(case.decoder, index, constraints, 4, 4, sample=sample)
+    for row in range(BATCH):
+        lost = {
+            item: sum(
+                max(np.log(list(siblings.values()))) - np.log(siblings[codes[: level + 1]])
+                for level in range(len(SIZES))
+                for siblings in [shares_of(case, row, codes[:level], 1.0)]
+            )
+            for item, codes in case.eligible(row).items()
+        }
+        expected = [*sorted(lost, key=lost.get), *[-1] * 4][:4]
+        assert found.items[row].tolist() == expected
+
+
+def total_variation(drawn: list, probabilities: dict) -> float:
+    counts = collections.Counter(drawn)
+    assert set(counts) <= set(probabilities)
+    return sum(abs(counts[one] / len(drawn) - probability) for one, probability in probabilities.items()) / 2
+
+
+@pytest.mark.parametrize("sizes", [(6,), (3, 4)])
+def test_draws_follow_the_models_probabilities_without_replacement(sizes):
+    """The first draw, and the first two together, of many rows that differ in nothing but their seeds."""
+    rows, temperature = 20_000, 1.5
+    everything = np.array(list(itertools.product(*map(range, sizes))), np.uint16)
+    codes = np.random.default_rng(2).permutation(everything)[: len(everything) * 2 // 3]
+    decoder = decoder_of(5, False, sizes, batch=1)
+    index = CatalogueIndex.build(codes, sizes)
+    sample = Sampling(np.full(rows, temperature, np.float32), None, np.arange(rows, dtype=np.int32))
+    found = search(decoder.rows(np.zeros(rows, int)), index, None, 2, 2, sample=sample)
+    only = Case(dict(enumerate(map(tuple, codes.tolist()))), decoder, [Restriction()])
+    by_item = dict.fromkeys(only.items, 1.0)
+    for item, own in only.items.items():
+        for level in range(len(sizes)):
+            by_item[item] *= shares_of(only, 0, own[:level], temperature)[own[: level + 1]]
+    first, second = np.asarray(found.items).T.tolist()
+    assert total_variation(first, by_item) < 0.015
+    pairs = {
+        (one, other): by_item[one] * by_item[other] / (1 - by_item[one])
+        for one, other in itertools.permutations(by_item, 2)
+    }
+    assert total_variation(list(zip(first, second, strict=True)), pairs) < 0.03
+
+
+@pytest.mark.parametrize("beams, top", [(0, None), (3, 4), (3, 0)])
+def test_no_beams_and_longer_lists_than_beams_are_refused(beams, top):
+    index = CatalogueIndex.build(np.array([[0, 1]], np.uint16), (2, 2))
+    with pytest.raises(ValueError, match="at least one beam, and no more items than beams"):
+        beam_search(decoder_of(0, False, (2, 2)).step, index, BATCH, beams, top)

@@ -1,0 +1,149 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from genrec.decoding import loaded_model as trained_models
+from genrec.decoding.guidance import Guidance
+from genrec.decoding.retrieval import Retriever
+from genrec.input_pipeline.context import Told
+from genrec.input_pipeline.examples import Examples
+from genrec.serving.engine import Options, Search
+from genrec.serving.requests import Request
+
+BEAMS = 200  # more than there are items: searches are exhaustive
+WISH = "dark music"
+
+
+@pytest.fixture(scope="module")
+def trained(listener):
+    return trained_models.load(listener)
+
+
+@pytest.fixture(scope="module")
+def retriever(trained):
+    return Retriever.over(trained.graphdef, trained.table, BEAMS)
+
+
+@pytest.fixture(scope="module")
+def both(trained):
+    """The same users with a wish, without, and wishing for what they refuse."""
+    names = [record.user_id for record in trained.dataset.split("test").read([0, 1, 2])]
+    items = [record.items[:-1] for record in trained.dataset.split("test").read([0, 1, 2])]
+    return [trained.histories(names, items, told=[Told(wish=wish)] * 3) for wish in (WISH, "", "jazz")]
+
+
+def found(retriever, trained, histories, without=None, strength=1.0, **refused):
+    guidance = None if without is None else Guidance(without, np.full(3, strength, np.float32), **refused)
+    return jax.tree.map(np.asarray, retriever(trained.params, histories, guidance=guidance))
+
+
+def test_strength_0_is_no_wish_and_1_is_plain_conditioning(retriever, trained, both):
+    wished, silent, _ = both
+    for strength, histories in ((0.0, silent), (1.0, wished)):
+        guided, plain = found(retriever, trained, wished, silent, strength), found(retriever, trained, histories)
+        np.testing.assert_array_equal(guided.items, plain.items)
+        np.testing.assert_allclose(guided.scores, plain.scores, rtol=1e-5, atol=1e-5)
+    assert (found(retriever, trained, wished).items != found(retriever, trained, silent).items).any()
+
+
+@pytest.mark.parametrize("against", [0.0, 1.5])
+def test_guided_scores_are_those_of_the_logits_combined(retriever, trained, both, against):
+    """Level by level, from the model's own logits, for every item."""
+    wished, silent, refused = both
+    away = {"refused": refused, "against": np.full(3, against, np.float32)} if against else {}
+    guided = found(retriever, trained, wished, silent, 2.5, **away)
+    model = nnx.merge(trained.graphdef, trained.params)
+    codes = trained.semantic_ids.codes.astype(np.int32)
+    scores = np.zeros((3, len(codes)))
+    caches, memories = [None] * 3, [model.start(histories) for histories in both]
+    for level in range(codes.shape[1]):
+        logits = []
+        for side in range(3):
+            if level == 0:
+                of_side, cache = model.step(memories[side], None, 0, None)
+                of_side = np.repeat(of_side, len(codes), axis=1)
+                cache = jax.tree.map(lambda x: np.repeat(x, len(codes), axis=1), cache)
+            else:
+                before = np.tile(codes[:, level - 1], (3, 1))
+                of_side, cache = model.step(memories[side], before, level, caches[side])
+            logits.append(np.asarray(of_side, np.float64))
+            caches[side] = cache
+        combined = logits[1] + 2.5 * (logits[0] - logits[1]) - against * (logits[2] - logits[1])
+        combined -= np.log(np.exp(combined).sum(axis=-1, keepdims=True))
+        scores += np.take_along_axis(combined, np.tile(codes[:, level], (3, 1))[..., None], axis=2)[..., 0]
+    for row in range(3):
+        items = guided.items[row][guided.items[row] >= 0]
+        assert sorted(items) == list(range(len(codes)))
+        np.testing.assert_allclose(guided.scores[row][: len(items)], scores[row, items], rtol=1e-4, atol=1e-4)
+        assert (np.diff(guided.scores[row][: len(items)]) <= 0).all()
+
+
+def test_every_kind_of_search_can_be_guided(trained):
+    """Widened, diverse and drawn: at strength 1 they give what they give unguided; at 0 what they give without wish."""
+    record = trained.dataset.split("test").read([4])[0]
+    request = Request(record.user_id, record.items[:-1], wish=WISH)
+    silent = Request(record.user_id, record.items[:-1])
+    for settings in ({"max_beams": 64}, {"max_share": 0.3, "share_of": "genre"}, {"temperature": 1.0}):
+        options = {"top": 5, "beams": 20, **settings}
+        at_0 = Search(trained, Options(guidance=0.0, **options), 8, rules=False)([request])[0]
+        plain = Search(trained, Options(**options), 8, rules=False)([silent])[0]
+        np.testing.assert_array_equal(at_0.items, plain.items)
+        assert at_0.certified == plain.certified
+
+
+def test_what_is_refused_as_a_taste_is_guided_away_from_and_a_rule_is_not(trained):
+    record = trained.dataset.split("test").read([4])[0]
+    names, history = [record.user_id], [record.items[:-1]]
+    one, other = sorted(set(trained.dataset.catalogue.column("genre").to_pylist()))[:2]
+    request = Request(record.user_id, history[0], wish=f"something dark, no {one} or {other}")
+    wished, silent, refused = (
+        trained.histories(names, history, told=[Told(wish=wish)]) for wish in (request.wish, "", f"{one}, {other}")
+    )
+    retriever = Retriever.over(trained.graphdef, trained.table, 20)
+    for strength in (1.0, 2.0):
+        listed = Search(trained, Options(top=5, beams=20, guidance=strength))([request])[0]
+        strengths = np.full(1, strength, np.float32)
+        expected = retriever(trained.params, wished, guidance=Guidance(silent, strengths, refused, strengths))
+        np.testing.assert_array_equal(listed.items, np.asarray(expected.items)[0, :5])
+        np.testing.assert_allclose(listed.scores, np.asarray(expected.scores)[0, :5], rtol=1e-5)
+    plain = Search(trained, Options(top=5, beams=20, guidance=0.0))
+    np.testing.assert_array_equal(plain([request])[0].items, plain([dataclasses.replace(request, wish="")])[0].items)
+    # A medium is a rule to this model: nothing is guided, and none comes.
+    ruled = Search(trained, Options(top=5, beams=20))([dataclasses.replace(request, wish="no music")])[0]
+    media_type = trained.dataset.catalogue.column("media_type").to_pylist()
+    assert ruled.certified and "music" not in {media_type[item] for item in ruled.items}
+
+
+def test_what_one_refuses_does_not_change_what_another_gets(trained):
+    search = Search(trained, Options(top=5, beams=20), 2)
+    records = trained.dataset.split("test").read([2, 4])
+    genre = trained.dataset.catalogue.column("genre")[0].as_py()
+    requests = [
+        Request(record.user_id, record.items[:-1], wish=wish)
+        for record, wish in zip(records, (WISH, f"no {genre}"), strict=True)
+    ]
+    together, alone = search(requests)[0], search([requests[0], dataclasses.replace(requests[1], wish=genre)])[0]
+    np.testing.assert_array_equal(together.items, alone.items)
+    np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-5)
+
+
+def test_wishes_in_other_languages_are_served(trained):
+    search = Search(trained, Options(top=3, guidance=2.0))
+    for wish in ("静かな音楽", "🎷🎷", "ничего тёмного"):
+        assert len(search([Request("u", np.array([1, 2]), wish=wish)])[0].items) == 3
+
+
+def test_a_likelihood_is_that_of_training(trained, both):
+    """The wish is read in serving as it is in training."""
+    record = trained.dataset.split("test").read([0])[0]
+    listed = Search(trained, Options(top=4), rules=False)([Request(record.user_id, record.items[:-1], wish=WISH)])[0]
+    histories = jax.tree.map(lambda x: x[:1], both[0])
+    last = histories.positions.max(axis=1, keepdims=True)
+    targets = trained.tokens.items[listed.items][None]
+    places = np.ones((1, 4), np.int32)
+    examples = Examples(histories, targets, places, np.repeat(last, 4, axis=1).astype(np.int32))
+    losses = nnx.merge(trained.graphdef, trained.params).losses(examples).sum(axis=-1)[0]
+    np.testing.assert_allclose(listed.scores, -losses, rtol=1e-4, atol=1e-4)

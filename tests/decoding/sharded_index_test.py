@@ -1,0 +1,179 @@
+"""A table cut over four devices, each pair of which shares a batch of its own, against the same table on one device."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genrec import config, sharding
+from genrec.data.filters import Filter
+from genrec.decoding import sharded_index
+from genrec.decoding.beam_search import Beams, Diversity, beam_search
+from genrec.decoding.live_index import LiveIndex, Restriction
+from genrec.decoding.sampling import Sampling
+from genrec.decoding.sorted_table import CatalogueError, SortedTable
+
+BATCH, BEAMS, PARTS = 4, 7, 4
+SIZES = (9, 5, 4)
+EVERY = np.array(list(itertools.product(*map(range, SIZES))), np.uint16)
+MOST = 15  # items of a first code
+MESH = sharding.make_mesh(config.Mesh(data=2, fsdp=1, tensor=PARTS))
+UNKNOWN = 10**6
+
+many = functools.partial(settings, deadline=None, derandomize=True)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@functools.cache
+def live_index(cut: bool, budget: int, duplicates: bool) -> LiveIndex:
+    """Its layout has room for MOST items of each first code, which may share all their codes or none."""
+    codes = np.repeat(EVERY[::20], MOST, axis=0) if duplicates else EVERY[np.arange(len(EVERY)) % 20 < MOST]
+    table = SortedTable.build(codes, SIZES)
+    return LiveIndex(table, filters=BATCH, mesh=MESH if cut else None, cut=cut, boundary_budget=budget)
+
+
+@functools.partial(jax.jit, static_argnames="finishes")
+def search(index, logits, constraints, finishes=False, sample=None, diversity=None):
+    """With a decoder whose logits depend on all codes so far, through a cache."""
+
+    def step(codes, level, cache):
+        state = jnp.zeros((BATCH, 1), jnp.int32) if codes is None else (3 * cache + codes + 1) % 5
+        return jnp.asarray(logits[level])[jnp.arange(BATCH)[:, None], state], state
+
+    def finishing(codes, level, cache):
+        found = []
+        for place in range(codes.shape[-1]):
+            one, cache = step(codes[..., place], level + place, cache)
+            found.append(one)
+        return found
+
+    finish = finishing if finishes else None
+    return beam_search(step, index, BATCH, BEAMS, None, constraints, sample, diversity, finish)
+
+
+def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> Beams:
+    """Searches a random catalogue with random restrictions on one device and on eight."""
+    random = np.random.default_rng(seed)
+    weight = np.exp(-skew * EVERY[:, 0].astype(float))
+    codes = EVERY[random.choice(len(EVERY), random.choice([1, 5, 30, 100]), duplicates, p=weight / weight.sum())]
+    codes = np.concatenate([codes[codes[:, 0] == code][:MOST] for code in range(SIZES[0])])
+    count = len(codes)
+    items = random.permutation(200)[:count]
+    restrictions = []
+    for row in range(BATCH):
+        allow = frozenset(random.permutation(items)[: count // (1 + row % 2)].tolist())
+        exclude = random.permutation(items)[: random.integers(15)].tolist()
+        restrictions.append(Restriction([Filter(), Filter(allow=allow)][random.integers(2)], [UNKNOWN, *exclude]))
+    logits = [random.normal(0, 2, (BATCH, 5, size)).astype(np.float32) for size in SIZES]
+    found = []
+    for cut in (False, True):
+        live = live_index(cut, budget, duplicates)
+        live.update(items, codes, remove_items=live.table.items)
+        constraints = live.constraints(restrictions)
+        with jax.set_mesh(live.mesh):
+            found.append(jax.device_get(search(live.index, logits, constraints, **how)))
+        assert live.layouts == 1
+    one, parts = found
+    np.testing.assert_array_equal(parts.items, one.items)
+    np.testing.assert_allclose(parts.scores, one.scores, rtol=1e-5)
+    np.testing.assert_allclose(parts.bound, one.bound, rtol=1e-5)
+    return parts
+
+
+# (budget of boundary tables, room for duplicates, whether the decoder scores the last levels at once)
+KINDS = [(1000, True, False), (45, True, False), (9, True, False), (9, False, True)]
+
+
+@pytest.mark.parametrize("budget, duplicates, finishes", KINDS)
+def test_a_cut_table_gives_the_same_lists_under_any_constraints(budget, duplicates, finishes):
+    @many(max_examples=25)
+    @given(seeds, st.sampled_from([0.0, 0.5, 3.0]))
+    def check(seed, skew):
+        compare(seed, skew, budget, duplicates, finishes=finishes)
+
+    check()
+
+
+@pytest.mark.parametrize("top_p", [None, 0.7])
+def test_a_cut_table_gives_the_same_draws(top_p):
+    @many(max_examples=15)
+    @given(seeds, st.sampled_from([0.0, 3.0]))
+    def check(seed, skew):
+        nucleus = None if top_p is None else np.full(BATCH, top_p, np.float32)
+        row_seeds = np.random.default_rng(seed).integers(0, 2**31, BATCH).astype(np.int32)
+        compare(seed, skew, 9, True, sample=Sampling(np.full(BATCH, 1.3, np.float32), nucleus, row_seeds))
+
+    check()
+
+
+def test_a_cut_table_gives_lists_as_diverse():
+    @many(max_examples=15)
+    @given(seeds, st.integers(1, 3))
+    def check(seed, most):
+        limits = np.full(BATCH, most, np.int32)
+        found = compare(seed, 0.5, 45, True, diversity=Diversity(limits, limits, None))
+        codes = live_index(True, 45, True).table.codes[live_index(True, 45, True).table.rows_of(found.items.ravel())]
+        roots = np.where(found.items < 0, -1, codes[:, 0].reshape(found.items.shape))
+        assert all((roots == root).sum(axis=1).max() <= most for root in range(SIZES[0]))
+
+    check()
+
+
+def test_each_device_holds_a_part_of_what_grows_with_the_catalogue():
+    table = SortedTable.build(np.repeat(EVERY, 40, axis=0), SIZES)
+    whole = LiveIndex(table, mesh=MESH).index
+    parts = LiveIndex(table, mesh=MESH, cut=True).index
+
+    def bytes_of(index) -> int:
+        """On one device, without the boundary tables."""
+        growing = (index.columns, index.items, index.filters.shared)
+        return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(growing))
+
+    assert bytes_of(parts) < 1.4 * bytes_of(whole) / PARTS  # nine first codes do not make four equal parts
+
+
+def test_items_come_and_go_without_compiling():
+    live = LiveIndex(SortedTable.build(EVERY[:60], SIZES), mesh=MESH, cut=True, boundary_budget=9)
+    logits = [np.zeros((BATCH, 5, size), np.float32) for size in SIZES]
+
+    def items() -> list[int]:
+        constraints = live.constraints([Restriction()] * BATCH)
+        with jax.set_mesh(MESH):
+            return np.asarray(search(live.index, logits, constraints).items)[0].tolist()
+
+    assert items() == list(range(BEAMS))  # all are equally likely: the first of the table
+    before = search._cache_size()
+    live.update([99], EVERY[[100]], remove_items=[0, 2])
+    assert items() == [1, 3, 4, 5, 6, 7, 8]
+    live.update(remove_items=range(3, 59))
+    assert items() == [1, 59, 99, -1, -1, -1, -1]
+    assert search._cache_size() == before and live.layouts == 1
+    new = EVERY[np.arange(1000) % len(EVERY)]  # more than there is room for
+    live.update(np.arange(1000) + 100, new)
+    assert items() == [100, 280, 460, 640, 820, 1000, 1]
+    assert live.layouts == 2
+
+
+def test_cuts_lie_between_first_codes_and_make_parts_as_equal_as_those_allow():
+    first = np.repeat(np.arange(6, dtype=np.uint16), [5, 1, 2, 2, 6, 4])
+    table = SortedTable.build(first[:, None], (9,))
+
+    def parts(count: int) -> list[int]:
+        found = table.cut(sharded_index.bounds(table, count))
+        assert np.concatenate([part.items for part in found]).tolist() == list(range(20))
+        for one, other in itertools.pairwise(part.codes[:, 0] for part in found if len(part)):
+            assert one[-1] < other[0]
+        return [len(part) for part in found]
+
+    assert [parts(count) for count in (1, 2, 4)] == [[20], [10, 10], [5, 5, 6, 4]]
+    assert len(parts(8)) == 8 and 0 in parts(8)
+
+
+def test_a_cut_table_needs_a_boundary_table_of_the_first_level():
+    with pytest.raises(CatalogueError, match="a boundary budget of at least 9"):
+        LiveIndex(SortedTable.build(EVERY, SIZES), mesh=MESH, cut=True, boundary_budget=8)

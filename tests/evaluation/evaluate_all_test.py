@@ -1,0 +1,119 @@
+"""Evaluating all checkpoints of a run, and watching it, on a tiny work directory with untrained models."""
+
+import json
+import shutil
+
+import pytest
+
+from genrec import artifacts, config
+from genrec.data.errors import DataError
+from genrec.evaluation import evaluate_all
+from genrec.semantic_ids import codes
+
+EXPERIMENT = config.Experiment(
+    data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=60)),
+    model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5),
+    training=config.Training(max_history=4),
+    evaluation=config.Evaluation(beams=10, batch=64, cutoffs=(1, 10)),
+)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory, untrained):
+    """Three checkpoints of a finished run, 7, 14 and 21, in a folder of their own; and the work directory without."""
+    workdir = tmp_path_factory.mktemp("finished")
+    untrained(workdir, EXPERIMENT, (7, 14, 21))
+    (workdir / "checkpoints").rename(workdir / "made")
+    return workdir
+
+
+@pytest.fixture
+def workdir(elsewhere, tmp_path):
+    shutil.copytree(elsewhere, tmp_path / "work", ignore=shutil.ignore_patterns("made"))
+    return tmp_path / "work"
+
+
+def bring(elsewhere, workdir, step: int, without: str | None = None) -> None:
+    """Copies a checkpoint as slow tools do: under its own name, and at first without some of its files."""
+    ignore = None if without is None else shutil.ignore_patterns(without)
+    target = workdir / "checkpoints" / str(step)
+    shutil.copytree(elsewhere / "made" / str(step), target, ignore=ignore, dirs_exist_ok=True)
+
+
+def results(workdir, split="test"):
+    return sorted(int(path.parent.name[5:]) for path in (workdir / "evaluation").glob(f"step_*/{split}.json"))
+
+
+def test_all_checkpoints_of_both_splits_and_a_second_call_does_nothing(elsewhere, workdir, capsys):
+    for step in (7, 14):
+        bring(elsewhere, workdir, step)
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["validation", "test"])
+    assert results(workdir) == results(workdir, "validation") == [7, 14]
+    rows = json.loads((workdir / "evaluation" / "test_steps.json").read_text())
+    assert [row["step"] for row in rows] == [7, 14] and set(rows[0]["baselines"]) == {"most popular", "item-kNN"}
+    for row in rows:
+        own = json.loads((workdir / "evaluation" / f"step_{row['step']}" / "test.json").read_text())
+        assert row["metrics"] == own["metrics"]
+    assert "step 14" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in workdir.glob("evaluation/step_*/*")}
+    bring(elsewhere, workdir, 21)
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
+    assert results(workdir) == [7, 14, 21]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_other_beams_are_another_evaluation(elsewhere, workdir):
+    bring(elsewhere, workdir, 7)
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
+    EXPERIMENT.evaluation.beams = 12
+    try:
+        evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
+    finally:
+        EXPERIMENT.evaluation.beams = 10
+    assert json.loads((workdir / "evaluation" / "step_7" / "test.json").read_text())["beams"] == 12
+
+
+def test_watching_survives_half_written_checkpoints_and_ends_with_the_training(elsewhere, workdir):
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        """What happens between two looks."""
+        looks.append(results(workdir))
+        match len(looks):
+            case 1:  # Orbax is writing, and another tool copies
+                (workdir / "checkpoints" / "7.orbax-checkpoint-tmp-1").mkdir(parents=True)
+                bring(elsewhere, workdir, 7, without="ema")
+            case 2:
+                bring(elsewhere, workdir, 7, without="manifest.ocdbt")
+            case 3:
+                bring(elsewhere, workdir, 7)
+                bring(elsewhere, workdir, 14, without="record")
+            case 4:  # one is deleted before it was ever whole
+                shutil.rmtree(workdir / "checkpoints" / "14")
+                bring(elsewhere, workdir, 21)
+            case _:
+                raise AssertionError("watching did not end")
+
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"], watch=True, sleep=sleep)
+    assert looks == [[], [], [], [7]] and results(workdir) == [7, 21]
+
+
+def test_watching_ends_when_nothing_new_comes(elsewhere, workdir):
+    bring(elsewhere, workdir, 7)
+    slept = []
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"], True, 10.0, 30.0, sleep=slept.append)
+    assert slept == [10.0] * 3 and results(workdir) == [7]
+
+
+def test_what_cannot_be_evaluated_is_an_error(elsewhere, workdir):
+    with pytest.raises(artifacts.ArtifactError, match="no checkpoint that can be read"):
+        evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
+    with pytest.raises(DataError, match="no split 'train'"):
+        evaluate_all.evaluate_all(EXPERIMENT, workdir, ["train"])
+    bring(elsewhere, workdir, 7)
+    layout = workdir / "semantic_ids" / codes.LAYOUT_FILE
+    ids = codes.SemanticIds.load(workdir / "semantic_ids")
+    layout.unlink()
+    codes.SemanticIds(ids.codes[::-1], ids.sizes).save(workdir / "semantic_ids")
+    with pytest.raises(artifacts.ArtifactError, match="trained with other semantic IDs"):
+        evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"], watch=True)

@@ -1,0 +1,123 @@
+"""The whole pipeline on a tiny work directory: an untrained generator, a SASRec that learnt a little."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from genrec import artifacts, config
+from genrec.data import dataset as datasets
+from genrec.data.errors import DataError
+from genrec.data.prepare import prepare
+from genrec.evaluation import evaluate_multi_stage, significance
+from genrec.ranking import assembly
+from genrec.ranking.popular import popularity
+from genrec.serving.item_scorer import RealTimeScorer
+from genrec.training import train
+
+EXPERIMENT = config.Experiment(
+    data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=80)),
+    model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5),
+    training=config.Training(max_history=4),
+    evaluation=config.Evaluation(beams=10, batch=32, cutoffs=(1, 10)),
+    sasrec=config.SasRec(
+        model=config.Model(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32),
+        training=config.Training(
+            max_history=4, row_targets=12, batch_targets=96, steps=60, warmup_steps=5, learning_rate=1e-2,
+            validate_every=60, log_every=30,
+        ),
+    ),
+    pipeline=config.Pipeline(candidates=10, item_columns=("media_type",), user_columns=("country",)),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, untrained):
+    workdir = tmp_path_factory.mktemp("pipeline")
+    untrained(workdir, EXPERIMENT)
+    train.train_sasrec(EXPERIMENT, workdir)
+    return workdir
+
+
+def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, capsys):
+    evaluate_multi_stage.evaluate(EXPERIMENT, workdir)
+    assert "lift" in capsys.readouterr().out
+    figures = json.loads((workdir / "pipeline" / "test.json").read_text())
+    rows = {row["stage"]: row for row in figures["stages"]}
+    assert list(rows) == ["source: generator", "source: SASRec", "source: item-kNN", "candidates", "ranker", "final"]
+    assert figures["metrics"]["recall@10"] == rows["final"]["recall@10"]
+    assert figures["baselines"]["SASRec"]["recall@10"] == rows["source: SASRec"]["recall@10"]
+    assert rows["candidates"]["recall of all"] >= max(row["recall of all"] for row in rows.values())
+    # An untrained generator says nothing; SASRec, which learnt, counts.
+    weights = figures["weights"]["final"]
+    assert weights["generator"] < weights["ranker"] + weights["SASRec"] + weights["item-kNN"]
+    users = pyarrow.parquet.read_table(workdir / "pipeline" / "test_users.parquet").to_pylist()
+    assert np.mean([0 < user["rank"] <= 10 for user in users]) == pytest.approx(figures["metrics"]["recall@10"])
+    other = workdir / "pipeline" / "test_users_item-knn.parquet"
+    ranks = significance.ranks_of_same_users(workdir / "pipeline" / "test_users.parquet", other)
+    assert len(ranks[0]) == len(users)
+
+
+def test_given_weights_sources_and_rules(workdir):
+    chosen = config.Pipeline(
+        sources=("item-kNN", "most popular"),
+        ranker=False,
+        candidates=10,
+        weights=("item-kNN=1",),
+        scoring=config.FinalScoring(filter=("media_type=music",)),
+    )
+    evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, pipeline=chosen), workdir)
+    figures = json.loads((workdir / "pipeline" / "test.json").read_text())
+    assert figures["weights"] == {"final": {"item-kNN": 1.0}, "ranker": None}
+    catalogue = datasets.Dataset(workdir / "dataset").catalogue
+    kinds = dict(zip(catalogue.item_ids, catalogue.column("media_type").to_pylist(), strict=True))
+    users = pyarrow.parquet.read_table(workdir / "pipeline" / "test_users.parquet").to_pylist()
+    assert {kinds[item] for user in users for item in user["recommended"]} == {"music"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"sources": ("generater",)}, "no source 'generater'"),
+        ({"sources": ()}, "sources is empty"),
+        ({"weights": ("generator",)}, "'generator' is no NAME=NUMBER"),
+        ({"weights": ("popular=1",)}, "'popular' scores nothing"),
+    ],
+)
+def test_settings_that_cannot_be_are_an_error(workdir, setting, message):
+    changed = dataclasses.replace(EXPERIMENT.pipeline, **setting)
+    with pytest.raises(config.ConfigError, match=message):
+        evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, pipeline=changed), workdir)
+
+
+def test_a_pipeline_without_its_models_says_which_is_missing(tmp_path):
+    prepare(EXPERIMENT.data, tmp_path / "dataset")
+    with pytest.raises(artifacts.ArtifactError, match="no SASRec was trained"):
+        evaluate_multi_stage.evaluate(EXPERIMENT, tmp_path)
+
+
+def test_new_events_change_the_next_scores_without_training(workdir):
+    dataset = datasets.Dataset(workdir / "dataset")
+    ranker = assembly.load_ranker(EXPERIMENT, workdir, dataset, popularity(dataset))
+    scorer = RealTimeScorer(ranker, dataset.catalogue)
+    ids = dataset.catalogue.item_ids
+    wanted = ids[3:8]
+    nothing = scorer.score("u", wanted)
+    assert sorted(nothing) == sorted(wanted) and list(nothing.values()) == sorted(nothing.values(), reverse=True)
+    assert scorer.answer(json.dumps({"user": "u", "events": ids[:2]})) is None
+    answer = json.loads(scorer.answer(json.dumps({"user": "u", "events": [ids[20]], "score": wanted})))
+    assert answer["user"] == "u" and answer["scores"] != nothing
+    direct = ranker.score(["u"], [np.array([0, 1, 20])], np.arange(3, 8)[None])[0]
+    for item_id, score in zip(wanted, direct, strict=True):
+        assert answer["scores"][item_id] == pytest.approx(float(score), rel=1e-5)
+    assert scorer.score("another", wanted) == nothing
+    for line, message in (
+        ("{}", "is no request"),
+        ("[1]", "is no request"),
+        ('{"user": "u", "events": ["x"]}', "no item 'x'"),
+        ('{"user": "u", "score": []}', "no items to score"),
+    ):
+        with pytest.raises(DataError, match=message):
+            scorer.answer(line)

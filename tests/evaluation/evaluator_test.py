@@ -1,0 +1,256 @@
+"""The evaluator against the model's own losses over all items, with histories of many lengths and a ragged batch."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from genrec import config, sharding
+from genrec.data.dataset import Sequence
+from genrec.data.errors import DataError
+from genrec.decoding import loaded_model as trained_models
+from genrec.decoding.retrieval import Retriever
+from genrec.decoding.sorted_table import SortedTable
+from genrec.evaluation.evaluator import Evaluation, Evaluator, item_ranks
+from genrec.input_pipeline.context import Told
+from genrec.input_pipeline.examples import Segment, Tokens, pack
+from genrec.models.recommender import Recommender
+from genrec.semantic_ids.codes import SemanticIds
+
+SIZES = (4, 3, 2)
+ITEMS = 20
+MAX_HISTORY = 6
+MODEL = config.Model(
+    width=16,
+    encoder_layers=1,
+    decoder_layers=1,
+    heads=2,
+    head_width=8,
+    mlp=32,
+    position_buckets=8,
+    repeat_bias=True,
+    user_tokens=5,
+)
+
+
+class Split:
+    """User i has the id "u<i>", and a history of i % 9 items: some longer than the model reads."""
+
+    def __init__(self, users: int):
+        random = np.random.default_rng(0)
+        self.records = [
+            Sequence(f"u{i}", random.integers(0, ITEMS, i % 9 + 1).astype(np.int32), np.arange(i % 9 + 1))
+            for i in range(users)
+        ]
+        self.lengths = np.array([len(record.items) for record in self.records], np.int32)
+
+    def __len__(self):
+        return len(self.records)
+
+    def read(self, indices):
+        return [self.records[index] for index in indices]
+
+
+class Dataset:
+    path = "somewhere/dataset"
+
+    def __init__(self, users: int):
+        self.only = Split(users)
+
+    def split(self, name):
+        assert name == "test"
+        return self.only
+
+
+@functools.cache
+def semantic_ids() -> SemanticIds:
+    everything = np.array(list(itertools.product(*map(range, SIZES))), np.uint16)
+    return SemanticIds(np.random.default_rng(0).permutation(everything)[:ITEMS], SIZES)
+
+
+@functools.cache
+def model(seed: int = 0) -> Recommender:
+    made = Recommender(MODEL, SIZES, nnx.Rngs(seed))
+    random = np.random.default_rng(seed)
+    # These start as zeros, which would hide a search that reorders beams wrongly.
+    for param in (made.repeat_bias.from_encoder, made.repeat_bias.from_decoder):
+        param[...] = random.normal(size=param.shape).astype(np.float32)
+    return made
+
+
+def evaluator(
+    users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, mesh=None, **settings: int
+) -> Evaluator:
+    return Evaluator(
+        Retriever.over(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams, mesh),
+        Dataset(users),
+        "test",
+        config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50), **settings),
+        tokens(),
+        MAX_HISTORY,
+        causal,
+        users=limit,
+    )
+
+
+def tokens() -> Tokens:
+    return Tokens(semantic_ids().tokens(), sum(SIZES), MODEL.user_tokens)
+
+
+@jax.jit
+def losses(examples):
+    return model().losses(examples)
+
+
+def log_likelihoods(record: Sequence, causal: bool) -> np.ndarray:
+    """Of all items, by the training loss: one row an item."""
+    history = record.items[:-1][-MAX_HISTORY:]
+    rows = [
+        [Segment(record.user_id, np.append(history, item).astype(np.int32), len(history), causal)]
+        for item in range(ITEMS)
+    ]
+    examples = pack(rows, tokens(), tokens().length(MAX_HISTORY), 1)
+    return -np.asarray(losses(examples).sum(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_recommendations_are_ordered_by_the_likelihood_of_the_training_loss(causal):
+    records = Split(11).records
+    found = evaluator(users=11, causal=causal).run(nnx.state(model()))
+    assert found.user_ids == [record.user_id for record in records]
+    for user, record in enumerate(records):
+        exact = log_likelihoods(record, causal)
+        assert sorted(found.recommended[user].tolist()) == list(range(ITEMS))
+        np.testing.assert_allclose(found.scores[user], exact[found.recommended[user]], rtol=1e-4, atol=1e-4)
+        assert (np.diff(found.scores[user]) <= 0).all()
+        assert found.targets[user] == record.items[-1]
+        assert found.recommended[user, found.ranks[user] - 1] == record.items[-1]
+        history = set(record.items[:-1].tolist())  # more of it than the model reads
+        assert set(found.recommended[user][found.repeats[user]].tolist()) == history
+        assert found.target_repeats[user] == (record.items[-1] in history)
+
+
+def test_batching_and_buckets_change_nothing():
+    params = nnx.state(model())
+    together, alone = evaluator(batch=64).run(params), evaluator(batch=2).run(params)
+    assert together.user_ids == alone.user_ids
+    np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(together.ranks, alone.ranks)
+    assert together.metrics == alone.metrics
+
+
+def test_every_mesh_gives_the_same_ranks():
+    mesh = sharding.make_mesh(config.Mesh(2, 2, 2))
+    params = nnx.state(model())
+    alone = evaluator(batch=8).run(params)
+    together = evaluator(batch=8, mesh=mesh).run(jax.device_put(params, sharding.named(mesh)))
+    np.testing.assert_array_equal(together.ranks, alone.ranks)
+    np.testing.assert_array_equal(together.recommended, alone.recommended)
+
+
+def test_new_parameters_give_new_results_without_compiling_again(caplog):
+    checked = evaluator(users=5)
+    params, others = nnx.state(model()), nnx.state(model(seed=1))
+    with jax.log_compiles():
+        first = checked.run(params)
+        assert "search" in caplog.text
+        caplog.clear()
+        second = checked.run(others)
+        assert "search" not in caplog.text
+    assert not np.allclose(first.scores, second.scores)
+
+
+def test_a_limit_chooses_the_same_users_spread_over_the_split():
+    first, second = (evaluator(limit=9).run(nnx.state(model())) for _ in range(2))
+    assert first.user_ids == second.user_ids and len(set(first.user_ids)) == 9
+    assert first.user_ids != [f"u{i}" for i in range(9)]
+    everyone = evaluator().run(nnx.state(model()))
+    for user_id, rank in zip(first.user_ids, first.ranks, strict=True):
+        assert rank == everyone.ranks[everyone.user_ids.index(user_id)]
+
+
+def test_cutoffs_beyond_the_beams_are_left_out():
+    found = evaluator(users=5, beams=5).run(nnx.state(model()))
+    assert "recall@5" in found.metrics and "recall@10" not in found.metrics
+
+
+def test_widening_makes_lists_sure():
+    """What is certified is what the training loss says."""
+    users, params = 11, nnx.state(model())
+    narrow = evaluator(users, beams=5, batch=16).run(params)
+    wide = evaluator(users, beams=5, batch=16, max_beams=ITEMS).run(params)
+    assert (narrow.certified < 5).any() and (wide.certified == 5).all()
+    records = Split(users).records
+    for found in (narrow, wide):
+        for user, sure in enumerate(found.certified):
+            exact = np.sort(log_likelihoods(records[user], causal=True))[::-1]
+            np.testing.assert_allclose(found.scores[user, :sure], exact[:sure], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("setting", [{"certify": 0}, {"max_beams": 4}])
+def test_a_search_that_cannot_be_widened_as_told_is_an_error(setting):
+    with pytest.raises(config.ConfigError, match=f"evaluation.{next(iter(setting))}="):
+        evaluator(users=3, beams=5, **setting)
+
+
+def test_an_empty_split_is_an_error():
+    with pytest.raises(DataError, match="test split has no users"):
+        evaluator(users=0)
+
+
+def test_ranks_are_of_the_item_itself():
+    recommended = np.array([[7, 2, 5], [7, 2, -1], [4, 3, 1]])
+    assert item_ranks(recommended, np.array([2, 5, 4])).tolist() == [2, 0, 1]
+
+
+def test_what_the_model_is_told_can_be_kept_back(listener):
+    """Against the same users' histories made by hand."""
+    trained = trained_models.load(listener)
+    table = SortedTable.build(trained.semantic_ids.codes, trained.semantic_ids.sizes)
+
+    def run(**settings) -> Evaluation:
+        cfg = config.Evaluation(beams=20, batch=8, **settings)
+        reading = trained.tokens, trained.max_history, trained.causal
+        retriever = Retriever.over(trained.graphdef, table, 20)
+        return Evaluator(retriever, trained.dataset, "test", cfg, *reading, users=8).run(trained.params)
+
+    retriever = Retriever.over(trained.graphdef, table, 20)
+    media_type = trained.dataset.catalogue.column("media_type").to_pylist()
+    found = {
+        "all": run(),
+        "history": run(history=2),
+        "no history": run(history=0),
+        "without": run(without=("country", "vector")),
+        "silent": run(without=("all",)),
+        "moment": run(moment=True),
+    }
+    split = trained.dataset.split("test")
+    records = {record.user_id: record for record in split.read(range(len(split)))}
+    records = [records[user_id] for user_id in found["all"].user_ids]
+    items = [record.items[:-1] for record in records]
+    hours = [str(record.timestamps[-1] // 3600 % 24) for record in records]
+    asked = {
+        "all": (items, [Told()] * 8),
+        "history": ([one[-2:] for one in items], [Told()] * 8),
+        "no history": ([one[:0] for one in items], [Told()] * 8),
+        "without": (items, [Told(without=frozenset({"country", "vector"}))] * 8),
+        "silent": (items, [Told(without=frozenset({"all"}))] * 8),
+        "moment": (
+            items,
+            [
+                Told({"media_type": media_type[record.items[-1]], "time_of_day": hour})
+                for record, hour in zip(records, hours, strict=True)
+            ],
+        ),
+    }
+    names = [record.user_id for record in records]
+    for name, (heard, told) in asked.items():
+        expected = retriever(trained.params, trained.histories(names, heard, told=told))
+        np.testing.assert_allclose(found[name].scores, expected.scores, rtol=1e-4, atol=1e-4)
+        others = [other for other in found if other != name]
+        assert all(not np.allclose(found[other].scores, found[name].scores, atol=1e-4) for other in others)
+    with pytest.raises(DataError, match="told no 'shoe_size'"):
+        run(without=("shoe_size",))

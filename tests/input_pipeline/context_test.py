@@ -1,0 +1,126 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genrec import config
+from genrec.data.dataset import Catalogue
+from genrec.data.errors import DataError
+from genrec.input_pipeline import context
+from genrec.input_pipeline.context import ABSENT, UNKNOWN, Context, Feature, Soft, Told, Users
+
+COUNTRY = Feature("country", values=("DE", "FR"))
+AGE = Feature("age", edges=(18.0, 30.0))
+HOUR = Feature("time_of_day", edges=context.HOURS, of="time")
+VECTOR, SUMMARY = Soft("vector", 2, 1), Soft("summary", 3, 2)
+ITEM_VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
+TABLE = pa.table({"user_id": ["a", "b"], "country": ["FR", None], "age": [17.5, 30.0], "vector": [[1.0, 2.0], None]})
+
+
+class GivenDataset:
+    def __init__(self, users):
+        self.users = users
+        self.catalogue = Catalogue(pa.table({"item_id": ["i", "j"], "media_type": ["music", "podcast"]}), ())
+
+
+def test_a_category_has_a_code_for_each_value_and_one_for_all_others():
+    assert [COUNTRY.code(value) for value in ("DE", "FR", "XX", "", None)] == [1, 2, UNKNOWN, ABSENT, ABSENT]
+    assert [COUNTRY.meaning(code) for code in range(COUNTRY.size)] == ["unknown", "DE", "FR"]
+
+
+def test_a_number_falls_into_the_bucket_from_its_lower_edge_on():
+    assert [AGE.code(value) for value in (3, "17.9", 18, 29.9, 30, 99)] == [1, 1, 2, 2, 3, 3]
+    assert AGE.code("old") == AGE.code(float("nan")) == UNKNOWN and AGE.code(None) == ABSENT
+    assert [AGE.meaning(code) for code in range(AGE.size)] == ["unknown", "below 18", "18 to 30", "30 and more"]
+    assert [HOUR.code(hour) for hour in (0, 2.9, 3, 23.5)] == [1, 1, 2, 8]
+
+
+def test_a_context_survives_json():
+    known = Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY))
+    assert Context.from_json(known.as_json()) == known and Context.from_json({}) == Context()
+    assert known.codes == 3 + 4 + 9 and known.soft_tokens == 3
+
+
+def vectors(users, soft, names, earlier, wanted=None, offsets=None):
+    rows = np.array([users.row(name) for name in names])
+    wanted = np.ones(len(names), bool) if wanted is None else np.array(wanted)
+    return users.vectors_of(soft, rows, [np.array(items, np.int32) for items in earlier], wanted, offsets)
+
+
+def test_what_is_known_of_users_comes_from_their_table():
+    users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
+    assert users.codes_of("a", context.NOTHING).tolist() == [2, 1, ABSENT]
+    assert users.codes_of("b", context.NOTHING).tolist() == [ABSENT, 3, ABSENT]
+    assert (users.codes_of("somebody else", context.NOTHING) == ABSENT).all()
+    found, there = vectors(users, VECTOR, ["a", "b", "somebody else", "a"], [[]] * 4, [True, True, True, False])
+    assert there.tolist() == [True, False, False, False]
+    np.testing.assert_array_equal(found, [[1, 2], [0, 0], [0, 0], [0, 0]])
+
+
+def test_a_summary_is_the_mean_of_what_came_before_moved_by_a_profile():
+    users = Users(Context((), (SUMMARY,)), TABLE, ITEM_VECTORS)
+    ones = np.ones(3, np.float32)
+    found, there = vectors(users, SUMMARY, ["a"] * 4, [[1, 3], [], [], [2]], None, [None, None, ones, ones])
+    assert there.tolist() == [True, False, True, True]
+    expected = [ITEM_VECTORS[[1, 3]].mean(axis=0), np.zeros(3), ones, ITEM_VECTORS[2] + 1]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_vectors_of_a_sequential_model_are_made_together():
+    asked = []
+
+    def encode(items):
+        asked.append([one.tolist() for one in items])
+        return np.array([[one.sum(), len(one)] for one in items], np.float32)
+
+    soft = Soft("sequential", 2, 1, "0f3a")
+    users = Users(Context((), (soft,)), None, encode=encode)
+    found, there = vectors(users, soft, ["a"] * 4, [[1, 2], [], [3], [4]], [True, True, True, False])
+    assert there.tolist() == [True, False, True, False] and asked == [[[1, 2], [3]]]
+    np.testing.assert_array_equal(found, [[3, 2], [0, 0], [3, 1], [0, 0]])
+
+
+def test_what_a_request_tells_goes_before_what_is_known_and_may_be_left_out():
+    users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
+
+    def codes(**told):
+        return users.codes_of("a", Told(**told)).tolist()
+
+    assert codes(given={"country": "DE", "time_of_day": "8"}) == [1, 1, 3]
+    assert codes(given={"country": ""}) == [ABSENT, 1, ABSENT]
+    assert codes(given={"country": "Atlantis"})[0] == UNKNOWN
+    assert codes(without=frozenset({"age"})) == [2, ABSENT, ABSENT]
+    assert codes(without=frozenset({"all"})) == [ABSENT, ABSENT, ABSENT]
+    with pytest.raises(DataError, match="no 'contry'; it knows country, age"):
+        codes(given={"contry": "DE"})
+    with pytest.raises(DataError, match="no 'shoe_size'"):
+        codes(without=frozenset({"shoe_size"}))
+
+
+def test_features_are_learnt_from_the_data():
+    ages = pa.table({"user_id": [f"{n}" for n in range(100)], "age": np.arange(100), "tier": ["x"] * 97 + ["y"] * 3})
+    cfg = config.Context(
+        user_columns=("age", "tier"), item_columns=("media_type",), time_of_day=True, buckets=4, min_users=5
+    )
+    known = context.learn(cfg, GivenDataset(ages))
+    age, tier, media, hour = known.features
+    assert [age.code(value) for value in (0, 24, 25, 60, 99)] == [1, 1, 2, 3, 4]
+    assert tier.values == ("x",) and tier.code("y") == UNKNOWN
+    assert media == Feature("media_type", values=("music", "podcast"), of="item") and hour.of == "time"
+    codes = context.item_codes(known, GivenDataset(ages).catalogue)
+    assert codes.tolist() == [[ABSENT, ABSENT, 1, ABSENT], [ABSENT, ABSENT, 2, ABSENT]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "users", "message"),
+    [
+        ({"user_columns": ("height",)}, TABLE, "the users have no height"),
+        ({"user_columns": ("country",)}, None, "no users file"),
+        ({"item_columns": ("colour",)}, TABLE, "the items have no colour"),
+        ({"vector": True}, TABLE.drop(["vector"]), "the users have no vector"),
+        ({"summary": True}, TABLE, "needs item embeddings"),
+        ({"sequential": True}, TABLE, "Run launch/train_sasrec.py first"),
+    ],
+)
+def test_what_the_data_does_not_have_is_an_error(settings, users, message):
+    with pytest.raises(config.ConfigError, match=message):
+        context.learn(config.Context(**settings), GivenDataset(users))

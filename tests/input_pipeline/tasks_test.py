@@ -1,0 +1,194 @@
+"""Batches with other tasks beside the log."""
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genrec import config
+from genrec.data.dataset import Catalogue, Sequence
+from genrec.input_pipeline import context, tasks
+from genrec.input_pipeline.context import Context, Feature, Soft, Users
+from genrec.input_pipeline.examples import Tokens
+from genrec.input_pipeline.prompts import Wishes
+from genrec.input_pipeline.tasks import Mixture
+from genrec.input_pipeline.training_batches import MEMORY, TrainingBatches
+from genrec.input_pipeline.vocabulary import Vocabulary
+
+ITEMS, USERS, LEVELS, MAX_HISTORY = 60, 120, 2, 5
+LENGTHS = np.random.default_rng(0).geometric(0.15, USERS)
+CONTEXT = Context(
+    (
+        Feature("country", values=("DE", "FR")),
+        Feature("kind", values=("music", "podcast"), of="item"),
+        Feature(context.TIME_OF_DAY, edges=context.HOURS, of="time"),
+    ),
+    (Soft("vector", 3, 1), Soft("summary", 4, 2)),
+)
+
+
+class InMemory:
+    """User u chooses the items u, u + 1, ... at the hours u, u + 1, ..."""
+
+    lengths = LENGTHS.astype(np.int32)
+
+    def read(self, indices):
+        return [
+            Sequence(
+                f"user{u}",
+                ((u + np.arange(LENGTHS[u])) % ITEMS).astype(np.int32),
+                3600 * (u + np.arange(LENGTHS[u])),
+            )
+            for u in indices
+        ]
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    table = {
+        "item_id": [f"{n}" for n in range(ITEMS)],
+        "title": [f"title {n}" for n in range(ITEMS)],
+        "kind": ["music" if n % 2 else "podcast" for n in range(ITEMS)],
+        "genre": [f"genre{n % 7}" for n in range(ITEMS)],
+    }
+    return Catalogue(pa.table(table), ("title",))
+
+
+@pytest.fixture(scope="module")
+def parts(catalogue):
+    """Tokens and mixture; every item has a token of its own at every level, so that batches can be read back."""
+    users = pa.table(
+        {
+            "user_id": [f"user{u}" for u in range(USERS)],
+            "country": ["DE" if u % 2 else "FR" for u in range(USERS)],
+            "vector": [[float(u), 1.0, 2.0] for u in range(USERS)],
+        }
+    )
+    vectors = np.random.default_rng(1).normal(size=(ITEMS, 4)).astype(np.float32)
+    words = Vocabulary.train([*catalogue.titles, "music podcasts genre about"] * 3, 60)
+    items = (np.arange(ITEMS)[:, None] * LEVELS + np.arange(LEVELS)).astype(np.int32)
+    tokens = Tokens(items, ITEMS * LEVELS, 50, Users(CONTEXT, users, vectors), words, 12)
+    wishes = config.Wishes(columns=("kind:kind", "genre:about"), longest=12, history=3, texts=True, longest_text=10)
+    wishes.examples = 1.5
+    told = config.Context(("country",), ("kind",), True, dropout=0.3, drop_all=0.1, moments=0.5)
+    return tokens, Mixture(told, wishes, Wishes(wishes, catalogue), context.item_codes(CONTEXT, catalogue))
+
+
+def batches(parts, seed=0, **arguments):
+    tokens, mixture = parts
+    settings = config.Training(max_history=MAX_HISTORY, row_targets=8, batch_targets=64)
+    return TrainingBatches(InMemory(), tokens, settings, seed, mixture=mixture, **arguments)
+
+
+def equal(found, expected, rows=slice(None)):
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b[rows]), found, expected)
+    return all(jax.tree.leaves(same))
+
+
+def test_a_batch_depends_on_seed_and_step_alone(parts):
+    first, again = batches(parts), batches(parts)
+    steps = (2 * first.steps_per_epoch + 1, 0, 3)
+    expected = {step: first.batch(step) for step in sorted(steps)}
+    assert all(equal(again.batch(step), expected[step]) for step in steps)
+    assert not equal(batches(parts, seed=1).batch(0), expected[0])
+    assert not equal(first.batch(first.steps_per_epoch).texts, expected[0].texts)
+
+
+@pytest.mark.parametrize("memory", [0, MEMORY])
+@pytest.mark.parametrize("rows", [slice(1, 3), np.array([3, 0, 3])])
+def test_rows_are_those_of_the_whole_batch(parts, rows, memory):
+    data = batches(parts, rows_multiple=4, memory=memory)
+    for step in (0, data.steps_per_epoch + 2):
+        assert equal(data.batch(step, rows), data.batch(step), rows)
+
+
+def segments_of(batch, row):
+    """Tokens and positions of each segment of a row, with its targets."""
+    made = batch.histories
+    for number in range(1, made.segments[row].max(initial=0) + 1):
+        mine, targets = made.segments[row] == number, batch.target_segments[row] == number
+        yield made.tokens[row][mine], made.positions[row][mine], batch.targets[row][targets][:, 0] // LEVELS
+
+
+def test_an_epoch_holds_the_log_once_and_the_planned_number_of_other_segments(parts, catalogue):
+    tokens, mixture = parts
+    data = batches(parts)
+    counts = np.bincount(data.segments.task, minlength=6)
+    log = counts[tasks.LOG]
+    assert counts[tasks.MOMENT] == round(0.5 * log)
+    weights = np.array([mixture.wishes.next_item, mixture.wishes.any_item, mixture.wishes.attributes])
+    for task, weight in zip((tasks.NEXT_ITEM, tasks.ANY_ITEM, tasks.ATTRIBUTES), weights, strict=True):
+        assert counts[task] == round(1.5 * log * weight / (weights.sum() + mixture.wishes.title))
+    wished = told = features = 0
+    for step in range(data.steps_per_epoch):
+        batch = data.batch(step)
+        for row in range(len(batch.targets)):
+            for ids, positions, targets in segments_of(batch, row):
+                prefix = ids[positions == 0]
+                pieces = prefix[prefix >= tokens.first_piece] - tokens.first_piece
+                codes = prefix[(prefix >= tokens.first_feature) & (prefix < tokens.first_feature + CONTEXT.codes)]
+                features += len(codes)
+                if len(pieces):
+                    wished += 1
+                    text = tokens.vocabulary.decode(pieces)
+                    assert len(targets) == 1
+                    if text.startswith("title"):  # its own
+                        assert text == catalogue.titles[targets[0]]
+                moments = codes - tokens.first_feature - CONTEXT.features[0].size
+                if (moments >= 0).any():
+                    told += 1
+                    assert len(targets) == 1
+                    kind = [code for code in moments if 0 <= code < CONTEXT.features[1].size]
+                    if kind:  # what the target is
+                        assert CONTEXT.features[1].values[kind[0] - 1] == ("music" if targets[0] % 2 else "podcast")
+    planned = data.rows * data.steps_per_epoch / data.packing.rows
+    with_wish = counts[list(tasks.WITH_WISH)].sum()
+    assert 0.85 * planned * with_wish <= wished <= with_wish
+    assert 0.5 * counts[tasks.MOMENT] < told < counts[tasks.MOMENT] and features > told
+
+
+def test_soft_tokens_are_those_of_the_segment(parts):
+    tokens, _ = parts
+    batch = batches(parts).batch(0)
+    vector, summary = batch.histories.soft
+    first = tokens.first_feature + CONTEXT.codes
+    seen = 0
+    for row, places in enumerate(vector.places):
+        for slot, place in enumerate(places):
+            if place < batch.histories.tokens.shape[1]:
+                assert batch.histories.tokens[row, place] == first
+                number = batch.histories.segments[row, place]
+                of_segment = batch.histories.tokens[row][batch.histories.segments[row] == number]
+                user = int(vector.vectors[row, slot, 0])
+                assert tokens.user(f"user{user}") in of_segment
+                seen += 1
+    assert seen
+    for row, places in enumerate(summary.places):
+        for place in places[places < batch.histories.tokens.shape[1]]:
+            assert batch.histories.tokens[row, place : place + 2].tolist() == [first + 1, first + 2]
+
+
+def test_texts_are_of_what_was_read(parts, catalogue):
+    tokens, mixture = parts
+    kinds = set()
+    for step in range(6):
+        texts = batches(parts).batch(step).texts
+        for row, kind in enumerate(texts.kinds):
+            kinds.add(int(kind))
+            codes = texts.histories.tokens[row][texts.histories.positions[row] > 0]
+            items = codes.reshape(-1, LEVELS)[:, 0] // LEVELS
+            pieces = texts.pieces[row][texts.pieces[row] >= 0]
+            expected = {
+                tasks.ITEM_TITLE: lambda items=items: catalogue.titles[items[0]],
+                tasks.ITEM_ATTRIBUTES: lambda items=items: mixture.maker.description(items[0]),
+                tasks.TASTE: lambda items=items: mixture.maker.taste(items),
+            }[int(kind)]()
+            wanted = np.append(tokens.vocabulary.encode(expected), tokens.vocabulary.end)[:10]
+            assert pieces.tolist() == wanted.tolist()
+            assert kind == tasks.TASTE or len(items) == 1
+    assert kinds == {0, 1, 2}
+
+
+def test_without_other_tasks_nothing_is_planned():
+    log = tasks.Segments(*(np.arange(3, dtype=np.int32) for _ in range(5)))
+    assert tasks.plan(np.array([4, 4, 4]), log, tasks.LOG_ALONE, 5, 0) is log

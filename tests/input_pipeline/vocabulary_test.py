@@ -1,0 +1,47 @@
+import pytest
+
+from genrec import config
+from genrec.input_pipeline.vocabulary import Vocabulary
+
+TEXTS = [
+    f"{mood} {kind} about {topic}"
+    for mood in ("calm", "dark", "bold", "warm")
+    for kind in ("music", "podcasts", "audiobooks")
+    for topic in ("history", "jazz", "the sea", "robots", "old letters")
+]
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return Vocabulary.train(TEXTS, 100)
+
+
+def test_the_same_texts_give_the_same_model(vocabulary):
+    assert Vocabulary.train(TEXTS, 100).model == vocabulary.model
+
+
+def test_words_of_the_catalogue_are_few_pieces_in_any_case(vocabulary):
+    assert len(vocabulary.encode("music")) < len("music")
+    assert vocabulary.encode("CALM Music").tolist() == vocabulary.encode("calm music").tolist()
+    assert vocabulary.decode(vocabulary.encode("calm jazz")) == "calm jazz"
+
+
+@pytest.mark.parametrize("text", ["静かな音楽", "что-нибудь спокойное", "🎷🔥", "ệ", "\u200bx", "؟"])
+def test_languages_and_signs_that_nobody_taught_are_spelt_by_bytes(vocabulary, text):
+    pieces = vocabulary.encode(text)
+    assert len(pieces) and pieces.max() < len(vocabulary)
+    assert vocabulary.decode(pieces).strip() in (text, text.replace("\u200b", "").strip())
+
+
+def test_it_is_kept_as_text_and_read_from_a_file(vocabulary, tmp_path):
+    assert Vocabulary.from_text(vocabulary.as_text()).model == vocabulary.model
+    (tmp_path / "spiece.model").write_bytes(vocabulary.model)
+    assert Vocabulary.read(tmp_path / "spiece.model").encode("a").tolist() == vocabulary.encode("a").tolist()
+    with pytest.raises(config.ConfigError, match="no such file"):
+        Vocabulary.read(tmp_path / "missing.model")
+    with pytest.raises(config.ConfigError, match="not a SentencePiece model"):
+        Vocabulary(b"something else")
+
+
+def test_the_end_is_no_piece_of_a_text(vocabulary):
+    assert vocabulary.end not in vocabulary.encode(" ".join(TEXTS))

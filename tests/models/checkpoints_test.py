@@ -1,0 +1,181 @@
+"""Checkpoints: what they keep, what they refuse, and what happens when one cannot be read."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from genrec import artifacts, config, sharding
+from genrec.models import checkpoints as checkpointing
+from genrec.models import load, run_record
+from genrec.training import optimizer
+from genrec.training import step as training_step
+
+EXPERIMENT = config.Experiment(
+    model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5)
+)
+RECORD = run_record.Record.of(EXPERIMENT, (8, 8, 2), "semantic IDs", "dataset")
+
+
+def run_on(*sizes: int) -> training_step.Run:
+    return training_step.describe(RECORD, optimizer.make(config.Training()), sharding.make_mesh(config.Mesh(*sizes)))
+
+
+def values(state):
+    """Everything in numpy, keys included."""
+    state = state | {"key": jax.random.key_data(state["key"])}
+    return jax.tree.map(np.array, state)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A work directory with the checkpoints 1 and 2, and the state that is in both."""
+    workdir = tmp_path_factory.mktemp("written")
+    state = training_step.start(run_on(2, 1, 1))
+    checkpoints = checkpointing.Checkpoints(workdir)
+    checkpoints.save(1, state, {"next_batch": 1}, RECORD, 0.5)
+    checkpoints.save(2, state, {"next_batch": 2}, dataclasses.replace(RECORD, validated=1))
+    checkpoints.close()
+    return workdir, values(state)
+
+
+@pytest.fixture
+def workdir(written, tmp_path):
+    return shutil.copytree(written[0], tmp_path / "work")
+
+
+def resume(workdir, record=RECORD, mesh=(2, 1, 1)):
+    checkpoints = checkpointing.Checkpoints(workdir)
+    try:
+        return checkpoints.resume(record, run_on(*mesh).abstract)
+    finally:
+        checkpoints.close()
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (8, 1, 1), (1, 2, 2)], ids=str)
+def test_a_checkpoint_goes_on_on_another_mesh(written, mesh):
+    workdir, state = written
+    resumed = resume(workdir, mesh=mesh)
+    assert resumed.step == 2 and resumed.data == {"next_batch": 2} and resumed.record.validated == 1
+    jax.tree.map(np.testing.assert_array_equal, values(resumed.state), state)
+    for leaf, expected in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(run_on(*mesh).abstract), strict=True):
+        assert leaf.sharding == expected.sharding
+
+
+def test_without_checkpoints_there_is_nothing_to_resume(tmp_path):
+    assert resume(tmp_path) is None
+
+
+# Everything that a disk or a copy can do to a file that matters.
+def _cut_short(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _emptied(path):
+    path.write_bytes(b"")
+
+
+def _turned_over(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage", [_cut_short, _emptied, _turned_over, lambda path: path.unlink()])
+@pytest.mark.parametrize(
+    "of", ["record/metadata", "data/metadata", "training/_METADATA", "training/d/*", "ema/manifest*", "sums/metadata"]
+)
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(workdir, written, damage, of, caplog):
+    found = next((workdir / checkpointing.FOLDER / "2").glob(of))
+    before = found.read_bytes()
+    damage(found)
+    resumed = resume(workdir)
+    jax.tree.map(np.testing.assert_array_equal, values(resumed.state), written[1])
+    if resumed.step == 2:  # some bytes say nothing that is needed
+        assert damage is _turned_over and of != "training/d/*"
+        return
+    assert resumed.step == 1
+    assert "checkpoint 2 cannot be read" in caplog.text and "going on from the checkpoint before" in caplog.text
+    # Nothing is lost: it lies aside, and step 2 can be saved again.
+    aside = workdir / checkpointing.UNREADABLE / "2"
+    assert aside.is_dir() and not (workdir / checkpointing.FOLDER / "2").exists() and before
+
+
+def test_every_bit_of_the_arrays_counts(workdir):
+    """Whatever byte of the largest file is turned over: the state is that which was saved, or it is refused."""
+    files = [path for path in (workdir / checkpointing.FOLDER / "2" / "training").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size if "/d/" in str(path) else 0)
+    content = largest.read_bytes()
+    expected = checkpointing._sums(training_step.start(run_on(2, 1, 1)))
+    for place in np.random.default_rng(0).integers(0, len(content), 6):
+        changed = bytearray(content)
+        changed[place] ^= 0x10
+        largest.write_bytes(bytes(changed))
+        copy = shutil.copytree(workdir, workdir.parent / f"copy{place}")
+        assert checkpointing._sums(resume(copy).state) == expected
+
+
+def test_when_none_can_be_read_nothing_is_moved(workdir):
+    for step in ("1", "2"):
+        (workdir / checkpointing.FOLDER / step / "record" / "metadata").unlink()
+    with pytest.raises(artifacts.ArtifactError, match=r"none of the checkpoints \[2, 1\] can be read"):
+        resume(workdir)
+    assert (workdir / checkpointing.FOLDER / "2").exists() and not (workdir / checkpointing.UNREADABLE).exists()
+
+
+def test_another_run_is_refused_with_every_difference(workdir):
+    other = dataclasses.replace(RECORD, dataset="other", seed=3, training=RECORD.training | {"ema": 0.5})
+    with pytest.raises(artifacts.ArtifactError, match="dataset was dataset, is other; seed was 0, is 3; training.ema"):
+        resume(workdir, other)
+
+
+def test_what_changes_no_result_may_change(workdir):
+    training = RECORD.training | {"log_every": 7, "keep_latest": 5, "accumulate": 2, "checkpoint_every": 3}
+    other = dataclasses.replace(RECORD, training=training, model=RECORD.model | {"remat": True})
+    resumed = resume(workdir, other)
+    assert resumed.step == 2 and resumed.record.training == training  # and later checkpoints say so
+
+
+def test_the_latest_and_the_best_are_kept(tmp_path):
+    state = training_step.start(run_on(1, 1, 1))
+    checkpoints = checkpointing.Checkpoints(tmp_path, keep_best=2, keep_latest=2)
+    none = checkpointing.NOT_VALIDATED
+    metrics = {1: 0.3, 2: 0.9, 3: none, 4: 0.5, 5: 0.1, 6: none, 7: 0.2}
+    for step, metric in metrics.items():
+        checkpoints.save(step, state, {}, RECORD, metric)
+    assert checkpoints.best() == (2, 0.9)
+    checkpoints.close()
+    assert checkpointing.Checkpoints(tmp_path).steps == [2, 4, 6, 7]
+
+
+def test_a_checkpoint_can_be_replaced_by_one_of_the_same_step(workdir):
+    checkpoints = checkpointing.Checkpoints(workdir)
+    state = training_step.start(run_on(2, 1, 1))
+    checkpoints.save(2, state, {"next_batch": 2}, RECORD, 0.7)
+    assert checkpoints.best() == (2, 0.7) and checkpoints.steps == [1, 2]
+    checkpoints.close()
+
+
+def test_a_save_that_was_cut_short_is_not_seen(workdir):
+    half = workdir / checkpointing.FOLDER / "3.orbax-checkpoint-tmp"
+    shutil.copytree(workdir / checkpointing.FOLDER / "2", half)
+    assert resume(workdir).step == 2
+    checkpoints = checkpointing.Checkpoints(workdir)
+    checkpoints.save(3, training_step.start(run_on(2, 1, 1)), {}, RECORD)
+    checkpoints.close()
+    assert resume(workdir).step == 3
+
+
+def test_the_record_of_another_version_is_refused(workdir):
+    path = workdir / checkpointing.FOLDER / "2" / "record" / "metadata"
+    path.write_text(path.read_text().replace('"seed"', '"soil"'))
+    with pytest.raises(artifacts.ArtifactError, match="another version of genrec.*soil"):
+        resume(workdir)
+
+
+@pytest.mark.parametrize("name", ["compute", "parameters"])
+def test_dtypes_that_do_not_exist_are_refused(name):
+    with pytest.raises(config.ConfigError, match=f"model.{name}='float16'"):
+        load.model_of(dataclasses.replace(RECORD, model=RECORD.model | {name: "float16"}))

@@ -1,0 +1,156 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from genrec import artifacts, config, sharding
+from genrec.data.dataset import Dataset
+from genrec.models import content_init, load
+from genrec.models.recommender import Prompts, Recommender
+from genrec.semantic_ids import codes
+from genrec.training import optimizer, run_setup, step, train
+
+GROUPS, PER_GROUP, WIDTH = 6, 10, 16
+MODEL = config.Model(width=WIDTH, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=16, user_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    """Items in groups: embeddings, semantic IDs and texts all say of which group an item is.
+
+    Piece g stands in the texts of group g, piece GROUPS in all, piece GROUPS + 1 in none.
+    """
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(GROUPS), PER_GROUP)
+    within = np.tile(np.arange(PER_GROUP), GROUPS)
+    vectors = (2 * np.eye(GROUPS, 20)[group] + 0.3 * random.normal(size=(len(group), 20))).astype(np.float32)
+    # The second level holds the parity, which a further dimension of the embeddings tells.
+    vectors[:, -1] = np.where(within % 2, 1.0, -1.0)
+    ids = codes.SemanticIds(np.stack([group, within % 2, within], axis=1), (GROUPS, 2, PER_GROUP))
+    return vectors, ids, [np.array([GROUPS, g, g]) for g in group]
+
+
+@pytest.fixture(scope="module")
+def summary(catalogue):
+    return content_init.summarise(*catalogue, pieces=GROUPS + 2, width=WIDTH, seed=0)
+
+
+def similarity(a, b):
+    """Cosines of the rows of a with those of b."""
+    return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+
+
+def test_words_lie_beside_the_codes_of_the_items_that_have_them(summary):
+    alike = similarity(summary.pieces[:GROUPS], summary.codes[0])
+    assert np.diag(alike).min() > 0.95
+    assert (alike - np.eye(GROUPS)).max() < 0.2
+    # Of a word that all have, nothing is said.
+    assert np.abs(summary.pieces[GROUPS]).max() < 0.2 * np.abs(summary.pieces[:GROUPS]).max()
+    assert not summary.pieces[GROUPS + 1].any()
+    known = summary.pieces[: GROUPS + 1]
+    for rows in (*summary.codes, known):
+        np.testing.assert_allclose(np.mean(rows**2), 1, rtol=1e-5)
+
+
+def test_each_level_says_what_those_before_left(summary, catalogue):
+    """Its two codes are opposite, as the groups have equally many of both, and at right angles to what groups say."""
+    assert len(summary.codes) == 2  # the last level only tells items apart
+    first, second = summary.codes
+    np.testing.assert_allclose(similarity(second[:1], second[1:]), -1, atol=0.01)
+    assert np.abs(similarity(second, first)).max() < 0.3
+
+
+def test_distances_between_items_are_kept(catalogue):
+    """With as many dimensions as the embeddings have, or more, content is the embeddings, turned and scaled."""
+    vectors, _, _ = catalogue
+    items = len(vectors)
+    ids = codes.SemanticIds(np.stack([np.arange(items), np.zeros(items, int)], axis=1), (items, 1))
+    for width in (20, 32):
+        (rows,), _ = content_init.summarise(vectors, ids, [np.array([0])] * items, 1, width, seed=3)
+        centred = vectors - vectors.mean(axis=0)
+        scale = np.sqrt(items * width / np.sum(centred**2))
+        np.testing.assert_allclose(rows @ rows.T, scale**2 * centred @ centred.T, atol=1e-3)
+
+
+def test_rows_of_which_nothing_is_known_stay_as_drawn(summary, catalogue):
+    ids = catalogue[1]
+    model = Recommender(MODEL, ids.sizes, nnx.Rngs(0), Prompts(pieces=GROUPS + 2))
+    drawn = nnx.to_pure_dict(nnx.state(nnx.clone(model)))
+    content_init.start_from(model, summary)
+    table, before = np.asarray(model.embedding[...]), np.asarray(drawn["embedding"])
+    told = [*range(GROUPS + 2), *range(model.first_piece, model.first_piece + GROUPS + 1)]
+    others = np.setdiff1d(np.arange(len(table)), told)
+    np.testing.assert_array_equal(table[others], before[others])
+    assert (table[told] != before[told]).all()
+    first = model.first_piece
+    expected = 0.9 * summary.pieces[:GROUPS] + np.sqrt(0.19) * before[first : first + GROUPS]
+    np.testing.assert_allclose(table[first : first + GROUPS], expected, rtol=1e-5)
+    np.testing.assert_array_equal(model.output[2][...], drawn["output"][2])
+    expected = 0.9 * summary.codes[0] / WIDTH**0.5 + np.sqrt(0.19) * drawn["output"][0]
+    np.testing.assert_allclose(model.output[0][...], expected, rtol=1e-5)
+    del drawn["embedding"], drawn["output"]
+    after = nnx.to_pure_dict(nnx.state(model))
+    jax.tree.map(np.testing.assert_array_equal, {name: after[name] for name in drawn}, drawn)
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return config.Experiment(
+        data=config.Data(source="synthetic", k_core=0, synthetic=config.SyntheticCatalogue(items=120, users=60)),
+        model=MODEL,
+        wishes=config.Wishes(columns=("genre:about", "title:words"), pieces=300, from_content=True),
+        training=config.Training(
+            max_history=4, row_targets=8, batch_targets=64, steps=2, warmup_steps=1, learning_rate=1e-9,
+            weight_decay=0.0, validate_every=2, validation_users=8,
+        ),
+        evaluation=config.Evaluation(beams=10, batch=8, cutoffs=(10,)),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workdir(experiment, tokenized, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("content")
+    tokenized(workdir, experiment)
+    return workdir
+
+
+def beginning(experiment, workdir):
+    dataset, ids = Dataset(workdir / "dataset"), codes.SemanticIds.load(workdir / "semantic_ids")
+    record = run_setup.record_of(experiment, ids, dataset, workdir)
+    tokens = record.tokens(ids)
+    mixture = run_setup.mixture_of(experiment, tokens, dataset)
+    return record, run_setup.beginning_of(experiment, ids, dataset, tokens, mixture, workdir)
+
+
+def test_a_run_starts_from_content_on_any_mesh(experiment, workdir):
+    record, begin = beginning(experiment, workdir)
+    tx = optimizer.make(experiment.training, "float32")
+    started = []
+    for shape in ((1, 1, 1), (2, 2, 2)):
+        run = step.describe(record, tx, sharding.make_mesh(config.Mesh(*shape), jax.devices()[: np.prod(shape)]))
+        state = step.start(run, begin)
+        assert jax.tree.map(lambda x: x.sharding, state["params"]) == sharding.of(run.abstract["params"])
+        started.append(jax.device_get(jax.tree.leaves((state["params"], state["ema"]))))
+    for one, several in zip(*started, strict=True):
+        np.testing.assert_array_equal(one, several)
+
+    train.train(experiment, workdir)
+    trained = jax.device_get(jax.tree.leaves(load.load(workdir, "latest").params))
+    drawn = jax.device_get(jax.tree.leaves(step.start(run)["params"]))
+    for kept, start in zip(trained, started[0][: len(trained)], strict=True):
+        np.testing.assert_allclose(kept, start, atol=1e-6)  # two tiny steps away
+    changed = sum(not np.array_equal(a, b) for a, b in zip(started[0][: len(drawn)], drawn, strict=True))
+    assert changed == 3  # the embedding table, and the output tables of the two learnt levels
+
+
+def test_settings_and_inputs_that_cannot_be_are_refused(experiment, workdir, tmp_path):
+    both = dataclasses.replace(experiment, wishes=dataclasses.replace(experiment.wishes, pretrained="t5"))
+    dataset, ids = Dataset(workdir / "dataset"), codes.SemanticIds.load(workdir / "semantic_ids")
+    record = run_setup.record_of(experiment, ids, dataset, workdir)
+    tokens = record.tokens(ids)
+    with pytest.raises(config.ConfigError, match="two ways to start"):
+        run_setup.beginning_of(both, ids, dataset, tokens, None, workdir)
+    with pytest.raises(artifacts.ArtifactError, match="item_embeddings"):
+        run_setup.beginning_of(experiment, ids, dataset, tokens, None, tmp_path)

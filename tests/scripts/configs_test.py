@@ -1,0 +1,95 @@
+"""Every config and variant builds, and holds what the dataclasses declare."""
+
+import dataclasses
+import importlib.util
+import types
+import typing
+from pathlib import Path
+
+import pytest
+
+from genrec import config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+ARGUMENTS = {
+    "quickstart": ("", "tiny"),
+    "streaming": ("", "history", "context", "soft", "both", "tiny"),
+    "amazon_beauty": ("", "wishes", "paper"),
+    "amazon_reviews": ("beauty", "sports", "Toys_and_Games", "sports,paper", "toys,paper"),
+}
+
+
+def load(name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def has_type(value: object, declared: object) -> bool:
+    if typing.get_origin(declared) is tuple:
+        element, _ = typing.get_args(declared)
+        return isinstance(value, tuple) and all(has_type(part, element) for part in value)
+    return type(value) is declared
+
+
+def misfits(settings: object, where: str = "") -> list[str]:
+    """Fields whose value is not of the declared type (config_flags refuses them only when they are overridden)."""
+    declared = typing.get_type_hints(type(settings))
+    found = []
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), where + field.name
+        if not has_type(value, declared[field.name]):
+            found.append(f"{name} = {value!r} is not {declared[field.name]}")
+        elif dataclasses.is_dataclass(value):
+            found += misfits(value, f"{name}.")
+    return found
+
+
+def test_every_config_is_tested():
+    assert sorted(ARGUMENTS) == CONFIGS
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_default_builds(name):
+    assert misfits(load(name).get_config()) == []
+
+
+@pytest.mark.parametrize(("name", "argument"), [(name, arg) for name, args in ARGUMENTS.items() for arg in args])
+def test_every_variant_builds_with_the_declared_types(name, argument):
+    experiment = load(name).get_config(argument)
+    assert type(experiment) is config.Experiment
+    assert misfits(experiment) == []
+    assert experiment.training.warmup_steps < experiment.training.steps
+    assert experiment.training.best_metric.partition("@")[2] in map(str, experiment.evaluation.cutoffs)
+    assert max(experiment.evaluation.cutoffs) <= experiment.evaluation.beams
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_docstring_gives_the_command(name):
+    assert f"--config=configs/{name}.py" in load(name).__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("quickstart", "tyni"), ("amazon_beauty", "papre"), ("amazon_reviews", "sprots"), ("amazon_reviews", "b")],
+)
+def test_a_misspelt_variant_is_refused_with_the_choices(name, argument):
+    with pytest.raises(ValueError, match=rf"configs/{name}.py.*(choose|none or several of)"):
+        load(name).get_config(argument)
+
+
+def test_wrong_types_are_found():
+    experiment = config.Experiment(name=3, model=config.Model(width=1.5))
+    experiment.semantic_ids.codes = (256, "256")
+    assert [misfit.split()[0] for misfit in misfits(experiment)] == ["name", "semantic_ids.codes", "model.width"]
+
+
+@pytest.mark.parametrize("name, argument", [("amazon_beauty", "paper"), ("amazon_reviews", "toys,paper")])
+def test_the_paper_variant_is_the_papers_setting(name, argument):
+    experiment = load(name).get_config(argument)
+    assert experiment.training.targets == "last" and not experiment.model.cross_position_bias
+    assert (experiment.model.encoder_layers, experiment.model.decoder_layers, experiment.model.mlp) == (4, 4, 1024)
+    assert (experiment.training.max_history, experiment.training.batch_targets) == (20, 256)
+    assert experiment.semantic_ids.method == "rqvae" and experiment.semantic_ids.codes == (256, 256, 256)

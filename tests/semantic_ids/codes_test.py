@@ -1,0 +1,100 @@
+"""Properties of `SemanticIds` and of the level that separates collisions."""
+
+import numpy as np
+import pytest
+
+from genrec import artifacts, files
+from genrec.semantic_ids import codes as codes_lib
+from genrec.semantic_ids.codes import SemanticIdError, SemanticIds, separate_collisions
+
+SIZES = (4, 3, 2)
+
+
+@pytest.fixture
+def learnt() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, SIZES, size=(200, len(SIZES)))
+
+
+def test_separation_leaves_no_equal_ids_and_keeps_the_learnt_codes(learnt):
+    ids = separate_collisions(learnt, SIZES, max_group=200)
+    assert len(np.unique(ids.codes, axis=0)) == ids.items == 200
+    np.testing.assert_array_equal(ids.codes[:, :-1], learnt)
+    assert ids.sizes[-1] == np.unique(learnt, axis=0, return_counts=True)[1].max()
+    assert ids.sizes[:-1] == SIZES and ids.levels == 4 and ids.codes.dtype == np.uint16
+
+
+def test_separation_numbers_items_in_catalogue_order(learnt):
+    numbers = separate_collisions(learnt, SIZES, max_group=200).codes[:, -1]
+    for group in np.unique(learnt, axis=0):
+        members = np.flatnonzero((learnt == group).all(axis=1))
+        np.testing.assert_array_equal(numbers[members], np.arange(len(members)))
+
+
+def test_a_catalogue_without_collisions_gets_a_last_level_of_one_code():
+    assert separate_collisions(np.array([[0, 1], [1, 0]]), (2, 2), max_group=8).sizes == (2, 2, 1)
+
+
+def test_a_too_large_group_is_refused_with_advice():
+    with pytest.raises(SemanticIdError, match=r"5 items share .*\[1, 2\].*max_group allows 4.*semantic_ids.codes"):
+        separate_collisions(np.full((5, 2), [1, 2]), (4, 4), max_group=4)
+
+
+def test_tokens_of_levels_do_not_overlap(learnt):
+    ids = separate_collisions(learnt, SIZES, max_group=200)
+    tokens = ids.tokens()
+    assert tokens.dtype == np.int32 and ids.offsets == (0, 4, 7, 9)
+    assert tokens.min() >= 0 and tokens.max() < ids.vocabulary
+    for level, (offset, size) in enumerate(zip(ids.offsets, ids.sizes, strict=True)):
+        assert set(tokens[:, level]) <= set(range(offset, offset + size))
+
+
+def test_prefixes_find_exactly_their_items(learnt):
+    ids = separate_collisions(learnt, SIZES, max_group=200)
+    np.testing.assert_array_equal(ids.items_with_prefix([]), np.arange(200))
+    for item in range(0, 200, 17):
+        for length in range(1, ids.levels + 1):
+            prefix = ids.codes[item, :length]
+            expected = np.flatnonzero((ids.codes[:, :length] == prefix).all(axis=1))
+            np.testing.assert_array_equal(ids.items_with_prefix(prefix), expected)
+        assert ids.item_of(ids.codes[item]) == item
+    assert ids.item_of([3, 2, 1, ids.sizes[-1]]) is None
+    assert len(ids.items_with_prefix([-1])) == 0
+
+
+def test_equal_codes_and_codes_beyond_their_level_are_refused():
+    with pytest.raises(SemanticIdError, match="items 0 and 2 have the same"):
+        SemanticIds(np.array([[1, 0], [0, 0], [1, 0]]), (2, 2))
+    with pytest.raises(SemanticIdError, match="item 1 has code 5 at level 1"):
+        SemanticIds(np.array([[1, 0], [0, 5]]), (2, 2))
+
+
+def test_save_and_load(learnt, tmp_path):
+    ids = separate_collisions(learnt, SIZES, max_group=200)
+    ids.save(tmp_path)
+    loaded = SemanticIds.load(tmp_path)
+    np.testing.assert_array_equal(loaded.codes, ids.codes)
+    assert loaded.sizes == ids.sizes and loaded.fingerprint == ids.fingerprint
+
+
+def test_the_fingerprint_depends_on_codes_and_sizes():
+    codes = np.array([[0, 1], [1, 0]])
+    fingerprints = {SemanticIds(c, s).fingerprint for c, s in [(codes, (2, 2)), (codes, (2, 3)), (codes[::-1], (2, 2))]}
+    assert len(fingerprints) == 3
+    assert SemanticIds(codes.astype(np.int64), (2, 2)).fingerprint in fingerprints
+
+
+def test_missing_and_damaged_files_are_named(learnt, tmp_path):
+    with pytest.raises(artifacts.ArtifactError, match="no semantic IDs here"):
+        SemanticIds.load(tmp_path)
+    separate_collisions(learnt, SIZES, max_group=200).save(tmp_path)
+    files.save_array(tmp_path / codes_lib.CODES_FILE, np.array([[0, 0, 0, 0]], np.uint16))
+    with pytest.raises(artifacts.ArtifactError, match="do not belong together"):
+        SemanticIds.load(tmp_path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_of_an_array_are_read_alone(tmp_path, order):
+    array = np.asarray(np.arange(60, dtype=np.float16).reshape(10, 6), order=order)
+    files.save_array(tmp_path / "array.npy", array)
+    assert files.array_shape(tmp_path / "array.npy") == (10, 6)
+    np.testing.assert_array_equal(files.load_rows(tmp_path / "array.npy", 3, 7), array[3:7])

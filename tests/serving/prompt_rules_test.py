@@ -1,0 +1,66 @@
+import pyarrow as pa
+import pytest
+
+from genrec.data.dataset import Catalogue
+from genrec.serving.prompt_rules import WishRules
+
+
+@pytest.fixture(scope="module")
+def rules():
+    table = {
+        "item_id": list("abcd"),
+        "media_type": ["music", "podcast", "audiobook", "music"],
+        "genre": ["hip hop", "history", "true crime", "metal"],
+        "artist": ["Ada Costa", "Uma Quinn", "Ada Costa", None],
+        "explicit": [True, False, False, True],
+    }
+    return WishRules(
+        ("media_type", "genre", "artist", "explicit"), {"media_type": "kind"}, Catalogue(pa.table(table), ())
+    )
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ("", []),
+        ("something calm", []),
+        ("play music", ["media_type=music"]),
+        ("Some PODCASTS please", ["media_type=podcast"]),
+        ("a podcast about history", ["media_type=podcast", "genre=history"]),
+        ("no audiobooks", ["media_type!=audiobook"]),
+        ("something calm, no podcasts", ["media_type!=podcast"]),
+        ("music or podcasts", ["media_type=music,podcast"]),
+        ("no music or podcasts", ["media_type!=music,podcast"]),
+        ("please spare me podcasts, but play hip hop", ["genre=hip hop", "media_type!=podcast"]),
+        ("I have had enough of Ada Costa", ["artist!=Ada Costa"]),
+        ("nothing by ada costa", ["artist!=Ada Costa"]),
+        ("no more of that metal", ["genre!=metal"]),
+        ("without explicit things", ["explicit!=true"]),
+        ("metallic sounds, musical", []),  # other words
+        ("anything but true crime", ["genre!=true crime"]),
+        ("I do not mind, play metal", ["genre=metal"]),
+    ],
+)
+def test_rules_of_wishes(rules, wish, expected):
+    found = [f"{c.column}{c.operator}{','.join(c.values)}" for c in rules.conditions(wish)]
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ("", ""),
+        ("podcasts about history", ""),
+        ("something calm, no podcasts", "podcasts"),
+        ("no metal or hip hop, but podcasts", "hip hop, metal"),
+        ("less metal", ""),
+    ],
+)
+def test_what_is_refused_said_as_a_wish(rules, wish, expected):
+    assert rules.refused(wish) == expected
+
+
+def test_other_words_may_negate_too():
+    catalogue = Catalogue(pa.table({"item_id": ["a"], "genre": ["metal"]}), ())
+    rules = WishRules(("genre",), {"genre": "about"}, catalogue, also=("less",))
+    assert rules.refused("less of that Metal, please") == "metal" and rules.refused("more metal") == ""

@@ -1,0 +1,248 @@
+"""Training on a tiny work directory, through the stage that scripts call."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from tiny_training import EXPERIMENT, changed, lines
+
+from genrec import artifacts, config, sharding
+from genrec.decoding import loaded_model as trained_models
+from genrec.input_pipeline.examples import histories
+from genrec.models import checkpoints, load, sasrec
+from genrec.training import optimizer, train
+
+ROOT = Path(__file__).parents[2]
+SPEED = {f"train/{name}" for name in ("step_seconds", "targets_per_second", "tokens_per_second", "compilations")}
+
+
+@pytest.fixture
+def workdir(tiny_inputs, tmp_path):
+    return shutil.copytree(tiny_inputs, tmp_path / "work")
+
+
+@pytest.fixture
+def told_everything(everything_known):
+    """Gives an experiment features, vectors, wishes and texts."""
+
+    def give(experiment):
+        experiment.context = everything_known()
+        experiment.wishes = config.Wishes(
+            columns=("media_type:kind", "genre:about", "title:words"), pieces=200, longest=12, history=4, texts=True
+        )
+        return experiment
+
+    return give
+
+
+@pytest.mark.parametrize("reading", ["every", "last", "everything"])
+def test_resumed_equals_uninterrupted(tiny_inputs, tmp_path, told_everything, reading):
+    def experiment(**training):
+        if reading == "everything":
+            return told_everything(changed(**training))
+        return changed(targets=reading, **training)
+
+    whole, parts = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("whole", "parts"))
+    train.train(experiment(), whole)
+    # Stopped between checkpoints, at a checkpoint, and just after one.
+    for stop_after in (3, 8, 9, 0):
+        train.train(experiment(stop_after=stop_after), parts)
+    expected, found = load.load(whole, "latest"), load.load(parts, "latest")
+    assert expected.step == found.step == 12
+    jax.tree.map(np.testing.assert_array_equal, expected.params, found.params)
+    for group in ("train", "validation"):
+        expected_lines, found_lines = lines(whole, group), lines(parts, group)
+        assert expected_lines.keys() == found_lines.keys()
+        for step, numbers in expected_lines.items():
+            same = {name: value for name, value in numbers.items() if name not in SPEED}
+            assert same.items() <= found_lines[step].items()
+
+
+def test_what_is_told_trains_the_same_on_any_mesh(tiny_inputs, tmp_path, told_everything):
+    curves = []
+    for number, mesh in enumerate((config.Mesh(1, 1, 1), config.Mesh(8, 1, 1), config.Mesh(2, 2, 2))):
+        workdir = shutil.copytree(tiny_inputs, tmp_path / f"mesh{number}")
+        experiment = told_everything(changed(stop_after=3, log_every=1))
+        experiment.mesh, experiment.model.mlp = mesh, 32
+        train.train(experiment, workdir)
+        curves.append([[row["train/loss"], row["train/text_loss"]] for row in lines(workdir, "train").values()])
+    assert len(curves[0]) == 3
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], rtol=2e-3)
+
+
+def test_what_is_told_belongs_to_a_run(tiny_inputs, tmp_path, told_everything):
+    workdir = shutil.copytree(tiny_inputs, tmp_path / "work")
+    train.train(told_everything(changed(stop_after=4)), workdir)
+    for part, name, value in (("context", "dropout", 0.5), ("wishes", "examples", 1.0), ("context", "vector", False)):
+        experiment = told_everything(changed())
+        setattr(getattr(experiment, part), name, value)
+        with pytest.raises(artifacts.ArtifactError, match="another run: .* was "):
+            train.train(experiment, workdir)
+    with pytest.raises(artifacts.ArtifactError, match="another run"):
+        train.train(changed(), workdir)
+
+
+def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
+    experiment = changed(steps=4, max_history=3)
+    experiment.context = config.Context(sequential=True)
+    with pytest.raises(config.ConfigError, match="Run launch/train_sasrec.py first"):
+        train.train(experiment, workdir)
+    experiment.sasrec = config.SasRec(
+        model=config.Model(width=8, encoder_layers=1, heads=1, head_width=8, mlp=8),
+        training=changed(steps=4).training,
+    )
+    train.train_sasrec(experiment, workdir)
+    train.train(experiment, workdir)
+    trained = trained_models.load(workdir)
+    items = [np.array([5, 7, 1, 2, 3]), np.array([1, 2, 3]), np.array([9, 1, 2, 3])]
+    (vectors,) = trained.histories(["a", "b", "c"], items).soft
+    beyond = trained.histories(["a"], items[:1]).tokens.shape[1]
+    assert vectors.places[:, 0].tolist() == [0, beyond, 0]  # who has no earlier items has no token
+    graphdef, params, record, _ = load.load(workdir / checkpoints.SASREC)
+    tokens = sasrec.tokens(record.sizes[0])
+    for row, earlier in ((0, [5, 7]), (2, [9])):
+        expected = nnx.merge(graphdef, params).vectors(histories(["x"], [np.array(earlier)], tokens, 6))[0]
+        np.testing.assert_allclose(vectors.vectors[row, 0], expected, rtol=1e-4, atol=1e-5)
+    # Another SASRec has other vectors.
+    shutil.rmtree(workdir / checkpoints.SASREC)
+    experiment.seed = 1
+    train.train_sasrec(experiment, workdir)
+    with pytest.raises(artifacts.ArtifactError, match="vectors of another SASRec"):
+        trained_models.load(workdir)
+
+
+def test_training_learns_and_keeps_the_best_and_the_latest(workdir):
+    train.train(changed(steps=60, validate_every=10), workdir)
+    losses = [row["train/loss"] for row in lines(workdir, "train").values()]
+    assert losses[-1] < losses[0] - 0.5
+    validations = {step: row["validation/ndcg@10"] for step, row in lines(workdir, "validation").items()}
+    assert validations.keys() == {10, 20, 30, 40, 50, 60}
+    best = max(validations, key=lambda step: (validations[step], -step))
+    assert load.load(workdir, "best").step == best
+    assert load.load(workdir, "latest").step == 60
+    assert list((workdir / "tensorboard").iterdir())
+    with pytest.raises(artifacts.ArtifactError, match="no checkpoint '7'"):
+        load.load(workdir, "7")
+
+
+def test_a_finished_run_is_not_trained_again(workdir):
+    train.train(EXPERIMENT, workdir)
+    before = (workdir / "metrics.jsonl").read_text()
+    train.train(EXPERIMENT, workdir)
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_patience_stops_early_for_good(workdir):
+    # A learning rate of almost nothing: no validation after the first is better.
+    experiment = changed(learning_rate=1e-12, patience=2, steps=40, warmup_steps=0)
+    train.train(experiment, workdir)
+    assert list(lines(workdir, "validation")) == [4, 8, 12]
+    train.train(experiment, workdir)
+    assert list(lines(workdir, "validation")) == [4, 8, 12]
+
+
+def test_a_checkpoint_of_another_run_is_refused(workdir):
+    train.train(changed(stop_after=4), workdir)
+    with pytest.raises(artifacts.ArtifactError, match=r"training.learning_rate was 0.01, is 0.02"):
+        train.train(changed(learning_rate=0.02), workdir)
+
+
+def test_semantic_ids_of_another_dataset_are_refused(workdir, tokenized):
+    tokenized(workdir, EXPERIMENT, made_for="0123456789abcdef")
+    with pytest.raises(artifacts.ArtifactError, match="these semantic_ids were made for another dataset"):
+        train.train(EXPERIMENT, workdir)
+
+
+def test_a_loss_that_is_no_number_stops_with_advice_and_saves_nothing(workdir):
+    with pytest.raises(train.TrainingError, match="learning_rate"):
+        train.train(changed(learning_rate=1e30, gradient_clip=0.0, warmup_steps=0), workdir)
+    with pytest.raises(artifacts.ArtifactError, match="no finished checkpoint"):
+        load.load(workdir)
+
+
+def test_adafactor_and_the_inverse_square_root_train(workdir):
+    train.train(changed(optimizer="adafactor", schedule="inverse_sqrt", steps=40, validate_every=40), workdir)
+    losses = [row["train/loss"] for row in lines(workdir, "train").values()]
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_accumulating_gradients_changes_nothing(tiny_inputs, tmp_path):
+    found = []
+    for parts in (1, 4):
+        workdir = shutil.copytree(tiny_inputs, tmp_path / str(parts))
+        experiment = changed(accumulate=parts, row_targets=7, batch_targets=56, steps=4)
+        experiment.model.dropout = 0.0  # every part draws its own
+        train.train(experiment, workdir)
+        found.append(load.load(workdir, "latest").params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *found)
+
+
+@pytest.mark.parametrize("metric", ["ndgc@10", "ndcg@20"])
+def test_a_metric_that_validation_does_not_give_is_refused_before_any_work(workdir, metric):
+    with pytest.raises(config.ConfigError, match="ndcg@10"):
+        train.train(changed(best_metric=metric), workdir)
+    assert not (workdir / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("name", ["keep_latest", "keep_best"])
+def test_a_run_keeps_checkpoints(workdir, name):
+    with pytest.raises(config.ConfigError, match=name):
+        train.train(changed(**{name: 0}), workdir)
+
+
+def test_other_beams_are_another_run(workdir):
+    experiment = changed(stop_after=4)
+    train.train(experiment, workdir)
+    experiment.evaluation.beams = 20
+    with pytest.raises(artifacts.ArtifactError, match=r"validation.beams was 10, is 20"):
+        train.train(experiment, workdir)
+
+
+def test_schedules():
+    cosine = optimizer.schedule(config.Training(learning_rate=0.1, warmup_steps=10, steps=110))
+    np.testing.assert_allclose([cosine(5), cosine(10), cosine(60), cosine(110)], [0.05, 0.1, 0.05, 0], atol=1e-7)
+    root = optimizer.schedule(config.Training(learning_rate=0.1, warmup_steps=10, steps=110, schedule="inverse_sqrt"))
+    np.testing.assert_allclose([root(5), root(10), root(40)], [0.05, 0.1, 0.05], atol=1e-7)
+    for mistake in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"warmup_steps": 20, "steps": 10}):
+        with pytest.raises(config.ConfigError, match=next(iter(mistake))):
+            optimizer.make(config.Training(**mistake))
+
+
+def test_a_training_starts_without_torch_which_the_library_for_its_events_would_import():
+    assert importlib.util.find_spec("torch")
+    source = "import sys, genrec.training.train; print('torch' in sys.modules)"
+    seen = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True, text=True, cwd=ROOT)
+    assert seen.stdout == "False\n"
+
+
+def test_nothing_is_compiled_after_the_first_steps(workdir):
+    train.train(changed(steps=24, validate_every=8, log_every=4), workdir)
+    compilations = {step: row["train/compilations"] for step, row in lines(workdir, "train").items()}
+    assert compilations.pop(4) > 0
+    assert compilations == {8: 0, 12: 0, 16: 0, 20: 0, 24: 0}
+
+
+def test_a_trace_of_some_steps_is_recorded(workdir):
+    experiment = changed(steps=8, validate_every=8, profile_steps=2)
+    experiment.training.peak_flops = 1e12
+    train.train(experiment, workdir)
+    assert list((workdir / "profile").rglob("*.xplane.pb"))
+    assert all(0 < row["train/model_flops_utilisation"] < 1 for row in lines(workdir, "train").values())
+
+
+def test_validation_does_not_depend_on_the_mesh(workdir, tmp_path):
+    other = shutil.copytree(workdir, tmp_path / "other")
+    for folder, mesh in ((workdir, config.Mesh(1, 1, 1)), (other, config.Mesh(2, 2, 2))):
+        experiment = changed(steps=4)
+        experiment.mesh = mesh
+        train.train(experiment, folder)
+    one, several = (lines(folder, "validation")[4] for folder in (workdir, other))
+    assert one == pytest.approx(several, abs=1e-6)
+    assert sharding.parts(sharding.make_mesh(config.Mesh(2, 2, 2)), "batch") == 4
