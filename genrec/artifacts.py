@@ -16,10 +16,12 @@ from typing import Any
 from absl import logging
 from etils import epath
 
+from genrec.errors import GenrecError
+
 MANIFEST = "artifact.json"
 
 
-class ArtifactError(ValueError):
+class ArtifactError(GenrecError):
     """A stage's output is missing, or was made for something else. The message says what to do."""
 
 

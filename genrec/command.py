@@ -16,6 +16,7 @@ from absl import app, flags, logging
 
 from genrec import distributed, exit_codes
 from genrec.config import ConfigError
+from genrec.errors import GenrecError
 
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
@@ -52,10 +53,10 @@ def run(main: Callable[[], None]) -> None:
             by_hand = distributed.Job(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
             distributed.join(distributed.find(_DISTRIBUTED.value, by_hand, os.environ))
             main()
-        except Exception as error:
-            if _is_ours(error):
-                print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-                sys.exit(exit_codes.FAILED)
+        except GenrecError as error:
+            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+            sys.exit(exit_codes.FAILED)
+        except Exception:
             traceback.print_exc()
             sys.exit(exit_codes.CRASHED)
 
@@ -101,7 +102,3 @@ def _leave(code: int | str | None) -> None:
 def _worth_reading(record: standard_logging.LogRecord) -> bool:
     """What genrec says, and warnings of everyone: libraries log too much of their own work."""
     return record.levelno > standard_logging.INFO or record.pathname.startswith(PACKAGE)
-
-
-def _is_ours(error: Exception) -> bool:
-    return isinstance(error, ValueError) and type(error).__module__.partition(".")[0] == "genrec"

@@ -1,13 +1,15 @@
 """The experiment's settings: one small dataclass per stage, no logic.
 
 `configs/*.py` build an `Experiment`; every launch script takes one with `--config=configs/NAME.py[:variant]` and single
-fields with `--config.model.width=64`. Misspelt names and wrong types fail before any work starts.
+fields with `--config.model.width=64`. Misspelled names and wrong types fail before any work starts.
 """
 
 import dataclasses
 
+from genrec.errors import GenrecError
 
-class ConfigError(ValueError):
+
+class ConfigError(GenrecError):
     """A setting that cannot be. The message says which, and what can."""
 
 
@@ -61,7 +63,7 @@ class SemanticIdLearning:
     """Stage `tokenize`: item embeddings -> `semantic_ids/`."""
 
     method: str = "residual_kmeans"  # or "rqvae"
-    codes: tuple[int, ...] = (256, 256, 256)  # per learnt level; a last level that separates collisions is added
+    codes: tuple[int, ...] = (256, 256, 256)  # per learned level; a last level that separates collisions is added
     seed: int = 0
     # RQ-VAE only.
     hidden: tuple[int, ...] = (512, 256, 128)
@@ -73,8 +75,8 @@ class SemanticIdLearning:
     learning_rate: float = 1e-3
     # Health gate: the run stops with advice when a figure of the quality report is beyond its limit.
     min_usage: float = 0.5  # share of a level's codes that some item uses (of those that the catalogue could use)
-    max_collision_rate: float = 0.6  # share of items that share their learnt codes with another item
-    max_group: int = 256  # items with the same learnt codes; also the size that the separating level may reach
+    max_collision_rate: float = 0.6  # share of items that share their learned codes with another item
+    max_group: int = 256  # items with the same learned codes; also the size that the separating level may reach
 
 
 @dataclasses.dataclass
@@ -94,8 +96,8 @@ class Model:
     # Lets the decoder know how many items ago an encoded item was. The paper's model has none: its bidirectional
     # encoder knows which item is the last; a causal one cannot.
     cross_position_bias: bool = True
-    # Adds a learnt number to the logits of codes that lead on to items of the history: whether users choose items
-    # again is then known from the start, and not learnt item by item.
+    # Adds a learned number to the logits of codes that lead on to items of the history: whether users choose items
+    # again is then known from the start, and not learned item by item.
     repeat_bias: bool = False
     user_tokens: int = 2000  # users are hashed into this many tokens; 1 gives every user the same
     compute: str = "float32"  # or "bfloat16"
@@ -122,14 +124,14 @@ class Context:
     soft_tokens: int = 2
     dropout: float = 0.15  # chance that a feature is left out of a training segment
     drop_all: float = 0.2  # chance that all are
-    moments: float = 0.3  # segments with one target and features of its moment, for each segment of the log
+    request_time_examples: float = 0.3  # segments with one target and features of its time, for each segment of the log
 
 
 @dataclasses.dataclass
-class Wishes:
+class Prompts:
     """What users say in words, and texts that the model says: tasks beside the next item of the log.
 
-    Wishes are made from the catalogue by templates. `columns` gives each column its role, as in "media_type:kind":
+    Prompts are made from the catalogue by templates. `columns` gives each column its role, as in "media_type:kind":
     kind (music), mood (calm), about (a genre, a topic), by (an artist), words (of a title).
     """
 
@@ -140,13 +142,13 @@ class Wishes:
     # Codes and words start as the mean embedding of the items that have them, not at random
     # (genrec.models.content_init).
     from_content: bool = False
-    longest: int = 16  # pieces of a wish in training; six times as many in serving
-    history: int = 8  # items before a wish in training, at most
-    examples: float = 1.25  # segments with wishes, for each segment of the log
+    longest: int = 16  # pieces of a prompt in training; six times as many in serving
+    history: int = 8  # items before a prompt in training, at most
+    examples: float = 1.25  # segments with prompts, for each segment of the log
     weight: float = 3.0  # of their targets in the loss, where those of the log, of which a segment has many, have 1
     # How many of those are of each task, in proportion.
-    next_item: float = 4.0  # the item that came next, and a wish for it
-    any_item: float = 4.0  # another item that fulfils a wish, by popularity
+    next_item: float = 4.0  # the item that target, and a prompt for it
+    any_item: float = 4.0  # another item that fulfils a prompt, by popularity
     attributes: float = 1.0  # several attributes -> an item, without a history
     title: float = 3.0  # a title -> its item, without a history
     # Texts that the model writes, one beside each row of a batch.
@@ -156,7 +158,7 @@ class Wishes:
     item_title: float = 2.0  # semantic ID -> title
     item_attributes: float = 1.0  # semantic ID -> attributes
     taste: float = 1.0  # history -> a description of the taste
-    # Columns about which a wish is a rule, kept by constraining the search: "no audiobooks" gives none.
+    # Columns about which a prompt is a rule, kept by constraining the search: "no audiobooks" gives none.
     rules: tuple[str, ...] = ()
 
 
@@ -186,7 +188,7 @@ class Training:
     best_metric: str = "ndcg@10"
     log_every: int = 50  # steps
     profile_steps: int = 0  # record a trace of so many steps in WORKDIR/profile; 0 records none
-    peak_flops: float = 0.0  # of one device, per second, for the utilisation; 0 takes what is known of the device
+    peak_flops: float = 0.0  # of one device, per second, for the utilization; 0 takes what is known of the device
     stop_after: int = 0  # for tests: leave after this many steps as if interrupted; 0 runs to the end
 
 
@@ -208,7 +210,7 @@ class Evaluation:
     # to this many; 0 keeps to `beams`. Without it, the shares of certified lists are reported all the same.
     max_beams: int = 0
     certify: int = 10
-    cut_table: bool = False  # over mesh.tensor, where a catalogue does not fit one device; results stay the same
+    sharded_table: bool = False  # over mesh.tensor, where a catalogue does not fit one device; results stay the same
     batch: int = 256  # users per beam search
     cutoffs: tuple[int, ...] = (1, 5, 10, 20, 50)
     # Columns of the items or of the users by whose values users are told apart in the results. Columns of few values,
@@ -218,15 +220,15 @@ class Evaluation:
     # (genrec.decoding.new_item_quota); 0 leaves them to the model's own scores.
     new_items_share: float = 0.0
     history: int = -1  # the model gets only so many of the last items, 0 for none; -1 gives it all that it reads
-    without: tuple[str, ...] = ()  # features and soft tokens that it is not told; "all" for all of them
-    moment: bool = False  # whether it is told the features of the target's moment
+    withheld_features: tuple[str, ...] = ()  # features and soft tokens left out of its input; "all" for all of them
+    request_time: bool = False  # whether it is told the features of the target's moment
 
 
 @dataclasses.dataclass
 class ItemKnn:
-    """The baseline item-kNN (genrec.ranking.item_knn), learnt from the training split while evaluating."""
+    """The baseline item-kNN (genrec.ranking.item_knn), learned from the training split while evaluating."""
 
-    neighbours: int = 300  # of each item
+    neighbors: int = 300  # of each item
     shrinkage: float = 10.0  # users added to the geometric mean of two items' users
     decay: float = 0.5  # weight of an item of the history, times that of the one after it
 
@@ -255,7 +257,7 @@ class FinalScoring:
 
 
 @dataclasses.dataclass
-class Pipeline:
+class MultiStage:
     """The multi-stage recommender: candidates of several sources, a ranker, final scores and rules."""
 
     sources: tuple[str, ...] = ("generator", "SASRec", "item-kNN")  # also "most popular"
@@ -277,10 +279,10 @@ class Experiment:
     semantic_ids: SemanticIdLearning = dataclasses.field(default_factory=SemanticIdLearning)
     model: Model = dataclasses.field(default_factory=Model)
     context: Context = dataclasses.field(default_factory=Context)
-    wishes: Wishes = dataclasses.field(default_factory=Wishes)
+    prompts: Prompts = dataclasses.field(default_factory=Prompts)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     training: Training = dataclasses.field(default_factory=Training)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     item_knn: ItemKnn = dataclasses.field(default_factory=ItemKnn)
     sasrec: SasRec = dataclasses.field(default_factory=SasRec)
-    pipeline: Pipeline = dataclasses.field(default_factory=Pipeline)
+    multi_stage: MultiStage = dataclasses.field(default_factory=MultiStage)

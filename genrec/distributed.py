@@ -9,12 +9,14 @@ import jax
 from absl import logging
 from jax.experimental import multihost_utils
 
+from genrec.errors import GenrecError
+
 MODES = ("auto", "on", "off")
 # A process that says nothing for this long is lost, and the others end so that the scheduler starts all of them anew.
 HEARTBEAT_SECONDS = 60
 
 
-class DistributedError(ValueError):
+class DistributedError(GenrecError):
     """The processes cannot be joined. The message says what is missing."""
 
 

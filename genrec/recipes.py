@@ -45,7 +45,7 @@ def streaming(name: str) -> config.Experiment:
                 log_every=50,
             ),
         ),
-        pipeline=config.Pipeline(
+        multi_stage=config.MultiStage(
             item_columns=("media_type", "genre", "topic", "artist", "collection"),
             user_columns=("country", "age_band"),
         ),
@@ -82,7 +82,7 @@ def tiny(experiment: config.Experiment) -> None:
             batch_targets=256, steps=20, warmup_steps=4, validate_every=10, validation_users=64, log_every=5
         ),
     )
-    experiment.pipeline.candidates = 20
+    experiment.multi_stage.candidates = 20
 
 
 def amazon(name: str) -> config.Experiment:

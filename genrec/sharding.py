@@ -1,6 +1,6 @@
 """How arrays lie on devices: a mesh of three axes, and one table that says what each of them cuts.
 
-Layers name what a dimension means ("mlp", "heads"), never hardware: changing the parallelism changes RULES alone.
+Layers name what a dimension means ("mlp", "heads"), never hardware: changing the parallelizm changes RULES alone.
 Parameters carry the names of their dimensions as the metadata `axes`; activations get theirs by `constrain`.
 """
 

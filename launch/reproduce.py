@@ -2,7 +2,7 @@
 
     python launch/reproduce.py --config=configs/quickstart.py --workdir=runs/quickstart_card --seeds=3
 
-Seed n is in WORKDIR/seed_n: semantic IDs, model and SASRec are learnt anew. WORKDIR/card.md and card.json have means
+Seed n is in WORKDIR/seed_n: semantic IDs, model and SASRec are learned anew. WORKDIR/card.md and card.json have means
 and deviations, differences with intervals, settings, fingerprints, commands and the machine. Stop it at any time: the
 same command goes on, and does nothing twice.
 """
@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the seeds and the ca
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds 0, 1, ...", lower_bound=1)
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ("launch/prepare_data.py", "launch/train_sasrec.py", "launch/run.py", "tools/evaluate_pipeline.py")
+SCRIPTS = ("launch/prepare_data.py", "launch/train_sasrec.py", "launch/run.py", "tools/evaluate_multi_stage.py")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def tokenized() -> Callable:
     """Makes a work directory that can be trained: data, random item embeddings, and semantic IDs of (8, 8, 2) codes.
 
     tokenized(workdir, experiment, seed=0, made_for="") prepares the data unless it is there, and deals the codes out at
-    random. `made_for` is the fingerprint of another data set, for those that are to be refused.
+    random. `made_for` is the fingerprint of another dataset, for those that are to be refused.
     """
     import numpy as np
 
@@ -130,7 +130,7 @@ def everything_known() -> Callable:
 
 @pytest.fixture(scope="session")
 def listener(untrained, everything_known, tmp_path_factory) -> Path:
-    """A work directory with an untrained model that reads features, vectors and wishes, and writes texts.
+    """A work directory with an untrained model that reads features, vectors and prompts, and writes texts.
 
     Its parameters are large: what it reads makes a difference to what it says.
     """
@@ -142,7 +142,7 @@ def listener(untrained, everything_known, tmp_path_factory) -> Path:
         data=config.Data(source="synthetic", k_core=0, synthetic=config.SyntheticCatalogue(items=120, users=60)),
         model=model,
         context=everything_known(),
-        wishes=config.Wishes(
+        prompts=config.Prompts(
             columns=("media_type:kind", "genre:about", "mood:mood", "artist:by", "title:words"),
             pieces=300,
             texts=True,
@@ -157,7 +157,7 @@ def listener(untrained, everything_known, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def given_dataset() -> Callable:
-    """Makes what reads like a data set: given_dataset(9, train=[[3, 1], [2]]) has 9 items, and two users train."""
+    """Makes what reads like a dataset: given_dataset(9, train=[[3, 1], [2]]) has 9 items, and two users train."""
     import numpy as np
 
     from genrec.data.dataset import Sequence

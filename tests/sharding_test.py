@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from genrec import config, sharding
-from genrec.input_pipeline.examples import Segment, Tokens, pack
+from genrec.input_pipeline.examples import Segment, Tokenizer, pack
 from genrec.models import run_record
 from genrec.training import optimizer
 from genrec.training import step as training_step
@@ -20,10 +20,10 @@ SIZES = (64, 64, 7)
 ROWS = 16
 
 
-def record_of(**model) -> run_record.Record:
+def record_of(**model) -> run_record.RunRecord:
     small = dict(width=64, encoder_layers=1, decoder_layers=1, heads=4, head_width=16, mlp=128, user_tokens=200)
     experiment = config.Experiment(model=config.Model(**small | dict(repeat_bias=True) | model))
-    return run_record.Record.of(experiment, SIZES, "semantic IDs", "dataset")
+    return run_record.RunRecord.of(experiment, SIZES, "semantic IDs", "dataset")
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def examples():
     random = np.random.default_rng(0)
     codes = np.stack([random.integers(0, size, 500) for size in SIZES], axis=1)
     items = codes + np.cumsum((0, *SIZES[:-1]))
-    tokens = Tokens(items.astype(np.int32), sum(SIZES), 200)
+    tokenizer = Tokenizer(items.astype(np.int32), sum(SIZES), 200)
 
     def user(number: int) -> Segment:
         return Segment(f"u{number}", random.integers(0, 500, 3 + number % 5), 0, True)
 
-    return pack([[user(2 * row), user(2 * row + 1)] for row in range(ROWS)], tokens, 40, 16)
+    return pack([[user(2 * row), user(2 * row + 1)] for row in range(ROWS)], tokenizer, 40, 16)
 
 
 def one_step(mesh_sizes, record, tx, examples, accumulate=1):
@@ -68,7 +68,7 @@ def single(examples):
 def test_losses_and_gradients_do_not_depend_on_the_mesh(sizes, single, examples):
     params, gradients, metrics = single
     before, after, found, _ = one_step(sizes, record_of(), optax.sgd(1.0), examples)
-    jax.tree.map(np.testing.assert_array_equal, before, params)  # initialised alike
+    jax.tree.map(np.testing.assert_array_equal, before, params)  # initialized alike
     for name in ("loss", "loss_per_level", "gradient_norm"):
         np.testing.assert_allclose(found[name], metrics[name], rtol=1e-5)
     assert found["targets"] == metrics["targets"]

@@ -14,7 +14,7 @@ from genrec import command
 from genrec.semantic_ids import growth
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the grown data set.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the grown dataset.", required=True)
 _PARENT = flags.DEFINE_string("parent", None, "Folder of the run whose semantic IDs go on.", required=True)
 
 

@@ -46,12 +46,12 @@ def _measure(name: str, batches: Iterator[Examples]) -> None:
 def main() -> None:
     experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
     semantic_ids = SemanticIds.load(workdir / "semantic_ids")
-    tokens = run_record.Record.of(experiment, semantic_ids.sizes, "", "").tokens(semantic_ids)
+    tokenizer = run_record.RunRecord.of(experiment, semantic_ids.sizes, "", "").tokenizer(semantic_ids)
     sequences = dataset.Dataset(workdir / "dataset").split("train")
     for memory in (0, _MEMORY.value << 20):  # planning alone, then with reading
         start = time.perf_counter()
         cfg, seed = experiment.training, experiment.seed
-        batches = training_batches.TrainingBatches(sequences, tokens, cfg, seed, _SHARES.value, memory)
+        batches = training_batches.TrainingBatches(sequences, tokenizer, cfg, seed, _SHARES.value, memory)
         print(f"{time.perf_counter() - start:.2f} s to start with {memory >> 20} MiB, {len(batches.segments)} segments")
     rows = slice(batches.padded_rows // _SHARES.value)
     _measure("batch", (batches.batch(step, rows) for step in range(_STEPS.value + 1)))

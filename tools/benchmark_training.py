@@ -38,9 +38,11 @@ def main() -> None:
     experiment, mesh = _CONFIG.value, sharding.make_mesh(_CONFIG.value.mesh)
     number = np.arange(10_000)
     semantic_ids = SemanticIds(np.stack([number % 256, number // 256, number % 7, number % 3], axis=1), (256,) * 4)
-    record = run_record.Record.of(experiment, semantic_ids.sizes, "random", "random")
+    record = run_record.RunRecord.of(experiment, semantic_ids.sizes, "random", "random")
     parts = experiment.training.accumulate * sharding.parts(mesh, "batch")
-    batches = TrainingBatches(_RandomUsers(), record.tokens(semantic_ids), experiment.training, 0, rows_multiple=parts)
+    batches = TrainingBatches(
+        _RandomUsers(), record.tokenizer(semantic_ids), experiment.training, 0, rows_multiple=parts
+    )
     tx = optimizer.make(experiment.training, experiment.model.parameters)
     run = training_step.describe(record, tx, mesh)
     step_fn, state, window = training_step.make_step(run, tx, experiment), training_step.start(run), []

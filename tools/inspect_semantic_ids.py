@@ -1,4 +1,4 @@
-"""Shows which items share codes: the whole catalogue at a glance, a prefix, or the neighbours of an item.
+"""Shows which items share codes: the whole catalogue at a glance, a prefix, or the neighbors of an item.
 
 python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart
 python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart --prefix=12,40
@@ -29,7 +29,7 @@ def _one_question(values: dict) -> bool:
 def main() -> None:
     inspection = Inspection(_WORKDIR.value)
     if _ITEM.value is not None:
-        print(inspection.neighbours(_ITEM.value, _LIMIT.value))
+        print(inspection.neighbors(_ITEM.value, _LIMIT.value))
     elif _PREFIX.value:
         print(inspection.under_prefix([int(code) for code in _PREFIX.value], _LIMIT.value))
     else:

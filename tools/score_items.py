@@ -3,8 +3,9 @@
     echo '{"user": "u17", "events": ["m00005", "p01201"], "score": ["m00007", "p01202"]}' | \
         python tools/score_items.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-By the ranker of the pipeline alone: SASRec and features of history, item and context, with the weights that
-tools/evaluate_pipeline.py fitted, where it did. Events may come on lines of their own. Users start without a history.
+By the ranker of the multi-stage recommender alone: SASRec and features of history, item and context, with the weights
+that tools/evaluate_multi_stage.py fitted, where it did. Events may come on lines of their own. Users start without a
+history.
 """
 
 import sys
@@ -17,7 +18,7 @@ from genrec import command
 from genrec.data.dataset import Dataset
 from genrec.ranking import assembly
 from genrec.ranking.popular import popularity
-from genrec.serving.item_scorer import RealTimeScorer
+from genrec.serving.item_scorer import ItemScorer
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
@@ -26,7 +27,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results
 def main() -> None:
     dataset = Dataset(epath.Path(_WORKDIR.value) / "dataset")
     ranker = assembly.load_ranker(_CONFIG.value, _WORKDIR.value, dataset, popularity(dataset))
-    scorer = RealTimeScorer(ranker, dataset.catalogue)
+    scorer = ItemScorer(ranker, dataset.catalogue)
     for line in filter(str.strip, sys.stdin):
         if (answer := scorer.answer(line)) is not None:
             print(answer, flush=True)

@@ -14,7 +14,7 @@ from absl import flags
 from genrec import command
 from genrec.serving import command_line
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the data set.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the dataset.", required=True)
 _PROFILE = flags.DEFINE_string("profile", None, "Path of the profile.", required=True)
 _USER = flags.DEFINE_string("user", "", "Whose profile to make, where there is none yet.")
 _ADD = flags.DEFINE_multi_string("add", [], "KIND:COLUMN=VALUE: one more entry; replaces what it said of the same.")

@@ -5,6 +5,8 @@ import re
 import shlex
 from typing import Any, ClassVar
 
+from genrec.errors import GenrecError
+
 MOUNT = "/bucket"  # where a job sees the bucket of its work directory
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -13,7 +15,7 @@ _ADDED = ("--workdir", "--distributed")  # by the job
 _OPERATORS = ("&&", "||", ";", "|", "&", ">", ">>", "<")
 
 
-class ClusterError(ValueError):
+class ClusterError(GenrecError):
     """A job that could not run as it is described. The message names the flag and says what to give."""
 
 

@@ -123,7 +123,7 @@ def _jobset(job: GkeJob) -> dict[str, Any]:
                     "replicas": job.slices,
                     "template": {
                         "spec": {
-                            "parallelism": job.hosts,
+                            "parallelizm": job.hosts,
                             "completions": job.hosts,
                             "completionMode": "Indexed",
                             # A process alone cannot rejoin: the JobSet restarts all of them, never the Job one.

@@ -1,7 +1,7 @@
-"""The prepared data set on disk: user sequences in three splits (TFDS, ArrayRecord) and the catalogue (Parquet).
+"""The prepared dataset on disk: user sequences in three splits (TFDS, ArrayRecord) and the catalogue (Parquet).
 
     dataset/
-      sequences/               a TFDS data set: user_id, items int32[n] (rows of the catalogue), timestamps int64[n]
+      sequences/               a TFDS dataset: user_id, items int32[n] (rows of the catalogue), timestamps int64[n]
       lengths/<split>.npy      int32[records], items of each record: batches are planned without a pass
       catalogue.parquet        one row per item, in the order that `items` count
       users.parquet            where the source has users
@@ -137,10 +137,10 @@ class Catalogue:
 
 
 class Dataset:
-    """A prepared data set, opened for reading."""
+    """A prepared dataset, opened for reading."""
 
     def __init__(self, path: epath.PathLike):
-        """Raises `artifacts.ArtifactError` when `path` holds no data set."""
+        """Raises `artifacts.ArtifactError` when `path` holds no dataset."""
         self.path = epath.Path(path)
         artifact = artifacts.read(self.path, KIND)
         self.fingerprint = artifact.fingerprint
@@ -251,7 +251,7 @@ def _examples(name: str, split: Records) -> Iterator[tuple[int, dict]]:
 
 
 class GenrecSequences(tfds.core.GeneratorBasedBuilder):
-    """Writes splits as a TFDS data set, each record in its turn: `lengths` counts on that order."""
+    """Writes splits as a TFDS dataset, each record in its turn: `lengths` counts on that order."""
 
     VERSION = tfds.core.Version("1.0.0")
 

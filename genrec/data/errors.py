@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from genrec.errors import GenrecError
+
 EXAMPLES = 3  # shown of each kind of problem
 
 
-class DataError(ValueError):
+class DataError(GenrecError):
     """The data cannot be used as it is. The message says what is wrong, where, and what to do."""
 
 

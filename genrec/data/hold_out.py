@@ -1,4 +1,4 @@
-"""The data set as it was before some of its items existed: to measure how new items are recommended."""
+"""The dataset as it was before some of its items existed: to measure how new items are recommended."""
 
 import hashlib
 
@@ -22,11 +22,11 @@ def choose(item_ids: list[str], share: float, seed: int) -> np.ndarray:
 
 
 def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 0.1, seed: int = 0) -> None:
-    """Writes into `path` the data set of `dataset_path` without a share of its items; nothing if it is up to date.
+    """Writes into `path` the dataset of `dataset_path` without a share of its items; nothing if it is up to date.
 
     They are taken out of the catalogue and of every sequence, which are then split anew; see `without`.
 
-    Raises DataError for a share that cannot be, or for a data set that was split by time.
+    Raises DataError for a share that cannot be, or for a dataset that was split by time.
     """
     if not 0 < share < 1:
         raise DataError(f"share={share}: give a part of the items, between 0 and 1.")
@@ -34,7 +34,7 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
     made = artifacts.read(dataset_path, datasets.KIND)
     if made.config["split"] != "leave_one_out":
         raise DataError(
-            f"{dataset_path} was split by time. Items are held out of data sets with data.split=leave_one_out."
+            f"{dataset_path} was split by time. Items are held out of datasets with data.split=leave_one_out."
         )
     settings = {**made.config, "held_out": share, "held_out_seed": seed}
     recipe = artifacts.hash_of("held out", whole.fingerprint, share, seed)

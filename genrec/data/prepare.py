@@ -15,11 +15,11 @@ from genrec.data.beam.runner import BeamRunner
 from genrec.data.errors import DataError
 from genrec.data.sources import read
 
-FORMAT = 1  # of the folder; raise it when the same source gives another data set than before
+FORMAT = 1  # of the folder; raise it when the same source gives another dataset than before
 
 
 def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | None = None) -> None:
-    """Writes the data set that `config` describes to `path`, unless it is there already.
+    """Writes the dataset that `config` describes to `path`, unless it is there already.
 
     Args:
       config: Of the stage.

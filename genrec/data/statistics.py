@@ -1,4 +1,4 @@
-"""Figures that tell whether a prepared data set is what its owner expects."""
+"""Figures that tell whether a prepared dataset is what its owner expects."""
 
 import datetime
 from collections.abc import Mapping

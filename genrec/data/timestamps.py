@@ -45,8 +45,8 @@ def _parse_text(text: pa.Array) -> pa.Array:
     date, clock, seconds, zone = (pc.struct_field(parts, name) for name in ("date", "clock", "seconds", "zone"))
     clock = pc.if_else(pc.equal(clock, ""), "00:00", clock)
     seconds = pc.if_else(pc.equal(seconds, ""), ":00", seconds)
-    moment = pc.binary_join_element_wise(date, pc.binary_join_element_wise(clock, seconds, ""), " ")
-    parsed = pc.strptime(moment, format="%Y-%m-%d %H:%M:%S", unit="s", error_is_null=True)
+    moments = pc.binary_join_element_wise(date, pc.binary_join_element_wise(clock, seconds, ""), " ")
+    parsed = pc.strptime(moments, format="%Y-%m-%d %H:%M:%S", unit="s", error_is_null=True)
     # strptime reads 30 February as 1 March.
     same_day = pc.equal(pc.day(parsed), pc.utf8_slice_codeunits(date, 8, 10).cast(pa.int64()))
     iso = pc.subtract(pc.if_else(same_day, parsed, None).cast(pa.int64()), _offset(zone))

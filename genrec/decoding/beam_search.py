@@ -28,7 +28,7 @@ class Diversity(NamedTuple):
     groups: jax.Array | None  # int32[items], the attribute's value of each item; None for the first code
 
 
-class Beams(NamedTuple):
+class RankedItems(NamedTuple):
     """Items in descending order of score, or in the order in which they were drawn.
 
     Where fewer items than asked for were found, item -1 and score -inf.
@@ -55,7 +55,7 @@ def beam_search(
     sample: Sampling | None = None,
     diversity: Diversity | None = None,
     finish: Finish | None = None,
-) -> Beams:
+) -> RankedItems:
     """The best items that a beam search of this width finds, for each row of a batch. To be called under `jax.jit`.
 
     With as many beams as items it is exhaustive, and therefore exact. Of equal scores, the item that stands first in
@@ -117,7 +117,7 @@ def beam_search(
         items, scores = _limited(items, scores, roots, diversity)
     missing = ((0, 0), (0, max(0, top - items.shape[1])))
     items = jnp.pad(items[:, :top], missing, constant_values=-1)
-    return Beams(items, jnp.pad(scores[:, :top], missing, constant_values=-jnp.inf), bound)
+    return RankedItems(items, jnp.pad(scores[:, :top], missing, constant_values=-jnp.inf), bound)
 
 
 def reorder(cache: Any, parents: jax.Array) -> Any:

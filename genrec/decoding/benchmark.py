@@ -15,12 +15,12 @@ from flax import nnx
 from genrec import config
 from genrec.data.filters import Filter
 from genrec.decoding import beam_search
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.decoding.catalogue_index import BeamState, CatalogueIndex, Constraints
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
-from genrec.input_pipeline.examples import Histories, Tokens, histories
+from genrec.input_pipeline.examples import Histories, Tokenizer, histories
 from genrec.models import load, run_record
 
 ELIGIBLE = 0.3  # share of the items that pass the filter
@@ -141,7 +141,7 @@ class Costs(NamedTuple):
 
     encoder: float
     model: list[float]  # logits of a level
-    mask: list[float]  # their normaliser, and which children there are
+    mask: list[float]  # their normalizer, and which children there are
     top_k: list[float]  # the best of them, and their ranges
     reorder: list[float]  # of the cache
     whole: float  # the search in one compiled function
@@ -170,7 +170,7 @@ def costs(retriever: Retriever, params: nnx.State, rows: Histories, seconds: flo
         return nnx.merge(graphdef, params).step(memory, codes, level, cache)
 
     start = jax.jit(lambda params, histories: nnx.merge(graphdef, params).start(histories))
-    mask = jax.jit(lambda index, state, logits: index.score(state, *index.normalise(state, logits), None))
+    mask = jax.jit(lambda index, state, logits: index.score(state, *index.normalize(state, logits), None))
     top_k = jax.jit(lambda index, state, scores, k: index.choose(state, scores, None, k, None), static_argnums=3)
     reorder = jax.jit(beam_search.reorder)
     each = seconds / (4 * index.levels + 1)
@@ -208,11 +208,11 @@ def speeds(retriever: Retriever, params: nnx.State, rows: Histories, beams: Sequ
 
 def of_trained(workdir: epath.PathLike, batch: int, beams: Sequence[int], seconds: float) -> str:
     """Users a second with the best checkpoint of a work directory, and what each level costs at the last width."""
-    trained = trained_models.load(workdir)
-    sequences = trained.dataset.split("test")
+    loaded = loaded_model.load(workdir)
+    sequences = loaded.dataset.split("test")
     users = sequences.read(np.random.default_rng(0).permutation(len(sequences))[:batch])
-    rows = trained.histories([user.user_id for user in users], [user.items[:-1] for user in users])
-    return _measure(trained.graphdef, trained.params, trained.table, rows, beams, seconds)
+    rows = loaded.histories([user.user_id for user in users], [user.items[:-1] for user in users])
+    return _measure(loaded.graphdef, loaded.params, loaded.table, rows, beams, seconds)
 
 
 def of_random(
@@ -220,13 +220,13 @@ def of_random(
 ) -> str:
     """The same with random weights, a random catalogue, and users with as many items as the model reads."""
     codes, random = random_codes(items, sizes), np.random.default_rng(1)
-    record = run_record.Record.of(experiment, tuple(sizes), "random", "random")
+    record = run_record.RunRecord.of(experiment, tuple(sizes), "random", "random")
     graphdef, create = load.model_of(record)
     offsets = np.cumsum((0, *sizes[:-1])).astype(np.int32)
-    tokens = Tokens(codes + offsets, sum(sizes), experiment.model.user_tokens)
+    tokenizer = Tokenizer(codes + offsets, sum(sizes), experiment.model.user_tokens)
     chosen = list(random.integers(0, items, (batch, record.max_history), np.int32))
     names = [f"u{number}" for number in range(batch)]
-    rows = histories(names, chosen, tokens, record.max_history, causal=record.causal)
+    rows = histories(names, chosen, tokenizer, record.max_history, causal=record.causal)
     return _measure(graphdef, jax.jit(create)(), SortedTable.build(codes, sizes), rows, beams, seconds)
 
 

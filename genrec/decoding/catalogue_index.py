@@ -1,6 +1,6 @@
 """The catalogue as a sorted table of codes, so that a beam search can only produce items that exist.
 
-Items are sorted by their codes; all items that share a prefix are then neighbours, and a beam *is* a range of rows
+Items are sorted by their codes; all items that share a prefix are then neighbors, and a beam *is* a range of rows
 [first, end). For example, three items with two levels:
 
     row  codes  item
@@ -145,11 +145,11 @@ class CatalogueIndex(IndexArrays):
           sample: Draws the children instead (genrec.decoding.sampling).
           most: int32[batch], the most beams that may share a code of the first level.
         """
-        scores = self.score(state, *self.normalise(state, logits), constraints)
+        scores = self.score(state, *self.normalize(state, logits), constraints)
         drawn = None if sample is None else self.draw(state, scores, sample)
         return self.choose(state, scores, drawn, k, most)
 
-    def normalise(self, state: BeamState, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def normalize(self, state: BeamState, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What to add to the logits for scores, float32[batch, beams], and the logits in float32.
 
         One number a beam, so that no array of log-probabilities is made.
@@ -288,7 +288,7 @@ class CatalogueIndex(IndexArrays):
 
     def follow(self, state: BeamState, logits: jax.Array, codes: jax.Array) -> BeamState:
         """The next level's state where every live beam is one row, whose codes are int32[batch, beams]."""
-        base, logits = self.normalise(state, logits)
+        base, logits = self.normalize(state, logits)
         scores = base + jnp.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
         scores = jnp.where(state.scores > -jnp.inf, jnp.minimum(scores, state.scores), -jnp.inf)
         return dataclasses.replace(state, scores=scores, level=state.level + 1)

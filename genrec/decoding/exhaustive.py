@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from genrec import sharding
-from genrec.decoding.beam_search import Beams
+from genrec.decoding.beam_search import RankedItems
 from genrec.input_pipeline.examples import Histories
 
 
@@ -22,11 +22,11 @@ class ExhaustiveRetriever:
         found = min(top, items)
 
         @functools.partial(jax.jit, out_shardings=sharding.named(self.mesh))
-        def search(params: nnx.State, histories: Histories) -> Beams:
+        def search(params: nnx.State, histories: Histories) -> RankedItems:
             scores = nnx.merge(graphdef, params).scores(histories)
             values, rows = jax.lax.top_k(scores, found)  # of equals, the first of the catalogue comes first
             short = ((0, 0), (0, top - found))
-            return Beams(
+            return RankedItems(
                 jnp.pad(rows, short, constant_values=-1),
                 jnp.pad(values, short, constant_values=-jnp.inf),
                 jnp.full(len(rows), -jnp.inf),
@@ -43,7 +43,7 @@ class ExhaustiveRetriever:
         parts = sharding.parts(self.mesh, "batch")
         return -(-rows // parts) * parts
 
-    def __call__(self, params: nnx.State, histories: Histories) -> Beams:
+    def __call__(self, params: nnx.State, histories: Histories) -> RankedItems:
         """The best items of each row of `histories`, still being computed when this returns."""
         with jax.set_mesh(self.mesh):
             return self._search(params, self._put(histories))

@@ -1,8 +1,8 @@
-"""How strongly a wish steers a search: classifier-free guidance on the logits of codes.
+"""How strongly a prompt steers a search: classifier-free guidance on the logits of codes.
 
-At strength s the logits are u + s (c - u), where c are those with the wish and u those without it (Ho & Salimans
-2022; for language models Sanchez et al. 2023): 0 does not know of the wish, 1 is plain conditioning, more exaggerates
-what the wish changes. What is refused is a negative prompt (the same): with r the logits of a wish for just that,
+At strength s the logits are u + s (c - u), where c are those with the prompt and u those without it (Ho & Salimans
+2022; for language models Sanchez et al. 2023): 0 does not know of the prompt, 1 is plain conditioning, more exaggerates
+what the prompt changes. What is refused is a negative prompt (the same): with r the logits of a prompt for just that,
 s (r - u) is taken away. A model learns far better what to look for than what to avoid.
 
 Every level is guided, so the scores of items are those of the guided distribution.
@@ -21,7 +21,7 @@ from genrec.models.recommender import Recommender
 class Guidance(NamedTuple):
     """What a batch is guided away from, and how strongly."""
 
-    without: Histories  # the same rows without their wishes
+    without: Histories  # the same rows without their prompts
     strength: jax.Array  # float32[rows]
     refused: Histories | None = None  # the same rows, wishing for what they refuse
     against: jax.Array | None = None  # float32[rows]: strength of that; 0 where nothing is refused

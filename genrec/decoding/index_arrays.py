@@ -120,7 +120,7 @@ def _shared_among(table: SortedTable, rows: np.ndarray) -> np.ndarray:
     """uint8[n]: leading codes that each of `rows` int[n], ascending, shares with the one before it; 0 for the first."""
     if len(rows) == len(table) or not len(rows):
         return table.shared[rows]
-    # Two rows share as much as the least that neighbours between them do.
+    # Two rows share as much as the least that neighbors between them do.
     return np.minimum.reduceat(table.shared[: rows[-1] + 1], np.concatenate([[0], rows[:-1] + 1]))
 
 

@@ -16,7 +16,7 @@ from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding import sharded_index
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
 from genrec.decoding.index_arrays import FilterArrays, Layout, arrays, filter_of
-from genrec.decoding.sharded_index import CutIndex
+from genrec.decoding.sharded_index import ShardedIndex
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
 FILTERS = 8  # kept at a time, by default: about a byte an item each
@@ -49,7 +49,7 @@ class LiveIndex:
         catalogue: Catalogue | None = None,
         filters: int = FILTERS,
         mesh: Mesh | None = None,
-        cut: bool = False,
+        sharded: bool = False,
         boundary_budget: int | None = None,
     ):
         """Args:
@@ -64,8 +64,8 @@ class LiveIndex:
         """
         self.mesh = mesh or sharding.one_device()
         self._catalogue, self._filters, self._budget = catalogue, filters, boundary_budget
-        self._cut = cut
-        self._axes = ("table",) if cut else ()  # the first of every array
+        self._sharded = sharded
+        self._axes = ("table",) if sharded else ()  # the first of every array
         self._layout: Layout | None = None
         self.layouts = 0  # how often shapes were chosen: 1, and once more whenever a change needed more room
         self._set = jax.jit(self._with_filter, out_shardings=sharding.named(self.mesh, *self._axes))
@@ -73,7 +73,7 @@ class LiveIndex:
 
     def _together(self, parts: list[Any]) -> Any:
         """The same trees of NumPy arrays of all parts, as one of the index."""
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts) if self._cut else parts[0]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts) if self._sharded else parts[0]
 
     def _with_filter(self, filters: FilterArrays, slot: jax.Array, one: FilterArrays) -> FilterArrays:
         place = (*(slice(None) for _ in self._axes), slot)
@@ -108,12 +108,12 @@ class LiveIndex:
         self._use(table)
 
     def _use(self, table: SortedTable) -> None:
-        parts = [] if self._layout is None else table.cut(self._bounds)
+        parts = [] if self._layout is None else table.split(self._bounds)
         if self._layout is None or not all(map(self._layout.holds, parts)):
-            self._bounds = sharded_index.bounds(table, sharding.parts(self.mesh, "table") if self._cut else 1)
-            parts = table.cut(self._bounds)
+            self._bounds = sharded_index.bounds(table, sharding.parts(self.mesh, "table") if self._sharded else 1)
+            parts = table.split(self._bounds)
             self._layout = Layout.fitting(parts, self._budget)
-            if self._cut and not self._layout.tables:
+            if self._sharded and not self._layout.tables:
                 raise CatalogueError(
                     f"a table that is cut needs a boundary budget of at least {table.sizes[0]}, the codes of its first "
                     f"level, not {self._budget}"
@@ -128,7 +128,7 @@ class LiveIndex:
         self._table, self._parts = table, parts
         slots = self._filters + 1
         host = [arrays(part, self._layout, [filter_of(part, self._layout)] * slots) for part in self._parts]
-        index = (CutIndex if self._cut else CatalogueIndex).of(self._together(host))
+        index = (ShardedIndex if self._sharded else CatalogueIndex).of(self._together(host))
         self._index = jax.tree.map(lambda x: sharding.put(self.mesh, x, *self._axes), index)
         # The index numbers the rows of each part from a multiple of the capacity on; last, a row beyond all parts.
         numbers = [n * self._layout.capacity + np.arange(len(part)) for n, part in enumerate(self._parts)]
@@ -214,8 +214,8 @@ class LiveIndex:
 def _empty_from(owners: np.ndarray, rank: np.ndarray, shared: np.ndarray) -> np.ndarray:
     """The first level at which a prefix of each excluded row has no other eligible rows: int[n].
 
-    All rows with a prefix in common are neighbours. So the eligible rows of a prefix are all excluded if and only if
-    they lie in a stretch of neighbours that are, which is where the row shares fewer codes with both ends of it.
+    All rows with a prefix in common are neighbors. So the eligible rows of a prefix are all excluded if and only if
+    they lie in a stretch of neighbors that are, which is where the row shares fewer codes with both ends of it.
 
     Args:
       owners: int[n], whose list a row is on, ascending.

@@ -1,8 +1,8 @@
 """Lists with places for new items, which a model that never saw them ranks too low.
 
-A generator gives a new item's codes little probability: it has learnt how often each code follows, and the item was
+A generator gives a new item's codes little probability: it has learned how often each code follows, and the item was
 never the answer. So new items are searched among themselves, where the model's taste decides between them, and get a
-share of each list. TIGER (Rajput et al. 2023, section 4.3) reserves a share too, for items that share the learnt codes
+share of each list. TIGER (Rajput et al. 2023, section 4.3) reserves a share too, for items that share the learned codes
 of a generated one.
 """
 
@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from genrec.config import ConfigError
 from genrec.data.filters import Filter
-from genrec.decoding.beam_search import Beams
+from genrec.decoding.beam_search import RankedItems
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
@@ -50,14 +50,14 @@ class ReservingRetriever:
         """See `Retriever`."""
         return self._retriever.round_up(rows)
 
-    def __call__(self, params: nnx.State, histories: Histories) -> Beams:
+    def __call__(self, params: nnx.State, histories: Histories) -> RankedItems:
         """As of a `Retriever`, in NumPy arrays; scores fall but for reserved places, and nothing is certified."""
         rows = len(histories.tokens)
         constraints = self._retriever.live.constraints([Restriction(self._only_new)] * rows)
         everything = jax.device_get(self._retriever(params, histories))
         new = jax.device_get(self._retriever(params, histories, constraints))
         items, scores = reserve(everything.items, everything.scores, new.items, new.scores, self._new, self._share)
-        return Beams(items, scores, np.full(rows, np.inf, np.float32))
+        return RankedItems(items, scores, np.full(rows, np.inf, np.float32))
 
 
 def reserve(

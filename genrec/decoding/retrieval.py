@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from genrec import sharding
-from genrec.decoding.beam_search import Beams, Diversity, beam_search
+from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
 from genrec.decoding.guidance import Guidance, decoder
 from genrec.decoding.live_index import LiveIndex, Restriction
@@ -41,7 +41,7 @@ class Retriever:
         @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(live.mesh))
         def search(
             params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: tuple, width: int
-        ) -> Beams:
+        ) -> RankedItems:
             histories, constraints, sample, diversity, guidance = rows
             if diversity is not None:
                 diversity = diversity._replace(groups=groups)
@@ -53,10 +53,10 @@ class Retriever:
 
     @staticmethod
     def over(
-        graphdef: nnx.GraphDef, table: SortedTable, beams: int, mesh: Mesh | None = None, cut: bool = False
+        graphdef: nnx.GraphDef, table: SortedTable, beams: int, mesh: Mesh | None = None, sharded: bool = False
     ) -> "Retriever":
         """Of all items of a table, by the devices of `mesh`, by default one; `cut` as for `LiveIndex`."""
-        return Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, cut=cut), beams)
+        return Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, sharded=sharded), beams)
 
     @property
     def compilations(self) -> int:
@@ -77,7 +77,7 @@ class Retriever:
         diversity: Diversity | None = None,
         guidance: Guidance | None = None,
         beams: int | None = None,
-    ) -> Beams:
+    ) -> RankedItems:
         """The items of each row of `histories`, still being computed when this returns.
 
         The number of rows must be one that `round_up` gives. `params` lie on the mesh; all else is in NumPy arrays.
@@ -102,12 +102,12 @@ class Retriever:
         constraints: Constraints | None = None,
         sample: Sampling | None = None,
         guidance: Guidance | None = None,
-    ) -> Beams:
+    ) -> RankedItems:
         """As a call, but rows whose first `certify` items are not certified are searched again, twice as wide.
 
         Until they are certified, or `max_beams` are reached; what is drawn never is, and stays. In NumPy arrays.
         """
-        found = Beams(*map(np.array, self(params, histories, constraints, sample, guidance=guidance)))
+        found = RankedItems(*map(np.array, self(params, histories, constraints, sample, guidance=guidance)))
         beams = self.beams
         while sample is None and beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
             beams = min(2 * beams, max_beams)
@@ -126,7 +126,7 @@ class Retriever:
         diversity: Diversity,
         sample: Sampling | None = None,
         guidance: Guidance | None = None,
-    ) -> Beams:
+    ) -> RankedItems:
         """As a call, but lists that come out short are filled by searching again.
 
         Where most beams are alike in an attribute, few of them may stand in a list. The next search leaves out all
@@ -135,7 +135,7 @@ class Retriever:
         NumPy arrays.
         """
         constraints = self.live.constraints(restrictions)
-        found = Beams(*map(np.array, self(params, histories, constraints, sample, diversity, guidance)))
+        found = RankedItems(*map(np.array, self(params, histories, constraints, sample, diversity, guidance)))
         if diversity.groups is None:  # the search itself has seen to it
             return found
         by_row = histories, sample, diversity._replace(groups=None), guidance

@@ -4,7 +4,7 @@ Adding independent Gumbel noise to the log-probabilities of all items and taking
 replacement. Nobody has to list the items: the largest noisy value below a prefix is itself distributed like one, so it
 can be drawn top down, for the children of a beam under the condition that the largest of them is their parent's.
 
-What is drawn from is the model at a temperature, each level renormalised over the codes that lead to an eligible item,
+What is drawn from is the model at a temperature, each level renormalized over the codes that lead to an eligible item,
 and cut to the smallest set of codes whose probabilities reach `top_p`. The scores of a search that samples stay the
 model's own log-probabilities.
 """

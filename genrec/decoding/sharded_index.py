@@ -35,7 +35,7 @@ FOUND = PartitionSpec(sharding.RULES["batch"], sharding.RULES["table"])  # [batc
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class CutIndex(CatalogueIndex):
+class ShardedIndex(CatalogueIndex):
     """Every array has a leading axis of parts. To be used under `jax.jit` and the `jax.set_mesh` that it is cut over.
 
     Batches must be divisible by the devices that share them. Row r of part p has the number p * capacity + r, in states
@@ -57,7 +57,7 @@ class CutIndex(CatalogueIndex):
         most: jax.Array | None = None,
     ) -> Expansion:
         """See `CatalogueIndex.expand`."""
-        base, logits = self.normalise(state, logits)
+        base, logits = self.normalize(state, logits)
 
         def of_part(
             part: CatalogueIndex,
@@ -116,7 +116,7 @@ class CutIndex(CatalogueIndex):
     def _on_parts(self, function: Callable, out_specs: PartitionSpec, *by_row: Any) -> Any:
         """function(part, number of its first row, *by_row) on every device, with the rows of the batch that it has."""
 
-        def on_device(parts: CutIndex, *by_row: Any) -> Any:
+        def on_device(parts: ShardedIndex, *by_row: Any) -> Any:
             part = CatalogueIndex.of(jax.tree.map(lambda x: x[0], parts))
             return function(part, jax.lax.axis_index(sharding.RULES["table"]) * part.layout.capacity, *by_row)
 

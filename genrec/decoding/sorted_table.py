@@ -1,6 +1,6 @@
 """The catalogue on the host: items sorted by their codes, kept sorted while items come and go.
 
-All items that share a prefix are then neighbours. What the device needs of the table is made by
+All items that share a prefix are then neighbors. What the device needs of the table is made by
 `genrec.decoding.catalogue_index`; here is what it is made from, in NumPy.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from genrec import artifacts
+from genrec.errors import GenrecError
 from genrec.files import load_array, save_array
 from genrec.semantic_ids.codes import SemanticIds
 
@@ -21,7 +22,7 @@ CODES_FILE, ITEMS_FILE = "codes.npy", "items.npy"
 MAX_LEVELS = 254  # numbers of shared levels are stored in bytes, of which one value says "not eligible"
 
 
-class CatalogueError(ValueError):
+class CatalogueError(GenrecError):
     """Codes or items that cannot be a catalogue, or a change to it. The message says which, and why."""
 
 
@@ -86,7 +87,7 @@ class SortedTable:
         starts = np.flatnonzero(self.shared < level)
         return int(np.diff(np.append(starts, len(self))).max(initial=0)) if level else len(self)
 
-    def cut(self, bounds: np.ndarray) -> list["SortedTable"]:
+    def split(self, bounds: np.ndarray) -> list["SortedTable"]:
         """The rows before the first bound, from there to the second, and so on; bounds are codes of the first level."""
         if not len(bounds):
             return [self]

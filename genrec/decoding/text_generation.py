@@ -7,23 +7,23 @@ import numpy as np
 from flax import nnx
 
 from genrec.data.errors import DataError
-from genrec.decoding.loaded_model import Trained
-from genrec.input_pipeline.context import SILENT
+from genrec.decoding.loaded_model import LoadedModel
+from genrec.input_pipeline.context import ALL_WITHHELD
 from genrec.input_pipeline.examples import NOBODY, Histories
 
 BATCH = 32  # texts at a time
 
 
-class Writer:
+class TextGenerator:
     """Greedy: always the likeliest piece. Compiled once."""
 
-    def __init__(self, trained: Trained):
+    def __init__(self, loaded: LoadedModel):
         """Raises DataError for a model that writes no texts."""
-        if not trained.writes:
-            raise DataError("the model writes no texts: it was trained without them (config.wishes.texts)")
-        self._trained, self._longest = trained, trained.wishes["longest_text"]
-        self._vocabulary = trained.tokens.vocabulary
-        graphdef = trained.graphdef
+        if not loaded.writes:
+            raise DataError("the model writes no texts: it was trained without them (config.prompts.texts)")
+        self._loaded_model, self._longest = loaded, loaded.prompts["longest_text"]
+        self._vocabulary = loaded.tokenizer.vocabulary
+        graphdef = loaded.graphdef
 
         @jax.jit
         def logits(params: nnx.State, histories: Histories, kinds: jax.Array, pieces: jax.Array) -> jax.Array:
@@ -38,7 +38,7 @@ class Writer:
             pieces = np.zeros((BATCH, self._longest), np.int32)
             done = np.zeros(BATCH, bool)
             for place in range(self._longest):
-                found = self._logits(self._trained.params, *rows, pieces[:, :-1])[:, place]
+                found = self._logits(self._loaded_model.params, *rows, pieces[:, :-1])[:, place]
                 pieces[:, place] = np.where(done, self._vocabulary.end, np.argmax(found, axis=-1))
                 done |= pieces[:, place] == self._vocabulary.end
                 if done[:count].all():
@@ -56,7 +56,7 @@ class Writer:
             for row, text in enumerate(texts[number * BATCH : number * BATCH + count]):
                 said = np.append(self._vocabulary.encode(text), self._vocabulary.end)[: self._longest]
                 wanted[row, : len(said)] = said
-            found = self._logits(self._trained.params, *rows, np.maximum(wanted[:, :-1], 0)).argmax(axis=-1)
+            found = self._logits(self._loaded_model.params, *rows, np.maximum(wanted[:, :-1], 0)).argmax(axis=-1)
             right += int(((np.asarray(found) == wanted) & (wanted >= 0)).sum())
             total += int((wanted >= 0).sum())
         return right / total
@@ -67,5 +67,5 @@ class Writer:
             some = list(items[start : start + BATCH])
             count = len(some)
             some += [some[0]] * (BATCH - count)
-            histories = self._trained.histories([NOBODY] * BATCH, some, told=[SILENT] * BATCH)
+            histories = self._loaded_model.histories([NOBODY] * BATCH, some, contexts=[ALL_WITHHELD] * BATCH)
             yield (histories, np.full(BATCH, kind, np.int32)), count

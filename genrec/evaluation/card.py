@@ -41,16 +41,16 @@ def write(
     runs = [_read(seed) for seed in seeds]
     fingerprints = [run["figures"]["dataset"] for run in runs]
     if len(set(fingerprints)) > 1:
-        raise DataError(f"the seeds in {folder} were evaluated on different data sets: {', '.join(fingerprints)}.")
+        raise DataError(f"the seeds in {folder} were evaluated on different datasets: {', '.join(fingerprints)}.")
     card = {
         "name": experiment.name,
         "split": SPLIT,
         "users": runs[0]["figures"]["users"],
         "seeds": len(seeds),
-        "metrics": summarise([run["metrics"] for run in runs]),
+        "metrics": summarize([run["metrics"] for run in runs]),
         "comparisons": _compare(seeds, runs),
         "stages": [run["stages"] for run in runs],
-        "semantic_id_metrics": summarise([{MODEL: run["figures"]["semantic_id_metrics"]} for run in runs])[MODEL],
+        "semantic_id_metrics": summarize([{MODEL: run["figures"]["semantic_id_metrics"]} for run in runs])[MODEL],
         "fingerprints": [{name: run["figures"][name] for name in ("step", "dataset", "semantic_ids")} for run in runs],
         "settings": dataclasses.asdict(experiment),
         "commands": list(commands),
@@ -62,7 +62,7 @@ def write(
     return text
 
 
-def summarise(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, Any]]]:
+def summarize(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, Any]]]:
     """By model and metric the `mean`, the sample `deviation` (None for one run), and all `values`.
 
     `runs` are the metrics by model of each seed. Models that not all of them have are left out.
@@ -111,7 +111,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         *_table(["", *metrics], [[m, *(cell(of[name]) for name in metrics)] for m, of in card["metrics"].items()]),
         "",
-        "If items with the same learnt codes counted as hits, which they do not, genrec would have "
+        "If items with the same learned codes counted as hits, which they do not, genrec would have "
         + ", ".join(f"{name} {cell(card['semantic_id_metrics'][name])}" for name in metrics)
         + ".",
         "",
@@ -142,7 +142,7 @@ def markdown(card: dict[str, Any]) -> str:
         *(f"    {command}" for command in card["commands"]),
         "",
         *_table(
-            ["seed", "step", "data set", "semantic IDs"],
+            ["seed", "step", "dataset", "semantic IDs"],
             [[str(n), str(f["step"]), f["dataset"], f["semantic_ids"]] for n, f in enumerate(card["fingerprints"])],
         ),
         "",

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: no scripts, no fonts, nothing fetched. Colours are classes, for a style sheet to set.
+"""Small charts as inline SVG: no scripts, no fonts, nothing fetched. Colors are classes, for a style sheet to set.
 
 All functions return an `<svg>` element with a title, a label for screen readers, and a tooltip a mark.
 """
@@ -90,7 +90,7 @@ def steps(curves: Mapping[str, Sequence[float]], title: str, x: str, y: str) -> 
 
 
 def image(figure: str, names: Sequence[str]) -> str:
-    """An SVG file of its own, of what a function here returned for the series `names`: with colours and legend."""
+    """An SVG file of its own, of what a function here returned for the series `names`: with colors and legend."""
     svg = figure[: figure.index("</svg>")].replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {IMAGE_SIZE} ', 1)
     start = svg.index(">") + 1
     entries = [
@@ -103,7 +103,7 @@ def image(figure: str, names: Sequence[str]) -> str:
 
 
 def legend(names: Sequence[str]) -> str:
-    """Names beside the colours of their series; nothing where there is only one."""
+    """Names beside the colors of their series; nothing where there is only one."""
     if len(names) < 2:
         return ""
     entries = (f'<span class="key s{n % SERIES}">{html.escape(name)}</span>' for n, name in enumerate(names))

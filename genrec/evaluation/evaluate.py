@@ -14,8 +14,8 @@ from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.splits import NAMES, check_no_leak
-from genrec.decoding import loaded_model as trained_models
-from genrec.decoding.loaded_model import Trained
+from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding.loaded_model import LoadedModel
 from genrec.decoding.new_item_quota import ReservingRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import baselines, beyond_accuracy, list_checks, metrics, report, results, segments
@@ -46,36 +46,36 @@ def evaluate(
     """
     check_split(split)
     workdir = epath.Path(workdir)
-    trained = trained_models.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)
-    SplitEvaluation(experiment, workdir, split, trained).run(trained, workdir / results.FOLDER)
+    loaded = loaded_model.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)
+    SplitEvaluation(experiment, workdir, split, loaded).run(loaded, workdir / results.FOLDER)
 
 
 class SplitEvaluation:
     """A split, ready for any checkpoint of a run: what does not depend on the checkpoint is done once."""
 
-    def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, trained: Trained):
+    def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, loaded: LoadedModel):
         """`trained` is any checkpoint of the run; for errors see `evaluate`."""
         self._experiment, self._workdir, self._split = experiment, epath.Path(workdir), split
-        self._dataset, self._max_history, self._mesh = trained.dataset, trained.max_history, trained.mesh
+        self._dataset, self._max_history, self._mesh = loaded.dataset, loaded.max_history, loaded.mesh
         cfg = self._cfg = experiment.evaluation
-        segments.check(trained.dataset, cfg.segments)
-        check_users(trained.dataset)
+        segments.check(loaded.dataset, cfg.segments)
+        check_users(loaded.dataset)
         self._evaluator = Evaluator(
-            _retriever(experiment, trained),
-            trained.dataset,
+            _retriever(experiment, loaded),
+            loaded.dataset,
             split,
             cfg,
-            trained.tokens,
-            trained.max_history,
-            trained.causal,
+            loaded.tokenizer,
+            loaded.max_history,
+            loaded.causal,
         )
 
-    def run(self, trained: Trained, folder: epath.PathLike) -> None:
+    def run(self, loaded: LoadedModel, folder: epath.PathLike) -> None:
         """Evaluates a checkpoint, writes its results into `folder` and prints the tables."""
         cfg, split = self._cfg, self._split
-        logging.info("evaluating step %d on the %s split, %d beams", trained.step, split, cfg.beams)
+        logging.info("evaluating step %d on the %s split, %d beams", loaded.step, split, cfg.beams)
         start = time.monotonic()
-        evaluation = self._evaluator.run(trained.params)
+        evaluation = self._evaluator.run(loaded.params)
         seconds = time.monotonic() - start
         lists = self._baselines  # by all processes together: their models may lie on devices of each
         if not distributed.is_first():
@@ -83,12 +83,12 @@ class SplitEvaluation:
         of_lists = list_checks.check_lists(evaluation, len(self._dataset.catalogue))
         ranks = baselines.ranks(lists, evaluation.targets)
         figures = {
-            **identity(trained, self._experiment, self._workdir),
+            **identity(loaded, self._experiment, self._workdir),
             "certified": list_checks.certified_shares(evaluation, cfg),
             "seconds": round(seconds, 1),
             **of_lists,
             **list_checks.repeat_shares(evaluation),
-            **self._compare(evaluation, ranks, trained),
+            **self._compare(evaluation, ranks, loaded),
         }
         text = _text(figures, evaluation)
         item_ids = self._dataset.catalogue.item_ids
@@ -96,7 +96,7 @@ class SplitEvaluation:
         shown = report.write(self._workdir, split, folder)
         print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
-    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], trained: Trained) -> dict[str, Any]:
+    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], loaded: LoadedModel) -> dict[str, Any]:
         """Beside the baselines: by segment, beyond accuracy, and with semantic IDs in the place of items."""
         cutoffs = metrics.cutoffs_of(evaluation.metrics)
         lists = {"model": evaluation.recommended, **{name: found.items for name, found in self._baselines.items()}}
@@ -108,11 +108,11 @@ class SplitEvaluation:
             self._dataset.split(self._split).lengths - 1,
             self._popularity,
             self._cfg.segments,
-            trained.new_items,
+            loaded.new_items,
         )
         return {
             "semantic_id_metrics": metrics.compute(
-                list_checks.semantic_id_ranks(evaluation, trained.semantic_ids), cutoffs
+                list_checks.semantic_id_ranks(evaluation, loaded.semantic_ids), cutoffs
             ),
             "beyond_accuracy": {
                 name: beyond_accuracy.measure(items, self._popularity, self._content, first)
@@ -136,32 +136,32 @@ class SplitEvaluation:
 
     @functools.cached_property
     def _content(self) -> np.ndarray | None:
-        """float32[items, width], the embeddings that semantic IDs were learnt from; None where they are not there."""
+        """float32[items, width], the embeddings that semantic IDs were learned from; None where they are not there."""
         path = user_context.embeddings_file(self._workdir)
         return load_array(path) if path.exists() else None
 
 
-def _retriever(experiment: Experiment, trained: Trained) -> Retriever | ReservingRetriever:
+def _retriever(experiment: Experiment, loaded: LoadedModel) -> Retriever | ReservingRetriever:
     cfg = experiment.evaluation
-    if cfg.new_items_share and trained.new_items is not None:
-        share, new = cfg.new_items_share, trained.new_items
-        return ReservingRetriever(trained.graphdef, trained.table, cfg.beams, new, share, trained.mesh)
-    return Retriever.over(trained.graphdef, trained.table, cfg.beams, trained.mesh, cfg.cut_table)
+    if cfg.new_items_share and loaded.new_items is not None:
+        share, new = cfg.new_items_share, loaded.new_items
+        return ReservingRetriever(loaded.graphdef, loaded.table, cfg.beams, new, share, loaded.mesh)
+    return Retriever.over(loaded.graphdef, loaded.table, cfg.beams, loaded.mesh, cfg.sharded_table)
 
 
-def identity(trained: Trained, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
+def identity(loaded: LoadedModel, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
     """What decides the results of an evaluation: equal identity, equal results."""
     cfg = experiment.evaluation
     return {
-        "step": trained.step,
-        "dataset": trained.dataset.fingerprint,
-        "semantic_ids": trained.semantic_ids.fingerprint,
+        "step": loaded.step,
+        "dataset": loaded.dataset.fingerprint,
+        "semantic_ids": loaded.semantic_ids.fingerprint,
         "beams": cfg.beams,
         "max_beams": max(cfg.beams, cfg.max_beams),
         "new_items_share": cfg.new_items_share,
         **({"history": cfg.history} if cfg.history >= 0 else {}),
-        **({"without": sorted(cfg.without)} if cfg.without else {}),
-        **({"moment": True} if cfg.moment else {}),
+        **({"withheld_features": sorted(cfg.withheld_features)} if cfg.withheld_features else {}),
+        **({"request_time": True} if cfg.request_time else {}),
         "sasrec": max(checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC), default=None),  # its newest step
     }
 
@@ -194,7 +194,7 @@ def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:
     inflated = figures["semantic_id_metrics"]
     lines = [
         "",
-        "if any item with the target's learnt codes counted as a hit, which it does not: "
+        "if any item with the target's learned codes counted as a hit, which it does not: "
         + ", ".join(f"{name} {inflated[name]:.4f} for {value:.4f}" for name, value in exact.items()),
         "",
         beyond_accuracy.table(figures["beyond_accuracy"]),
@@ -202,7 +202,7 @@ def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:
         "",
         f"items returned: {figures['valid']:.0%} valid; lists cut short: {figures['short_lists']:.1%}",
         f"items of the user's own history: {figures['repeats']:.1%} of the first {FIRST} recommended, "
-        f"{figures['target_repeats']:.1%} of the items that came next",
+        f"{figures['target_repeats']:.1%} of the items that target",
         "lists that are certified to be the most likely of all items: "
         + ", ".join(f"{share:.1%} of the first {cutoff}" for cutoff, share in figures["certified"].items()),
     ]

@@ -17,7 +17,7 @@ from etils import epath
 from genrec import artifacts, distributed, sharding
 from genrec import files as file_io
 from genrec.config import Experiment
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.evaluation import evaluate, results
 from genrec.models import checkpoints
 
@@ -41,7 +41,7 @@ def evaluate_all(
     not be whole yet. Without, it is left out with a warning. `checkpoints_of` is where the checkpoints are, as for
     `trained.load`.
 
-    Raises ArtifactError when a checkpoint does not belong to the data set and the semantic IDs of `workdir`, or when
+    Raises ArtifactError when a checkpoint does not belong to the dataset and the semantic IDs of `workdir`, or when
     there is none to evaluate; for the others see `stage.evaluate`.
     """
     workdir, made_by = epath.Path(workdir), epath.Path(checkpoints_of or workdir)
@@ -62,7 +62,7 @@ def evaluate_all(
             done.add(step)
             idle = 0.0
             if distributed.is_first():
-                _summarise(workdir / results.FOLDER, splits)
+                _summarize(workdir / results.FOLDER, splits)
         if not watch or finished or idle >= patience_seconds:
             break
         sleep(poll_seconds)
@@ -83,19 +83,19 @@ def _evaluate(
     prepared: dict[str, evaluate.SplitEvaluation],
 ) -> bool:
     """Evaluates one checkpoint where that was not done; returns whether it is the last one of a finished training."""
-    trained = trained_models.load(workdir, str(step), sharding.make_mesh(experiment.mesh), made_by)
+    loaded = loaded_model.load(workdir, str(step), sharding.make_mesh(experiment.mesh), made_by)
     folder = workdir / results.FOLDER / f"step_{step}"
     for split in splits:
-        if evaluate.is_done(folder, split, evaluate.identity(trained, experiment, workdir)):
+        if evaluate.is_done(folder, split, evaluate.identity(loaded, experiment, workdir)):
             logging.info("step %d is already evaluated on the %s split", step, split)
             continue
         if split not in prepared:
-            prepared[split] = evaluate.SplitEvaluation(experiment, workdir, split, trained)
-        prepared[split].run(trained, folder)
-    return trained.finished
+            prepared[split] = evaluate.SplitEvaluation(experiment, workdir, split, loaded)
+        prepared[split].run(loaded, folder)
+    return loaded.finished
 
 
-def _summarise(folder: epath.Path, splits: Sequence[str]) -> None:
+def _summarize(folder: epath.Path, splits: Sequence[str]) -> None:
     """Writes and prints the table of all steps that have results, also of checkpoints that are gone by now."""
     for split in splits:
         files = {int(path.parent.name.removeprefix("step_")): path for path in folder.glob(f"step_*/{split}.json")}

@@ -22,7 +22,7 @@ from genrec.evaluation import metrics, results
 from genrec.evaluation.evaluator import Evaluation, item_ranks
 from genrec.ranking import multi_stage, scoring
 from genrec.ranking.assembly import FOLDER, RANKER, WEIGHTS, load_ranker, sources
-from genrec.ranking.multi_stage import MultiStage
+from genrec.ranking.multi_stage import MultiStageRecommender
 from genrec.ranking.popular import popularity
 from genrec.ranking.ranker import FeatureRanker
 
@@ -35,7 +35,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     """
     if jax.process_count() > 1:
         raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
-    workdir, cfg = epath.Path(workdir), experiment.pipeline
+    workdir, cfg = epath.Path(workdir), experiment.multi_stage
     dataset = Dataset(workdir / "dataset")
     top = max(experiment.evaluation.cutoffs)
     popular = popularity(dataset)
@@ -43,7 +43,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     ranker = load_ranker(experiment, workdir, dataset, popular) if cfg.ranker else None
     rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
     given = _given_weights(cfg.weights, [*found, *([RANKER] if ranker else [])])
-    pipeline = MultiStage(found, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
+    pipeline = MultiStageRecommender(found, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
     max_history = experiment.training.max_history
     _fit(pipeline, ranker, dataset, given, cfg.fit_users, max_history)
     weights = {"final": pipeline.weights, "ranker": ranker.weights if ranker else None}
@@ -92,14 +92,14 @@ def _given_weights(texts: tuple[str, ...], names: list[str]) -> dict[str, float]
         try:
             found[name] = float(number)
         except ValueError:
-            raise ConfigError(f"pipeline.weights: {text!r} is no NAME=NUMBER, such as generator=0.5") from None
+            raise ConfigError(f"multi_stage.weights: {text!r} is no NAME=NUMBER, such as generator=0.5") from None
         if name not in names:
-            raise ConfigError(f"pipeline.weights: {name!r} scores nothing. Choose of {', '.join(names)}.")
+            raise ConfigError(f"multi_stage.weights: {name!r} scores nothing. Choose of {', '.join(names)}.")
     return found
 
 
 def _fit(
-    pipeline: MultiStage,
+    pipeline: MultiStageRecommender,
     ranker: FeatureRanker | None,
     dataset: Dataset,
     given: dict[str, float],

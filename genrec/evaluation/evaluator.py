@@ -1,4 +1,4 @@
-"""Recommends for every user of a split and finds the rank of the item that came next."""
+"""Recommends for every user of a split and finds the rank of the item that target."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from genrec import config
 from genrec.data.dataset import Dataset, Sequence
 from genrec.data.errors import DataError
 from genrec.decoding import length_buckets
-from genrec.decoding.beam_search import Beams
+from genrec.decoding.beam_search import RankedItems
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.new_item_quota import ReservingRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import metrics
-from genrec.input_pipeline.context import ALL, TIME_OF_DAY, Told
-from genrec.input_pipeline.examples import Histories, Tokens, histories
+from genrec.input_pipeline.context import ALL, TIME_OF_DAY, RequestContext
+from genrec.input_pipeline.examples import Histories, Tokenizer, histories
 from genrec.input_pipeline.flat_sequences import SECONDS_AN_HOUR
 from genrec.progress import progress
 
@@ -30,7 +30,7 @@ class Evaluation:
 
     metrics: dict[str, float]  # "recall@10", "ndcg@10", "mrr@10", ...
     user_ids: list[str]
-    targets: np.ndarray  # int32[users], the catalogue row that came next
+    targets: np.ndarray  # int32[users], the catalogue row that target
     ranks: np.ndarray  # int32[users]; 1 is first, 0 is not among the beams
     recommended: np.ndarray  # int32[users, beams], catalogue rows, best first; -1 marks short-fall
     scores: np.ndarray  # float32[users, beams], log-probabilities; -inf marks short-fall
@@ -56,7 +56,7 @@ class Evaluator:
         dataset: Dataset,
         split: str,
         cfg: config.Evaluation,
-        tokens: Tokens,
+        tokenizer: Tokenizer,
         max_history: int,
         causal: bool,
         users: int = 0,
@@ -79,14 +79,14 @@ class Evaluator:
             )
         self._retriever = retriever
         self._sequences = dataset.split(split)
-        self._split, self._tokens, self._causal = split, tokens, causal
-        self._without, self._shown = frozenset(cfg.without), None if cfg.history < 0 else cfg.history
-        tokens.context.check(sorted(self._without - {ALL}))
-        of_moment = tokens.context.features if cfg.moment else ()
-        self._tells_time = any(feature.of == "time" for feature in of_moment)
+        self._split, self._tokenizer, self._causal = split, tokenizer, causal
+        self._withheld, self._shown = frozenset(cfg.withheld_features), None if cfg.history < 0 else cfg.history
+        tokenizer.context.check(sorted(self._withheld - {ALL}))
+        request_time_features = tokenizer.context.features if cfg.request_time else ()
+        self._tells_time = any(feature.of == "time" for feature in request_time_features)
         self._item_values = {
             feature.name: dataset.catalogue.column(feature.name).cast(pa.string()).to_pylist()
-            for feature in of_moment
+            for feature in request_time_features
             if feature.of == "item"
         }
         self._max_beams, self._certify = cfg.max_beams, min(cfg.certify, cfg.beams)
@@ -131,17 +131,17 @@ class Evaluator:
             values, user_ids.tolist(), targets, ranks, recommended, scores, bounds, repeats, target_repeats
         )
 
-    def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], Beams]]:
+    def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], RankedItems]]:
         """Batches' places, records and beams."""
 
-        def run(batch: length_buckets.Batch) -> tuple[list[Sequence], Beams]:
+        def run(batch: length_buckets.Batch) -> tuple[list[Sequence], RankedItems]:
             records = self._sequences.read(self._records[batch.places])
             return records, self._recommend(params, self._histories(records, batch.max_history))
 
         for batch, found in length_buckets.ahead(progress(self._batches, f"evaluate {self._split}"), run):
             yield batch.places, *found
 
-    def _recommend(self, params: nnx.State, rows: Histories) -> Beams:
+    def _recommend(self, params: nnx.State, rows: Histories) -> RankedItems:
         if self._max_beams > self._retriever.beams and isinstance(self._retriever, Retriever):
             return self._retriever.widened(params, rows, self._max_beams, self._certify)
         return self._retriever(params, rows)
@@ -153,15 +153,15 @@ class Evaluator:
         items = [record.items[:-1] for record in records]
         if self._shown is not None:
             items = [history[max(0, len(history) - self._shown) :] for history in items]
-        told = [Told(self._given(record), self._without) for record in records]
-        return histories(user_ids, items, self._tokens, max_history, self._causal, told)
+        contexts = [RequestContext(self._overrides(record), self._withheld) for record in records]
+        return histories(user_ids, items, self._tokenizer, max_history, self._causal, contexts)
 
-    def _given(self, record: Sequence) -> dict[str, str]:
+    def _overrides(self, record: Sequence) -> dict[str, str]:
         """What the evaluation tells of the target's moment."""
-        given = {name: values[record.items[-1]] for name, values in self._item_values.items()}
+        overrides = {name: values[record.items[-1]] for name, values in self._item_values.items()}
         if self._tells_time:
-            given[TIME_OF_DAY] = str(record.timestamps[-1] // SECONDS_AN_HOUR % 24)
-        return {name: value for name, value in given.items() if value}
+            overrides[TIME_OF_DAY] = str(record.timestamps[-1] // SECONDS_AN_HOUR % 24)
+        return {name: value for name, value in overrides.items() if value}
 
 
 def item_ranks(recommended: np.ndarray, targets: np.ndarray) -> np.ndarray:

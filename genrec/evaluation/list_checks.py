@@ -3,13 +3,14 @@
 import numpy as np
 
 from genrec import config
+from genrec.errors import GenrecError
 from genrec.evaluation.evaluator import Evaluation, item_ranks
 from genrec.semantic_ids.codes import SemanticIds
 
 FIRST = 10  # recommendations of which repeats are counted
 
 
-class EvaluationError(ValueError):
+class EvaluationError(GenrecError):
     """An evaluation found something that must not be. The message says what."""
 
 
@@ -49,7 +50,7 @@ def certified_shares(evaluation: Evaluation, cfg: config.Evaluation) -> dict[str
 
 
 def semantic_id_ranks(evaluation: Evaluation, semantic_ids: SemanticIds) -> np.ndarray:
-    """int32[users]: ranks if any item with the target's learnt codes were a hit, as some public evaluations count.
+    """int32[users]: ranks if any item with the target's learned codes were a hit, as some public evaluations count.
 
     To show how much that inflates; the last level, which tells such items apart, is left out.
     """

@@ -1,8 +1,8 @@
-"""Recall, NDCG and MRR from the ranks of the items that came next.
+"""Recall, NDCG and MRR from the ranks of the items that target.
 
 Each user has one target, so recall@k is the share of users whose target is among the first k, NDCG@k is
 1 / log2(rank + 1) averaged over users, and MRR@k is 1 / rank averaged over users; a target beyond k counts 0. A rank is
-the place of the item itself: another item with the same learnt codes is no hit.
+the place of the item itself: another item with the same learned codes is no hit.
 """
 
 from collections.abc import Mapping, Sequence

@@ -68,7 +68,7 @@ def _page(figures: Figures, name: str, split: str, sections: Sequence[tuple[str,
         body.append(f'<section id="{anchor}"><h2>{heading}</h2>{make()}</section>')
     about = " · ".join(
         f"{label} <code>{html.escape(str(figures[key]))}</code>"
-        for label, key in (("data set", "dataset"), ("semantic IDs", "semantic_ids"), ("beams", "beams"))
+        for label, key in (("dataset", "dataset"), ("semantic IDs", "semantic_ids"), ("beams", "beams"))
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -96,7 +96,7 @@ def _result(figures: Figures) -> str:
     return (
         _figure(picture, f"{first} over all users")
         + _table(["", *models, "by codes only"], rows, "Item-exact: a hit is the item itself")
-        + "<p>The last column counts any item with the target's learnt codes as a hit, as some public evaluations do. "
+        + "<p>The last column counts any item with the target's learned codes as a hit, as some public evaluations do. "
         "It is no result; it shows how much that inflates.</p>"
         f"<p>Of the returned items {figures['valid']:.0%} are valid; {figures['short_lists']:.1%} of the lists are cut "
         f"short. Surely the model's best list of all items: {sure}.</p>"
@@ -173,7 +173,7 @@ def _popularity(figures: Figures, users: pyarrow.Table, dataset: Dataset) -> str
         np.bincount(decile[listed], minlength=DECILES) / max(1, len(listed)),
     ]
     labels = ["most popular tenth", *(f"{n}. tenth" for n in range(2, DECILES)), "least popular tenth"]
-    names = ["training interactions", "items that came next", "recommendations"]
+    names = ["training interactions", "items that target", "recommendations"]
     rows = [(label, [float(share[n]) for share in shares]) for n, label in enumerate(labels)]
     beyond = figures["beyond_accuracy"]
     kinds = list(next(iter(beyond.values())))
@@ -195,12 +195,12 @@ def _semantic_ids(workdir: epath.Path) -> str:
         rows.append([name, f"{size:,}", f"{(counts > 0).mean():.1%}", f"{counts.max():,}"])
     groups = np.unique(ids.codes[:, :-1], axis=0, return_counts=True)[1]
     shared = groups[groups > 1].sum() / ids.items
-    learnt = dict(list(curves.items())[:-1])
-    picture = charts.steps(learnt, "usage of codes", "codes, % of the level, most used first", "times the even share")
+    learned = dict(list(curves.items())[:-1])
+    picture = charts.steps(learned, "usage of codes", "codes, % of the level, most used first", "times the even share")
     return (
         _figure(picture, "How often each code is used; a flat line at 1 would be even")
         + _table(["level", "codes", "used", "items of the most used"], rows, "Codes of each level")
-        + f"<p>{shared:.1%} of the {ids.items:,} items share their learnt codes with another; the largest such group "
+        + f"<p>{shared:.1%} of the {ids.items:,} items share their learned codes with another; the largest such group "
         f"has {groups.max()} items.</p>"
     )
 
@@ -218,7 +218,7 @@ def _examples(users: pyarrow.Table, dataset: Dataset, split: str) -> str:
     for row, request in zip(rows, requests, strict=True):
         history = [dataset.catalogue.titles[item] for item in request.history[::-1][:SHOWN]]
         proposed = [
-            f'<li class="hit">{html.escape(titles[item])} <small>came next</small></li>'
+            f'<li class="hit">{html.escape(titles[item])} <small>target</small></li>'
             if item == row["target"]
             else f"<li>{html.escape(titles[item])}</li>"
             for item in row["recommended"][:SHOWN]

@@ -91,14 +91,14 @@ def ranks_of_same_users(first: epath.PathLike, second: epath.PathLike) -> tuple[
         path, missing = (second, one - other) if one - other else (first, other - one)
         raise DataError(
             f"{path} has not the same users as the other file: {len(one ^ other)} are in one of them only, such as "
-            f"{min(missing)!r}. Evaluate both on the same split of the same data set."
+            f"{min(missing)!r}. Evaluate both on the same split of the same dataset."
         )
     differ = pc.indices_nonzero(pc.not_equal(tables[0]["target"], tables[1]["target"]))
     if len(differ):
         user = ids[0][differ[0].as_py()].as_py()
         raise DataError(
             f"{len(differ)} users have other targets in {second} than in {first}, such as {user!r}. Evaluate both on "
-            "the same split of the same data set."
+            "the same split of the same dataset."
         )
     return tables[0]["rank"].to_numpy(), tables[1]["rank"].to_numpy()
 

@@ -106,7 +106,7 @@ class Context:
         for name in names:
             if name not in self.names:
                 known = ", ".join(self.names) or "nothing: it was trained without context"
-                raise DataError(f"the model is told no {name!r}; it knows {known}.")
+                raise DataError(f"the model has no context {name!r}; it knows {known}.")
 
     def as_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -121,17 +121,17 @@ class Context:
         return Context(tuple(features), tuple(Soft(**soft) for soft in fields.get("soft", ())))
 
 
-class Told(NamedTuple):
+class RequestContext(NamedTuple):
     """What one request tells beside the user's id and history, and what it keeps back."""
 
-    given: Mapping[str, str] = {}  # feature -> value, in the place of the users table's
-    without: frozenset[str] = frozenset()  # features and vectors that are left out; "all" for all of them
-    wish: str = ""
+    overrides: Mapping[str, str] = {}  # feature -> value, in the place of the users table's
+    withheld: frozenset[str] = frozenset()  # features and vectors that are left out; "all" for all of them
+    prompt: str = ""
     offset: np.ndarray | None = None  # float32[width], added to the summary: where a profile moves the taste
 
 
-NOTHING = Told()
-SILENT = Told(without=frozenset({ALL}))
+NO_OVERRIDES = RequestContext()
+ALL_WITHHELD = RequestContext(withheld=frozenset({ALL}))
 
 # What a sequential model makes of histories, catalogue rows int[n] each: float32[histories, width].
 Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -168,17 +168,17 @@ class Users:
     def row(self, user_id: str) -> int:
         return self._row.get(user_id, -1)
 
-    def codes_of(self, user_id: str, told: Told) -> np.ndarray:
+    def codes_of(self, user_id: str, request_context: RequestContext) -> np.ndarray:
         """int32[features]: what is known of a user and told, -1 where absent.
 
         Raises DataError for features and vectors that do not exist.
         """
-        self.context.check([*told.given, *(told.without - {ALL})])
+        self.context.check([*request_context.overrides, *(request_context.withheld - {ALL})])
         codes = self.codes[self.row(user_id)].copy()
         for place, feature in enumerate(self.context.features):
-            if feature.name in told.given:
-                codes[place] = feature.code(told.given[feature.name])
-            if told.without & {feature.name, ALL}:
+            if feature.name in request_context.overrides:
+                codes[place] = feature.code(request_context.overrides[feature.name])
+            if request_context.withheld & {feature.name, ALL}:
                 codes[place] = ABSENT
         return codes
 

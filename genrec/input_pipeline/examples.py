@@ -1,9 +1,9 @@
 """What the model reads: histories and targets as token arrays.
 
 A user is a *prefix* followed by the history, item after item, as many tokens per item as the semantic ID has levels.
-The prefix holds, each where it is known, soft tokens, features, the pieces of a wish, and a hash of the user id:
+The prefix holds, each where it is known, soft tokens, features, the pieces of a prompt, and a hash of the user id:
 
-    [soft tokens][features][wish][user] [item 1] [item 2] ...
+    [soft tokens][features][prompt][user] [item 1] [item 2] ...
 
 Several users share a row; every token says whose it is and where it stands:
 
@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genrec.input_pipeline.context import ABSENT, ALL, NOTHING, Context, Told, Users
+from genrec.errors import GenrecError
+from genrec.input_pipeline.context import ABSENT, ALL, NO_OVERRIDES, Context, RequestContext, Users
 from genrec.input_pipeline.vocabulary import Vocabulary
 
-SERVED_WISH = 6  # a wish may be so many times longer in serving than in training
+SERVED_PROMPT = 6  # a prompt may be so many times longer in serving than in training
 NOBODY = ""  # the user of a text that is written
 NO_USERS = Users(Context(), None)
 NO_ITEMS = np.zeros(0, np.int32)
@@ -70,19 +71,19 @@ class Segment(NamedTuple):
     items: np.ndarray  # int32[n]: history and targets
     first_target: int  # items[first_target:] are targets; each is predicted from the items before it
     causal: bool  # False: every token of the segment sees all others, which allows the last item alone as a target
-    told: Told = NOTHING
+    request_context: RequestContext = NO_OVERRIDES
     earlier: np.ndarray = NO_ITEMS  # items before `items`, for a summary
 
 
-class Tokens(NamedTuple):
+class Tokenizer(NamedTuple):
     """How users and items become tokens: codes, users, codes of features, soft tokens, pieces, kinds of texts."""
 
     items: np.ndarray  # int32[items, levels], of every catalogue row
     first_user: int  # the vocabulary's first user token
     users: int  # number of user tokens
     known: Users = NO_USERS  # what is known of users
-    vocabulary: Vocabulary | None = None  # of wishes and texts
-    longest_wish: int = 0  # pieces, in training
+    vocabulary: Vocabulary | None = None  # of prompts and texts
+    longest_prompt: int = 0  # pieces, in training
     # bool[pieces], those that training has: the others have random vectors, and are better not read. None: all.
     trained_pieces: np.ndarray | None = None
 
@@ -96,7 +97,7 @@ class Tokens(NamedTuple):
 
     @property
     def prefix(self) -> int:
-        """Tokens before the first item at most, without a wish."""
+        """Tokens before the first item at most, without a prompt."""
         return 1 + len(self.context.features) + self.context.soft_tokens
 
     @property
@@ -113,37 +114,37 @@ class Tokens(NamedTuple):
         return self.first_user + int.from_bytes(digest, "little") % self.users
 
     def length(self, items: int | np.ndarray) -> int | np.ndarray:
-        """Encoder tokens of a user with that many history items, at most, without a wish."""
+        """Encoder tokens of a user with that many history items, at most, without a prompt."""
         return self.prefix + self.levels * items
 
     @property
-    def longest_served_wish(self) -> int:
-        """Pieces that a wish may have in serving."""
-        return SERVED_WISH * self.longest_wish
+    def longest_served_prompt(self) -> int:
+        """Pieces that a prompt may have in serving."""
+        return SERVED_PROMPT * self.longest_prompt
 
-    def wish(self, text: str, serving: bool = True) -> np.ndarray:
-        """int32[n], the pieces of a wish that training has had, cut where it is too long.
+    def prompt(self, text: str, serving: bool = True) -> np.ndarray:
+        """int32[n], the pieces of a prompt that training has had, cut where it is too long.
 
-        Raises WishError for a wish to a model that knows no words, and in serving for one that would have to be cut.
+        Raises PromptError for a prompt to a model that takes none, and in serving for one that would have to be cut.
         """
         text = " ".join(text.split())
         if not text:
             return np.zeros(0, np.int32)
         if self.vocabulary is None:
-            raise WishError("the model knows no words: it was trained without wishes (config.wishes.columns)")
-        pieces, longest = self.vocabulary.encode(text), self.longest_served_wish if serving else self.longest_wish
+            raise PromptError("the model knows no words: it was trained without prompts (config.prompts.columns)")
+        pieces, longest = self.vocabulary.encode(text), self.longest_served_prompt if serving else self.longest_prompt
         if self.trained_pieces is not None:
             pieces = pieces[self.trained_pieces[pieces]]
         if serving and len(pieces) > longest:
-            raise WishError(
-                f"a wish of {len(text):,} characters is {len(pieces):,} pieces long; at most {longest} can be read. "
+            raise PromptError(
+                f"a prompt of {len(text):,} characters is {len(pieces):,} pieces long; at most {longest} can be read. "
                 f"Shorten it to what matters: {text[:60]!r} ..."
             )
         return pieces[:longest]
 
 
-class WishError(ValueError):
-    """A wish that the model cannot read."""
+class PromptError(GenrecError):
+    """A prompt that the model cannot read."""
 
 
 class PlacedSegments(NamedTuple):
@@ -163,21 +164,21 @@ class PlacedSegments(NamedTuple):
 
 
 def prefix_tokens(
-    tokens: Tokens, users: np.ndarray, codes: np.ndarray, there: np.ndarray, wishes: AbstractSequence[np.ndarray]
+    tokenizer: Tokenizer, users: np.ndarray, codes: np.ndarray, there: np.ndarray, prompts: AbstractSequence[np.ndarray]
 ) -> np.ndarray:
     """int32[segments, n]: the prefix of each segment, -1 where a part is absent.
 
     `users` int32[segments] are user tokens, `codes` int32[segments, features], `there` bool[segments, vectors] says
-    which vectors are known, `wishes` are pieces int32[n] of each segment.
+    which vectors are known, `prompts` are pieces int32[n] of each segment.
     """
-    context, segments = tokens.context, len(users)
-    soft = tokens.first_feature + context.codes + np.arange(context.soft_tokens)
+    context, segments = tokenizer.context, len(users)
+    soft = tokenizer.first_feature + context.codes + np.arange(context.soft_tokens)
     known = np.repeat(there, [soft.tokens for soft in context.soft], axis=1)
-    first = tokens.first_feature + np.cumsum([0, *(feature.size for feature in context.features)])[:-1]
-    longest = max(map(len, wishes), default=0)
+    first = tokenizer.first_feature + np.cumsum([0, *(feature.size for feature in context.features)])[:-1]
+    longest = max(map(len, prompts), default=0)
     said = np.full((segments, longest), -1, np.int32)
-    for segment, pieces in enumerate(wishes):
-        said[segment, : len(pieces)] = tokens.first_piece + pieces
+    for segment, pieces in enumerate(prompts):
+        said[segment, : len(pieces)] = tokenizer.first_piece + pieces
     parts = [
         np.where(known, soft, -1),
         np.where(codes == ABSENT, -1, first.astype(np.int32) + codes),
@@ -190,7 +191,7 @@ def prefix_tokens(
 def lay_out(
     placed: PlacedSegments,
     items: np.ndarray,
-    tokens: Tokens,
+    tokenizer: Tokenizer,
     rows: int,
     row_tokens: int,
     row_targets: int,
@@ -205,29 +206,29 @@ def lay_out(
     there = placed.prefix >= 0
     prefix = there.sum(axis=1)
     history, targets = placed.length - 1, placed.length - placed.first_target
-    size = prefix + tokens.levels * history
+    size = prefix + tokenizer.levels * history
     first_of_row = np.searchsorted(placed.row, placed.row)
     number = (np.arange(len(placed.row)) - first_of_row + 1).astype(np.int32)
     at, at_target = (_within_row(sizes, first_of_row) for sizes in (size, targets))
     _check_fit(placed, at + size, at_target + targets, row_tokens, row_targets)
 
     ids, segments, positions = (np.zeros(rows * row_tokens, np.int32) for _ in range(3))
-    soft = _soft_inputs(placed, tokens.context, number, at, rows, row_tokens, row_segments)
+    soft = _soft_inputs(placed, tokenizer.context, number, at, rows, row_tokens, row_segments)
     at = placed.row * row_tokens + at
     at_prefix = ranges(at, prefix)
     ids[at_prefix], segments[at_prefix] = placed.prefix[there], np.repeat(number, prefix)
     item = ranges(0, history)  # of its segment
-    at_item = np.repeat(at + prefix, history) + tokens.levels * item
-    at_code = at_item[:, None] + np.arange(tokens.levels)  # [history items, levels]
-    ids[at_code] = tokens.items[items[np.repeat(placed.first_item, history) + item]]
+    at_item = np.repeat(at + prefix, history) + tokenizer.levels * item
+    at_code = at_item[:, None] + np.arange(tokenizer.levels)  # [history items, levels]
+    ids[at_code] = tokenizer.items[items[np.repeat(placed.first_item, history) + item]]
     segments[at_code] = np.repeat(number, history)[:, None]
     positions[at_code] = (np.repeat(placed.causal, history) * (item + 1))[:, None]
 
-    target_ids = np.zeros((rows * row_targets, tokens.levels), np.int32)
+    target_ids = np.zeros((rows * row_targets, tokenizer.levels), np.int32)
     target_segments, target_positions = (np.zeros(rows * row_targets, np.int32) for _ in range(2))
     at_target = ranges(placed.row * row_targets + at_target, targets)
     target = ranges(placed.first_target, targets)
-    target_ids[at_target] = tokens.items[items[np.repeat(placed.first_item, targets) + target]]
+    target_ids[at_target] = tokenizer.items[items[np.repeat(placed.first_item, targets) + target]]
     target_segments[at_target] = np.repeat(number, targets)
     target_positions[at_target] = np.repeat(placed.causal, targets) * target
     weights = None
@@ -237,7 +238,7 @@ def lay_out(
         weights = weights.reshape(rows, row_targets)
     return Examples(
         Histories(*(array.reshape(rows, row_tokens) for array in (ids, segments, positions)), soft),
-        target_ids.reshape(rows, row_targets, tokens.levels),
+        target_ids.reshape(rows, row_targets, tokenizer.levels),
         target_segments.reshape(rows, row_targets),
         target_positions.reshape(rows, row_targets),
         weights,
@@ -289,19 +290,21 @@ def _check_fit(
 
 
 def pack(
-    rows: AbstractSequence[AbstractSequence[Segment]], tokens: Tokens, row_tokens: int, row_targets: int
+    rows: AbstractSequence[AbstractSequence[Segment]], tokenizer: Tokenizer, row_tokens: int, row_targets: int
 ) -> Examples:
     """`lay_out` of segments that are given one by one, row by row."""
-    placed, items = _place(rows, tokens)
+    placed, items = _place(rows, tokenizer)
     most = max(map(len, rows), default=1)
-    return lay_out(placed, items, tokens, len(rows), row_tokens, row_targets, most)
+    return lay_out(placed, items, tokenizer, len(rows), row_tokens, row_targets, most)
 
 
-def _place(rows: AbstractSequence[AbstractSequence[Segment]], tokens: Tokens) -> tuple[PlacedSegments, np.ndarray]:
+def _place(
+    rows: AbstractSequence[AbstractSequence[Segment]], tokenizer: Tokenizer
+) -> tuple[PlacedSegments, np.ndarray]:
     """Segments that are given one by one, and their items end to end, int32[n]."""
     parts = [part for row in rows for part in row]
     length = np.array([len(part.items) for part in parts], np.int64)
-    prefix, vectors = _prefixes(parts, tokens)
+    prefix, vectors = _prefixes(parts, tokenizer)
     placed = PlacedSegments(
         row=np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
         prefix=prefix,
@@ -314,39 +317,40 @@ def _place(rows: AbstractSequence[AbstractSequence[Segment]], tokens: Tokens) ->
     return placed, np.concatenate([NO_ITEMS, *(part.items for part in parts)])
 
 
-def _prefixes(parts: AbstractSequence[Segment], tokens: Tokens) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+def _prefixes(parts: AbstractSequence[Segment], tokenizer: Tokenizer) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """`prefix` and `vectors` of `PlacedSegments`, of what is known of each user and told."""
-    context, known = tokens.context, tokens.known
-    users = np.array([tokens.user(part.user_id) for part in parts], np.int32)
+    context, known = tokenizer.context, tokenizer.known
+    users = np.array([tokenizer.user(part.user_id) for part in parts], np.int32)
     rows = np.array([known.row(part.user_id) for part in parts], np.int64)
-    codes = np.array([known.codes_of(part.user_id, part.told) for part in parts], np.int32)
+    codes = np.array([known.codes_of(part.user_id, part.request_context) for part in parts], np.int32)
     vectors, there = [], np.zeros((len(parts), len(context.soft)), bool)
-    earlier, offsets = [part.earlier for part in parts], [part.told.offset for part in parts]
+    earlier, offsets = [part.earlier for part in parts], [part.request_context.offset for part in parts]
     for kind, soft in enumerate(context.soft):
-        wanted = np.array([not part.told.without & {soft.name, ALL} for part in parts], bool)
+        wanted = np.array([not part.request_context.withheld & {soft.name, ALL} for part in parts], bool)
         found, there[:, kind] = known.vectors_of(soft, rows, earlier, wanted, offsets)
         vectors.append(found)
-    wishes = [tokens.wish(part.told.wish) for part in parts]
+    prompts = [tokenizer.prompt(part.request_context.prompt) for part in parts]
     codes = codes.reshape(len(parts), len(context.features))
-    return prefix_tokens(tokens, users, codes, there, wishes), tuple(vectors)
+    return prefix_tokens(tokenizer, users, codes, there, prompts), tuple(vectors)
 
 
 def histories(
     user_ids: AbstractSequence[str],
     items: AbstractSequence[np.ndarray],
-    tokens: Tokens,
+    tokenizer: Tokenizer,
     max_history: int,
     causal: bool = True,
-    told: AbstractSequence[Told] | None = None,
+    contexts: AbstractSequence[RequestContext] | None = None,
 ) -> Histories:
     """One user a row, each with the last `max_history` of its items (int32 catalogue rows, oldest first), padded at
     the end.
 
-    `causal` must be what the model was trained with (`Training.targets` "every": True, "last": False). `told` is what
-    is told beside what is known of each user. The rows have room for the longest of the wishes, in few steps: each
-    length is a compilation. Raises WishError for a wish that cannot be read, DataError for features that do not exist.
+    `causal` must be what the model was trained with (`Training.targets` "every": True, "last": False). `contexts` are
+    those of the requests, beside what is known of each user. The rows have room for the longest of the prompts, in few steps:
+    each length is a compilation. Raises PromptError for a prompt that cannot be read, DataError for features that do
+    not exist.
     """
-    told = told or [NOTHING] * len(user_ids)
+    contexts = contexts or [NO_OVERRIDES] * len(user_ids)
     items = [np.asarray(history, np.int32) for history in items]
     # The item that comes next is not encoded: any will do in its place.
     rows = [
@@ -360,13 +364,13 @@ def histories(
                 history[:-max_history],
             )
         ]
-        for user_id, history, more in zip(user_ids, items, told, strict=True)
+        for user_id, history, more in zip(user_ids, items, contexts, strict=True)
     ]
-    placed, all_items = _place(rows, tokens)
-    longest = placed.prefix.shape[1] - tokens.prefix  # of the wishes
-    steps = [0, *(tokens.longest_wish * times for times in (1, 2, SERVED_WISH))]
+    placed, all_items = _place(rows, tokenizer)
+    longest = placed.prefix.shape[1] - tokenizer.prefix  # of the prompts
+    steps = [0, *(tokenizer.longest_prompt * times for times in (1, 2, SERVED_PROMPT))]
     room = next(step for step in steps if step >= longest)
-    return lay_out(placed, all_items, tokens, len(rows), tokens.length(max_history) + room, 1, 1).histories
+    return lay_out(placed, all_items, tokenizer, len(rows), tokenizer.length(max_history) + room, 1, 1).histories
 
 
 def ranges(start: np.ndarray | int, count: np.ndarray) -> np.ndarray:

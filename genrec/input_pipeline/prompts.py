@@ -1,8 +1,8 @@
-"""Wishes in words, and descriptions, made from the catalogue's columns by templates.
+"""Prompts in words, and descriptions, made from the catalogue's columns by templates.
 
-A wish is true of its target: "something calm, no podcasts" is said of an item whose mood is calm and which is no
-podcast. Some templates are held out of training, so that an evaluation shows whether wishes are understood, and not
-only recognised.
+A prompt is true of its target: "something calm, no podcasts" is said of an item whose mood is calm and which is no
+podcast. Some templates are held out of training, so that an evaluation shows whether prompts are understood, and not
+only recognized.
 """
 
 import itertools
@@ -30,9 +30,9 @@ class Templates(NamedTuple):
     fillers: tuple[str, ...] = ()  # words that may stand around a value, in any order, and say nothing
 
 
-# What may stand before and after what is wished for, or refused. Many of both: the words around must not matter.
+# What may stand before and after what is prompted for, or refused. Many of both: the words around must not matter.
 BEFORE = "|play|I want|give me|some|find|I would like|let me have|time for|I am up for|how about|only"
-# Words that refuse nothing by themselves stand in wishes too: one "with" in refusals alone would refuse.
+# Words that refuse nothing by themselves stand in prompts too: one "with" in refusals alone would refuse.
 BEFORE_LESS = "|please|I want|today|thank you,|for now"
 AFTER = "|||please|today|for a while|this morning|again|if you can|on my way home|right away"
 REFUSALS = (
@@ -58,7 +58,7 @@ TRAINING = Templates(
     less=_around("|".join(f"{refusal} {{}}" for refusal in REFUSALS.split("|")), BEFORE_LESS),
     like=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
     several=_around("{}"),
-    # Templates alone would be learnt by heart: only words in any order teach that none of them matters.
+    # Templates alone would be learned by heart: only words in any order teach that none of them matters.
     fillers=tuple(sorted(set(re.findall(r"\w+", " ".join([BEFORE_LESS, *itertools.chain(*_MORE.values())]))))),
 )
 HELD_OUT = Templates(
@@ -83,7 +83,9 @@ def parse_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
     for text in columns:
         name, _, role = text.partition(":")
         if role not in ROLES:
-            raise config.ConfigError(f"wishes.columns: {text!r} has no role. Write COLUMN:ROLE, of {', '.join(ROLES)}.")
+            raise config.ConfigError(
+                f"prompts.columns: {text!r} has no role. Write COLUMN:ROLE, of {', '.join(ROLES)}."
+            )
         found.append((name, role))
     return found
 
@@ -96,10 +98,10 @@ def spoken(role: str, value: str) -> str:
     return value
 
 
-class Wishes:
-    """Makes wishes and descriptions for a catalogue."""
+class PromptSampler:
+    """Makes prompts and descriptions for a catalogue."""
 
-    def __init__(self, cfg: config.Wishes, catalogue: Catalogue, popularity: np.ndarray | None = None):
+    def __init__(self, cfg: config.Prompts, catalogue: Catalogue, popularity: np.ndarray | None = None):
         """`popularity` int[items]: how often each was chosen; by default all alike.
 
         Raises DataError for a column that the catalogue does not have.
@@ -122,16 +124,16 @@ class Wishes:
         self._cumulative = np.cumsum(self._weight)
 
     def more(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
-        """A wish for a value of a column."""
+        """A prompt for a value of a column."""
         role = dict(self.columns)[name]
         return _said(templates.more[role], spoken(role, value), templates, random)
 
     def less(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
-        """A wish against a value of a column."""
+        """A prompt against a value of a column."""
         return _said(templates.less, spoken(dict(self.columns)[name], value), templates, random)
 
     def for_item(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
-        """A wish that the item fulfils, of any kind; "" where nothing can be said of it."""
+        """A prompt that the item fulfils, of any kind; "" where nothing can be said of it."""
         kind = random.random()
         if kind < 0.1:
             return self._like(item, random)
@@ -142,14 +144,14 @@ class Wishes:
         return f"{wanted}, {tired}" if tired and wanted else wanted
 
     def any_item(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
-        """An item, and a wish that it fulfils, whatever the history says."""
+        """An item, and a prompt that it fulfils, whatever the history says."""
         if random.random() < 0.2 and len(history):
             return self._avoiding(history, random)
         if not self.members or random.random() < 0.4:  # an item of any popularity, with all that may be said of it
             item = self._draw(None, random)
             return item, self._several(item, random) if random.random() < 0.5 else self._one(item, random)
         # Every value of a column as often as any other: rare ones must be understood too. A column of many values needs
-        # more wishes than one of few.
+        # more prompts than one of few.
         sizes = np.cbrt([len(values) for values in self.members.values()])
         name = list(self.members)[_place(np.cumsum(sizes), random)]
         value = _pick(list(self.members[name]), random)
@@ -197,7 +199,7 @@ class Wishes:
         return _fill(_pick(TRAINING.several, random), _phrase(said))
 
     def _like(self, item: int, random: np.random.Generator) -> str:
-        """A wish for what is like the title of another item that shares a value."""
+        """A prompt for what is like the title of another item that shares a value."""
         shared = [(n, v) for n, role, v in self._known(item) if role in ("about", "by")]
         shared = [(n, v) for n, v in shared if len(self.members[n][v]) > 1]
         if not shared:
@@ -207,7 +209,7 @@ class Wishes:
         return _fill(_pick(TRAINING.like, random), self.titles[int(_pick(others[others != item], random))])
 
     def _tired_of(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
-        """A wish against a value that the history has and the item has not; "" where there is none."""
+        """A prompt against a value that the history has and the item has not; "" where there is none."""
         had = [
             (name, value)
             for name in self.members
@@ -230,24 +232,24 @@ class Wishes:
         return place if rows is None else int(rows[place])
 
 
-def check(cfg: config.Wishes, catalogue: Catalogue) -> None:
+def check(cfg: config.Prompts, catalogue: Catalogue) -> None:
     """Raises ConfigError for columns, rules and weights that cannot be, before any work."""
     names = [name for name, _ in parse_columns(cfg.columns)]
     for name in [*names, *cfg.rules]:
         try:
             catalogue.column(name)
         except DataError as problem:
-            raise config.ConfigError(f"wishes: {problem}") from problem
+            raise config.ConfigError(f"prompts: {problem}") from problem
     for names_of, weights in (
         ("next_item, any_item, attributes and title", (cfg.next_item, cfg.any_item, cfg.attributes, cfg.title)),
         ("item_title, item_attributes and taste", (cfg.item_title, cfg.item_attributes, cfg.taste)),
     ):
         if min(weights) < 0 or sum(weights) <= 0:
-            raise config.ConfigError(f"wishes: {names_of} are weights: at least 0, and one of them above")
+            raise config.ConfigError(f"prompts: {names_of} are weights: at least 0, and one of them above")
 
 
 def spoken_in_training(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
-    """Texts with all the words that wishes have in training."""
+    """Texts with all the words that prompts have in training."""
     roles = {role for _, role in columns}
     found = [*catalogue.titles, ", ".join(FRAGMENTS[role] for role in sorted(roles)).replace("{}", " ") + ","]
     for name, role in columns:
@@ -256,7 +258,7 @@ def spoken_in_training(catalogue: Catalogue, columns: Sequence[tuple[str, str]])
 
 
 def texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
-    """What a vocabulary is learnt from: what is said in training, the catalogue's texts, and held-out templates."""
+    """What a vocabulary is learned from: what is said in training, the catalogue's texts, and held-out templates."""
     return [*spoken_in_training(catalogue, columns), *catalogue.texts, *_words_of(HELD_OUT, ROLES)]
 
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from genrec import config
-from genrec.input_pipeline.prompts import Wishes
+from genrec.input_pipeline.prompts import PromptSampler
 
 # LOG: every position of a window. The others have one target. MOMENT: with the features of its moment. NEXT_ITEM,
-# ANY_ITEM: with a wish. ATTRIBUTES, TITLE: with a wish, and no history.
-LOG, MOMENT, NEXT_ITEM, ANY_ITEM, ATTRIBUTES, TITLE = range(6)
-WITH_WISH = (NEXT_ITEM, ANY_ITEM, ATTRIBUTES, TITLE)
+# ANY_ITEM: with a prompt. ATTRIBUTES, TITLE: with a prompt, and no history.
+LOG, REQUEST_TIME, NEXT_ITEM, ANY_ITEM, ATTRIBUTES, TITLE = range(6)
+WITH_PROMPT = (NEXT_ITEM, ANY_ITEM, ATTRIBUTES, TITLE)
 WITHOUT_HISTORY = (ATTRIBUTES, TITLE)
 # The texts that the model writes.
 ITEM_TITLE, ITEM_ATTRIBUTES, TASTE = range(3)
@@ -43,8 +43,8 @@ class Mixture(NamedTuple):
     """What is trained beside the log."""
 
     context: config.Context = config.Context()
-    wishes: config.Wishes = config.Wishes()
-    maker: Wishes | None = None  # of wishes and texts, where there are any
+    prompts: config.Prompts = config.Prompts()
+    maker: PromptSampler | None = None  # of prompts and texts, where there are any
     item_codes: np.ndarray | None = None  # int32[items, features]: what a target says of its moment
 
 
@@ -56,15 +56,15 @@ def plan(lengths: np.ndarray, log: Segments, mixture: Mixture, max_history: int,
 
     `lengths` int[records]: items of each.
     """
-    context, wishes = mixture.context, mixture.wishes
+    context, prompts = mixture.context, mixture.prompts
     random = np.random.default_rng((seed, len(lengths)))
     counts = {}
     if context.item_columns or context.time_of_day:
-        counts[MOMENT] = round(context.moments * len(log))
-    if wishes.columns:
-        weights = np.array([wishes.next_item, wishes.any_item, wishes.attributes, wishes.title])
-        for task, weight in zip(WITH_WISH, weights / weights.sum(), strict=True):
-            counts[task] = round(wishes.examples * weight * len(log))
+        counts[REQUEST_TIME] = round(context.request_time_examples * len(log))
+    if prompts.columns:
+        weights = np.array([prompts.next_item, prompts.any_item, prompts.attributes, prompts.title])
+        for task, weight in zip(WITH_PROMPT, weights / weights.sum(), strict=True):
+            counts[task] = round(prompts.examples * weight * len(log))
     if not counts:
         return log
     task = np.repeat(list(counts), list(counts.values())).astype(np.int64)
@@ -72,7 +72,7 @@ def plan(lengths: np.ndarray, log: Segments, mixture: Mixture, max_history: int,
     chosen = random.integers(0, end[-1], len(task))
     record = np.searchsorted(end, chosen, side="right")
     stop = chosen - (end[record] - lengths[record]) + 1
-    longest = np.where(task == MOMENT, max_history, min(wishes.history, max_history))
+    longest = np.where(task == REQUEST_TIME, max_history, min(prompts.history, max_history))
     longest[np.isin(task, WITHOUT_HISTORY)] = 0
     start = np.maximum(0, stop - 1 - longest)
     extra = (record, start, stop, stop - 1 - start, task)
@@ -84,20 +84,24 @@ def plan(lengths: np.ndarray, log: Segments, mixture: Mixture, max_history: int,
     )
 
 
-def ask(task: int, wishes: Wishes, history: np.ndarray, target: int, random: np.random.Generator) -> tuple[int, str]:
-    """The target of a segment with a wish, and the wish; `history` and `target`, catalogue rows, are the log's."""
+def ask(
+    task: int, prompts: PromptSampler, history: np.ndarray, target: int, random: np.random.Generator
+) -> tuple[int, str]:
+    """The target of a segment with a prompt, and the prompt; `history` and `target`, catalogue rows, are the log's."""
     if task == NEXT_ITEM:
-        return target, wishes.for_item(target, history, random)
+        return target, prompts.for_item(target, history, random)
     if task == ANY_ITEM:
-        return wishes.any_item(history, random)
+        return prompts.any_item(history, random)
     # What an item is called does not depend on who chose it: every item as often as any other.
-    target = int(random.integers(len(wishes.titles)))
-    return target, wishes.titles[target] if task == TITLE else wishes.attributes(target, random)
+    target = int(random.integers(len(prompts.titles)))
+    return target, prompts.titles[target] if task == TITLE else prompts.attributes(target, random)
 
 
-def write(kind: int, wishes: Wishes, history: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, str]:
+def write(
+    kind: int, prompts: PromptSampler, history: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, str]:
     """What the model reads, catalogue rows, and the text that it shall write; `history` is one of the log."""
     if kind == TASTE:
-        return history, wishes.taste(history)
-    item = int(random.integers(len(wishes.titles)))
-    return np.array([item], np.int32), wishes.titles[item] if kind == ITEM_TITLE else wishes.description(item)
+        return history, prompts.taste(history)
+    item = int(random.integers(len(prompts.titles)))
+    return np.array([item], np.int32), prompts.titles[item] if kind == ITEM_TITLE else prompts.description(item)

@@ -18,14 +18,14 @@ from genrec import config
 from genrec.data.dataset import Sequences
 from genrec.data.errors import DataError
 from genrec.input_pipeline import flat_sequences, tasks
-from genrec.input_pipeline.context import ABSENT, SILENT
+from genrec.input_pipeline.context import ABSENT, ALL_WITHHELD
 from genrec.input_pipeline.examples import (
     NOBODY,
     Examples,
     PlacedSegments,
     Segment,
     Texts,
-    Tokens,
+    Tokenizer,
     lay_out,
     pack,
     prefix_tokens,
@@ -36,7 +36,7 @@ from genrec.input_pipeline.tasks import LOG_ALONE, Mixture, Segments
 
 MEMORY = 2**30  # bytes, 215 million items
 PREFETCH = 8  # batches
-NO_WISH = np.zeros(0, np.int32)
+NO_PROMPT = np.zeros(0, np.int32)
 
 
 def cut(lengths: np.ndarray, max_history: int, every: bool) -> Segments:
@@ -75,7 +75,7 @@ class TrainingBatches:
     def __init__(
         self,
         sequences: Sequences,
-        tokens: Tokens,
+        tokenizer: Tokenizer,
         cfg: config.Training,
         seed: int,
         rows_multiple: int = 1,
@@ -87,7 +87,7 @@ class TrainingBatches:
 
         Raises DataError when there are no items, ConfigError for `targets` that do not exist.
         """
-        self.sequences, self.tokens, self.seed, self.mixture = sequences, tokens, seed, mixture
+        self.sequences, self.tokenizer, self.seed, self.mixture = sequences, tokenizer, seed, mixture
         if cfg.targets not in ("every", "last"):
             raise config.ConfigError(f"training.targets={cfg.targets!r}: choose every or last")
         self.causal = cfg.targets == "every"
@@ -95,13 +95,13 @@ class TrainingBatches:
         if len(segments) == 0:
             raise DataError("the training split has no items; loosen the filters of stage `prepare`")
         segments = tasks.plan(sequences.lengths, segments, mixture, cfg.max_history, seed)
-        room = np.where(np.isin(segments.task, tasks.WITH_WISH), tokens.longest_wish, 0)
-        length = tokens.length(segments.stop - segments.start - 1) + room
+        room = np.where(np.isin(segments.task, tasks.WITH_PROMPT), tokenizer.longest_prompt, 0)
+        length = tokenizer.length(segments.stop - segments.start - 1) + room
         targets = segments.stop - segments.start - segments.first_target
         order = sort_by_shape(length, targets)
         self.segments = segments.take(order)
         self.length, self.targets = length[order], targets[order]
-        row_targets = choose_row_targets(self.length, self.targets, tokens.levels, cfg.row_targets)
+        row_targets = choose_row_targets(self.length, self.targets, tokenizer.levels, cfg.row_targets)
         self.packing = pack_shapes(self.length, self.targets, row_targets)
         # The same for every mesh, and however many parts the gradients are added up in: a run may change both.
         self.rows = max(1, min(cfg.batch_targets // self.packing.row_targets, self.packing.rows))
@@ -112,7 +112,7 @@ class TrainingBatches:
         self._row_segments = int(np.diff(self.packing.row_start).max())
         item_bytes = flat_sequences.BYTES * int(sequences.lengths.sum(dtype=np.int64))
         self._lock = threading.Lock()
-        self._loaded = None if item_bytes > memory else flat_sequences.load(sequences, tokens)
+        self._loaded = None if item_bytes > memory else flat_sequences.load(sequences, tokenizer)
 
     @property
     def targets_per_step(self) -> float:
@@ -122,7 +122,7 @@ class TrainingBatches:
     @property
     def padding(self) -> float:
         """Share of the encoder tokens and targets of a batch that are padding."""
-        within_rows = self.packing.padding(self.length.sum(), self.targets.sum(), self.tokens.levels)
+        within_rows = self.packing.padding(self.length.sum(), self.targets.sum(), self.tokenizer.levels)
         return 1 - (1 - within_rows) * self.rows / self.padded_rows
 
     def batch(self, step: int, rows: slice | np.ndarray | None = None) -> Examples:
@@ -140,11 +140,11 @@ class TrainingBatches:
         count = self.packing.row_start[planned + 1] - first
         chosen = segment_at[ranges(first, count)]
         sequences, place = self._read(self.segments.record[chosen])
-        items, wishes = self._contents(chosen, sequences, place, epoch)
+        items, prompts = self._contents(chosen, sequences, place, epoch)
         length = self.segments.stop[chosen] - self.segments.start[chosen]
         first_item = np.cumsum(length) - length
         prefix, vectors = self._prefixes(
-            chosen, sequences, place, items[first_item + length - 1], wishes, None if kept is None else kept[chosen]
+            chosen, sequences, place, items[first_item + length - 1], prompts, None if kept is None else kept[chosen]
         )
         placed = PlacedSegments(
             row=np.repeat(filled, count),
@@ -158,33 +158,33 @@ class TrainingBatches:
         )
         packing, total = self.packing, len(numbers)
         examples = lay_out(
-            placed, items, self.tokens, total, packing.row_tokens, packing.row_targets, self._row_segments
+            placed, items, self.tokenizer, total, packing.row_tokens, packing.row_targets, self._row_segments
         )
-        return examples._replace(texts=self._texts(step, numbers)) if self.mixture.wishes.texts else examples
+        return examples._replace(texts=self._texts(step, numbers)) if self.mixture.prompts.texts else examples
 
     def _weights(self, chosen: np.ndarray) -> np.ndarray | None:
         """float32[segments], of the chosen segments' targets; None where all have 1."""
         if self.mixture.maker is None:
             return None
-        with_wish = np.isin(self.segments.task[chosen], tasks.WITH_WISH)
-        return np.where(with_wish, self.mixture.wishes.weight, 1).astype(np.float32)
+        with_prompt = np.isin(self.segments.task[chosen], tasks.WITH_PROMPT)
+        return np.where(with_prompt, self.mixture.prompts.weight, 1).astype(np.float32)
 
     def _contents(
         self, chosen: np.ndarray, sequences: flat_sequences.FlatSequences, place: np.ndarray, epoch: int
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The items of the chosen segments, end to end, and the wish of each, in pieces."""
+        """The items of the chosen segments, end to end, and the prompt of each, in pieces."""
         start, stop = self.segments.start[chosen], self.segments.stop[chosen]
         items = sequences.items[ranges(sequences.start[place] + start, stop - start)]
         end = np.cumsum(stop - start)
-        wishes = [NO_WISH] * len(chosen)
+        prompts = [NO_PROMPT] * len(chosen)
         task = self.segments.task[chosen]
-        for segment in np.flatnonzero(np.isin(task, tasks.WITH_WISH)):
+        for segment in np.flatnonzero(np.isin(task, tasks.WITH_PROMPT)):
             random = np.random.default_rng((self.seed, epoch, int(chosen[segment])))
             last = end[segment] - 1
             history = items[end[segment] - (stop - start)[segment] : last]
             items[last], text = tasks.ask(task[segment], self.mixture.maker, history, int(items[last]), random)
-            wishes[segment] = self.tokens.wish(text, serving=False)
-        return items, wishes
+            prompts[segment] = self.tokenizer.prompt(text, serving=False)
+        return items, prompts
 
     def _prefixes(
         self,
@@ -192,7 +192,7 @@ class TrainingBatches:
         sequences: flat_sequences.FlatSequences,
         place: np.ndarray,
         targets: np.ndarray,
-        wishes: list[np.ndarray],
+        prompts: list[np.ndarray],
         kept: np.ndarray | None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """Prefix tokens and vectors of the chosen segments.
@@ -200,30 +200,32 @@ class TrainingBatches:
         `targets` int32[segments] are their last items, `kept` bool[segments, features and vectors] what is not left
         out.
         """
-        context, known = self.tokens.context, self.tokens.known
+        context, known = self.tokenizer.context, self.tokenizer.known
         rows, features = sequences.rows[place], len(context.features)
         codes = known.codes[rows]
         there = np.zeros((len(chosen), len(context.soft)), bool)
         vectors: list[np.ndarray] = []
         if kept is not None:
-            moment = self.segments.task[chosen] == tasks.MOMENT
+            is_request_time = self.segments.task[chosen] == tasks.REQUEST_TIME
             for number, feature in enumerate(context.features):
                 if feature.of == "item":
-                    codes[moment, number] = self.mixture.item_codes[targets[moment], number]
+                    codes[is_request_time, number] = self.mixture.item_codes[targets[is_request_time], number]
                 elif feature.of == "time":
                     at = sequences.start[place] + self.segments.stop[chosen] - 1
-                    codes[moment, number] = [feature.code(float(hour)) for hour in sequences.hours[at[moment]]]
+                    codes[is_request_time, number] = [
+                        feature.code(float(hour)) for hour in sequences.hours[at[is_request_time]]
+                    ]
             codes[~kept[:, :features]] = ABSENT
             before = zip(sequences.start[place], self.segments.start[chosen], strict=True)
             earlier = [sequences.items[first : first + count] for first, count in before] if context.soft else []
             for number, soft in enumerate(context.soft):
                 found, there[:, number] = known.vectors_of(soft, rows, earlier, kept[:, features + number])
                 vectors.append(found)
-        return prefix_tokens(self.tokens, sequences.users[place], codes, there, wishes), tuple(vectors)
+        return prefix_tokens(self.tokenizer, sequences.users[place], codes, there, prompts), tuple(vectors)
 
     def _texts(self, step: int, numbers: np.ndarray) -> Texts:
         """A text beside each row: what is read, and what shall be written."""
-        cfg, maker = self.mixture.wishes, self.mixture.maker
+        cfg, maker = self.mixture.prompts, self.mixture.maker
         weights = np.cumsum([cfg.item_title, cfg.item_attributes, cfg.taste])
         kinds = np.zeros(len(numbers), np.int32)
         pieces = np.full((len(numbers), cfg.longest_text), -1, np.int32)
@@ -237,12 +239,12 @@ class TrainingBatches:
             history = sequences.items[begin + self.segments.start[segment] : begin + self.segments.stop[segment]]
             kind = int(np.searchsorted(weights, random.random() * weights[-1], side="right"))
             items, text = tasks.write(kind, maker, history, random)
-            said = np.append(self.tokens.vocabulary.encode(text), self.tokens.vocabulary.end)[: cfg.longest_text]
+            said = np.append(self.tokenizer.vocabulary.encode(text), self.tokenizer.vocabulary.end)[: cfg.longest_text]
             kinds[row], pieces[row, : len(said)] = kind, said
             # About items, whoever chose them. The last one is only a target, and there is none.
-            rows[row] = [Segment(NOBODY, np.append(items, np.int32(0)), len(items), self.causal, SILENT)]
-        longest = self.tokens.length(self._max_history + 1)
-        return Texts(pack(rows, self.tokens, longest, 1).histories, pieces, kinds)
+            rows[row] = [Segment(NOBODY, np.append(items, np.int32(0)), len(items), self.causal, ALL_WITHHELD)]
+        longest = self.tokenizer.length(self._max_history + 1)
+        return Texts(pack(rows, self.tokenizer, longest, 1).histories, pieces, kinds)
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
         """Batches first_step .. steps - 1, or the given rows of them, prepared ahead by Grain in threads."""
@@ -263,7 +265,7 @@ class TrainingBatches:
         shuffled = random.permutation(len(self.segments))
         by_shape = shuffled[sort_by_shape(self.length[shuffled], self.targets[shuffled])]
         kept = None
-        if parts := len(self.tokens.context.names):
+        if parts := len(self.tokenizer.context.names):
             cfg = self.mixture.context
             kept = random.random((len(self.segments), parts)) >= cfg.dropout
             kept &= random.random((len(self.segments), 1)) >= cfg.drop_all
@@ -274,4 +276,4 @@ class TrainingBatches:
         if self._loaded is not None:
             return self._loaded, records
         distinct, place = np.unique(records, return_inverse=True)
-        return flat_sequences.read(self.sequences, distinct, self.tokens), place
+        return flat_sequences.read(self.sequences, distinct, self.tokenizer), place

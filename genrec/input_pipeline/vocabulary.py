@@ -1,8 +1,8 @@
 """The words that a model knows: a SentencePiece model (Kudo & Richardson 2018), trained on the catalogue or given.
 
 Trained by byte-pair merges: words that a catalogue has often become one piece, however small it is (on the synthetic
-one, a wish is 5 pieces long, where the unigram model needs 8). Pieces that no text taught are spelt by their bytes, so
-that any language and any emoji can be read.
+one, a prompt is 5 pieces long, where the unigram model needs 8). Pieces that no text taught are spelled by their bytes,
+so that any language and any emoji can be read.
 """
 
 import base64
@@ -20,7 +20,7 @@ LONGEST_TEXT = 2000  # characters of a text that are looked at
 
 
 class Vocabulary:
-    """Pieces 0 .. len - 1, of a serialised SentencePiece model."""
+    """Pieces 0 .. len - 1, of a serialized SentencePiece model."""
 
     def __init__(self, model: bytes):
         """Raises ConfigError where the bytes are no SentencePiece model."""
@@ -29,7 +29,7 @@ class Vocabulary:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             self._processor.get_piece_size()
         except Exception as problem:
-            raise config.ConfigError(f"wishes.vocabulary: not a SentencePiece model ({problem})") from problem
+            raise config.ConfigError(f"prompts.vocabulary: not a SentencePiece model ({problem})") from problem
 
     @staticmethod
     def train(texts: Iterable[str], pieces: int) -> "Vocabulary":
@@ -43,7 +43,7 @@ class Vocabulary:
             hard_vocab_limit=False,
             byte_fallback=True,
             character_coverage=0.9995,
-            normalization_rule_name="nmt_nfkc_cf",  # wishes are written in any case
+            normalization_rule_name="nmt_nfkc_cf",  # prompts are written in any case
             pad_id=0,
             eos_id=1,
             unk_id=2,
@@ -58,7 +58,7 @@ class Vocabulary:
         """A model that is given; raises ConfigError where there is none."""
         path = epath.Path(path)
         if not path.exists():
-            raise config.ConfigError(f"wishes.vocabulary={str(path)!r}: no such file")
+            raise config.ConfigError(f"prompts.vocabulary={str(path)!r}: no such file")
         return Vocabulary(path.read_bytes())
 
     @staticmethod

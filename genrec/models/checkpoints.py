@@ -21,7 +21,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from genrec import distributed
 from genrec.artifacts import ArtifactError
-from genrec.models.run_record import Record
+from genrec.models.run_record import RunRecord
 
 FOLDER = "checkpoints"
 SASREC = "sasrec"  # folder of a work directory in which the baseline has its own checkpoints and logs
@@ -35,7 +35,7 @@ class Resumed(NamedTuple):
     """Where a run goes on."""
 
     step: int
-    record: Record
+    record: RunRecord
     state: dict[str, Any] | None  # None where the record says that the run is finished
     data: dict[str, Any]  # as given to `Checkpoints.save`
 
@@ -101,7 +101,7 @@ class Checkpoints:
         step: int,
         state: Mapping[str, Any],
         data: Mapping[str, Any],
-        record: Record,
+        record: RunRecord,
         metric: float = NOT_VALIDATED,
     ) -> None:
         """Saves in the background; returns when the arrays may be changed. Replaces a checkpoint of the same step.
@@ -120,21 +120,21 @@ class Checkpoints:
             self.manager.delete(step)
         self.manager.save(step, args=items, metrics={BEST: float(metric)}, force=True)
 
-    def record(self, step: int) -> Record:
+    def record(self, step: int) -> RunRecord:
         fields = self._read(step, record=ocp.args.JsonRestore()).record
-        unknown = fields.keys() - {field.name for field in dataclasses.fields(Record)}
+        unknown = fields.keys() - {field.name for field in dataclasses.fields(RunRecord)}
         if unknown:
             raise ArtifactError(
                 f"{self._workdir / FOLDER}/{step}: written by another version of genrec (it knows {sorted(unknown)}). "
                 "Use that version, or train again in a new --workdir."
             )
-        return Record(**fields)
+        return RunRecord(**fields)
 
     def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
         """Some items of a checkpoint, by their names."""
         return self._reader.restore(step, args=ocp.args.Composite(**items))
 
-    def resume(self, record: Record, abstract: Mapping[str, Any]) -> Resumed | None:
+    def resume(self, record: RunRecord, abstract: Mapping[str, Any]) -> Resumed | None:
         """The newest checkpoint that can be read; None when there is no checkpoint.
 
         `record` describes the run that wants to go on; `abstract` is its state as abstract arrays, with the shardings
@@ -169,7 +169,7 @@ class Checkpoints:
         return None
 
     def _resume(
-        self, step: int, record: Record, abstract: Mapping[str, Any]
+        self, step: int, record: RunRecord, abstract: Mapping[str, Any]
     ) -> tuple[Resumed, dict[str, list[int]] | None]:
         """What one checkpoint holds, and the sums of its arrays as they were saved."""
         earlier = self.record(step)
@@ -208,7 +208,7 @@ class Checkpoints:
                     target = target.with_name(f"{target.name}_")
                 target.parent.mkdir(exist_ok=True)
                 (self._workdir / FOLDER / str(step)).rename(target)
-                logging.warning("moved it to %s; going on from the checkpoint before", target)
+                logging.warning("moved it to %s; resuming from the checkpoint before", target)
 
         distributed.on_first(move)
         self.manager.reload()

@@ -1,6 +1,6 @@
 """A start from the content of items: codes and words begin beside the items that have them.
 
-Semantic IDs are learnt from item embeddings, which hold much of what titles say. A model whose embedding tables are
+Semantic IDs are learned from item embeddings, which hold much of what titles say. A model whose embedding tables are
 drawn at random must find both again from examples, one code and one word at a time. Here the row of a code starts as
 the mean embedding of the items that have the code, and that of a word as the mean of those whose text has it: what is
 asked for and what answers it lie close before the first step.
@@ -23,11 +23,11 @@ CONTENT, DRAWN = 0.9, (1 - 0.9**2) ** 0.5
 class Content(NamedTuple):
     """What rows start as. The root mean square of a table is 1; rows of which nothing is known are 0."""
 
-    codes: list[np.ndarray]  # of each learnt level, float32[codes, width]
+    codes: list[np.ndarray]  # of each learned level, float32[codes, width]
     pieces: np.ndarray  # float32[pieces, width]
 
 
-def summarise(
+def summarize(
     vectors: np.ndarray, semantic_ids: SemanticIds, texts: Sequence[np.ndarray], pieces: int, width: int, seed: int
 ) -> Content:
     """The content of codes and pieces, from item embeddings float32[items, any width] and the pieces of each text."""

@@ -1,4 +1,4 @@
-"""Floating-point operations that a model needs, counted from its sizes: what utilisation is measured against.
+"""Floating-point operations that a model needs, counted from its sizes: what utilization is measured against.
 
 Counted are matrix products, as Chowdhery et al. 2022 (PaLM, appendix B) do: 2 operations for each multiplication with
 addition; three times the forward pass for a training step; nothing for what is computed again (`remat`), for padding,

@@ -59,7 +59,7 @@ class KeysValues(NamedTuple):
 def linear(
     cfg: config.Model, inputs: tuple[str, int], outputs: tuple[str, int], rngs: nnx.Rngs, scale: float = 1.0
 ) -> nnx.Linear:
-    """A matrix without bias, initialised to keep the variance times `scale` squared.
+    """A matrix without bias, initialized to keep the variance times `scale` squared.
 
     `inputs` and `outputs` are the names (genrec.sharding.RULES) and sizes of its dimensions.
     """
@@ -134,7 +134,7 @@ class MLP(nnx.Module):
 
 
 class SoftTokens(nnx.Module):
-    """Makes a vector into tokens: normalised, through one hidden layer, to `tokens` vectors of the model's width."""
+    """Makes a vector into tokens: normalized, through one hidden layer, to `tokens` vectors of the model's width."""
 
     def __init__(self, cfg: config.Model, width: int, tokens: int, rngs: nnx.Rngs):
         self.tokens = tokens
@@ -149,7 +149,7 @@ class SoftTokens(nnx.Module):
 
 
 class PositionBias(nnx.Module):
-    """A learnt number per head for each bucket of relative positions; far distances share buckets (T5)."""
+    """A learned number per head for each bucket of relative positions; far distances share buckets (T5)."""
 
     def __init__(self, cfg: config.Model, bidirectional: bool, rngs: nnx.Rngs):
         exact = cfg.position_buckets // (4 if bidirectional else 2)
@@ -213,7 +213,7 @@ class Attention(nnx.Module):
         """[..., tokens, heads, head_width] for normed x [..., tokens, width]."""
         return self.query(x).reshape(*x.shape[:-1], *self.head_shape)
 
-    def remember(self, x: jax.Array) -> KeysValues:
+    def project_kv(self, x: jax.Array) -> KeysValues:
         """Keys and values of [..., tokens, width]."""
         heads = (*x.shape[:-1], *self.head_shape)
         return KeysValues(self.key(x).reshape(heads), self.value(x).reshape(heads))
@@ -225,7 +225,7 @@ class SelfAttention(Attention):
     ) -> tuple[jax.Array, KeysValues]:
         """x [..., new, width], bias to [..., heads, new, past + new]; also returns all keys and values."""
         normed = self.norm(x)
-        memory = self.remember(normed)
+        memory = self.project_kv(normed)
         if past is not None:
             memory = jax.tree.map(lambda before, now: jnp.concatenate([before, now], axis=-3), past, memory)
         return x + dropout(self.out(attend(self.queries(normed), memory, bias))), memory

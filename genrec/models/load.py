@@ -12,11 +12,11 @@ from genrec import config, sharding
 from genrec.artifacts import ArtifactError
 from genrec.models.checkpoints import FOLDER, Checkpoints, UnreadableCheckpointError
 from genrec.models.recommender import Recommender
-from genrec.models.run_record import Record
+from genrec.models.run_record import RunRecord
 from genrec.models.sasrec import Sequential
 
 
-def model_of(record: Record) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
+def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
     """Structure of the model that a record describes, and a function that makes its initial parameters.
 
     Raises ConfigError for dtypes that do not exist.
@@ -26,12 +26,12 @@ def model_of(record: Record) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
         if (value := getattr(cfg, name)) not in ("float32", "bfloat16"):
             raise config.ConfigError(f"model.{name}={value!r}: choose float32 or bfloat16")
 
-    prompts = record.prompts
+    conditioning = record.conditioning
 
     def model() -> Recommender | Sequential:
         if record.kind == "sasrec":
             return Sequential(cfg, record.sizes[0], nnx.Rngs(record.seed))
-        return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed), prompts)
+        return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed), conditioning)
 
     def parameters() -> nnx.State:
         return jax.tree.map(lambda x: x.astype(cfg.parameters), nnx.state(model()))
@@ -47,7 +47,7 @@ def averaged(params: nnx.State) -> nnx.State:
 class SavedModel(NamedTuple):
     graphdef: nnx.GraphDef
     params: nnx.State  # the averaged parameters
-    record: Record
+    record: RunRecord
     step: int
 
 

@@ -41,7 +41,7 @@ def table_rows(tokens: int) -> int:
     return -(-tokens // EMBEDDING_ROWS) * EMBEDDING_ROWS
 
 
-class Sight(NamedTuple):
+class CrossAttentionMask(NamedTuple):
     """What decoder groups may look at."""
 
     bias: jax.Array  # float32[batch, heads or 1, groups or 1, tokens]; MASKED where a group may not look
@@ -52,7 +52,7 @@ class Memory(NamedTuple):
     """What decoding steps read of the encoder."""
 
     layers: tuple[KeysValues, ...]  # one per decoder layer, [batch, tokens, heads, head_width]
-    sight: Sight
+    cross_mask: CrossAttentionMask
 
 
 class Cache(NamedTuple):
@@ -62,7 +62,7 @@ class Cache(NamedTuple):
     prefixes: jax.Array  # uint32[batch, groups], hash of the codes
 
 
-class Prompts(NamedTuple):
+class Conditioning(NamedTuple):
     """What a model reads and writes beside users and items."""
 
     context: Context = Context()
@@ -70,7 +70,7 @@ class Prompts(NamedTuple):
     text_kinds: int = 0  # kinds of texts that it writes; 0 where it writes none
 
 
-NO_PROMPTS = Prompts()
+NO_CONDITIONING = Conditioning()
 
 
 class Recommender(nnx.Module):
@@ -80,11 +80,13 @@ class Recommender(nnx.Module):
     `data.examples.Tokens`.
     """
 
-    def __init__(self, cfg: config.Model, sizes: tuple[int, ...], rngs: nnx.Rngs, prompts: Prompts = NO_PROMPTS):
-        self.cfg, self.sizes, self.prompts = cfg, tuple(sizes), prompts
+    def __init__(
+        self, cfg: config.Model, sizes: tuple[int, ...], rngs: nnx.Rngs, conditioning: Conditioning = NO_CONDITIONING
+    ):
+        self.cfg, self.sizes, self.conditioning = cfg, tuple(sizes), conditioning
         self.offsets = tuple(int(offset) for offset in np.cumsum((0, *sizes[:-1])))
-        self.first_piece = sum(sizes) + cfg.user_tokens + prompts.context.vocabulary
-        tokens = table_rows(self.first_piece + prompts.pieces + prompts.text_kinds)
+        self.first_piece = sum(sizes) + cfg.user_tokens + conditioning.context.vocabulary
+        tokens = table_rows(self.first_piece + conditioning.pieces + conditioning.text_kinds)
         normal, table = nnx.initializers.normal, ("vocabulary", "embed")
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (tokens, cfg.width)), axes=table)
         self.start_vector = nnx.Param(normal(1.0)(rngs.params(), (cfg.width,)))
@@ -99,10 +101,10 @@ class Recommender(nnx.Module):
         self.decoder = Layers(lambda: DecoderLayer(cfg, rngs), cfg.decoder_layers, cfg)
         self.encoder_norm = RMSNorm(cfg.width)
         self.decoder_norm = RMSNorm(cfg.width)
-        self.soft = nnx.List([SoftTokens(cfg, soft.width, soft.tokens, rngs) for soft in prompts.context.soft])
-        words = (table_rows(prompts.pieces), cfg.width)
+        self.soft = nnx.List([SoftTokens(cfg, soft.width, soft.tokens, rngs) for soft in conditioning.context.soft])
+        words = (table_rows(conditioning.pieces), cfg.width)
         draw = normal(cfg.width**-0.5)
-        self.text_output = nnx.Param(draw(rngs.params(), words), axes=table) if prompts.text_kinds else None
+        self.text_output = nnx.Param(draw(rngs.params(), words), axes=table) if conditioning.text_kinds else None
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         """[..., width] for int32[...]."""
@@ -125,7 +127,9 @@ class Recommender(nnx.Module):
         x = self.encoder.run(lambda layer, number, x: layer(x, bias, dropout.of_layer(number)), x)
         return dropout(self.encoder_norm(x))
 
-    def sight(self, encoded: jax.Array, histories: Histories, segments: jax.Array, positions: jax.Array) -> Sight:
+    def cross_mask(
+        self, encoded: jax.Array, histories: Histories, segments: jax.Array, positions: jax.Array
+    ) -> CrossAttentionMask:
         """Of decoder groups that belong to `segments` and stand at `positions` (int32[batch, groups])."""
         ahead = histories.positions[:, None, :] - positions[:, :, None]  # [batch, groups, tokens]
         seen = (histories.segments[:, None, :] == segments[:, :, None]) & (ahead <= 0)
@@ -134,8 +138,8 @@ class Recommender(nnx.Module):
             bias += jnp.moveaxis(self.cross_bias(ahead), 0, 1)
         repeats = None
         if self.repeat_bias is not None:
-            repeats = self.repeat_bias.remember(encoded, histories.tokens, seen)
-        return Sight(bias, repeats)
+            repeats = self.repeat_bias.project_kv(encoded, histories.tokens, seen)
+        return CrossAttentionMask(bias, repeats)
 
     def _decoder_bias(self, new: int, length: int) -> jax.Array:
         """float32[heads, new, length]: self-attention of the last `new` of so many tokens."""
@@ -143,20 +147,20 @@ class Recommender(nnx.Module):
         distance = keys[None, :] - keys[length - new :, None]
         return self.decoder_bias(distance) + jnp.where(distance <= 0, 0.0, MASKED)
 
-    def _logits(self, x: jax.Array, level: int, prefixes: jax.Array, sight: Sight) -> jax.Array:
+    def _logits(self, x: jax.Array, level: int, prefixes: jax.Array, cross_mask: CrossAttentionMask) -> jax.Array:
         """float32[batch, groups, sizes[level]] for decoder outputs [batch, groups, width] after code `prefixes`."""
         codes = np.arange(self.sizes[level]) + self.offsets[level]
         table = self.output[level][...].astype(x.dtype)
         logits = jnp.einsum("bgw,kw->bgk", x, table, preferred_element_type=jnp.float32)
         if self.repeat_bias is not None:
-            logits += self.repeat_bias(x, level, codes, prefixes, sight.repeats)
+            logits += self.repeat_bias(x, level, codes, prefixes, cross_mask.repeats)
         return logits
 
     def losses(self, examples: Examples, dropout_key: jax.Array | None = None) -> jax.Array:
         """Negative log-likelihood of each target's codes, float32[batch, targets, levels]; meaningless at padding."""
         dropout = Dropout(self.cfg.dropout, dropout_key)
         encoded = self.encode(examples.histories, dropout)
-        sight = self.sight(encoded, examples.histories, examples.target_segments, examples.target_positions)
+        cross_mask = self.cross_mask(encoded, examples.histories, examples.target_segments, examples.target_positions)
         prefixes = [jnp.full(examples.target_segments.shape, code_prefixes.NO_CODES, jnp.uint32)]  # before each level
         for level in range(len(self.sizes) - 1):
             prefixes.append(code_prefixes.extend(prefixes[-1], examples.targets[:, :, level]))
@@ -164,10 +168,10 @@ class Recommender(nnx.Module):
         start = self.start_vector[...].astype(self.cfg.compute)
         start = jnp.broadcast_to(start, (*embedded.shape[:2], 1, self.cfg.width))
         x = constrain(dropout(jnp.concatenate([start, embedded], axis=2)), "batch")
-        x = self._decode_all(x, encoded, sight, dropout)
+        x = self._decode_all(x, encoded, cross_mask, dropout)
         losses = []
         for level, offset in enumerate(self.offsets):
-            logits = self._logits(x[:, :, level], level, prefixes[level], sight)
+            logits = self._logits(x[:, :, level], level, prefixes[level], cross_mask)
             code = examples.targets[:, :, level] - offset
             # Padding holds token 0, which is no code of a later level.
             chosen = jnp.take_along_axis(logits, jnp.maximum(code, 0)[..., None], axis=-1)[..., 0]
@@ -191,21 +195,25 @@ class Recommender(nnx.Module):
     def _text_logits(
         self, encoded: jax.Array, histories: Histories, kinds: jax.Array, pieces: jax.Array, dropout: Dropout
     ) -> jax.Array:
-        first = self.first_piece + self.prompts.pieces + kinds  # the kind of a text is said in the place of a start
+        first = (
+            self.first_piece + self.conditioning.pieces + kinds
+        )  # the kind of a text is said in the place of a start
         x = self._embed(jnp.concatenate([first[:, None], self.first_piece + pieces], axis=1))[:, None]
         last = jnp.max(histories.positions, axis=1, keepdims=True)
-        sight = self.sight(encoded, histories, jnp.ones_like(last), last)
-        x = self._decode_all(constrain(dropout(x), "batch"), encoded, sight, dropout)[:, 0]
+        cross_mask = self.cross_mask(encoded, histories, jnp.ones_like(last), last)
+        x = self._decode_all(constrain(dropout(x), "batch"), encoded, cross_mask, dropout)[:, 0]
         table = self.text_output[...].astype(x.dtype)
-        return jnp.einsum("btw,pw->btp", x, table, preferred_element_type=jnp.float32)[..., : self.prompts.pieces]
+        return jnp.einsum("btw,pw->btp", x, table, preferred_element_type=jnp.float32)[..., : self.conditioning.pieces]
 
-    def _decode_all(self, x: jax.Array, encoded: jax.Array, sight: Sight, dropout: Dropout) -> jax.Array:
+    def _decode_all(
+        self, x: jax.Array, encoded: jax.Array, cross_mask: CrossAttentionMask, dropout: Dropout
+    ) -> jax.Array:
         """Decoder outputs of x [batch, groups, tokens, width], all at once."""
         bias = self._decoder_bias(x.shape[2], x.shape[2])
 
         def layer_of(layer: DecoderLayer, number: int | jax.Array, x: jax.Array) -> jax.Array:
             own = dropout.of_layer(self.cfg.encoder_layers + number)
-            return layer(x, bias, layer.cross.remember(encoded), sight.bias, own)[0]
+            return layer(x, bias, layer.cross.project_kv(encoded), cross_mask.bias, own)[0]
 
         return dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
 
@@ -213,8 +221,8 @@ class Recommender(nnx.Module):
         """Encodes one user a row for `step`: the next item after the whole history."""
         last = jnp.max(histories.positions, axis=1, keepdims=True)
         encoded = self.encode(histories)
-        layers = tuple(layer.cross.remember(encoded) for layer in self.decoder.each())
-        return Memory(layers, self.sight(encoded, histories, jnp.ones_like(last), last))
+        layers = tuple(layer.cross.project_kv(encoded) for layer in self.decoder.each())
+        return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last))
 
     def step(self, memory: Memory, codes: jax.Array | None, level: int, cache: Cache | None) -> tuple[jax.Array, Cache]:
         """Logits float32[batch, beams, sizes[level]] after the codes chosen so far.
@@ -239,9 +247,9 @@ class Recommender(nnx.Module):
 
         `codes` is None at level 0, where the start vector stands for them.
         """
-        sight = memory.sight
+        cross_mask = memory.cross_mask
         if cache is None:
-            batch, past, new = sight.bias.shape[0], [None] * self.decoder.count, 1
+            batch, past, new = cross_mask.bias.shape[0], [None] * self.decoder.count, 1
             prefixes = [jnp.full((batch, 1), code_prefixes.NO_CODES, jnp.uint32)]
             x = jnp.broadcast_to(self.start_vector[...], (batch, 1, 1, self.cfg.width))
         else:
@@ -254,8 +262,8 @@ class Recommender(nnx.Module):
         x = x.astype(self.cfg.compute)  # [batch, beams, new, width]
         bias, presents = self._decoder_bias(new, level + new), []
         for layer, layer_memory, earlier in zip(self.decoder.each(), memory.layers, past, strict=True):
-            x, present = layer(x, bias, layer_memory, sight.bias, NO_DROPOUT, earlier)
+            x, present = layer(x, bias, layer_memory, cross_mask.bias, NO_DROPOUT, earlier)
             presents.append(present)
         x = self.decoder_norm(x)
-        logits = [self._logits(x[:, :, place], level + place, prefixes[place], sight) for place in range(new)]
+        logits = [self._logits(x[:, :, place], level + place, prefixes[place], cross_mask) for place in range(new)]
         return logits, Cache(tuple(presents), prefixes[-1])

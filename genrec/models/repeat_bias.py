@@ -1,8 +1,8 @@
 """Whether users choose an item again, as a part of the logits.
 
 In a log of purchases an item hardly ever comes back, in a log of songs it often does. A decoder that spells codes can
-learn this only by recalling, at each level, which codes of the history go on from the prefix that it has spelt. Here
-that is a comparison: codes with which an item of the history goes on get a learnt number added. The number depends on
+learn this only by recalling, at each level, which codes of the history go on from the prefix that it has spelled. Here
+that is a comparison: codes with which an item of the history goes on get a learned number added. The number depends on
 what the encoder made of that item (how recent, how often, what it is) and on what the decoder is about to say.
 
 The idea of a repeat mode of its own is from RepeatNet (Ren et al. 2019), which mixes two distributions over items; an
@@ -36,7 +36,7 @@ class RepeatBias(nnx.Module):
         self.from_encoder = nnx.Param(jnp.zeros((len(sizes), width)))
         self.from_decoder = nnx.Param(jnp.zeros((len(sizes), width)))
 
-    def remember(self, encoded: jax.Array, tokens: jax.Array, seen: jax.Array) -> SeenCodes:
+    def project_kv(self, encoded: jax.Array, tokens: jax.Array, seen: jax.Array) -> SeenCodes:
         """For encoder outputs [batch, tokens, width] of `tokens`; `seen` bool[batch, groups or 1, tokens]."""
         history = code_prefixes.of_history(tokens, self.sizes)
         vectors = self.from_encoder[...][history.levels].astype(encoded.dtype)

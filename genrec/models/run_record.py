@@ -7,10 +7,10 @@ import numpy as np
 
 from genrec import config
 from genrec.input_pipeline.context import Context, Users
-from genrec.input_pipeline.examples import NO_USERS, Tokens
+from genrec.input_pipeline.examples import NO_USERS, Tokenizer
 from genrec.input_pipeline.tasks import TEXT_KINDS
 from genrec.input_pipeline.vocabulary import Vocabulary
-from genrec.models.recommender import Prompts
+from genrec.models.recommender import Conditioning
 from genrec.semantic_ids.codes import SemanticIds
 
 # Settings that a resumed run may change: they decide how it runs and what it keeps, not what it computes.
@@ -39,9 +39,9 @@ class Record:
     dataset: str  # fingerprint
     seed: int
     context: dict[str, Any] = dataclasses.field(default_factory=dict)  # data.context.Context
-    # config.Wishes; "model", the vocabulary of words; "trained", its pieces that training has; "rows", where a language
-    # model has more of them. Empty where the model knows no words.
-    wishes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # config.Prompts; "model", the vocabulary of words; "trained", its pieces that training has; "rows", where a
+    # language model has more of them. Empty where the model knows no words.
+    prompts: dict[str, Any] = dataclasses.field(default_factory=dict)
     dropped: dict[str, float] = dataclasses.field(default_factory=dict)  # how often context is left out in training
     kind: str = "generator"  # or "sasrec", which has one level: the items of the catalogue, and no semantic IDs
     validated: int = 0  # the last step that was validated
@@ -71,24 +71,24 @@ class Record:
         return self.training["targets"] == "every"
 
     @property
-    def prompts(self) -> Prompts:
+    def conditioning(self) -> Conditioning:
         """What the model reads and writes beside users and items."""
-        pieces = self.wishes.get("rows", len(self.vocabulary)) if self.wishes else 0
-        return Prompts(Context.from_json(self.context), pieces, TEXT_KINDS if self.wishes.get("texts") else 0)
+        pieces = self.prompts.get("rows", len(self.vocabulary)) if self.prompts else 0
+        return Conditioning(Context.from_json(self.context), pieces, TEXT_KINDS if self.prompts.get("texts") else 0)
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """Of wishes and texts; None where the model knows none."""
-        return Vocabulary.from_text(self.wishes["model"]) if self.wishes else None
+        """Of prompts and texts; None where the model knows none."""
+        return Vocabulary.from_text(self.prompts["model"]) if self.prompts else None
 
-    def tokens(self, semantic_ids: SemanticIds, known: Users = NO_USERS) -> Tokens:
+    def tokenizer(self, semantic_ids: SemanticIds, known: Users = NO_USERS) -> Tokenizer:
         """How this model's users and items become tokens; `known` is what it is told of users (models.known_users)."""
-        words, longest, trained = self.vocabulary, self.wishes.get("longest", 0), None
-        if "trained" in self.wishes:
-            trained = np.zeros(len(words), bool)
-            trained[self.wishes["trained"]] = True
+        words, longest, loaded = self.vocabulary, self.prompts.get("longest", 0), None
+        if "trained" in self.prompts:
+            loaded = np.zeros(len(words), bool)
+            loaded[self.prompts["trained"]] = True
         numbers = semantic_ids.vocabulary, self.model["user_tokens"]
-        return Tokens(semantic_ids.tokens(), *numbers, known, words, longest, trained)
+        return Tokenizer(semantic_ids.tokens(), *numbers, known, words, longest, loaded)
 
     def differences(self, other: "Record") -> list[str]:
         """Why a run described by `other` cannot go on from this checkpoint."""
@@ -97,7 +97,7 @@ class Record:
             fields = dataclasses.asdict(record)
             for progress in ("validated", "validations_without_best", "finished"):
                 del fields[progress]
-            nested = {name: fields.pop(name) for name in ("model", "training", "validation", "wishes", "dropped")}
+            nested = {name: fields.pop(name) for name in ("model", "training", "validation", "prompts", "dropped")}
             for name, values in nested.items():
                 fields |= {f"{name}.{key}": value for key, value in values.items()}
             return {name: value for name, value in fields.items() if name not in CHANGEABLE}

@@ -13,15 +13,15 @@ import numpy as np
 from flax import nnx
 
 from genrec import config
-from genrec.input_pipeline.examples import Examples, Histories, Tokens
+from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
 from genrec.models.layers import MASKED, Dropout, EncoderLayer, Layers, PositionBias, RMSNorm
 from genrec.models.recommender import NO_DROPOUT, table_rows
 from genrec.sharding import constrain
 
 
-def tokens(items: int) -> Tokens:
+def tokenizer(items: int) -> Tokenizer:
     """One token an item, and one for all users after them."""
-    return Tokens(np.arange(items, dtype=np.int32)[:, None], items, 1)
+    return Tokenizer(np.arange(items, dtype=np.int32)[:, None], items, 1)
 
 
 class Sequential(nnx.Module):

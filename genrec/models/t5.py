@@ -1,9 +1,9 @@
 """Language models to start from, and to become: T5 v1.1 and Flan-T5 (Raffel et al. 2020, Shazeer 2020).
 
 A folder holds config.json, model.safetensors and spiece.model, as Hugging Face transformers writes them. Its layers are
-ours, name by name; its vocabulary becomes the pieces of wishes and texts, and codes, users and features are rows beside
-them. What T5 does not have (repeat bias, position bias in cross-attention, soft tokens) starts as ever, and cannot be
-exported.
+ours, name by name; its vocabulary becomes the pieces of prompts and texts, and codes, users and features are rows
+beside them. What T5 does not have (repeat bias, position bias in cross-attention, soft tokens) starts as ever, and
+cannot be exported.
 """
 
 import dataclasses
@@ -95,8 +95,8 @@ def start_from(model: Recommender, t5: T5) -> None:
     first = model.first_piece
     table[first : first + len(words)] = words
     # Texts, and the codes of an item, begin as T5's texts do.
-    after = first + model.prompts.pieces
-    table[after : after + model.prompts.text_kinds] = words[PAD]
+    after = first + model.conditioning.pieces
+    table[after : after + model.conditioning.text_kinds] = words[PAD]
     model.embedding[...] = jnp.asarray(table, model.embedding.dtype)
     model.start_vector[...] = jnp.asarray(words[PAD], model.start_vector.dtype)
     if model.text_output is not None:
@@ -114,17 +114,17 @@ def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str
 
     Raises ConfigError for what T5 cannot express.
     """
-    cfg, prompts = model.cfg, model.prompts
+    cfg, conditioning = model.cfg, model.conditioning
     beyond = [name for name in ("repeat_bias", "cross_position_bias", "scan_layers") if getattr(cfg, name)]
-    beyond += ["soft tokens"] if prompts.context.soft else []
+    beyond += ["soft tokens"] if conditioning.context.soft else []
     beyond += [] if cfg.gated_mlp else ["gated_mlp=False"]
-    beyond += [] if prompts.text_kinds else ["wishes.texts=False"]
+    beyond += [] if conditioning.text_kinds else ["prompts.texts=False"]
     if beyond:
         raise config.ConfigError(f"T5 has no way to express {', '.join(beyond)}: train without, and export again")
     embedding = np.asarray(model.embedding[...], np.float32)
-    first, pieces = model.first_piece, prompts.pieces
+    first, pieces = model.first_piece, conditioning.pieces
     codes = sum(model.sizes)
-    last = first + pieces + prompts.text_kinds
+    last = first + pieces + conditioning.text_kinds
     rows = [embedding[first : first + pieces], embedding[:first], embedding[first + pieces : last]]
     shared = np.concatenate([*rows, np.asarray(model.start_vector[...], np.float32)[None]])
     output = np.zeros_like(shared)

@@ -21,8 +21,8 @@ from genrec.models import sasrec as sasrec_model
 AT_ONCE = 64  # histories of which SASRec makes vectors
 
 
-def load(record: run_record.Record, dataset: Dataset, workdir: epath.PathLike) -> Users:
-    """What the model of a record is told of the users of a data set.
+def load(record: run_record.RunRecord, dataset: Dataset, workdir: epath.PathLike) -> Users:
+    """What the model of a record is told of the users of a dataset.
 
     Raises ArtifactError where item embeddings or SASRec are read and not there, or SASRec is another one.
     """
@@ -58,7 +58,7 @@ def sequential_encoder(workdir: epath.PathLike) -> SequentialEncoder:
     """Of a work directory's best SASRec; for errors see `saved.load`."""
     mesh = sharding.one_device()
     graphdef, params, record, _ = model_loading.load(epath.Path(workdir) / checkpoints.SASREC, mesh=mesh)
-    tokens = sasrec_model.tokens(record.sizes[0])
+    tokenizer = sasrec_model.tokenizer(record.sizes[0])
 
     @jax.jit
     def vectors(params: nnx.State, rows: Histories) -> jax.Array:
@@ -66,7 +66,7 @@ def sequential_encoder(workdir: epath.PathLike) -> SequentialEncoder:
 
     def encode(items: Sequence[np.ndarray]) -> np.ndarray:
         filled = list(items) + [items[0]] * (-len(items) % AT_ONCE)  # few shapes to compile
-        rows = histories([NOBODY] * len(filled), filled, tokens, record.max_history, record.causal)
+        rows = histories([NOBODY] * len(filled), filled, tokenizer, record.max_history, record.causal)
         with jax.set_mesh(mesh):  # whatever the mesh of the training that reads them
             return np.asarray(vectors(params, rows))[: len(items)]
 

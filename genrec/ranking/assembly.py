@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from genrec import artifacts, sharding
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.files import load_array
 from genrec.models import checkpoints, user_context
 from genrec.ranking.features import Features
@@ -55,7 +55,7 @@ def load_ranker(
 
     `popular` int[items] are training interactions. Raises ArtifactError where no SASRec was trained.
     """
-    workdir, cfg = epath.Path(workdir), experiment.pipeline
+    workdir, cfg = epath.Path(workdir), experiment.multi_stage
     _require_sasrec(workdir)
     path = user_context.embeddings_file(workdir)
     content = load_array(path) if path.exists() else None
@@ -68,25 +68,25 @@ def load_ranker(
 def sources(
     experiment: Experiment, workdir: epath.Path, dataset: Dataset, popular: np.ndarray, checkpoint: str
 ) -> dict[str, Source]:
-    cfg, mesh = experiment.pipeline, sharding.make_mesh(experiment.mesh)
+    cfg, mesh = experiment.multi_stage, sharding.make_mesh(experiment.mesh)
     known = (GENERATOR, *NAMES)
     for name in cfg.sources:
         if name not in known:
             raise ConfigError(
-                f"pipeline.sources: there is no source {name!r}. Choose of {', '.join(known)}, on the command line as "
-                f"""--config.pipeline.sources="('{GENERATOR}','{KNN}')"."""
+                f"multi_stage.sources: there is no source {name!r}. Choose of {', '.join(known)}, on the command line "
+                f"""as --config.multi_stage.sources="('{GENERATOR}','{KNN}')"."""
             )
     if not cfg.sources:
-        raise ConfigError(f"pipeline.sources is empty. Choose of {', '.join(known)}.")
+        raise ConfigError(f"multi_stage.sources is empty. Choose of {', '.join(known)}.")
     if SASREC in cfg.sources:
         _require_sasrec(workdir)
     others = load(experiment, workdir, dataset, popular, mesh, cfg.candidates)
     found: dict[str, Source] = {}
     for name in cfg.sources:
         if name == GENERATOR:
-            trained = trained_models.load(workdir, checkpoint, mesh)
+            loaded = loaded_model.load(workdir, checkpoint, mesh)
             beams = max(cfg.candidates, experiment.evaluation.beams)
-            found[name] = ModelSource.generator(trained, beams, experiment.evaluation.batch)
+            found[name] = ModelSource.generator(loaded, beams, experiment.evaluation.batch)
         else:
             found[name] = others[name]
     return found
@@ -96,5 +96,5 @@ def _require_sasrec(workdir: epath.Path) -> None:
     if not checkpoints.steps(workdir / checkpoints.SASREC):
         raise artifacts.ArtifactError(
             f"{workdir / checkpoints.SASREC}: no SASRec was trained. Run launch/train_sasrec.py first, or choose other "
-            "pipeline.sources and no pipeline.ranker."
+            "multi_stage.sources and no multi_stage.ranker."
         )

@@ -20,7 +20,7 @@ PRIOR = 20.0  # interactions added to counts of a context, as if it were like al
 
 
 class Features:
-    """Features of candidates; made once for a data set."""
+    """Features of candidates; made once for a dataset."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Features:
         """A number from 1 for each user's value of a column; 0 stands for unknown users and empty cells."""
         if self._users is None or name not in self._users.column_names:
             there = "there are no users" if self._users is None else f"they have {', '.join(self._users.column_names)}"
-            raise DataError(f"pipeline.user_columns: users have no column {name!r} ({there}).")
+            raise DataError(f"multi_stage.user_columns: users have no column {name!r} ({there}).")
         indices = self._users[name].cast(pa.string()).combine_chunks().dictionary_encode().indices
         codes = pc.add(indices, 1).fill_null(0).to_pylist()
         return dict(zip(self._users["user_id"].cast(pa.string()).to_pylist(), codes, strict=True))

@@ -19,18 +19,18 @@ COLUMNS = 2048  # of the similarities worked out at a time
 
 
 class ItemKnn:
-    """Learnt by counting, in seconds. An item is no neighbour of itself; others may bring it back."""
+    """Learned by counting, in seconds. An item is no neighbor of itself; others may bring it back."""
 
     def __init__(self, similarities: scipy.sparse.csr_matrix, decay: float):
-        """`similarities` float32[items, items]: row j holds the neighbours of item j."""
+        """`similarities` float32[items, items]: row j holds the neighbors of item j."""
         self._similarities, self._decay = similarities, np.float32(decay)
 
     @staticmethod
     def learn(dataset: Dataset, cfg: config.ItemKnn) -> "ItemKnn":
         """From the training split. Raises ConfigError for settings that cannot be."""
-        if cfg.neighbours < 1 or cfg.shrinkage < 0 or not 0 < cfg.decay <= 1:
+        if cfg.neighbors < 1 or cfg.shrinkage < 0 or not 0 < cfg.decay <= 1:
             raise config.ConfigError(
-                f"item_knn: neighbours={cfg.neighbours} must be at least 1, shrinkage={cfg.shrinkage} at least 0, "
+                f"item_knn: neighbors={cfg.neighbors} must be at least 1, shrinkage={cfg.shrinkage} at least 0, "
                 f"decay={cfg.decay} above 0 and at most 1"
             )
         chosen = [np.unique(record.items) for some in records(dataset.split("train")) for record in some]
@@ -42,7 +42,7 @@ class ItemKnn:
         users = np.asarray(by_user.sum(axis=0), np.float32).reshape(-1)  # of each item
         by_item = by_user.T.tocsr()
         kept = [
-            _neighbours((by_item[start : start + COLUMNS] @ by_user).tocsr(), start, users, cfg)
+            _neighbors((by_item[start : start + COLUMNS] @ by_user).tocsr(), start, users, cfg)
             for start in range(0, items, COLUMNS)
         ]
         return ItemKnn(scipy.sparse.vstack(kept, "csr"), cfg.decay)
@@ -66,7 +66,7 @@ class ItemKnn:
         return Lists(items, scores)
 
 
-def _neighbours(
+def _neighbors(
     common: scipy.sparse.csr_matrix, first: int, users: np.ndarray, cfg: config.ItemKnn
 ) -> scipy.sparse.csr_matrix:
     """The nearest of each item, for the users in common float32[rows, items] of the items from `first` on."""
@@ -75,7 +75,7 @@ def _neighbours(
         others, counts = common.indices[start:stop], common.data[start:stop]
         counts, others = counts[others != first + row], others[others != first + row]
         similar = counts / (np.sqrt(users[first + row] * users[others]) + np.float32(cfg.shrinkage))
-        nearest, values = best(similar, others, cfg.neighbours)
+        nearest, values = best(similar, others, cfg.neighbors)
         data.append(values)
         indices.append(nearest)
         lengths.append(len(nearest))

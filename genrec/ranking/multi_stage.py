@@ -32,7 +32,7 @@ class Stages(NamedTuple):
     seconds: dict[str, float]  # of each source, "ranker" and "scoring"
 
 
-class MultiStage:
+class MultiStageRecommender:
     """A recommender made of others; itself a `lists.Source`."""
 
     def __init__(

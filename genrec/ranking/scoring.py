@@ -3,7 +3,7 @@
 The score is a weighted sum of what sources and ranker say, each as a logarithm: a log-linear pool of experts (Genest &
 Zidek, Statistical Science 1986). Of a candidate that a source does not name it thinks no better than of the last one of
 its list, and that is what counts. Weights are given, or fitted: the conditional logit (McFadden 1974) under which the
-items that came next are the likeliest of their candidates.
+items that target are the likeliest of their candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def pool(candidates: Candidates, weights: Mapping[str, float]) -> np.ndarray:
     unknown = weights.keys() - candidates.scores.keys()
     if unknown:
         raise ConfigError(
-            f"pipeline.weights: {', '.join(sorted(unknown))} scores nothing. It can be one of "
+            f"multi_stage.weights: {', '.join(sorted(unknown))} scores nothing. It can be one of "
             f"{', '.join(candidates.scores)}."
         )
     total = np.where(candidates.items >= 0, 0, -np.inf)
@@ -86,7 +86,7 @@ class Rules:
         """
         for name in ("max_share", "new_items_share"):
             if not 0 <= getattr(cfg, name) <= 1:
-                raise ConfigError(f"pipeline.scoring.{name}={getattr(cfg, name)}: give a share between 0 and 1")
+                raise ConfigError(f"multi_stage.scoring.{name}={getattr(cfg, name)}: give a share between 0 and 1")
         self._cfg = cfg
         self._allowed = Filter.parse(cfg.filter).mask(len(catalogue), catalogue)
         self._boost = np.zeros(len(catalogue), np.float32)
@@ -96,12 +96,12 @@ class Rules:
                 value = float(bonus)
             except ValueError:
                 raise ConfigError(
-                    f"pipeline.scoring.boosts: {rule!r} is no CONDITION:NUMBER, such as media_type=podcast:0.5"
+                    f"multi_stage.scoring.boosts: {rule!r} is no CONDITION:NUMBER, such as media_type=podcast:0.5"
                 ) from None
             self._boost += value * Filter.parse([condition]).mask(len(catalogue), catalogue)
         self._groups = catalogue.groups(cfg.share_of) if cfg.share_of else None
         if cfg.max_share < 1 and self._groups is None:
-            raise ConfigError("pipeline.scoring.max_share needs share_of, the column in which items may be alike")
+            raise ConfigError("multi_stage.scoring.max_share needs share_of, the column in which items may be alike")
         self._new = popularity == 0
 
     def apply(self, items: np.ndarray, scores: np.ndarray, histories: Sequence[np.ndarray], top: int) -> Lists:

@@ -1,7 +1,7 @@
 """`SemanticIds`: which codes every item has, and how codes become the tokens of a model.
 
 The only place that knows the token layout. With sizes (256, 256, 256, 7) the vocabulary has 775 tokens: code 3 of
-level 0 is token 3, code 3 of level 1 is token 259, and code 3 of the last level, which separates items whose learnt
+level 0 is token 3, code 3 of level 1 is token 259, and code 3 of the last level, which separates items whose learned
 codes are equal, is token 771.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from genrec import artifacts
+from genrec.errors import GenrecError
 from genrec.files import load_array, save_array
 
 KIND = "semantic_ids"
@@ -24,7 +25,7 @@ GENERATIONS_FILE = "generations.npy"
 MAX_SIZE = 1 << 16  # of a level: codes are stored as uint16
 
 
-class SemanticIdError(ValueError):
+class SemanticIdError(GenrecError):
     """Codes that cannot be semantic IDs, or items that cannot be given any. The message says what to do."""
 
 
@@ -67,7 +68,7 @@ class SemanticIds:
             first, second = self._order[equal[0] : equal[0] + 2]
             raise SemanticIdError(
                 f"items {first} and {second} have the same semantic ID {self.codes[first].tolist()}. "
-                "Give the learnt codes to `separate_collisions`, which adds a level that tells them apart."
+                "Give the learned codes to `separate_collisions`, which adds a level that tells them apart."
             )
 
     @property
@@ -149,7 +150,7 @@ class SemanticIds:
 
 
 def ancestors(path: epath.PathLike) -> list[Ancestor]:
-    """Of the semantic IDs in the folder `path`; empty where they were learnt and not grown."""
+    """Of the semantic IDs in the folder `path`; empty where they were learned and not grown."""
     layout = json.loads((epath.Path(path) / LAYOUT_FILE).read_text())
     return [Ancestor(**ancestor) for ancestor in layout.get("ancestors", [])]
 
@@ -172,27 +173,27 @@ def running_numbers(codes: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def separate_collisions(learnt_codes: np.ndarray, sizes: Sequence[int], max_group: int) -> SemanticIds:
-    """Adds the last level: a running number, in catalogue order, within each group of items with equal learnt codes.
+def separate_collisions(learned_codes: np.ndarray, sizes: Sequence[int], max_group: int) -> SemanticIds:
+    """Adds the last level: a running number, in catalogue order, within each group of items with equal learned codes.
 
     Args:
-      learnt_codes: integers[items, learnt levels].
-      sizes: codes per learnt level.
+      learned_codes: integers[items, learned levels].
+      sizes: codes per learned level.
       max_group: the size that the last level may reach.
 
     Returns:
-      Semantic IDs of `learnt levels + 1` levels. The last level's size is the largest group's. Codes (4, 2), (4, 2),
+      Semantic IDs of `learned levels + 1` levels. The last level's size is the largest group's. Codes (4, 2), (4, 2),
       (1, 0) become (4, 2, 0), (4, 2, 1), (1, 0, 0), and the last level has 2 codes.
 
     Raises:
       SemanticIdError: when a group is larger than `max_group`.
     """
-    numbers = running_numbers(learnt_codes)
+    numbers = running_numbers(learned_codes)
     largest = int(numbers.max()) + 1
     if largest > max_group:
-        shared = np.asarray(learnt_codes)[numbers.argmax()].tolist()
+        shared = np.asarray(learned_codes)[numbers.argmax()].tolist()
         raise SemanticIdError(
-            f"{largest} items share the learnt codes {shared}; semantic_ids.max_group allows {max_group}. "
+            f"{largest} items share the learned codes {shared}; semantic_ids.max_group allows {max_group}. "
             "Use more levels or more codes (semantic_ids.codes), or look for items with equal texts."
         )
-    return SemanticIds(np.concatenate([learnt_codes, numbers[:, None]], axis=1), (*sizes, largest))
+    return SemanticIds(np.concatenate([learned_codes, numbers[:, None]], axis=1), (*sizes, largest))

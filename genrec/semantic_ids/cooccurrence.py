@@ -1,4 +1,4 @@
-"""Item vectors from behaviour: items are near each other when the same users choose them one after the other."""
+"""Item vectors from behavior: items are near each other when the same users choose them one after the other."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +15,7 @@ RECORDS_AT_ONCE = 20_000
 
 
 def embeddings(counts: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
-    """float32[items, width] with rows of length 1, from `count_pairs`; an item without neighbours has a row of zeros.
+    """float32[items, width] with rows of length 1, from `count_pairs`; an item without neighbors has a row of zeros.
 
     Truncated SVD of the positive pointwise mutual information of item pairs (Levy and Goldberg 2014, "Neural word
     embedding as implicit matrix factorization"; singular values enter by their square root).

@@ -13,10 +13,11 @@ from sklearn.decomposition import TruncatedSVD
 from genrec import config as config_lib
 from genrec import files
 from genrec.data.dataset import Catalogue
+from genrec.errors import GenrecError
 from genrec.semantic_ids import tfidf
 
 
-class EmbeddingError(ValueError):
+class EmbeddingError(GenrecError):
     """Item embeddings cannot be made. The message says why and what to do."""
 
 

@@ -1,7 +1,7 @@
 """New items in a catalogue that a model was trained on: semantic IDs under frozen codebooks, so that it can go on.
 
-What items had stays as it is: the model knows it by heart. New items take the codes of the nearest centres, as if they
-had been there when the codebooks were learnt, and a free code of the last level. The sizes of the levels stay too, so
+What items had stays as it is: the model knows it by heart. New items take the codes of the nearest centers, as if they
+had been there when the codebooks were learned, and a free code of the last level. The sizes of the levels stay too, so
 that checkpoints of the parent fit.
 """
 
@@ -18,7 +18,7 @@ from genrec.data.dataset import Catalogue, Dataset
 from genrec.semantic_ids import codes, embed, encoders, residual_kmeans, tfidf, tokenize
 from genrec.semantic_ids.codes import SemanticIdError, SemanticIds
 
-NEIGHBOURS = 10  # whose co-occurrence part stands for that of a new item
+NEIGHBORS = 10  # whose co-occurrence part stands for that of a new item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Drift:
     old_error: float  # mean over the parent's items
     new_error: float  # mean over the new ones
     beyond: float  # share of the new items that lie farther than 95% of the parent's; 0.05 is no drift
-    known_codes: float  # share of the new items whose learnt codes some item of the parent has
-    moved: int  # new items that took the next nearest centre, because the nearest one's group was full
+    known_codes: float  # share of the new items whose learned codes some item of the parent has
+    moved: int  # new items that took the next nearest center, because the nearest one's group was full
 
     @property
     def advice(self) -> str:
@@ -47,7 +47,7 @@ class Drift:
 
 
 def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath.PathLike) -> None:
-    """Writes `item_embeddings/` and `semantic_ids/` of `workdir`, whose data set has grown from that of `parent`.
+    """Writes `item_embeddings/` and `semantic_ids/` of `workdir`, whose dataset has grown from that of `parent`.
 
     Args:
       config: of the embeddings, as for `parent`; only `vectors` may name another file, with rows for the new items.
@@ -122,7 +122,7 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
     if not config.cooccurrence_weight:
         return content
     together = old_vectors[:, width:]
-    nearest, cosines = _nearest(old_vectors[:, :width], content, min(NEIGHBOURS, len(before)))
+    nearest, cosines = _nearest(old_vectors[:, :width], content, min(NEIGHBORS, len(before)))
     weights = np.maximum(cosines, 1e-6)[..., None]
     mean = (weights * together[nearest]).sum(axis=1) / weights.sum(axis=1)
     lengths = np.linalg.norm(together[nearest], axis=2).mean(axis=1, keepdims=True)
@@ -143,21 +143,21 @@ def _nearest(old: np.ndarray, new: np.ndarray, count: int) -> tuple[np.ndarray, 
 
 
 def place(vectors: np.ndarray, quantizer: residual_kmeans.Quantizer, known: SemanticIds) -> tuple[np.ndarray, int]:
-    """Codes uint16[new items, levels] of new items, and how many were moved to another centre.
+    """Codes uint16[new items, levels] of new items, and how many were moved to another center.
 
-    In the order given, each takes the lowest free code of the last level under its learnt codes; where none is free,
-    under the next nearest centre of the last learnt level. Raises SemanticIdError where all are taken.
+    In the order given, each takes the lowest free code of the last level under its learned codes; where none is free,
+    under the next nearest center of the last learned level. Raises SemanticIdError where all are taken.
     """
     taken: dict[tuple[int, ...], set[int]] = {}
     for row in known.codes.tolist():
         taken.setdefault(tuple(row[:-1]), set()).add(row[-1])
-    learnt = quantizer.encode(vectors) if len(vectors) else np.zeros((0, known.levels - 1), int)
+    learned = quantizer.encode(vectors) if len(vectors) else np.zeros((0, known.levels - 1), int)
     found, moved = np.empty((len(vectors), known.levels), np.uint16), 0
-    for item, (first, nearest) in enumerate(zip(learnt[:, :-1].tolist(), learnt[:, -1].tolist(), strict=True)):
+    for item, (first, nearest) in enumerate(zip(learned[:, :-1].tolist(), learned[:, -1].tolist(), strict=True)):
         order = None
         for attempt in range(known.sizes[-2]):
             if attempt == 1:  # rarely needed: others in the order of their distance
-                order = _by_distance(vectors[item], quantizer, learnt[item])
+                order = _by_distance(vectors[item], quantizer, learned[item])
                 order = [nearest, *(code for code in order.tolist() if code != nearest)]
                 moved += 1
             prefix = (*first, nearest if order is None else order[attempt])
@@ -175,9 +175,9 @@ def place(vectors: np.ndarray, quantizer: residual_kmeans.Quantizer, known: Sema
     return found, moved
 
 
-def _by_distance(vector: np.ndarray, quantizer: residual_kmeans.Quantizer, learnt: np.ndarray) -> np.ndarray:
-    """int[codes]: the codes of the last learnt level, those that reconstruct the vector best first."""
-    candidates = np.repeat(learnt[None], len(quantizer.codebooks[-1]), axis=0)
+def _by_distance(vector: np.ndarray, quantizer: residual_kmeans.Quantizer, learned: np.ndarray) -> np.ndarray:
+    """int[codes]: the codes of the last learned level, those that reconstruct the vector best first."""
+    candidates = np.repeat(learned[None], len(quantizer.codebooks[-1]), axis=0)
     candidates[:, -1] = np.arange(len(candidates))
     return np.argsort(((quantizer.reconstruct(candidates) - vector) ** 2).sum(axis=1), kind="stable")
 
@@ -193,8 +193,8 @@ def measure(
     """How the new items float32[new, width], with codes [new, levels], lie to the codebooks of the old ones."""
 
     def errors(vectors: np.ndarray, of_items: np.ndarray) -> np.ndarray:
-        learnt = of_items[:, :-1].astype(np.int64)
-        return ((quantizer.reconstruct(learnt) - vectors) ** 2).sum(axis=1) if len(vectors) else np.zeros(1)
+        learned = of_items[:, :-1].astype(np.int64)
+        return ((quantizer.reconstruct(learned) - vectors) ** 2).sum(axis=1) if len(vectors) else np.zeros(1)
 
     old, new = errors(old_vectors, known.codes), errors(new_vectors, new_codes)
     groups = {tuple(row) for row in known.codes[:, :-1].tolist()}
@@ -217,7 +217,7 @@ def table(drift: Drift) -> str:
             f"{drift.new_items:,} new items beside {drift.old_items:,} old ones",
             f"  squared distance to the codes      {drift.new_error:10.4f}   (old items {drift.old_error:.4f})",
             f"  farther than 95% of the old items  {drift.beyond:10.1%}",
-            f"  under learnt codes that were known {drift.known_codes:10.1%}",
+            f"  under learned codes that were known {drift.known_codes:10.1%}",
             f"  moved, as a group was full         {drift.moved:10,}",
             drift.advice,
         ]

@@ -1,4 +1,4 @@
-"""Semantic IDs to read: which items lie under a prefix of codes, and what the neighbours of an item share with it."""
+"""Semantic IDs to read: which items lie under a prefix of codes, and what the neighbors of an item share with it."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ class Inspection:
             lines.append(f"and {len(found) - limit:,} more (--limit)")
         return "\n".join(lines)
 
-    def neighbours(self, item_id: str, limit: int) -> str:
+    def neighbors(self, item_id: str, limit: int) -> str:
         """The nearest items by embedding, with how many first codes they share with `item_id`."""
         item = self.catalogue.index.get(item_id)
         if item is None:
@@ -62,7 +62,7 @@ class Inspection:
         found = quality.nearest(self.embeddings, np.array([item]), min(limit, self.ids.items - 1))[0]
         shared = np.cumprod(self.ids.codes[found] == self.ids.codes[item], axis=1).sum(axis=1)
         lines = [self._line(item), "", "shared first codes, semantic ID, item id, title of its nearest items:"]
-        lines += [f"{count} {self._line(neighbour)}" for neighbour, count in zip(found, shared, strict=True)]
+        lines += [f"{count} {self._line(neighbor)}" for neighbor, count in zip(found, shared, strict=True)]
         return "\n".join(lines)
 
     def _line(self, item: int) -> str:

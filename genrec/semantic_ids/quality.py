@@ -1,6 +1,6 @@
-"""The quality report of learnt codes, as figures, a table, a picture, and a gate that stops a run.
+"""The quality report of learned codes, as figures, a table, a picture, and a gate that stops a run.
 
-Measured on the learnt levels, before the separating level hides what they lack.
+Measured on the learned levels, before the separating level hides what they lack.
 """
 
 import dataclasses
@@ -9,22 +9,23 @@ import io
 import numpy as np
 
 from genrec import config as config_lib
+from genrec.errors import GenrecError
 from genrec.semantic_ids.codes import running_numbers
 from genrec.semantic_ids.residual_kmeans import Quantizer
 
-NEIGHBOURS = 10  # of each probed item
-PROBES = 1000  # items whose neighbours are looked up
+NEIGHBORS = 10  # of each probed item
+PROBES = 1000  # items whose neighbors are looked up
 SIMILARITIES_AT_ONCE = 1 << 26
 RANDOM_PAIRS = 100_000
 
 
-class QualityError(ValueError):
-    """The learnt codes are too poor to train on. The message names figure, limit and what to change."""
+class QualityError(GenrecError):
+    """The learned codes are too poor to train on. The message names figure, limit and what to change."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Lists have one entry per learnt level; for agreement, entry n is about the first n + 1 codes."""
+    """Lists have one entry per learned level; for agreement, entry n is about the first n + 1 codes."""
 
     items: int
     sizes: list[int]
@@ -32,26 +33,26 @@ class Report:
     usage: list[float]  # the same as a share of the codes that could be used: at most one per different embedding
     perplexity: list[float]  # exp of the entropy of the codes: how many equally frequent ones it would take
     reconstruction_error: list[float]  # squared error from the levels so far; 1 is that of the mean embedding
-    collision_rate: float  # share of items whose learnt codes another item has too
-    largest_group: int  # items with the same learnt codes
-    neighbour_agreement: list[float]  # share of nearest neighbours with the same first codes
+    collision_rate: float  # share of items whose learned codes another item has too
+    largest_group: int  # items with the same learned codes
+    neighbor_agreement: list[float]  # share of nearest neighbors with the same first codes
     random_agreement: list[float]  # the same for random pairs of items
 
 
 def measure(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer, seed: int = 0) -> Report:
-    """The report for float32[items, width] and their learnt codes int[items, levels]."""
+    """The report for float32[items, width] and their learned codes int[items, levels]."""
     items, levels = codes.shape
     sizes = [len(book) for book in quantizer.codebooks]
     counts = [np.bincount(codes[:, level], minlength=size) for level, size in enumerate(sizes)]
     used = [int((count > 0).sum()) for count in counts]
     different = _different_rows(embeddings)
-    centred = embeddings - embeddings.mean(axis=0)
-    total = max(float((centred**2).sum()), np.finfo(np.float32).tiny)
+    centerd = embeddings - embeddings.mean(axis=0)
+    total = max(float((centerd**2).sum()), np.finfo(np.float32).tiny)
     errors = [((embeddings - quantizer.reconstruct(codes, level + 1)) ** 2).sum() / total for level in range(levels)]
     groups = group_sizes(codes)
     generator = np.random.default_rng(seed)
     probes = generator.choice(items, min(PROBES, items), replace=False)
-    neighbours = nearest(embeddings, probes, min(NEIGHBOURS, items - 1))
+    neighbors = nearest(embeddings, probes, min(NEIGHBORS, items - 1))
     random_pairs = generator.integers(0, items, (2, RANDOM_PAIRS))
     random_pairs = random_pairs[:, random_pairs[0] != random_pairs[1]]
     return Report(
@@ -63,7 +64,7 @@ def measure(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer, see
         reconstruction_error=[float(error) for error in errors],
         collision_rate=float(groups[groups > 1].sum() / items),
         largest_group=int(groups.max()),
-        neighbour_agreement=_agreement(codes, np.repeat(probes, neighbours.shape[1]), neighbours.ravel()),
+        neighbor_agreement=_agreement(codes, np.repeat(probes, neighbors.shape[1]), neighbors.ravel()),
         random_agreement=_agreement(codes, *random_pairs),
     )
 
@@ -81,13 +82,13 @@ def check(report: Report, config: config_lib.SemanticIdLearning) -> None:
             )
     if report.collision_rate > config.max_collision_rate:
         faults.append(
-            f"{report.collision_rate:.1%} of items share their learnt codes with another "
+            f"{report.collision_rate:.1%} of items share their learned codes with another "
             f"(semantic_ids.max_collision_rate is {config.max_collision_rate:.1%}). Set more codes or one more level "
             "(semantic_ids.codes), or describe the items better (data.text_fields, embeddings.source)."
         )
     if report.largest_group > config.max_group:
         faults.append(
-            f"{report.largest_group} items have the same learnt codes (semantic_ids.max_group is {config.max_group}). "
+            f"{report.largest_group} items have the same learned codes (semantic_ids.max_group is {config.max_group}). "
             "Look for items with equal or empty texts, or set more codes or one more level (semantic_ids.codes)."
         )
     if faults:
@@ -98,13 +99,13 @@ def table(report: Report) -> str:
     """The report as text, one line per level."""
     lines = [
         f"Semantic IDs of {report.items:,} items, before collisions are separated",
-        "level   codes   used  usage  perplexity  error left  neighbours share  random pairs share",
+        "level   codes   used  usage  perplexity  error left  neighbors share  random pairs share",
     ]
     for level, size in enumerate(report.sizes):
         lines.append(
             f"{level + 1:>5} {size:>7,} {report.used[level]:>6,} {report.usage[level]:>6.0%} "
             f"{report.perplexity[level]:>11.1f} {report.reconstruction_error[level]:>11.1%} "
-            f"{report.neighbour_agreement[level]:>17.1%} "
+            f"{report.neighbor_agreement[level]:>17.1%} "
             f"{report.random_agreement[level]:>19.2%}"
         )
     lines.append(
@@ -114,11 +115,11 @@ def table(report: Report) -> str:
 
 
 def picture(report: Report, codes: np.ndarray) -> bytes:
-    """A PNG of four panels: how evenly codes are used, error left, collision groups, neighbours' agreement."""
+    """A PNG of four panels: how evenly codes are used, error left, collision groups, neighbors' agreement."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    ink, colours = "#333a45", ["#2a6f97", "#e07a5f", "#6a994e", "#8e6c8a", "#d4a03a", "#5b8e7d"]
+    ink, colors = "#333a45", ["#2a6f97", "#e07a5f", "#6a994e", "#8e6c8a", "#d4a03a", "#5b8e7d"]
     figure = Figure(figsize=(10.5, 7), layout="constrained")
     FigureCanvasAgg(figure)
     usage, error, groups, agreement = figure.subplots(2, 2).ravel()
@@ -127,24 +128,24 @@ def picture(report: Report, codes: np.ndarray) -> bytes:
     for level, size in enumerate(report.sizes):
         counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
         label = f"level {level + 1}: {report.used[level]:,} of {size:,} used"
-        usage.plot(np.arange(size) / size, counts, color=colours[level % len(colours)], linewidth=2, label=label)
+        usage.plot(np.arange(size) / size, counts, color=colors[level % len(colors)], linewidth=2, label=label)
     usage.set(title="Items per code, most used first", xlabel="share of the level's codes", ylabel="items")
     usage.set_ylim(bottom=0)
     usage.legend(frameon=False)
 
-    bars = error.bar(levels, report.reconstruction_error, width=0.6, color=colours[0])
+    bars = error.bar(levels, report.reconstruction_error, width=0.6, color=colors[0])
     error.bar_label(bars, [f"{value:.0%}" for value in report.reconstruction_error], padding=2)
     error.set(title="Reconstruction error left", xlabel="levels used", ylabel="share of the variance", xticks=levels)
 
     sizes, times = np.unique(group_sizes(codes), return_counts=True)
-    groups.bar(sizes, sizes * times / report.items, width=0.8, color=colours[1])
+    groups.bar(sizes, sizes * times / report.items, width=0.8, color=colors[1])
     groups.set(
         title=f"Collisions: {report.collision_rate:.1%} of items, largest group {report.largest_group}",
-        xlabel="items with the same learnt codes",
+        xlabel="items with the same learned codes",
         ylabel="share of items",
     )
 
-    agreement.bar(levels - 0.19, report.neighbour_agreement, width=0.36, color=colours[2], label="nearest neighbours")
+    agreement.bar(levels - 0.19, report.neighbor_agreement, width=0.36, color=colors[2], label="nearest neighbors")
     agreement.bar(levels + 0.19, report.random_agreement, width=0.36, color="#b8bec8", label="random pairs")
     agreement.set(title="Pairs that share their first codes", xlabel="codes shared", ylabel="pairs", xticks=levels)
     agreement.legend(frameon=False)

@@ -1,6 +1,6 @@
-"""Residual k-means: cluster the embeddings, then what the cluster centres leave over, and so on.
+"""Residual k-means: cluster the embeddings, then what the cluster centers leave over, and so on.
 
-The codes of an item are its nearest centre at each level; the sum of the centres approximates its embedding, better
+The codes of an item are its nearest center at each level; the sum of the centers approximates its embedding, better
 with every level. Also used as the starting point of the RQ-VAE's codebooks.
 """
 
@@ -22,8 +22,8 @@ from genrec.semantic_ids.codes import SemanticIdError
 
 MAX_ITERATIONS = 60
 TOLERANCE = 1e-4  # stop when the mean squared error falls by less than this share
-ROWS_PER_CODE = 256  # centres are learnt from a sample of this many embeddings per code; all embeddings are encoded
-SEED_CANDIDATES = 8  # points tried for each new centre
+ROWS_PER_CODE = 256  # centers are learned from a sample of this many embeddings per code; all embeddings are encoded
+SEED_CANDIDATES = 8  # points tried for each new center
 DISTANCES_AT_ONCE = 1 << 24  # elements of the largest intermediate array
 
 
@@ -41,7 +41,7 @@ class Quantizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ResidualCodebooks:
-    """Cluster centres per level; an embedding is approximated by the sum of one centre of each level."""
+    """Cluster centers per level; an embedding is approximated by the sum of one center of each level."""
 
     codebooks: list[np.ndarray]
     mesh: Mesh | None = None  # the devices that share the work, by default one
@@ -107,11 +107,11 @@ def check_sizes(items: int, codes: Sequence[int]) -> None:
 def kmeans(
     points: np.ndarray, size: int, key: jax.Array, description: str = "k-means", mesh: Mesh | None = None
 ) -> np.ndarray:
-    """float32[size, width]: cluster centres of float32[points, width]; the devices of `mesh` share the points.
+    """float32[size, width]: cluster centers of float32[points, width]; the devices of `mesh` share the points.
 
     Greedy k-means++ seeding (Arthur and Vassilvitskii 2007: of several candidates, drawn by their squared distance from
-    the centres so far, the one that lowers the error most), then Lloyd's iterations. A centre that loses all its
-    points moves to one of the points that are farthest from their own centre.
+    the centers so far, the one that lowers the error most), then Lloyd's iterations. A center that loses all its
+    points moves to one of the points that are farthest from their own center.
     """
     mesh = mesh or sharding.one_device()
     rows = _block_rows(size, len(points), mesh)
@@ -122,15 +122,15 @@ def kmeans(
     weights = sharding.put(mesh, weights.reshape(blocks, rows), None, "items")
     previous = np.inf
     with jax.set_mesh(mesh):
-        centres = _seed_centres(padded, weights, size, key)
+        centers = _seed_centers(padded, weights, size, key)
         for _ in progress(range(MAX_ITERATIONS), description):
-            centres, error = _lloyd(centres, padded, weights)
+            centers, error = _lloyd(centers, padded, weights)
             error = float(error) / len(points)
             if previous - error <= TOLERANCE * error:
                 break
             previous = error
     logging.info("%s: mean squared error %.5f", description, error)
-    return np.asarray(centres)
+    return np.asarray(centers)
 
 
 @jax.jit
@@ -143,15 +143,15 @@ def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...]) -> jax.Array:
     return jnp.stack(codes, axis=1).astype(jnp.int32)
 
 
-def squared_distances(points: jax.Array, centres: jax.Array) -> jax.Array:
-    """float32[..., centres] for points [..., width] and centres [centres, width]."""
+def squared_distances(points: jax.Array, centers: jax.Array) -> jax.Array:
+    """float32[..., centers] for points [..., width] and centers [centers, width]."""
     # Full precision: accelerators would round the product to bfloat16, and near ties would flip.
-    products = jnp.matmul(points, centres.T, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sum(points**2, axis=-1)[..., None] - 2 * products + jnp.sum(centres**2, axis=-1)
+    products = jnp.matmul(points, centers.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(points**2, axis=-1)[..., None] - 2 * products + jnp.sum(centers**2, axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _seed_centres(points: jax.Array, weights: jax.Array, size: int, key: jax.Array) -> jax.Array:
+def _seed_centers(points: jax.Array, weights: jax.Array, size: int, key: jax.Array) -> jax.Array:
     """Of points [blocks, rows, width] with weights [blocks, rows]."""
 
     def draw(key: jax.Array, mass: jax.Array, count: int) -> jax.Array:  # [count, width], likely in proportion to mass
@@ -160,17 +160,17 @@ def _seed_centres(points: jax.Array, weights: jax.Array, size: int, key: jax.Arr
         return _take(points, jnp.minimum(places, cumulative.size - 1))
 
     def add(index: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        centres, nearest = state
+        centers, nearest = state
         candidates = draw(jax.random.fold_in(key, index), nearest, SEED_CANDIDATES)
         distances = jnp.maximum(squared_distances(points, candidates), 0) * weights[..., None]
         after = jnp.minimum(distances, nearest[..., None])
         best = jnp.argmin(after.sum(axis=(0, 1)))
-        return centres.at[index].set(candidates[best]), after[..., best]
+        return centers.at[index].set(candidates[best]), after[..., best]
 
     first = draw(key, weights, 1)
-    centres = jnp.zeros((size, points.shape[-1]), points.dtype).at[0].set(first[0])
+    centers = jnp.zeros((size, points.shape[-1]), points.dtype).at[0].set(first[0])
     nearest = jnp.maximum(squared_distances(points, first)[..., 0], 0) * weights
-    return jax.lax.fori_loop(1, size, add, (centres, nearest))[0]
+    return jax.lax.fori_loop(1, size, add, (centers, nearest))[0]
 
 
 def _take(points: jax.Array, places: jax.Array) -> jax.Array:
@@ -183,24 +183,24 @@ def _take(points: jax.Array, places: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _lloyd(centres: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One iteration over points [blocks, rows, width]: new centres, and the sum of squared errors of the old ones."""
+def _lloyd(centers: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One iteration over points [blocks, rows, width]: new centers, and the sum of squared errors of the old ones."""
 
     def block(sums: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]):
         total, counts = sums
         points, weights = inputs
-        distances = squared_distances(points, centres)
+        distances = squared_distances(points, centers)
         chosen = jnp.argmin(distances, axis=1)
         # Sums per cluster as a matrix product: scattered additions are slow on every kind of device.
-        members = jax.nn.one_hot(chosen, len(centres)) * weights[:, None]  # [rows, codes]
+        members = jax.nn.one_hot(chosen, len(centers)) * weights[:, None]  # [rows, codes]
         total += jnp.matmul(members.T, points, precision=jax.lax.Precision.HIGHEST)
         error = jnp.maximum(distances.min(axis=1), 0) * weights
         return (total, counts + members.sum(axis=0)), error
 
-    start = jnp.zeros_like(centres), jnp.zeros(len(centres), centres.dtype)
+    start = jnp.zeros_like(centers), jnp.zeros(len(centers), centers.dtype)
     (total, counts), errors = jax.lax.scan(block, start, (points, weights))
     empty = counts == 0
-    farthest = jax.lax.top_k(errors.reshape(-1), len(centres))[1]  # [codes] rows, the worst served first
+    farthest = jax.lax.top_k(errors.reshape(-1), len(centers))[1]  # [codes] rows, the worst served first
     rescued = _take(points, farthest[jnp.cumsum(empty) - 1])
     means = total / jnp.maximum(counts, 1)[:, None]
     return jnp.where(empty[:, None], rescued, means), errors.sum()

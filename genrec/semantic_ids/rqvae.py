@@ -1,7 +1,7 @@
 """RQ-VAE: an autoencoder whose latent vector is a sum of one code vector per level.
 
-Zeghidour et al. 2021 (SoundStream) and Lee et al. 2022 gave the residual quantiser; Rajput et al. 2023 (TIGER), section
-3.1, use it for semantic IDs: encoder MLP, residual quantisation of the latent, decoder MLP.
+Zeghidour et al. 2021 (SoundStream) and Lee et al. 2022 gave the residual quantizer; Rajput et al. 2023 (TIGER), section
+3.1, use it for semantic IDs: encoder MLP, residual quantization of the latent, decoder MLP.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class Rqvae(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class LearntRqvae:
+class LearnedRqvae:
     """A trained RQ-VAE as a `residual_kmeans.Quantizer`; its codebooks live in the latent space."""
 
     graphdef: Any
@@ -73,7 +73,7 @@ class LearntRqvae:
         return [np.asarray(book) for book in nnx.merge(self.graphdef, self.params).books()]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything learnt, by name, for `of_arrays`."""
+        """Everything learned, by name, for `of_arrays`."""
         leaves = jax.tree.leaves(self.params)
         named = {f"parameter_{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
         return {"mean": self.mean, "scale": np.float64(self.scale), **named}
@@ -81,14 +81,14 @@ class LearntRqvae:
     @staticmethod
     def of_arrays(
         arrays: dict[str, np.ndarray], config: config_lib.SemanticIdLearning, mesh: Mesh | None = None
-    ) -> "LearntRqvae":
-        """What `arrays` came from; `config` as it was learnt with."""
+    ) -> "LearnedRqvae":
+        """What `arrays` came from; `config` as it was learned with."""
         mean = arrays["mean"]
         graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Rqvae(len(mean), config, nnx.Rngs(0))))
         structure = jax.tree.structure(abstract)
         leaves = [arrays[f"parameter_{number}"] for number in range(structure.num_leaves)]
         params = jax.tree.unflatten(structure, leaves)
-        return LearntRqvae(graphdef, params, mean, float(arrays["scale"]), mesh or sharding.one_device())
+        return LearnedRqvae(graphdef, params, mean, float(arrays["scale"]), mesh or sharding.one_device())
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         latents = self._in_blocks(lambda model, rows: model.encoder(rows), (embeddings - self.mean) / self.scale)
@@ -103,7 +103,7 @@ class LearntRqvae:
         return residual_kmeans.in_blocks(lambda block: call(self.params, block), rows, ELEMENTS_PER_ROW, self.mesh)
 
 
-def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None) -> LearntRqvae:
+def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None) -> LearnedRqvae:
     """Trains on float32[items, width]; the same seed gives the same result on the same kind of machine.
 
     The devices of `mesh`, by default one, hold a part of the items each and share every batch. Raises:
@@ -146,13 +146,13 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
                 "RQ-VAE epoch %d of %d: reconstruction %.4f, commitment %.4f, codes in use %s",
                 *(epoch + 1, config.epochs, reconstruction, commitment, [int(count) for count in used]),
             )
-    return LearntRqvae(graphdef, params, mean, scale, mesh)
+    return LearnedRqvae(graphdef, params, mean, scale, mesh)
 
 
 def residual_quantize(
     latents: jax.Array, books: Sequence[jax.Array], commitment: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Quantises float32[batch, latent].
+    """Quantizes float32[batch, latent].
 
     Returns:
       codes int32[batch, levels]; their sum of code vectors float32[batch, latent], constant for gradients; and the loss
@@ -175,7 +175,7 @@ def pass_gradient(latents: jax.Array, quantized: jax.Array, method: str) -> jax.
     """`quantized` with a gradient for `latents`, both float32[batch, latent].
 
     "straight_through" copies the gradient. "rotation" (Fifty et al. 2024, "Restructuring vector quantization with the
-    rotation trick") rotates and scales it as the latent was moved onto its quantised vector, so that the angle between
+    rotation trick") rotates and scales it as the latent was moved onto its quantized vector, so that the angle between
     them is kept: q = (|q| / |z|) R z, R = I - 2 r r' + 2 q^ z^' constant, r = (z^ + q^) / |z^ + q^|, ^ unit vectors.
     """
     if method == "straight_through":
@@ -249,7 +249,7 @@ def _revive(graphdef: Any, params: Any, data: jax.Array, counts: Sequence[jax.Ar
 def _start_codebooks(model: Rqvae, data: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh) -> None:
     """Residual k-means of the untrained encoder's latents: every code starts where items are."""
     graphdef, params = nnx.split(model)
-    untrained = LearntRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0, mesh)
+    untrained = LearnedRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0, mesh)
     latents = untrained._in_blocks(lambda module, rows: module.encoder(rows), data)
     for book, start in zip(model.codebooks, residual_kmeans.learn(latents, config, mesh).codebooks, strict=True):
         book[...] = jnp.asarray(start)

@@ -40,7 +40,7 @@ class Vocabulary:
 
 
 def count(texts: Sequence[str]) -> Counts:
-    """Counts lower-case words of at least two characters, without accents, and pairs of neighbours."""
+    """Counts lower-case words of at least two characters, without accents, and pairs of neighbors."""
     vectorizer = CountVectorizer(ngram_range=(1, 2), strip_accents="unicode", dtype=np.float32)
     try:
         matrix = vectorizer.fit_transform(texts)

@@ -45,17 +45,17 @@ def learn(
         return
     vectors = embed.load(embeddings_path)
     quantizer = learn_quantizer(vectors, config, mesh)
-    learnt_codes = quantizer.encode(vectors)
-    report = quality.measure(vectors, learnt_codes, quantizer)
+    learned_codes = quantizer.encode(vectors)
+    report = quality.measure(vectors, learned_codes, quantizer)
     logging.info("\n%s", quality.table(report))
     quality.check(report, config)
-    ids = codes.separate_collisions(learnt_codes, config.codes, config.max_group)
+    ids = codes.separate_collisions(learned_codes, config.codes, config.max_group)
     logging.info("separated collisions with a last level of %d codes", ids.sizes[-1])
 
     def write() -> None:
         with artifacts.writing(path, codes.KIND, recipe, config=config, inputs=inputs) as draft:
             ids.save(draft.path)
-            _save_report(draft.path, report, learnt_codes)
+            _save_report(draft.path, report, learned_codes)
             save_quantizer(quantizer, draft.path)
             draft.fingerprint = ids.fingerprint
 
@@ -78,7 +78,7 @@ def learn_quantizer(
 def save_quantizer(quantizer: residual_kmeans.Quantizer, path: epath.Path) -> None:
     """Writes what `load_quantizer` reads into the folder `path`."""
     arrays = {CODEBOOKS: {f"level_{level}": book for level, book in enumerate(quantizer.codebooks)}}
-    if isinstance(quantizer, rqvae.LearntRqvae):
+    if isinstance(quantizer, rqvae.LearnedRqvae):
         arrays[RQVAE] = quantizer.arrays()
     for name, content in arrays.items():
         with (path / name).open("wb") as file:
@@ -93,13 +93,13 @@ def load_quantizer(path: epath.PathLike) -> residual_kmeans.Quantizer:
     name = RQVAE if config.method == "rqvae" else CODEBOOKS
     if not (path / name).exists():
         raise artifacts.ArtifactError(
-            f"{path}: has no {name}: these semantic IDs were learnt by an earlier version of genrec. Learn them again "
+            f"{path}: has no {name}: these semantic IDs were learned by an earlier version of genrec. Learn them again "
             "in a new --workdir (launch/learn_semantic_ids.py), and train there."
         )
     with np.load(io.BytesIO((path / name).read_bytes())) as file:
         arrays = dict(file)
     if config.method == "rqvae":
-        return rqvae.LearntRqvae.of_arrays(arrays, config)
+        return rqvae.LearnedRqvae.of_arrays(arrays, config)
     return residual_kmeans.ResidualCodebooks([arrays[f"level_{level}"] for level in range(len(arrays))])
 
 
@@ -110,7 +110,7 @@ def copy_quantizer(source: epath.PathLike, target: epath.Path) -> None:
             (target / name).write_bytes((epath.Path(source) / name).read_bytes())
 
 
-def _save_report(path: epath.Path, report: quality.Report, learnt_codes: np.ndarray) -> None:
+def _save_report(path: epath.Path, report: quality.Report, learned_codes: np.ndarray) -> None:
     (path / "quality.json").write_text(json.dumps(dataclasses.asdict(report), indent=2))
     (path / "quality.txt").write_text(quality.table(report) + "\n")
-    (path / "quality.png").write_bytes(quality.picture(report, learnt_codes))
+    (path / "quality.png").write_bytes(quality.picture(report, learned_codes))

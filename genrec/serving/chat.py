@@ -1,4 +1,4 @@
-"""A conversation at a terminal: wish after wish, with what changed and why."""
+"""A conversation at a terminal: prompt after prompt, with what changed and why."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ HELP = """Say what you would like to hear, or
   :forget genre=jazz  takes that back
   :tell country=DE    another country, a time_of_day ...; :tell country= leaves it out
   :profile            what is known of the taste
-  :wish               without a wish again
+  :prompt               without a prompt again
   :quit"""
 
 
@@ -30,7 +30,7 @@ class Turn(NamedTuple):
 
 
 class Conversation:
-    """Keeps history, wish and profile between turns."""
+    """Keeps history, prompt and profile between turns."""
 
     def __init__(
         self,
@@ -81,12 +81,12 @@ class Conversation:
                 return
             case ":tell":
                 name, _, value = argument.partition("=")
-                self._search.trained.tokens.context.check([name])
-                request = dataclasses.replace(request, given={**request.given, name: value})
+                self._search.loaded.tokenizer.context.check([name])
+                request = dataclasses.replace(request, context_overrides={**request.context_overrides, name: value})
             case ":forget":
                 request = dataclasses.replace(request, profile=request.profile.without(argument))
-            case ":wish":
-                request = dataclasses.replace(request, wish=argument)
+            case ":prompt":
+                request = dataclasses.replace(request, prompt=argument)
             case _ if command[1:] in KINDS and command[0] == ":":
                 profile = request.profile.with_entry(command[1:], argument).checked(self._search.catalogue)
                 request = dataclasses.replace(request, profile=profile)
@@ -94,7 +94,7 @@ class Conversation:
                 self._say(HELP)
                 return
             case _:
-                request = dataclasses.replace(request, wish=line)
+                request = dataclasses.replace(request, prompt=line)
         self._recommend(request)
 
     def _number(self, text: str) -> int:
@@ -116,7 +116,7 @@ class Conversation:
                 moved = "  new" if item not in before else _moved(before[item] - place)
             lines.append(f"{place + 1:3}. {self._search.catalogue.titles[item]}{moved}")
         if not len(found.items):
-            lines.append("nothing fulfils all of this: take back a wish or a line of the profile")
+            lines.append("nothing fulfils all of this: take back a prompt or a line of the profile")
         gone = [self._search.catalogue.titles[item] for item in before if item not in set(found.items.tolist())]
         if gone:
             lines.append(f"gone: {len(gone)}, such as {gone[0]}")
@@ -129,8 +129,8 @@ class Conversation:
     def _heading(self, request: Request) -> str:
         conditions = self._search.filter_of(request, self._wanted).conditions
         rules = ", ".join(f"{c.column} {c.operator} {' or '.join(c.values)}" for c in conditions)
-        wish = f'"{request.wish}"' if request.wish else "no wish"
-        return f"{len(request.history)} items heard, {wish}" + (f"; as a rule: {rules}" if rules else "")
+        prompt = f'"{request.prompt}"' if request.prompt else "no prompt"
+        return f"{len(request.history)} items heard, {prompt}" + (f"; as a rule: {rules}" if rules else "")
 
 
 def _moved(places: int) -> str:

@@ -13,13 +13,13 @@ from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding.beam_search import Diversity
 from genrec.decoding.guidance import Guidance
 from genrec.decoding.live_index import LiveIndex, Restriction
-from genrec.decoding.loaded_model import Trained
+from genrec.decoding.loaded_model import LoadedModel
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sampling import Sampling
-from genrec.input_pipeline.context import Told
+from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Histories
 from genrec.input_pipeline.prompts import parse_columns
-from genrec.serving.prompt_rules import LESS, WishRules
+from genrec.serving.prompt_rules import LESS, PromptRules
 from genrec.serving.requests import Request
 
 
@@ -40,7 +40,9 @@ class Options:
     seed: int = _option(0, "Of what is drawn.")
     max_share: float = _option(1.0, "Of the list that may be alike, in --share_of.")
     share_of: str = _option("", "A column of the catalogue; empty: the code of the first level.")
-    guidance: float = _option(1.0, "How strongly a wish steers: 0 not at all, 1 as the model understands it, or more.")
+    guidance: float = _option(
+        1.0, "How strongly a prompt steers: 0 not at all, 1 as the model understands it, or more."
+    )
 
     def __post_init__(self) -> None:
         for right, message in (
@@ -72,67 +74,67 @@ class Recommendations:
 class Search:
     """Recommends again and again: what is compiled and loaded once serves all requests."""
 
-    def __init__(self, trained: Trained, options: Options, requests: int = 1, rules: bool = True):
-        """`requests` is how many come at a time, at most. Without `rules`, no wish is one: the model alone decides."""
-        self.trained, self.options = trained, options
-        self.catalogue = trained.dataset.catalogue
-        self._live = LiveIndex(trained.table, self.catalogue, filters=requests)
-        self._retriever = Retriever(trained.graphdef, self._live, max(options.beams, options.top), options.top)
-        self._roles = parse_columns(trained.wishes.get("columns", ()))  # of the columns that wishes are about
-        roles, strict = dict(self._roles), trained.wishes.get("rules", ()) if rules else ()
-        self._rules = WishRules(strict, roles, self.catalogue)
+    def __init__(self, loaded: LoadedModel, options: Options, requests: int = 1, rules: bool = True):
+        """`requests` is how many come at a time, at most. Without `rules`, the model alone decides on prompts."""
+        self.loaded, self.options = loaded, options
+        self.catalogue = loaded.dataset.catalogue
+        self._live = LiveIndex(loaded.table, self.catalogue, filters=requests)
+        self._retriever = Retriever(loaded.graphdef, self._live, max(options.beams, options.top), options.top)
+        self._roles = parse_columns(loaded.prompts.get("columns", ()))  # of the columns that prompts are about
+        roles, strict = dict(self._roles), loaded.prompts.get("rules", ()) if rules else ()
+        self._rules = PromptRules(strict, roles, self.catalogue)
         tastes = [name for name, role in self._roles if role != "words" and name not in strict]
-        self._tastes = WishRules(tastes, roles, self.catalogue, also=(LESS,))
+        self._tastes = PromptRules(tastes, roles, self.catalogue, also=(LESS,))
 
-    def told(self, request: Request) -> Told:
-        """What the model is told: features, the words of the profile and the wish, the profile's offset."""
-        wish, offset = request.wish, None
+    def context_of(self, request: Request) -> RequestContext:
+        """What the model is told: features, the words of the profile and the prompt, the profile's offset."""
+        prompt, offset = request.prompt, None
         if request.profile is not None:
-            wish = self._with_profile(request)
-            vectors = self.trained.tokens.known.item_vectors
+            prompt = self._with_profile(request)
+            vectors = self.loaded.tokenizer.known.item_vectors
             offset = None if vectors is None else request.profile.offset(self.catalogue, vectors)
-        return Told(request.given, wish=wish, offset=offset)
+        return RequestContext(request.context_overrides, prompt=prompt, offset=offset)
 
     def _with_profile(self, request: Request) -> str:
-        """The profile's words and the wish; where they are too long to be read, only what was said last."""
-        tokens, said = self.trained.tokens, request.wish
+        """The profile's words and the prompt; where they are too long to be read, only what was said last."""
+        tokenizer, said = self.loaded.tokenizer, request.prompt
         words = request.profile.words(self.catalogue, self._roles) if self._roles else []
         for phrase in reversed(words):
             longer = f"{phrase}, {said}" if said else phrase
-            if len(tokens.vocabulary.encode(longer)) > tokens.longest_served_wish:
+            if len(tokenizer.vocabulary.encode(longer)) > tokenizer.longest_served_prompt:
                 break
             said = longer
         return said
 
     def filter_of(self, request: Request, wanted: Filter = EVERYTHING) -> Filter:
-        """`wanted`, what the wish makes a rule, and without what the profile forbids."""
-        conditions = (*wanted.conditions, *self._rules.conditions(request.wish))
+        """`wanted`, what the prompt makes a rule, and without what the profile forbids."""
+        conditions = (*wanted.conditions, *self._rules.conditions(request.prompt))
         denied = wanted.deny
         if request.profile is not None:
             denied |= request.profile.checked(self.catalogue).deny(self.catalogue)
         return Filter(conditions, wanted.allow, denied)
 
-    def read(self, requests: AbstractSequence[Request], told: AbstractSequence[Told]) -> Histories:
-        """What the model reads of requests, each with what it is `told`. Raises WishError and DataError."""
+    def read(self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext]) -> Histories:
+        """What the model reads of requests, each in its context of `contexts`. Raises PromptError and DataError."""
         names, items = [request.name for request in requests], [request.history for request in requests]
-        return self.trained.histories(names, items, told=told)
+        return self.loaded.histories(names, items, contexts=contexts)
 
     def _guidance(
-        self, requests: AbstractSequence[Request], told: AbstractSequence[Told], strength: float
+        self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext], strength: float
     ) -> Guidance | None:
-        """Away from no wish, and from what is refused; None where plain conditioning does the same."""
-        refused = [self._tastes.refused(one.wish) for one in told]
-        if not any(refused) and (strength == 1 or not any(one.wish for one in told)):
+        """Away from no prompt, and from what is refused; None where plain conditioning does the same."""
+        refused = [self._tastes.refused(one.prompt) for one in contexts]
+        if not any(refused) and (strength == 1 or not any(one.prompt for one in contexts)):
             return None
 
-        def wishing(texts: AbstractSequence[str]) -> Histories:
-            return self.read(requests, [one._replace(wish=text) for one, text in zip(told, texts, strict=True)])
+        def with_prompts(texts: AbstractSequence[str]) -> Histories:
+            return self.read(requests, [one._replace(prompt=text) for one, text in zip(contexts, texts, strict=True)])
 
         strengths = np.full(len(requests), strength, np.float32)
-        guidance = Guidance(wishing([""] * len(requests)), strengths)
+        guidance = Guidance(with_prompts([""] * len(requests)), strengths)
         if any(refused):
             against = np.where([bool(text) for text in refused], strengths, np.float32(0))
-            guidance = guidance._replace(refused=wishing(refused), against=against)
+            guidance = guidance._replace(refused=with_prompts(refused), against=against)
         return guidance
 
     def __call__(
@@ -140,13 +142,13 @@ class Search:
     ) -> list[Recommendations]:
         """The items that a search finds for each request, of those that pass `wanted` and the request's own rules.
 
-        `guidance` is the strength of the wishes, by default the options'. Raises WishError for wishes that cannot be
-        read, DataError for features and columns that are not there.
+        `guidance` is the strength of the prompts, by default the options'. Raises PromptError for prompts that cannot
+        be read, DataError for features and columns that are not there.
         """
-        trained, options, live, retriever = self.trained, self.options, self._live, self._retriever
-        told = [self.told(request) for request in requests]
-        encoded = self.read(requests, told)
-        guided = self._guidance(requests, told, options.guidance if guidance is None else guidance)
+        loaded, options, live, retriever = self.loaded, self.options, self._live, self._retriever
+        contexts = [self.context_of(request) for request in requests]
+        encoded = self.read(requests, contexts)
+        guided = self._guidance(requests, contexts, options.guidance if guidance is None else guidance)
         restrictions = [
             Restriction(self.filter_of(request, wanted), request.history if options.exclude_history else ())
             for request in requests
@@ -154,10 +156,10 @@ class Search:
         sample = _sampling(options, len(requests)) if options.temperature else None
         diversity = _diversity(options, retriever.beams, self.catalogue, len(requests))
         if diversity is not None:
-            found = retriever.diverse(trained.params, encoded, restrictions, diversity, sample, guided)
+            found = retriever.diverse(loaded.params, encoded, restrictions, diversity, sample, guided)
         else:
             constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
-            found = retriever.widened(trained.params, encoded, max_beams, options.top, constraints, sample, guided)
+            found = retriever.widened(loaded.params, encoded, max_beams, options.top, constraints, sample, guided)
         certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
         return [
             Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
@@ -166,10 +168,10 @@ class Search:
 
 
 def recommend(
-    trained: Trained, requests: AbstractSequence[Request], options: Options, wanted: Filter = EVERYTHING
+    loaded: LoadedModel, requests: AbstractSequence[Request], options: Options, wanted: Filter = EVERYTHING
 ) -> list[Recommendations]:
     """The items that a search finds for each request, of those that pass the filter `wanted`; see `Search`."""
-    return Search(trained, options, len(requests))(requests, wanted)
+    return Search(loaded, options, len(requests))(requests, wanted)
 
 
 def _sampling(options: Options, requests: int) -> Sampling:

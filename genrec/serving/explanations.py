@@ -1,7 +1,7 @@
 """Why an item is recommended: what its log-probability loses when a part of what the model knows is left out.
 
 Exact, and not an estimate: the model scores the items once for each part, without it, all in one pass. A part is an
-item of the history, a feature, a vector, the wish, or a line of the profile.
+item of the history, a feature, a vector, the prompt, or a line of the profile.
 """
 
 import collections
@@ -45,8 +45,8 @@ class Explainer:
     """Explains the recommendations of a search."""
 
     def __init__(self, search: Search):
-        self._search, self._trained = search, search.trained
-        graphdef = self._trained.graphdef
+        self._search, self._loaded_model = search, search.loaded
+        graphdef = self._loaded_model.graphdef
 
         @jax.jit
         def score(params: nnx.State, examples: Examples) -> jax.Array:
@@ -56,24 +56,24 @@ class Explainer:
 
     def parts(self, request: Request) -> list[Part]:
         """All that the model knows of a request, newest history first."""
-        trained, catalogue = self._trained, self._search.catalogue
+        loaded, catalogue = self._loaded_model, self._search.catalogue
         found = []
-        for back in range(min(len(request.history), trained.max_history)):
+        for back in range(min(len(request.history), loaded.max_history)):
             place = len(request.history) - 1 - back
             without = dataclasses.replace(request, history=np.delete(request.history, place))
             found.append(Part(f"heard {back + 1} ago: {catalogue.titles[request.history[place]]}", without))
-        known, told = trained.tokens.known, self._search.told(request)
-        for feature, code in zip(known.context.features, known.codes_of(request.name, told), strict=True):
+        known, context = loaded.tokenizer.known, self._search.context_of(request)
+        for feature, code in zip(known.context.features, known.codes_of(request.name, context), strict=True):
             if code != ABSENT:
                 name = f"{feature.name}: {feature.meaning(int(code))}"
                 found.append(Part(name, request, frozenset({feature.name})))
-        rows, earlier = np.array([known.row(request.name)]), [request.history[: -trained.max_history]]
+        rows, earlier = np.array([known.row(request.name)]), [request.history[: -loaded.max_history]]
         for soft in known.context.soft:
-            _, there = known.vectors_of(soft, rows, earlier, np.array([True]), [told.offset])
+            _, there = known.vectors_of(soft, rows, earlier, np.array([True]), [context.offset])
             if there[0]:
                 found.append(Part(f"soft tokens: {soft.name}", request, frozenset({soft.name})))
-        if request.wish:
-            found.append(Part(f"wish: {request.wish}", dataclasses.replace(request, wish="")))
+        if request.prompt:
+            found.append(Part(f"prompt: {request.prompt}", dataclasses.replace(request, prompt="")))
         if request.profile is not None:
             for entry in request.profile.entries:
                 less = Profile(request.profile.user, tuple(e for e in request.profile.entries if e != entry))
@@ -100,22 +100,22 @@ class Explainer:
         self, requests: Sequence[Request], left_out: Sequence[frozenset[str]], items: Sequence[int] | np.ndarray
     ) -> np.ndarray:
         """float32[requests, items]: log-probabilities of catalogue rows, for each request without what is left out."""
-        trained = self._trained
-        told = [
-            self._search.told(request)._replace(without=names)
+        loaded = self._loaded_model
+        contexts = [
+            self._search.context_of(request)._replace(withheld=names)
             for request, names in zip(requests, left_out, strict=True)
         ]
         filled = np.resize(np.arange(len(requests)), -(-len(requests) // ROWS) * ROWS)
-        histories = self._search.read([requests[row] for row in filled], [told[row] for row in filled])
-        targets = np.tile(trained.tokens.items[np.asarray(items)], (len(filled), 1, 1))
+        histories = self._search.read([requests[row] for row in filled], [contexts[row] for row in filled])
+        targets = np.tile(loaded.tokenizer.items[np.asarray(items)], (len(filled), 1, 1))
         last = histories.positions.max(axis=1, keepdims=True)
         shape = targets.shape[:2]
         examples = Examples(histories, targets, np.ones(shape, np.int32), np.broadcast_to(last, shape).astype(np.int32))
-        return np.asarray(self._score(trained.params, examples))[: len(requests)]
+        return np.asarray(self._score(loaded.params, examples))[: len(requests)]
 
     @functools.cached_property
     def _meanings(self) -> "PrefixWords":
-        return PrefixWords(self._trained.semantic_ids.codes, self._search.catalogue)
+        return PrefixWords(self._loaded_model.semantic_ids.codes, self._search.catalogue)
 
     def readable(self, request: Request, items: Sequence[int] | np.ndarray, reasons: int = SHOWN) -> str:
         """For people: each item with its strongest reasons, and what its code prefix stands for."""

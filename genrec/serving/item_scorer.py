@@ -10,7 +10,7 @@ from genrec.data.errors import DataError
 from genrec.ranking.ranker import FeatureRanker
 
 
-class RealTimeScorer:
+class ItemScorer:
     """Scores items for users whose events keep coming: each changes the scores of the next call, without training."""
 
     def __init__(self, ranker: FeatureRanker, catalogue: Catalogue):

@@ -27,12 +27,12 @@ def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str
     """Two columns: the last items of the history, and the recommendations with their log-probabilities."""
     history = [_short(catalogue.titles[item]) for item in request.history[::-1][: max(len(found.items), 10)]]
     proposed = [
-        f"{score:7.2f}  {_short(catalogue.titles[item])}{'  <- came next' if item == request.came_next else ''}"
+        f"{score:7.2f}  {_short(catalogue.titles[item])}{'  <- target' if item == request.target else ''}"
         for item, score in zip(found.items, found.scores, strict=True)
     ]
     lines = [f"{request.name}: {len(request.history)} items"]
-    if request.came_next is not None:
-        lines.append(f"came next: {_short(catalogue.titles[request.came_next])}")
+    if request.target is not None:
+        lines.append(f"target: {_short(catalogue.titles[request.target])}")
     lines.append(f"  {'history, newest first':{TITLE_WIDTH}}  {'score':>7}  recommended")
     for row in range(max(len(history), len(proposed))):
         left, right = (column[row] if row < len(column) else "" for column in (history, proposed))
@@ -48,7 +48,7 @@ def as_json(
     catalogue: Catalogue,
     reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
 ) -> str:
-    """One line of JSON: name, history and came_next (item ids), recommended (item_id, title, score), certified.
+    """One line of JSON: name, history and target (item ids), recommended (item_id, title, score), certified.
 
     With `reasons`, each item's as [part, change of the log-probability].
     """
@@ -60,7 +60,7 @@ def as_json(
         {
             "name": request.name,
             "history": [catalogue.item_ids[item] for item in request.history],
-            "came_next": None if request.came_next is None else catalogue.item_ids[request.came_next],
+            "target": None if request.target is None else catalogue.item_ids[request.target],
             "recommended": [
                 {
                     "item_id": catalogue.item_ids[item],

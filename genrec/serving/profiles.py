@@ -4,7 +4,7 @@
      "entries": [{"kind": "likes", "about": "genre=jazz", "since": "2024-01-31"},
                  {"kind": "blocked", "about": "artist=Ada Costa", "since": "2024-02-02"}]}
 
-Likes and wishes for more or less of something are taste: they become words of the prefix, and move the soft token of
+Likes and prompts for more or less of something are taste: they become words of the prefix, and move the soft token of
 the summary towards what is liked. What is blocked or disliked is a rule: it is never returned.
 """
 
@@ -20,6 +20,7 @@ from etils import epath
 from genrec import files
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import Condition
+from genrec.errors import GenrecError
 from genrec.input_pipeline import prompts
 
 KINDS = ("likes", "dislikes", "more_of", "less_of", "blocked")
@@ -29,7 +30,7 @@ ITEM = "item"  # in the place of a column: an item id
 SPOKEN = {"likes": "more {}", "more_of": "more {}", "less_of": "less {}", "dislikes": "no {}", "blocked": "no {}"}
 
 
-class ProfileError(ValueError):
+class ProfileError(GenrecError):
     """A profile that cannot be read or changed. The message says what to write."""
 
 
@@ -114,7 +115,7 @@ class Profile:
         return frozenset(int(row) for found in rows for row in found)
 
     def words(self, catalogue: Catalogue, roles: Sequence[tuple[str, str]]) -> list[str]:
-        """What the prefix says, "more jazz" and the like: of columns that wishes know, and of titles."""
+        """What the prefix says, "more jazz" and the like: of columns that prompts know, and of titles."""
         known, said = dict(roles), []
         for entry in self.entries:
             if entry.column == ITEM:
@@ -146,7 +147,7 @@ class Profile:
         return "\n".join(lines)
 
 
-def learnt(user: str, history: np.ndarray, catalogue: Catalogue, columns: Sequence[str], since: str) -> Profile:
+def learned(user: str, history: np.ndarray, catalogue: Catalogue, columns: Sequence[str], since: str) -> Profile:
     """A first profile, of what a history (catalogue rows) has most of: one entry a column, where it is common."""
     profile = Profile(user)
     for column in columns:

@@ -1,7 +1,7 @@
-"""Wishes that are rules: "no audiobooks" gives none, whatever the model thinks of them.
+"""Prompts that are rules: "no audiobooks" gives none, whatever the model thinks of them.
 
-Only columns that are named as rules are looked at (config.Wishes.rules), and only values that stand in the wish word
-for word; all else in a wish is taste, and left to the model.
+Only columns that are named as rules are looked at (config.Prompts.rules), and only values that stand in the prompt word
+for word; all else in a prompt is taste, and left to the model.
 """
 
 import re
@@ -28,13 +28,13 @@ YES_OR_NO = ("true", "false")  # a column of these is asked for by its name
 FILLERS = r"(?:(?:more|any|of|the|that|this|by|from|about|those|these|a|an)\s+)*"
 
 
-class WishRules:
-    """The values of some columns, to be found in wishes."""
+class PromptRules:
+    """The values of some columns, to be found in prompts."""
 
     def __init__(
         self, columns: Sequence[str], roles: Mapping[str, str], catalogue: Catalogue, also: Sequence[str] = ()
     ):
-        """`roles` of columns, as in config.Wishes.columns; `also` negates beside NEGATIONS.
+        """`roles` of columns, as in config.Prompts.columns; `also` negates beside NEGATIONS.
 
         Raises DataError for columns that are not there.
         """
@@ -51,23 +51,23 @@ class WishRules:
                 forms = prompts.spoken(roles.get(column, ""), value), value.replace("_", " "), value
                 self._known.append((column, value, {form.lower() for form in forms}))
 
-    def conditions(self, wish: str) -> tuple[Condition, ...]:
-        """What items must fulfil: one of the values that are wished for in each column, none of those refused."""
+    def conditions(self, prompt: str) -> tuple[Condition, ...]:
+        """What items must fulfil: one of the values that are prompted for in each column, none of those refused."""
         wanted: dict[str, list[str]] = {}
         refused: dict[str, list[str]] = {}
-        small = wish.lower()
+        small = prompt.lower()
         for column, value, forms in self._known:
             if not any(form in small for form in forms):  # quick, of a hundred thousand artists too
                 continue
-            for found in _pattern(forms).finditer(wish):
-                (refused if self._is_negated(wish[: found.start()]) else wanted).setdefault(column, []).append(value)
+            for found in _pattern(forms).finditer(prompt):
+                (refused if self._is_negated(prompt[: found.start()]) else wanted).setdefault(column, []).append(value)
         conditions = [Condition(column, "=", _distinct(values)) for column, values in wanted.items()]
         conditions += [Condition(column, "!=", _distinct(values)) for column, values in refused.items()]
         return tuple(conditions)
 
-    def refused(self, wish: str) -> str:
-        """A wish for all that a wish refuses; "" where it refuses nothing."""
-        refusals = [condition for condition in self.conditions(wish) if condition.operator == "!="]
+    def refused(self, prompt: str) -> str:
+        """A prompt for all that a prompt refuses; "" where it refuses nothing."""
+        refusals = [condition for condition in self.conditions(prompt) if condition.operator == "!="]
         return ", ".join(prompts.spoken(self._roles.get(c.column, ""), value) for c in refusals for value in c.values)
 
     def _is_negated(self, before: str) -> bool:

@@ -23,9 +23,9 @@ class Request:
 
     name: str  # user id, or a description
     history: np.ndarray  # int[n], catalogue rows, oldest first
-    came_next: int | None = None  # catalogue row, where known
-    given: Mapping[str, str] = dataclasses.field(default_factory=dict)  # features, in the place of those that are known
-    wish: str = ""
+    target: int | None = None  # catalogue row, where known
+    context_overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)  # feature -> value
+    prompt: str = ""
     profile: Profile | None = None
 
 

@@ -18,20 +18,20 @@ class Preempted(SystemExit):
         super().__init__(exit_codes.RESTART)
 
 
-class Notice:
+class PreemptionSignal:
     """While this context lasts, SIGTERM does not end the process but is remembered.
 
-    Among several processes the notice reaches all, and at the same call of `given` in each: whoever gets the signal
+    Among several processes the notice reaches all, and at the same call of `requested` in each: whoever gets the signal
     tells the others through `jax.distributed`.
     """
 
     def __init__(self) -> None:
-        self._signalled = False
-        self._given = False
+        self._signaled = False
+        self._requested = False
         self._calls = 0
         self._earlier: signal.Handlers | None = None
 
-    def __enter__(self) -> "Notice":
+    def __enter__(self) -> "PreemptionSignal":
         # Where there are several processes JAX has its own handler; Python allows handlers in the main thread only.
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
             self._earlier = signal.signal(signal.SIGTERM, self._remember)
@@ -44,14 +44,14 @@ class Notice:
             signal.signal(signal.SIGTERM, self._earlier)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self._signalled = True
+        self._signaled = True
 
-    def given(self) -> bool:
+    def requested(self) -> bool:
         """Whether to leave now. Every process must call this equally often."""
-        if not self._given:
+        if not self._requested:
             self._calls += 1
             several = jax.process_count() > 1
-            self._given = multihost_utils.reached_preemption_sync_point(self._calls) if several else self._signalled
-            if self._given:
+            self._requested = multihost_utils.reached_preemption_sync_point(self._calls) if several else self._signaled
+            if self._requested:
                 logging.info("asked to leave (SIGTERM)")
-        return self._given
+        return self._requested

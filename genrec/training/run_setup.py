@@ -13,7 +13,7 @@ from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.input_pipeline import context as contexts
 from genrec.input_pipeline import prompts
-from genrec.input_pipeline.examples import Tokens
+from genrec.input_pipeline.examples import Tokenizer
 from genrec.input_pipeline.tasks import Mixture
 from genrec.input_pipeline.vocabulary import Vocabulary
 from genrec.models import checkpoints, content_init, run_record, t5, user_context
@@ -24,32 +24,34 @@ from genrec.semantic_ids import codes
 
 def record_of(
     experiment: Experiment, semantic_ids: codes.SemanticIds, dataset: Dataset, workdir: epath.PathLike
-) -> run_record.Record:
-    """The record of a run that starts: what it is told, and the words that it knows, are learnt from the data.
+) -> run_record.RunRecord:
+    """The record of a run that starts: what it is told, and the words that it knows, are learned from the data.
 
     `workdir` has the item embeddings and SASRec, where the context needs them. Raises ConfigError for what is missing.
     """
-    record = run_record.Record.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
+    record = run_record.RunRecord.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
     width, sasrec, embeddings = None, None, user_context.embeddings_file(workdir)
     if experiment.context.summary and embeddings.exists():
         width = files.array_shape(embeddings)[1]
     if experiment.context.sequential and checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC):
         sasrec = user_context.sequential_encoder(workdir)[:2]
-    told = contexts.learn(experiment.context, dataset, width, sasrec)
-    if told.names:
-        record.context = told.as_json()
-        record.dropped = {name: getattr(experiment.context, name) for name in ("dropout", "drop_all", "moments")}
-    if experiment.wishes.columns:
-        prompts.check(experiment.wishes, dataset.catalogue)
+    learned = contexts.learn(experiment.context, dataset, width, sasrec)
+    if learned.names:
+        record.context = learned.as_json()
+        record.dropped = {
+            name: getattr(experiment.context, name) for name in ("dropout", "drop_all", "request_time_examples")
+        }
+    if experiment.prompts.columns:
+        prompts.check(experiment.prompts, dataset.catalogue)
         # As they are read back: with lists for tuples.
-        settings = json.loads(json.dumps(dataclasses.asdict(experiment.wishes)))
-        record.wishes = {**settings, **_words(experiment, dataset.catalogue)}
+        settings = json.loads(json.dumps(dataclasses.asdict(experiment.prompts)))
+        record.prompts = {**settings, **_words(experiment, dataset.catalogue)}
     return record
 
 
 def _words(experiment: Experiment, catalogue: Catalogue) -> dict[str, Any]:
     """What a record says of the vocabulary beside the settings."""
-    cfg, columns = experiment.wishes, prompts.parse_columns(experiment.wishes.columns)
+    cfg, columns = experiment.prompts, prompts.parse_columns(experiment.prompts.columns)
     if cfg.pretrained:
         start = t5.read(cfg.pretrained)
         t5.check(experiment.model, start)
@@ -62,20 +64,20 @@ def _words(experiment: Experiment, catalogue: Catalogue) -> dict[str, Any]:
     return {"model": vocabulary.as_text(), "trained": np.unique(np.concatenate(said)).tolist()}
 
 
-def mixture_of(experiment: Experiment, tokens: Tokens, dataset: Dataset) -> Mixture:
+def mixture_of(experiment: Experiment, tokenizer: Tokenizer, dataset: Dataset) -> Mixture:
     """The tasks beside the log."""
     maker = None
-    if experiment.wishes.columns:
-        maker = prompts.Wishes(experiment.wishes, dataset.catalogue, popularity(dataset))
-    codes_of_items = contexts.item_codes(tokens.context, dataset.catalogue)
-    return Mixture(experiment.context, experiment.wishes, maker, codes_of_items)
+    if experiment.prompts.columns:
+        maker = prompts.PromptSampler(experiment.prompts, dataset.catalogue, popularity(dataset))
+    codes_of_items = contexts.item_codes(tokenizer.context, dataset.catalogue)
+    return Mixture(experiment.context, experiment.prompts, maker, codes_of_items)
 
 
 def beginning_of(
     experiment: Experiment,
     semantic_ids: codes.SemanticIds,
     dataset: Dataset,
-    tokens: Tokens,
+    tokenizer: Tokenizer,
     mixture: Mixture,
     workdir: epath.PathLike,
 ) -> Callable[[Recommender], None] | None:
@@ -84,11 +86,11 @@ def beginning_of(
     Raises ConfigError where it is told to start from two things, ArtifactError where the item embeddings are missing or
     those of other items.
     """
-    cfg = experiment.wishes
+    cfg = experiment.prompts
     if not cfg.columns or not (cfg.pretrained or cfg.from_content):
         return None
     if cfg.pretrained and cfg.from_content:
-        raise ConfigError("wishes.pretrained and wishes.from_content are two ways to start: choose one of them")
+        raise ConfigError("prompts.pretrained and prompts.from_content are two ways to start: choose one of them")
     if cfg.pretrained:
         return lambda model: t5.start_from(model, t5.read(cfg.pretrained))
     file = user_context.embeddings_file(workdir)
@@ -96,9 +98,9 @@ def beginning_of(
 
     def start_from_content(model: Recommender) -> None:
         said = [f"{title} {mixture.maker.description(item)}" for item, title in enumerate(mixture.maker.titles)]
-        texts = [tokens.vocabulary.encode(text) for text in said]
-        numbers = len(tokens.vocabulary), experiment.model.width, experiment.seed
+        texts = [tokenizer.vocabulary.encode(text) for text in said]
+        numbers = len(tokenizer.vocabulary), experiment.model.width, experiment.seed
         vectors = files.load_array(file).astype(np.float32)
-        content_init.start_from(model, content_init.summarise(vectors, semantic_ids, texts, *numbers))
+        content_init.start_from(model, content_init.summarize(vectors, semantic_ids, texts, *numbers))
 
     return start_from_content

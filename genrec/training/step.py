@@ -23,12 +23,12 @@ class Run(NamedTuple):
     """What does not change while a model is trained."""
 
     graphdef: nnx.GraphDef
-    initialise: Callable[[], State]  # the state before the first step; to be called under `jax.jit`
+    initialize: Callable[[], State]  # the state before the first step; to be called under `jax.jit`
     abstract: State  # that state as abstract arrays with shardings
     mesh: Mesh
 
 
-def describe(record: run_record.Record, tx: optax.GradientTransformation, mesh: Mesh) -> Run:
+def describe(record: run_record.RunRecord, tx: optax.GradientTransformation, mesh: Mesh) -> Run:
     """The run of a record on a mesh. Makes no array.
 
     Raises ConfigError when the mesh cannot cut the model's layers into equal parts.
@@ -42,7 +42,7 @@ def describe(record: run_record.Record, tx: optax.GradientTransformation, mesh: 
             )
     graphdef, parameters = load.model_of(record)
 
-    def initialise() -> State:
+    def initialize() -> State:
         params = parameters()
         return {
             "params": params,
@@ -52,13 +52,13 @@ def describe(record: run_record.Record, tx: optax.GradientTransformation, mesh: 
             "key": jax.random.key(record.seed),
         }
 
-    abstract = sharding.with_shardings(jax.eval_shape(initialise), mesh)
-    return Run(graphdef, initialise, abstract, mesh)
+    abstract = sharding.with_shardings(jax.eval_shape(initialize), mesh)
+    return Run(graphdef, initialize, abstract, mesh)
 
 
 def start(run: Run, begin: Callable[[Recommender], None] | None = None) -> State:
     """The state before the first step, each device making its own part; `begin` changes the whole model first."""
-    state = jax.jit(run.initialise, out_shardings=sharding.of(run.abstract))()
+    state = jax.jit(run.initialize, out_shardings=sharding.of(run.abstract))()
     if begin is None:
         return state
     model = nnx.merge(run.graphdef, jax.tree.map(lambda x: jnp.asarray(sharding.fetch(x)), state["params"]))
@@ -82,7 +82,7 @@ def make_step(
     The rows of a batch are cut over the mesh, the state is laid out as `run.abstract` is. To be called with that mesh
     set (`jax.set_mesh`).
     """
-    parts, text_weight = experiment.training.accumulate, experiment.wishes.text_weight
+    parts, text_weight = experiment.training.accumulate, experiment.prompts.text_weight
 
     def step_fn(state: State, examples: Examples) -> tuple[State, dict[str, jax.Array]]:
         # The key depends on nothing but seed and step, so that a resumed run draws the same dropout.
@@ -120,7 +120,7 @@ def make_step(
         gradients, (per_level, _) = jax.tree.map(lambda total: total / targets, sums)
         updates, optimizer_state = tx.update(gradients, state["optimizer"], state["params"])
         params = optimizer.apply_updates(state["params"], updates, jax.random.fold_in(key, parts))
-        # Early on the average follows the weights more closely, so that it forgets the initialisation.
+        # Early on the average follows the weights more closely, so that it forgets the initialization.
         decay = jnp.minimum(experiment.training.ema, (1 + state["step"]) / (10 + state["step"]))
         new_state = {
             "params": params,

@@ -1,4 +1,4 @@
-"""How fast training runs: rates and utilisation for the logs, compilations, and traces for the profiler."""
+"""How fast training runs: rates and utilization for the logs, compilations, and traces for the profiler."""
 
 import contextlib
 import time
@@ -77,7 +77,7 @@ class Speedometer:
         }
         if self._peak is not None:
             needed = flops.training_step(self._model, self._sizes, encoder_tokens, targets, self._row_tokens)
-            figures["model_flops_utilisation"] = needed / seconds / self._peak
+            figures["model_flops_utilization"] = needed / seconds / self._peak
         self.restart()
         return figures
 

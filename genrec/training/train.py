@@ -20,9 +20,10 @@ from genrec.data.dataset import Dataset
 from genrec.decoding import sorted_table
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
+from genrec.errors import GenrecError
 from genrec.evaluation.evaluator import Evaluator
 from genrec.evaluation.metrics import NAMES
-from genrec.input_pipeline.examples import Tokens
+from genrec.input_pipeline.examples import Tokenizer
 from genrec.input_pipeline.tasks import LOG_ALONE, Mixture
 from genrec.input_pipeline.training_batches import TrainingBatches
 from genrec.models import checkpoints as checkpointing
@@ -38,18 +39,18 @@ from genrec.training.throughput import Speedometer, Trace
 STEPS_AHEAD = 2  # steps that may wait for the device: more would delay the answer to a notice of preemption
 
 
-class TrainingError(ValueError):
+class TrainingError(GenrecError):
     """Training cannot go on. The message says why, and what to change."""
 
 
 class Task(NamedTuple):
-    """What is trained: a model that a record describes, on the training split of a data set."""
+    """What is trained: a model that a record describes, on the training split of a dataset."""
 
     experiment: Experiment  # its `model` and `training` are those of this model
     workdir: epath.Path  # of its checkpoints and logs
     dataset: Dataset
-    record: run_record.Record
-    tokens: Tokens
+    record: run_record.RunRecord
+    tokenizer: Tokenizer
     retriever: Callable[[nnx.GraphDef, Mesh], Retriever | ExhaustiveRetriever]  # what validates it
     mixture: Mixture = LOG_ALONE  # what is trained beside the log
     begin: Callable[[Recommender], None] | None = None  # changes the model as drawn, before the first step
@@ -68,20 +69,20 @@ def train(experiment: Experiment, workdir: epath.PathLike) -> None:
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
     record = run_setup.record_of(experiment, semantic_ids, dataset, workdir)
-    tokens = record.tokens(semantic_ids, user_context.load(record, dataset, workdir))
+    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir))
 
     def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
         distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
         table, cfg = sorted_table.load(workdir, semantic_ids), experiment.evaluation
-        return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.cut_table)
+        return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.sharded_table)
 
-    mixture = run_setup.mixture_of(experiment, tokens, dataset)
-    begin = run_setup.beginning_of(experiment, semantic_ids, dataset, tokens, mixture, workdir)
-    fit(Task(experiment, workdir, dataset, record, tokens, retriever, mixture, begin))
+    mixture = run_setup.mixture_of(experiment, tokenizer, dataset)
+    begin = run_setup.beginning_of(experiment, semantic_ids, dataset, tokenizer, mixture, workdir)
+    fit(Task(experiment, workdir, dataset, record, tokenizer, retriever, mixture, begin))
 
 
 def train_sasrec(experiment: Experiment, workdir: epath.PathLike) -> None:
-    """Trains the baseline SASRec on the data set of `workdir`, in `workdir/sasrec`; otherwise as `train`."""
+    """Trains the baseline SASRec on the dataset of `workdir`, in `workdir/sasrec`; otherwise as `train`."""
     own = dataclasses.replace(
         experiment,
         model=dataclasses.replace(experiment.sasrec.model, decoder_layers=0),
@@ -90,13 +91,13 @@ def train_sasrec(experiment: Experiment, workdir: epath.PathLike) -> None:
     check(own)
     dataset = Dataset(epath.Path(workdir) / "dataset")
     items = len(dataset.catalogue)
-    record = run_record.Record.of(own, (items,), semantic_ids="", dataset=dataset.fingerprint)
+    record = run_record.RunRecord.of(own, (items,), semantic_ids="", dataset=dataset.fingerprint)
     record = dataclasses.replace(record, kind="sasrec", validation={})
 
     def retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> ExhaustiveRetriever:
         return ExhaustiveRetriever(graphdef, items, own.evaluation.beams, mesh)
 
-    fit(Task(own, epath.Path(workdir) / checkpointing.SASREC, dataset, record, sasrec.tokens(items), retriever))
+    fit(Task(own, epath.Path(workdir) / checkpointing.SASREC, dataset, record, sasrec.tokenizer(items), retriever))
 
 
 def check(experiment: Experiment) -> None:
@@ -113,7 +114,7 @@ def check(experiment: Experiment) -> None:
 
 def fit(task: Task) -> None:
     """Trains a task to its end, from its newest checkpoint where it has one; for errors see `train`."""
-    experiment, workdir, dataset, record, tokens, make_retriever, mixture, begin = task
+    experiment, workdir, dataset, record, tokenizer, make_retriever, mixture, begin = task
     cfg = experiment.training
 
     # Devices
@@ -122,7 +123,7 @@ def fit(task: Task) -> None:
     # Data: every process makes its own rows of each batch
     parts = cfg.accumulate * sharding.parts(mesh, "batch")
     batches = TrainingBatches(
-        dataset.split("train"), tokens, cfg, experiment.seed, rows_multiple=parts, mixture=mixture
+        dataset.split("train"), tokenizer, cfg, experiment.seed, rows_multiple=parts, mixture=mixture
     )
     own_rows = sharding.own_rows(mesh, batches.padded_rows)
 
@@ -147,7 +148,7 @@ def fit(task: Task) -> None:
         first_step, state = 0, start(run, begin)
     else:
         first_step, record, state = resumed.step, resumed.record, resumed.state
-        logging.info("going on from step %d", first_step)
+        logging.info("resuming from step %d", first_step)
     if record.finished:
         logging.info("training is already finished")
         checkpoints.close()
@@ -159,7 +160,7 @@ def fit(task: Task) -> None:
         dataset,
         "validation",
         experiment.evaluation,
-        tokens,
+        tokenizer,
         record.max_history,
         record.causal,
         users=cfg.validation_users,
@@ -173,12 +174,12 @@ def fit(task: Task) -> None:
     learning_rate = optimizer.schedule(cfg)
     window: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line of the logs
     waiting: deque[jax.Array] = deque()
-    notice = preemption.Notice()
+    preempted = preemption.PreemptionSignal()
 
     def is_validation_due(step: int) -> bool:
         return step > record.validated and (step % cfg.validate_every == 0 or step == cfg.steps)
 
-    with notice, jax.set_mesh(mesh):
+    with preempted, jax.set_mesh(mesh):
         try:
             speed.restart()
             # Where a notice of preemption cut a validation short, the first turn makes up for it and does no step.
@@ -195,12 +196,12 @@ def fit(task: Task) -> None:
                         waiting.popleft().block_until_ready()
                 periodic = cfg.checkpoint_every > 0 and step % cfg.checkpoint_every == 0
                 # A line before every checkpoint: the lines of a resumed run are then those of an uninterrupted one.
-                if window and (step % cfg.log_every == 0 or validate or periodic or notice.given()):
+                if window and (step % cfg.log_every == 0 or validate or periodic or preempted.requested()):
                     done = jax.device_get(window)
-                    figures = summarise(done, float(learning_rate(step - 1))) | speed.measure(done)
+                    figures = summarize(done, float(learning_rate(step - 1))) | speed.measure(done)
                     logs.write(step, "train", figures)
                     window.clear()
-                if validate and (validation := evaluator.run(state["ema"], stop=notice.given)) is not None:
+                if validate and (validation := evaluator.run(state["ema"], stop=preempted.requested)) is not None:
                     logs.write(step, "validation", validation.metrics)
                     metric_value = validation.metrics[cfg.best_metric]
                     best = checkpoints.best()
@@ -208,7 +209,7 @@ def fit(task: Task) -> None:
                     is_best = best is None or metric_value > best[1]
                     record.validations_without_best = 0 if is_best else record.validations_without_best + 1
                     record.finished = step == cfg.steps or 0 < cfg.patience <= record.validations_without_best
-                leaving = notice.given()  # asked once for both decisions below: the answer may change at any time
+                leaving = preempted.requested()  # read once for both decisions below: it may change at any time
                 if step == record.validated or (step > first_step and (periodic or leaving)):
                     checkpoints.save(step, state, {"next_batch": step}, record, metric_value)
                 if leaving:
@@ -230,7 +231,7 @@ def fit(task: Task) -> None:
             logs.close()
 
 
-def summarise(steps: Sequence[dict[str, np.ndarray]], learning_rate: float) -> dict[str, float]:
+def summarize(steps: Sequence[dict[str, np.ndarray]], learning_rate: float) -> dict[str, float]:
     """Means over the metrics of steps. Raises TrainingError when a loss is not a number."""
     loss, gradient_norm, per_level = (
         sum(step[name] for step in steps) / len(steps) for name in ("loss", "gradient_norm", "loss_per_level")

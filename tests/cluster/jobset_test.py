@@ -54,7 +54,7 @@ POD_FAILURE_RULE = {
     "onPodConditions": [{"type!": str, "status": {"True", "False", "Unknown"}}],
 }
 JOB = {
-    "parallelism": int,
+    "parallelizm": int,
     "completions": int,
     "completionMode": {"NonIndexed", "Indexed"},
     "backoffLimit": int,
@@ -180,7 +180,7 @@ def test_every_slice_is_a_replica_and_every_host_a_pod():
     replicated = workers(rendered(**VARIANTS["slices"]))
     job_spec = replicated["template"]["spec"]
     assert replicated["replicas"] == 4
-    assert job_spec["parallelism"] == job_spec["completions"] == 4 and job_spec["completionMode"] == "Indexed"
+    assert job_spec["parallelizm"] == job_spec["completions"] == 4 and job_spec["completionMode"] == "Indexed"
 
 
 def test_a_pod_takes_all_chips_of_its_host_on_nodes_of_its_topology():

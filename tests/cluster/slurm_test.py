@@ -140,7 +140,7 @@ def test_preemptions_in_between_do_not_count_as_crashes(tmp_path):
     assert made.requeued == ["requeue 17"] * 4
 
 
-def test_a_job_that_was_cancelled_is_not_queued_again(tmp_path):
+def test_a_job_that_was_canceled_is_not_queued_again(tmp_path):
     # As scancel does, both the script and the processes get the signal; those save, and leave with 75.
     made = cluster(tmp_path, f"trap 'exit 75' TERM; touch {tmp_path}/running; while true; do sleep 0.05; done")
     made.executable("srun", 'shift; "$@" & child=$!; echo $child >"$NOTES/child"; wait $child; exit $?')

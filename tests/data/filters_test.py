@@ -108,7 +108,7 @@ def test_items_that_fulfil_a_condition(text, expected):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("colour=red", "no column 'colour' .it has item_id, kind"),
+        ("color=red", "no column 'color' .it has item_id, kind"),
         ("tags=a", "filter on 'tags': its cells are lists. Use ~"),
         ("tags!=a", "filter on 'tags'"),
         ("tags>=3", "filter on 'tags'"),

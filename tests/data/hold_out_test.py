@@ -1,4 +1,4 @@
-"""Items held out of a data set, and that nothing of what the whole one asks for is trained on."""
+"""Items held out of a dataset, and that nothing of what the whole one asks for is trained on."""
 
 import numpy as np
 import pytest

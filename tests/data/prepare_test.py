@@ -1,4 +1,4 @@
-"""The stage as a whole: from files to a data set, all or nothing, and only when something changed."""
+"""The stage as a whole: from files to a dataset, all or nothing, and only when something changed."""
 
 import json
 import pathlib

@@ -52,11 +52,11 @@ def test_leave_one_out():
 def test_temporal_windows_are_global():
     log, sequences = random_sequences()
     ends = splits.temporal(sequences, 0.2, 0.1)
-    trained = np.concatenate([times(sequences, u, n) for u, n in enumerate(ends["train"])])
+    loaded = np.concatenate([times(sequences, u, n) for u, n in enumerate(ends["train"])])
     validated = np.array([times(sequences, u, n)[-1] for u, n in enumerate(ends["validation"]) if n])
     tested = np.array([times(sequences, u, n)[-1] for u, n in enumerate(ends["test"]) if n])
-    assert trained.max() < validated.min() and validated.max() < tested.min()
-    assert abs(len(trained) / len(log) - 0.7) < 0.02
+    assert loaded.max() < validated.min() and validated.max() < tested.min()
+    assert abs(len(loaded) / len(log) - 0.7) < 0.02
     for user, n in enumerate(ends["test"]):
         if n:  # the target is the user's first in the window, so all before it is older than the window
             assert (times(sequences, user, n - 1) < tested.min()).all()

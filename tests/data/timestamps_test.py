@@ -8,8 +8,8 @@ import pytest
 
 from genrec.data import timestamps
 
-MOMENT = datetime.datetime(2024, 5, 31, 18, 30, tzinfo=datetime.UTC)
-SECONDS = int(MOMENT.timestamp())
+REQUEST_TIME = datetime.datetime(2024, 5, 31, 18, 30, tzinfo=datetime.UTC)
+SECONDS = int(REQUEST_TIME.timestamp())
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_a_date_is_its_midnight_in_utc():
 
 def test_arrow_types():
     for column in (
-        pa.array([MOMENT], pa.timestamp("ns", tz="UTC")),
-        pa.array([MOMENT.replace(tzinfo=None)], pa.timestamp("us")),
+        pa.array([REQUEST_TIME], pa.timestamp("ns", tz="UTC")),
+        pa.array([REQUEST_TIME.replace(tzinfo=None)], pa.timestamp("us")),
         pa.array([SECONDS], pa.int32()),
         pa.array([SECONDS + 0.5], pa.float64()),
     ):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec.data.filters import Filter
-from genrec.decoding.beam_search import Beams, Diversity, beam_search
+from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
@@ -57,18 +57,18 @@ class ToyDecoder:
         return ToyDecoder([logits[rows] for logits in self.logits])
 
     @functools.cached_property
-    def _normalisers(self) -> list[np.ndarray]:
+    def _normalizers(self) -> list[np.ndarray]:
         return [np.asarray(jax.nn.logsumexp(logits, axis=-1)) for logits in self.logits]
 
     def shares(self, row: int, prefix: Codes) -> tuple[np.ndarray, np.float32]:
         """Logits of the next code, and what to take from them, in float32."""
         state = functools.reduce(_next_state, prefix, 0)
-        return self.logits[len(prefix)][row, state], self._normalisers[len(prefix)][row, state]
+        return self.logits[len(prefix)][row, state], self._normalizers[len(prefix)][row, state]
 
     def scores(self, row: int, prefix: Codes, score: np.float32) -> np.ndarray:
         """Of each next code, rounded as the search rounds them: what is equal there is equal here."""
-        logits, normaliser = self.shares(row, prefix)
-        return np.minimum(score - normaliser + logits, score)
+        logits, normalizer = self.shares(row, prefix)
+        return np.minimum(score - normalizer + logits, score)
 
     def score(self, row: int, codes: Codes) -> np.float32:
         score = np.float32(0)
@@ -204,7 +204,7 @@ def plain_search(case: Case, row: int, beams: int, most_alike: int = MOST) -> tu
     return found, left_behind
 
 
-def assert_lists(found: Beams, row: int, expected: list[tuple[float, int]], top: int) -> None:
+def assert_lists(found: RankedItems, row: int, expected: list[tuple[float, int]], top: int) -> None:
     """The first `top` of the expected, and then nothing."""
     missing = [(NEVER, -1)] * (top - len(expected))
     scores, items = zip(*(expected + missing)[:top], strict=True)
@@ -212,8 +212,8 @@ def assert_lists(found: Beams, row: int, expected: list[tuple[float, int]], top:
     np.testing.assert_allclose(found.scores[row], scores, rtol=1e-5)
 
 
-def numpy_of(found: Beams) -> Beams:
-    return Beams(*map(np.asarray, found))
+def numpy_of(found: RankedItems) -> RankedItems:
+    return RankedItems(*map(np.asarray, found))
 
 
 @pytest.mark.parametrize("duplicates", [False, True])

@@ -99,7 +99,7 @@ def test_short_fall_is_dead_and_stays_dead(index):
     assert index.best_items(state)[0][0].tolist() == [2, 1, 4, 3, 0, 5] + [-1] * 44
 
 
-def test_low_precision_logits_are_normalised_in_float32(index):
+def test_low_precision_logits_are_normalized_in_float32(index):
     logits = jax.random.normal(jax.random.key(0), (1, 1, 4))
     low = expand(index, index.start(1), logits.astype(jnp.bfloat16), 3).scores
     high = expand(index, index.start(1), logits.astype(jnp.bfloat16).astype(jnp.float32), 3).scores

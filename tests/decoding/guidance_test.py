@@ -5,58 +5,60 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.decoding.guidance import Guidance
 from genrec.decoding.retrieval import Retriever
-from genrec.input_pipeline.context import Told
+from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Examples
 from genrec.serving.engine import Options, Search
 from genrec.serving.requests import Request
 
 BEAMS = 200  # more than there are items: searches are exhaustive
-WISH = "dark music"
+PROMPT = "dark music"
 
 
 @pytest.fixture(scope="module")
-def trained(listener):
-    return trained_models.load(listener)
+def loaded(listener):
+    return loaded_model.load(listener)
 
 
 @pytest.fixture(scope="module")
-def retriever(trained):
-    return Retriever.over(trained.graphdef, trained.table, BEAMS)
+def retriever(loaded):
+    return Retriever.over(loaded.graphdef, loaded.table, BEAMS)
 
 
 @pytest.fixture(scope="module")
-def both(trained):
-    """The same users with a wish, without, and wishing for what they refuse."""
-    names = [record.user_id for record in trained.dataset.split("test").read([0, 1, 2])]
-    items = [record.items[:-1] for record in trained.dataset.split("test").read([0, 1, 2])]
-    return [trained.histories(names, items, told=[Told(wish=wish)] * 3) for wish in (WISH, "", "jazz")]
+def both(loaded):
+    """The same users with a prompt, without, and wishing for what they refuse."""
+    names = [record.user_id for record in loaded.dataset.split("test").read([0, 1, 2])]
+    items = [record.items[:-1] for record in loaded.dataset.split("test").read([0, 1, 2])]
+    return [
+        loaded.histories(names, items, contexts=[RequestContext(prompt=prompt)] * 3) for prompt in (PROMPT, "", "jazz")
+    ]
 
 
-def found(retriever, trained, histories, without=None, strength=1.0, **refused):
+def found(retriever, loaded, histories, without=None, strength=1.0, **refused):
     guidance = None if without is None else Guidance(without, np.full(3, strength, np.float32), **refused)
-    return jax.tree.map(np.asarray, retriever(trained.params, histories, guidance=guidance))
+    return jax.tree.map(np.asarray, retriever(loaded.params, histories, guidance=guidance))
 
 
-def test_strength_0_is_no_wish_and_1_is_plain_conditioning(retriever, trained, both):
-    wished, silent, _ = both
-    for strength, histories in ((0.0, silent), (1.0, wished)):
-        guided, plain = found(retriever, trained, wished, silent, strength), found(retriever, trained, histories)
+def test_strength_0_is_no_prompt_and_1_is_plain_conditioning(retriever, loaded, both):
+    prompted, silent, _ = both
+    for strength, histories in ((0.0, silent), (1.0, prompted)):
+        guided, plain = found(retriever, loaded, prompted, silent, strength), found(retriever, loaded, histories)
         np.testing.assert_array_equal(guided.items, plain.items)
         np.testing.assert_allclose(guided.scores, plain.scores, rtol=1e-5, atol=1e-5)
-    assert (found(retriever, trained, wished).items != found(retriever, trained, silent).items).any()
+    assert (found(retriever, loaded, prompted).items != found(retriever, loaded, silent).items).any()
 
 
 @pytest.mark.parametrize("against", [0.0, 1.5])
-def test_guided_scores_are_those_of_the_logits_combined(retriever, trained, both, against):
+def test_guided_scores_are_those_of_the_logits_combined(retriever, loaded, both, against):
     """Level by level, from the model's own logits, for every item."""
-    wished, silent, refused = both
+    prompted, silent, refused = both
     away = {"refused": refused, "against": np.full(3, against, np.float32)} if against else {}
-    guided = found(retriever, trained, wished, silent, 2.5, **away)
-    model = nnx.merge(trained.graphdef, trained.params)
-    codes = trained.semantic_ids.codes.astype(np.int32)
+    guided = found(retriever, loaded, prompted, silent, 2.5, **away)
+    model = nnx.merge(loaded.graphdef, loaded.params)
+    codes = loaded.semantic_ids.codes.astype(np.int32)
     scores = np.zeros((3, len(codes)))
     caches, memories = [None] * 3, [model.start(histories) for histories in both]
     for level in range(codes.shape[1]):
@@ -81,69 +83,70 @@ def test_guided_scores_are_those_of_the_logits_combined(retriever, trained, both
         assert (np.diff(guided.scores[row][: len(items)]) <= 0).all()
 
 
-def test_every_kind_of_search_can_be_guided(trained):
-    """Widened, diverse and drawn: at strength 1 they give what they give unguided; at 0 what they give without wish."""
-    record = trained.dataset.split("test").read([4])[0]
-    request = Request(record.user_id, record.items[:-1], wish=WISH)
+def test_every_kind_of_search_can_be_guided(loaded):
+    """Widened, diverse and drawn: at strength 1 they give what they give unguided; at 0, without a prompt."""
+    record = loaded.dataset.split("test").read([4])[0]
+    request = Request(record.user_id, record.items[:-1], prompt=PROMPT)
     silent = Request(record.user_id, record.items[:-1])
     for settings in ({"max_beams": 64}, {"max_share": 0.3, "share_of": "genre"}, {"temperature": 1.0}):
         options = {"top": 5, "beams": 20, **settings}
-        at_0 = Search(trained, Options(guidance=0.0, **options), 8, rules=False)([request])[0]
-        plain = Search(trained, Options(**options), 8, rules=False)([silent])[0]
+        at_0 = Search(loaded, Options(guidance=0.0, **options), 8, rules=False)([request])[0]
+        plain = Search(loaded, Options(**options), 8, rules=False)([silent])[0]
         np.testing.assert_array_equal(at_0.items, plain.items)
         assert at_0.certified == plain.certified
 
 
-def test_what_is_refused_as_a_taste_is_guided_away_from_and_a_rule_is_not(trained):
-    record = trained.dataset.split("test").read([4])[0]
+def test_what_is_refused_as_a_taste_is_guided_away_from_and_a_rule_is_not(loaded):
+    record = loaded.dataset.split("test").read([4])[0]
     names, history = [record.user_id], [record.items[:-1]]
-    one, other = sorted(set(trained.dataset.catalogue.column("genre").to_pylist()))[:2]
-    request = Request(record.user_id, history[0], wish=f"something dark, no {one} or {other}")
-    wished, silent, refused = (
-        trained.histories(names, history, told=[Told(wish=wish)]) for wish in (request.wish, "", f"{one}, {other}")
+    one, other = sorted(set(loaded.dataset.catalogue.column("genre").to_pylist()))[:2]
+    request = Request(record.user_id, history[0], prompt=f"something dark, no {one} or {other}")
+    prompted, silent, refused = (
+        loaded.histories(names, history, contexts=[RequestContext(prompt=prompt)])
+        for prompt in (request.prompt, "", f"{one}, {other}")
     )
-    retriever = Retriever.over(trained.graphdef, trained.table, 20)
+    retriever = Retriever.over(loaded.graphdef, loaded.table, 20)
     for strength in (1.0, 2.0):
-        listed = Search(trained, Options(top=5, beams=20, guidance=strength))([request])[0]
+        listed = Search(loaded, Options(top=5, beams=20, guidance=strength))([request])[0]
         strengths = np.full(1, strength, np.float32)
-        expected = retriever(trained.params, wished, guidance=Guidance(silent, strengths, refused, strengths))
+        expected = retriever(loaded.params, prompted, guidance=Guidance(silent, strengths, refused, strengths))
         np.testing.assert_array_equal(listed.items, np.asarray(expected.items)[0, :5])
         np.testing.assert_allclose(listed.scores, np.asarray(expected.scores)[0, :5], rtol=1e-5)
-    plain = Search(trained, Options(top=5, beams=20, guidance=0.0))
-    np.testing.assert_array_equal(plain([request])[0].items, plain([dataclasses.replace(request, wish="")])[0].items)
+    plain = Search(loaded, Options(top=5, beams=20, guidance=0.0))
+    np.testing.assert_array_equal(plain([request])[0].items, plain([dataclasses.replace(request, prompt="")])[0].items)
     # A medium is a rule to this model: nothing is guided, and none comes.
-    ruled = Search(trained, Options(top=5, beams=20))([dataclasses.replace(request, wish="no music")])[0]
-    media_type = trained.dataset.catalogue.column("media_type").to_pylist()
+    ruled = Search(loaded, Options(top=5, beams=20))([dataclasses.replace(request, prompt="no music")])[0]
+    media_type = loaded.dataset.catalogue.column("media_type").to_pylist()
     assert ruled.certified and "music" not in {media_type[item] for item in ruled.items}
 
 
-def test_what_one_refuses_does_not_change_what_another_gets(trained):
-    search = Search(trained, Options(top=5, beams=20), 2)
-    records = trained.dataset.split("test").read([2, 4])
-    genre = trained.dataset.catalogue.column("genre")[0].as_py()
+def test_what_one_refuses_does_not_change_what_another_gets(loaded):
+    search = Search(loaded, Options(top=5, beams=20), 2)
+    records = loaded.dataset.split("test").read([2, 4])
+    genre = loaded.dataset.catalogue.column("genre")[0].as_py()
     requests = [
-        Request(record.user_id, record.items[:-1], wish=wish)
-        for record, wish in zip(records, (WISH, f"no {genre}"), strict=True)
+        Request(record.user_id, record.items[:-1], prompt=prompt)
+        for record, prompt in zip(records, (PROMPT, f"no {genre}"), strict=True)
     ]
-    together, alone = search(requests)[0], search([requests[0], dataclasses.replace(requests[1], wish=genre)])[0]
+    together, alone = search(requests)[0], search([requests[0], dataclasses.replace(requests[1], prompt=genre)])[0]
     np.testing.assert_array_equal(together.items, alone.items)
     np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-5)
 
 
-def test_wishes_in_other_languages_are_served(trained):
-    search = Search(trained, Options(top=3, guidance=2.0))
-    for wish in ("静かな音楽", "🎷🎷", "ничего тёмного"):
-        assert len(search([Request("u", np.array([1, 2]), wish=wish)])[0].items) == 3
+def test_prompts_in_other_languages_are_served(loaded):
+    search = Search(loaded, Options(top=3, guidance=2.0))
+    for prompt in ("静かな音楽", "🎷🎷", "ничего тёмного"):
+        assert len(search([Request("u", np.array([1, 2]), prompt=prompt)])[0].items) == 3
 
 
-def test_a_likelihood_is_that_of_training(trained, both):
-    """The wish is read in serving as it is in training."""
-    record = trained.dataset.split("test").read([0])[0]
-    listed = Search(trained, Options(top=4), rules=False)([Request(record.user_id, record.items[:-1], wish=WISH)])[0]
+def test_a_likelihood_is_that_of_training(loaded, both):
+    """The prompt is read in serving as it is in training."""
+    record = loaded.dataset.split("test").read([0])[0]
+    listed = Search(loaded, Options(top=4), rules=False)([Request(record.user_id, record.items[:-1], prompt=PROMPT)])[0]
     histories = jax.tree.map(lambda x: x[:1], both[0])
     last = histories.positions.max(axis=1, keepdims=True)
-    targets = trained.tokens.items[listed.items][None]
+    targets = loaded.tokenizer.items[listed.items][None]
     places = np.ones((1, 4), np.int32)
     examples = Examples(histories, targets, places, np.repeat(last, 4, axis=1).astype(np.int32))
-    losses = nnx.merge(trained.graphdef, trained.params).losses(examples).sum(axis=-1)[0]
+    losses = nnx.merge(loaded.graphdef, loaded.params).losses(examples).sum(axis=-1)[0]
     np.testing.assert_allclose(listed.scores, -losses, rtol=1e-4, atol=1e-4)

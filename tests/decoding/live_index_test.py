@@ -129,7 +129,7 @@ def test_each_row_gets_what_its_own_filter_and_list_leave(budget):
     check()
 
 
-def test_lists_that_are_neighbours_in_the_table_are_told_apart():
+def test_lists_that_are_neighbors_in_the_table_are_told_apart():
     """Where one row's list ends and the next row's begins, nothing more is empty than each leaves so."""
     live = live_index()
     for cut in range(1, ITEMS):
@@ -214,8 +214,8 @@ def test_filters_ask_for_the_columns_of_the_catalogue():
     kinds = ["music" if item % 3 else "film" for item in range(ITEMS)]
     live = live_index(catalogue=Catalogue(pa.table({"kind": kinds}), ()))
     assert found(live, Restriction(music))[0] == [item for item in everything(live) if item % 3]
-    with pytest.raises(DataError, match="no column 'colour'"):
-        live.constraints([Restriction(Filter((Condition("colour", "=", ("red",)),)))])
+    with pytest.raises(DataError, match="no column 'color'"):
+        live.constraints([Restriction(Filter((Condition("color", "=", ("red",)),)))])
     # An item whose row is not there yet is no music; with the new catalogue it is.
     live.update([ITEMS], random_codes(1))
     assert ITEMS not in found(live, Restriction(music))[0]

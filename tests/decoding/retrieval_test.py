@@ -11,12 +11,12 @@ from flax import nnx
 
 from genrec import config, sharding
 from genrec.data.filters import Filter
-from genrec.decoding.beam_search import Beams, Diversity
+from genrec.decoding.beam_search import Diversity, RankedItems
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.sorted_table import SortedTable
-from genrec.input_pipeline.examples import Histories, Segment, Tokens, histories, pack
+from genrec.input_pipeline.examples import Histories, Segment, Tokenizer, histories, pack
 from genrec.models.recommender import Recommender
 
 SIZES = (5, 4, 3)
@@ -28,7 +28,7 @@ UNKNOWN = 10**6
 MODEL = config.Model(
     width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, position_buckets=8, user_tokens=5
 )
-TOKENS = Tokens((EVERY + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(SIZES), MODEL.user_tokens)
+TOKENS = Tokenizer((EVERY + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(SIZES), MODEL.user_tokens)
 
 
 @functools.cache
@@ -83,7 +83,7 @@ def retriever(beams: int, top: int) -> Retriever:
     return Retriever(graphdef(), live_index(), beams, top)
 
 
-def assert_lists(found: Beams, user: int, expected: list[int], seed: int = 0) -> None:
+def assert_lists(found: RankedItems, user: int, expected: list[int], seed: int = 0) -> None:
     """These items, and then nothing."""
     items = np.asarray(found.items)[user].tolist()
     assert items == (expected + [-1] * len(items))[: len(items)]
@@ -127,7 +127,7 @@ def test_a_search_is_widened_until_its_lists_are_certified(data, tensor):
     mesh = sharding.make_mesh(config.Mesh(data=data, fsdp=1, tensor=tensor))
     narrow = Retriever(graphdef(), live_index(mesh, cut=tensor > 1), 4, 3)
     placed, constraints = jax.device_put(params(), sharding.named(mesh)), narrow.live.constraints(RESTRICTIONS)
-    first = Beams(*map(np.asarray, narrow(placed, histories_of(), constraints)))
+    first = RankedItems(*map(np.asarray, narrow(placed, histories_of(), constraints)))
     sure = first.certified(3)
     assert sure.any() and not sure.all()
     found = narrow.widened(placed, histories_of(), 30, 3, constraints)
@@ -142,7 +142,7 @@ def test_a_search_is_widened_no_further_than_told():
     narrow = retriever(4, 3)
     constraints = narrow.live.constraints(RESTRICTIONS)
     first, at_6 = (
-        Beams(*map(np.asarray, narrow(params(), histories_of(), constraints, beams=width))) for width in (4, 6)
+        RankedItems(*map(np.asarray, narrow(params(), histories_of(), constraints, beams=width))) for width in (4, 6)
     )
     found = narrow.widened(params(), histories_of(), 6, 3, constraints)
     sure = first.certified(3)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from genrec import config, sharding
 from genrec.data.filters import Filter
 from genrec.decoding import sharded_index
-from genrec.decoding.beam_search import Beams, Diversity, beam_search
+from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
@@ -56,7 +56,7 @@ def search(index, logits, constraints, finishes=False, sample=None, diversity=No
     return beam_search(step, index, BATCH, BEAMS, None, constraints, sample, diversity, finish)
 
 
-def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> Beams:
+def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> RankedItems:
     """Searches a random catalogue with random restrictions on one device and on eight."""
     random = np.random.default_rng(seed)
     weight = np.exp(-skew * EVERY[:, 0].astype(float))

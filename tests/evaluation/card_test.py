@@ -71,5 +71,5 @@ def test_seeds_that_are_unfinished_or_of_other_data_are_an_error(tmp_path):
     with pytest.raises(DataError, match="this seed is not finished"):
         card.write(tmp_path, [tmp_path / "seed_0", tmp_path / "seed_1"], config.Experiment(), [])
     write_seed(tmp_path / "seed_1", 1, "another")
-    with pytest.raises(DataError, match="different data sets: d, another"):
+    with pytest.raises(DataError, match="different datasets: d, another"):
         card.write(tmp_path, [tmp_path / "seed_0", tmp_path / "seed_1"], config.Experiment(), [])

@@ -1,4 +1,4 @@
-"""The whole pipeline on a tiny work directory: an untrained generator, a SASRec that learnt a little."""
+"""The whole pipeline on a tiny work directory: an untrained generator, a SASRec that learned a little."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from genrec.data.prepare import prepare
 from genrec.evaluation import evaluate_multi_stage, significance
 from genrec.ranking import assembly
 from genrec.ranking.popular import popularity
-from genrec.serving.item_scorer import RealTimeScorer
+from genrec.serving.item_scorer import ItemScorer
 from genrec.training import train
 
 EXPERIMENT = config.Experiment(
@@ -29,7 +29,7 @@ EXPERIMENT = config.Experiment(
             validate_every=60, log_every=30,
         ),
     ),
-    pipeline=config.Pipeline(candidates=10, item_columns=("media_type",), user_columns=("country",)),
+    pipeline=config.MultiStage(candidates=10, item_columns=("media_type",), user_columns=("country",)),
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, c
     assert figures["metrics"]["recall@10"] == rows["final"]["recall@10"]
     assert figures["baselines"]["SASRec"]["recall@10"] == rows["source: SASRec"]["recall@10"]
     assert rows["candidates"]["recall of all"] >= max(row["recall of all"] for row in rows.values())
-    # An untrained generator says nothing; SASRec, which learnt, counts.
+    # An untrained generator says nothing; SASRec, which learned, counts.
     weights = figures["weights"]["final"]
     assert weights["generator"] < weights["ranker"] + weights["SASRec"] + weights["item-kNN"]
     users = pyarrow.parquet.read_table(workdir / "pipeline" / "test_users.parquet").to_pylist()
@@ -61,7 +61,7 @@ def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, c
 
 
 def test_given_weights_sources_and_rules(workdir):
-    chosen = config.Pipeline(
+    chosen = config.MultiStage(
         sources=("item-kNN", "most popular"),
         ranker=False,
         candidates=10,
@@ -101,7 +101,7 @@ def test_a_pipeline_without_its_models_says_which_is_missing(tmp_path):
 def test_new_events_change_the_next_scores_without_training(workdir):
     dataset = datasets.Dataset(workdir / "dataset")
     ranker = assembly.load_ranker(EXPERIMENT, workdir, dataset, popularity(dataset))
-    scorer = RealTimeScorer(ranker, dataset.catalogue)
+    scorer = ItemScorer(ranker, dataset.catalogue)
     ids = dataset.catalogue.item_ids
     wanted = ids[3:8]
     nothing = scorer.score("u", wanted)

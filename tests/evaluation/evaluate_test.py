@@ -13,7 +13,7 @@ from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Filter
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.evaluation import evaluate, list_checks
 from genrec.evaluation.evaluator import Evaluation
 from genrec.semantic_ids import codes
@@ -80,7 +80,7 @@ def test_baselines_segments_and_more_stand_beside_the_metrics(workdir, capsys):
     assert "media_type, recall@10" in capsys.readouterr().out
 
 
-def test_a_hit_of_the_learnt_codes_is_shown_beside_the_item_itself(workdir):
+def test_a_hit_of_the_learned_codes_is_shown_beside_the_item_itself(workdir):
     ids = codes.SemanticIds.load(workdir / "semantic_ids")
     first, second = ids.items_with_prefix(next(c[:2] for c in ids.codes if len(ids.items_with_prefix(c[:2])) == 2))
     other = next(item for item in range(ids.items) if item not in (first, second))
@@ -129,8 +129,8 @@ def test_planted_duplicates_and_leaks_are_found(split, records, message, monkeyp
 
 
 def test_a_segment_column_that_is_not_there_is_named_before_any_work(workdir):
-    settings = dataclasses.replace(EXPERIMENT.evaluation, segments=("colour",))
-    with pytest.raises(DataError, match="no column 'colour'"):
+    settings = dataclasses.replace(EXPERIMENT.evaluation, segments=("color",))
+    with pytest.raises(DataError, match="no column 'color'"):
         evaluate.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir)
 
 
@@ -191,14 +191,14 @@ def lists(items, scores, repeats=None) -> Evaluation:
 
 
 def test_recommendations_for_users_and_for_given_items(finished):
-    trained = trained_models.load(finished)
-    sequences, catalogue = trained.dataset.split("test"), trained.dataset.catalogue
+    loaded = loaded_model.load(finished)
+    sequences, catalogue = loaded.dataset.split("test"), loaded.dataset.catalogue
     requests = user_requests.sample_users(sequences, 2)
     known = [request.name for request in requests][::-1]
     again = user_requests.find_users(sequences, known)
     assert [request.name for request in again] == known
     given = user_requests.from_items(catalogue, catalogue.item_ids[5:8])
-    answers = engine.recommend(trained, [*requests, *again, given], Options(beams=10, top=4))
+    answers = engine.recommend(loaded, [*requests, *again, given], Options(beams=10, top=4))
     assert [len(answer.items) for answer in answers] == [4] * 5
     np.testing.assert_array_equal(answers[0].items, answers[3].items)
     text = output.table(given, answers[4], catalogue)
@@ -207,28 +207,28 @@ def test_recommendations_for_users_and_for_given_items(finished):
 
 
 def test_unknown_users_and_items_are_named(finished):
-    trained = trained_models.load(finished)
+    loaded = loaded_model.load(finished)
     with pytest.raises(DataError, match="no user 'nobody'"):
-        user_requests.find_users(trained.dataset.split("test"), ["nobody"])
+        user_requests.find_users(loaded.dataset.split("test"), ["nobody"])
     with pytest.raises(DataError, match="no item 'nothing'"):
-        user_requests.from_items(trained.dataset.catalogue, ["nothing"])
+        user_requests.from_items(loaded.dataset.catalogue, ["nothing"])
     with pytest.raises(DataError, match="nobody to recommend for"):
-        user_requests.requests(trained.dataset, "test", 0, [], None)
+        user_requests.requests(loaded.dataset, "test", 0, [], None)
     with pytest.raises(DataError, match="no item 'nothing'"):
-        user_requests.with_items(EVERYTHING, trained.dataset.catalogue, ["nothing"], [])
+        user_requests.with_items(EVERYTHING, loaded.dataset.catalogue, ["nothing"], [])
     with pytest.raises(DataError, match="no item 'nothing'"):
-        user_requests.with_items(EVERYTHING, trained.dataset.catalogue, None, ["nothing"])
-    requests = user_requests.sample_users(trained.dataset.split("test"), 2)
+        user_requests.with_items(EVERYTHING, loaded.dataset.catalogue, None, ["nothing"])
+    requests = user_requests.sample_users(loaded.dataset.split("test"), 2)
     for text, message in [
-        ("colour=red", "no column 'colour'"),
+        ("color=red", "no column 'color'"),
         ("duration_seconds>=long", "filter on 'duration_seconds'"),
     ]:
         with pytest.raises(DataError, match=message):
-            engine.recommend(trained, requests, Options(), Filter.parse([text]))
+            engine.recommend(loaded, requests, Options(), Filter.parse([text]))
 
 
 def test_a_filter_for_chosen_items_keeps_its_conditions(finished):
-    catalogue = trained_models.load(finished).dataset.catalogue
+    catalogue = loaded_model.load(finished).dataset.catalogue
     conditions = Filter.parse(["media_type=music"])
     both = user_requests.with_items(conditions, catalogue, catalogue.item_ids[3:5], catalogue.item_ids[4:7])
     assert both == Filter(conditions.conditions, frozenset([3, 4]), frozenset([4, 5, 6]))
@@ -237,14 +237,14 @@ def test_a_filter_for_chosen_items_keeps_its_conditions(finished):
 
 def test_filters_and_the_history_leave_the_rest_in_order(finished):
     """Against a search that finds everything but the history."""
-    trained = trained_models.load(finished)
-    catalogue = trained.dataset.catalogue
-    requests = user_requests.sample_users(trained.dataset.split("test"), 3)
+    loaded = loaded_model.load(finished)
+    catalogue = loaded.dataset.catalogue
+    requests = user_requests.sample_users(loaded.dataset.split("test"), 3)
     media = catalogue.column("media_type").to_pylist()
     conditions = Filter.parse([f"media_type={media[0]}"])
     wanted = user_requests.with_items(conditions, catalogue, None, catalogue.item_ids[:9])
     options = Options(beams=128, top=len(catalogue), exclude_history=True)
-    everything, found = (engine.recommend(trained, requests, options, one) for one in (EVERYTHING, wanted))
+    everything, found = (engine.recommend(loaded, requests, options, one) for one in (EVERYTHING, wanted))
     for request, answer, all_ in zip(requests, found, everything, strict=True):
         assert set(all_.items.tolist()) == set(range(len(catalogue))) - set(request.history.tolist())
         assert answer.items.tolist() == [item for item in all_.items.tolist() if item >= 9 and media[item] == media[0]]
@@ -252,20 +252,20 @@ def test_filters_and_the_history_leave_the_rest_in_order(finished):
 
 
 def test_drawn_and_diverse_lists_are_no_more_alike_than_told(finished):
-    trained = trained_models.load(finished)
-    catalogue, first_codes = trained.dataset.catalogue, trained.semantic_ids.codes[:, 0]
-    requests = user_requests.sample_users(trained.dataset.split("test"), 3)
+    loaded = loaded_model.load(finished)
+    catalogue, first_codes = loaded.dataset.catalogue, loaded.semantic_ids.codes[:, 0]
+    requests = user_requests.sample_users(loaded.dataset.split("test"), 3)
     media = np.array(catalogue.column("media_type").to_pylist())
     for options, groups in [
         (Options(beams=8, top=4, max_share=0.25, temperature=1, top_p=0.9), first_codes),
         (Options(beams=4, top=4, max_share=0.5, share_of="media_type"), media),
     ]:
-        for answer in engine.recommend(trained, requests, options):
+        for answer in engine.recommend(loaded, requests, options):
             most = int(options.max_share * options.top)
             assert len(answer.items) == options.top and answer.certified == 0
             assert max(collections.Counter(groups[answer.items].tolist()).values()) <= most
-    with pytest.raises(DataError, match="no column 'colour'"):
-        engine.recommend(trained, requests, Options(max_share=0.5, share_of="colour"))
+    with pytest.raises(DataError, match="no column 'color'"):
+        engine.recommend(loaded, requests, Options(max_share=0.5, share_of="color"))
 
 
 @pytest.mark.parametrize(
@@ -288,10 +288,10 @@ def test_options_that_cannot_be_are_refused(options, message):
         Options(**options)
 
 
-@pytest.mark.parametrize("came_next", [None, 7])
-def test_recommendations_as_json(finished, came_next):
-    catalogue = trained_models.load(finished).dataset.catalogue
-    request = user_requests.Request("ü", np.array([4, 2]), came_next)
+@pytest.mark.parametrize("target", [None, 7])
+def test_recommendations_as_json(finished, target):
+    catalogue = loaded_model.load(finished).dataset.catalogue
+    request = user_requests.Request("ü", np.array([4, 2]), target)
     answer = engine.Recommendations(np.array([5, 1]), np.array([-1.123456, -2], np.float32), 1)
     line = output.shown(request, answer, catalogue, "json")
     assert "\n" not in line and "ü" in line
@@ -299,7 +299,7 @@ def test_recommendations_as_json(finished, came_next):
     assert json.loads(line) == {
         "name": "ü",
         "history": [ids[4], ids[2]],
-        "came_next": None if came_next is None else ids[7],
+        "target": None if target is None else ids[7],
         "recommended": [
             {"item_id": ids[5], "title": titles[5], "score": -1.12346},
             {"item_id": ids[1], "title": titles[1], "score": -2.0},

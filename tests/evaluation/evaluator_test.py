@@ -11,12 +11,12 @@ from flax import nnx
 from genrec import config, sharding
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation.evaluator import Evaluation, Evaluator, item_ranks
-from genrec.input_pipeline.context import Told
-from genrec.input_pipeline.examples import Segment, Tokens, pack
+from genrec.input_pipeline.context import RequestContext
+from genrec.input_pipeline.examples import Segment, Tokenizer, pack
 from genrec.models.recommender import Recommender
 from genrec.semantic_ids.codes import SemanticIds
 
@@ -89,15 +89,15 @@ def evaluator(
         Dataset(users),
         "test",
         config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50), **settings),
-        tokens(),
+        tokenizer(),
         MAX_HISTORY,
         causal,
         users=limit,
     )
 
 
-def tokens() -> Tokens:
-    return Tokens(semantic_ids().tokens(), sum(SIZES), MODEL.user_tokens)
+def tokenizer() -> Tokenizer:
+    return Tokenizer(semantic_ids().tokens(), sum(SIZES), MODEL.user_tokens)
 
 
 @jax.jit
@@ -112,7 +112,7 @@ def log_likelihoods(record: Sequence, causal: bool) -> np.ndarray:
         [Segment(record.user_id, np.append(history, item).astype(np.int32), len(history), causal)]
         for item in range(ITEMS)
     ]
-    examples = pack(rows, tokens(), tokens().length(MAX_HISTORY), 1)
+    examples = pack(rows, tokenizer(), tokenizer().length(MAX_HISTORY), 1)
     return -np.asarray(losses(examples).sum(axis=(1, 2)))
 
 
@@ -208,49 +208,49 @@ def test_ranks_are_of_the_item_itself():
 
 def test_what_the_model_is_told_can_be_kept_back(listener):
     """Against the same users' histories made by hand."""
-    trained = trained_models.load(listener)
-    table = SortedTable.build(trained.semantic_ids.codes, trained.semantic_ids.sizes)
+    loaded = loaded_model.load(listener)
+    table = SortedTable.build(loaded.semantic_ids.codes, loaded.semantic_ids.sizes)
 
     def run(**settings) -> Evaluation:
         cfg = config.Evaluation(beams=20, batch=8, **settings)
-        reading = trained.tokens, trained.max_history, trained.causal
-        retriever = Retriever.over(trained.graphdef, table, 20)
-        return Evaluator(retriever, trained.dataset, "test", cfg, *reading, users=8).run(trained.params)
+        reading = loaded.tokenizer, loaded.max_history, loaded.causal
+        retriever = Retriever.over(loaded.graphdef, table, 20)
+        return Evaluator(retriever, loaded.dataset, "test", cfg, *reading, users=8).run(loaded.params)
 
-    retriever = Retriever.over(trained.graphdef, table, 20)
-    media_type = trained.dataset.catalogue.column("media_type").to_pylist()
+    retriever = Retriever.over(loaded.graphdef, table, 20)
+    media_type = loaded.dataset.catalogue.column("media_type").to_pylist()
     found = {
         "all": run(),
         "history": run(history=2),
         "no history": run(history=0),
-        "without": run(without=("country", "vector")),
-        "silent": run(without=("all",)),
-        "moment": run(moment=True),
+        "without": run(withheld_features=("country", "vector")),
+        "silent": run(withheld_features=("all",)),
+        "moment": run(request_time=True),
     }
-    split = trained.dataset.split("test")
+    split = loaded.dataset.split("test")
     records = {record.user_id: record for record in split.read(range(len(split)))}
     records = [records[user_id] for user_id in found["all"].user_ids]
     items = [record.items[:-1] for record in records]
     hours = [str(record.timestamps[-1] // 3600 % 24) for record in records]
     asked = {
-        "all": (items, [Told()] * 8),
-        "history": ([one[-2:] for one in items], [Told()] * 8),
-        "no history": ([one[:0] for one in items], [Told()] * 8),
-        "without": (items, [Told(without=frozenset({"country", "vector"}))] * 8),
-        "silent": (items, [Told(without=frozenset({"all"}))] * 8),
+        "all": (items, [RequestContext()] * 8),
+        "history": ([one[-2:] for one in items], [RequestContext()] * 8),
+        "no history": ([one[:0] for one in items], [RequestContext()] * 8),
+        "without": (items, [RequestContext(withheld=frozenset({"country", "vector"}))] * 8),
+        "silent": (items, [RequestContext(withheld=frozenset({"all"}))] * 8),
         "moment": (
             items,
             [
-                Told({"media_type": media_type[record.items[-1]], "time_of_day": hour})
+                RequestContext({"media_type": media_type[record.items[-1]], "time_of_day": hour})
                 for record, hour in zip(records, hours, strict=True)
             ],
         ),
     }
     names = [record.user_id for record in records]
     for name, (heard, told) in asked.items():
-        expected = retriever(trained.params, trained.histories(names, heard, told=told))
+        expected = retriever(loaded.params, loaded.histories(names, heard, contexts=told))
         np.testing.assert_allclose(found[name].scores, expected.scores, rtol=1e-4, atol=1e-4)
         others = [other for other in found if other != name]
         assert all(not np.allclose(found[other].scores, found[name].scores, atol=1e-4) for other in others)
-    with pytest.raises(DataError, match="told no 'shoe_size'"):
-        run(without=("shoe_size",))
+    with pytest.raises(DataError, match="no context .shoe_size'"):
+        run(withheld_features=("shoe_size",))

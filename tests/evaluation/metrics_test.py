@@ -63,8 +63,8 @@ def test_cutoffs_are_read_back_in_order():
     assert metrics.cutoffs_of(metrics.compute(np.array([1]), (20, 5, 10))) == (5, 10, 20)
 
 
-def test_another_item_with_the_learnt_codes_of_the_target_is_no_hit():
-    """Items 0, 1 and 3 share their learnt codes; the first place is item 0, so a target 1 is not a hit at 1."""
+def test_another_item_with_the_learned_codes_of_the_target_is_no_hit():
+    """Items 0, 1 and 3 share their learned codes; the first place is item 0, so a target 1 is not a hit at 1."""
     ids = separate_collisions(np.array([[2, 1], [2, 1], [0, 3], [2, 1]]), sizes=(4, 4), max_group=4)
     assert (ids.codes[[0, 1, 3], :-1] == ids.codes[0, :-1]).all()
 
@@ -80,6 +80,6 @@ def test_another_item_with_the_learnt_codes_of_the_target_is_no_hit():
     assert recommended.tolist() == [[3, 1, 0, 2]]
     ranks = item_ranks(np.repeat(recommended, 4, axis=0), np.array([3, 1, 0, 2]))
     assert ranks.tolist() == [1, 2, 3, 4]
-    # Were equal learnt codes a hit, three of the four users would have theirs at the first place.
+    # Were equal learned codes a hit, three of the four users would have theirs at the first place.
     assert metrics.compute(ranks, (1, 2))["recall@1"] == 1 / 4
     assert metrics.compute(ranks, (1, 2))["recall@2"] == 2 / 4

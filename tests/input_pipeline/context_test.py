@@ -6,7 +6,7 @@ from genrec import config
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 from genrec.input_pipeline import context
-from genrec.input_pipeline.context import ABSENT, UNKNOWN, Context, Feature, Soft, Told, Users
+from genrec.input_pipeline.context import ABSENT, UNKNOWN, Context, Feature, RequestContext, Soft, Users
 
 COUNTRY = Feature("country", values=("DE", "FR"))
 AGE = Feature("age", edges=(18.0, 30.0))
@@ -48,9 +48,9 @@ def vectors(users, soft, names, earlier, wanted=None, offsets=None):
 
 def test_what_is_known_of_users_comes_from_their_table():
     users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
-    assert users.codes_of("a", context.NOTHING).tolist() == [2, 1, ABSENT]
-    assert users.codes_of("b", context.NOTHING).tolist() == [ABSENT, 3, ABSENT]
-    assert (users.codes_of("somebody else", context.NOTHING) == ABSENT).all()
+    assert users.codes_of("a", context.NO_OVERRIDES).tolist() == [2, 1, ABSENT]
+    assert users.codes_of("b", context.NO_OVERRIDES).tolist() == [ABSENT, 3, ABSENT]
+    assert (users.codes_of("somebody else", context.NO_OVERRIDES) == ABSENT).all()
     found, there = vectors(users, VECTOR, ["a", "b", "somebody else", "a"], [[]] * 4, [True, True, True, False])
     assert there.tolist() == [True, False, False, False]
     np.testing.assert_array_equal(found, [[1, 2], [0, 0], [0, 0], [0, 0]])
@@ -83,20 +83,20 @@ def test_what_a_request_tells_goes_before_what_is_known_and_may_be_left_out():
     users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
 
     def codes(**told):
-        return users.codes_of("a", Told(**told)).tolist()
+        return users.codes_of("a", RequestContext(**told)).tolist()
 
-    assert codes(given={"country": "DE", "time_of_day": "8"}) == [1, 1, 3]
-    assert codes(given={"country": ""}) == [ABSENT, 1, ABSENT]
-    assert codes(given={"country": "Atlantis"})[0] == UNKNOWN
-    assert codes(without=frozenset({"age"})) == [2, ABSENT, ABSENT]
-    assert codes(without=frozenset({"all"})) == [ABSENT, ABSENT, ABSENT]
+    assert codes(overrides={"country": "DE", "time_of_day": "8"}) == [1, 1, 3]
+    assert codes(overrides={"country": ""}) == [ABSENT, 1, ABSENT]
+    assert codes(overrides={"country": "Atlantis"})[0] == UNKNOWN
+    assert codes(withheld=frozenset({"age"})) == [2, ABSENT, ABSENT]
+    assert codes(withheld=frozenset({"all"})) == [ABSENT, ABSENT, ABSENT]
     with pytest.raises(DataError, match="no 'contry'; it knows country, age"):
-        codes(given={"contry": "DE"})
+        codes(overrides={"contry": "DE"})
     with pytest.raises(DataError, match="no 'shoe_size'"):
-        codes(without=frozenset({"shoe_size"}))
+        codes(withheld=frozenset({"shoe_size"}))
 
 
-def test_features_are_learnt_from_the_data():
+def test_features_are_learned_from_the_data():
     ages = pa.table({"user_id": [f"{n}" for n in range(100)], "age": np.arange(100), "tier": ["x"] * 97 + ["y"] * 3})
     cfg = config.Context(
         user_columns=("age", "tier"), item_columns=("media_type",), time_of_day=True, buckets=4, min_users=5
@@ -115,7 +115,7 @@ def test_features_are_learnt_from_the_data():
     [
         ({"user_columns": ("height",)}, TABLE, "the users have no height"),
         ({"user_columns": ("country",)}, None, "no users file"),
-        ({"item_columns": ("colour",)}, TABLE, "the items have no colour"),
+        ({"item_columns": ("color",)}, TABLE, "the items have no color"),
         ({"vector": True}, TABLE.drop(["vector"]), "the users have no vector"),
         ({"summary": True}, TABLE, "needs item embeddings"),
         ({"sequential": True}, TABLE, "Run launch/train_sasrec.py first"),

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from genrec.input_pipeline.examples import Examples, Histories, Segment, Tokens, histories, pack, ranges
+from genrec.input_pipeline.examples import Examples, Histories, Segment, Tokenizer, histories, pack, ranges
 
-TOKENS = Tokens(items=np.array([[0, 4], [1, 5], [2, 4], [3, 6]], np.int32), first_user=7, users=5)
+TOKENS = Tokenizer(items=np.array([[0, 4], [1, 5], [2, 4], [3, 6]], np.int32), first_user=7, users=5)
 
 
 def segment(items, first_target, causal=True, user_id="u"):
@@ -41,8 +41,8 @@ def one_by_one(rows, row_tokens, row_targets):
                     predicted.append((TOKENS.items[item], number, part.causal * place))
         for at, (token, number, position) in enumerate(encoded):
             ids[row, at], segments[row, at], positions[row, at] = token, number, position
-        for at, (tokens, number, position) in enumerate(predicted):
-            targets[row, at], target_segments[row, at], target_positions[row, at] = tokens, number, position
+        for at, (tokenizer, number, position) in enumerate(predicted):
+            targets[row, at], target_segments[row, at], target_positions[row, at] = tokenizer, number, position
     return Examples(Histories(ids, segments, positions), targets, target_segments, target_positions)
 
 

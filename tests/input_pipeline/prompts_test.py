@@ -7,7 +7,7 @@ import pytest
 from genrec import config
 from genrec.data.dataset import Catalogue
 from genrec.input_pipeline import prompts
-from genrec.input_pipeline.prompts import HELD_OUT, TRAINING, Wishes, spoken
+from genrec.input_pipeline.prompts import HELD_OUT, TRAINING, PromptSampler, spoken
 
 COLUMNS = ("media_type:kind", "genre:about", "mood:mood", "artist:by")
 ROLES = dict(column.split(":") for column in COLUMNS)
@@ -29,11 +29,11 @@ def catalogue():
 
 @pytest.fixture(scope="module")
 def maker(catalogue):
-    return Wishes(config.Wishes(columns=COLUMNS), catalogue)
+    return PromptSampler(config.Prompts(columns=COLUMNS), catalogue)
 
 
 def said_of(text, catalogue):
-    """For each column: values that are wished for, and values that are refused, read by other means than templates."""
+    """For each column: values asked for, and values refused, read by other means than templates."""
     refusals = prompts.REFUSALS
     wanted, refused = {}, {}
     for name, role in ROLES.items():
@@ -53,7 +53,7 @@ def assert_true_of(item, text, catalogue):
     return wanted, refused
 
 
-def test_wishes_are_true_of_their_items(maker, catalogue):
+def test_prompts_are_true_of_their_items(maker, catalogue):
     random = np.random.default_rng(1)
     kinds = {"more": 0, "less": 0, "both": 0, "like": 0}
     for _ in range(600):
@@ -77,7 +77,7 @@ def test_training_has_many_templates_and_each_has_one_place():
     assert len(set(TRAINING.less)) > 500 and all(len(set(some)) > 100 for some in TRAINING.more.values())
 
 
-def test_words_that_refuse_nothing_stand_around_wishes_in_any_order(maker):
+def test_words_that_refuse_nothing_stand_around_prompts_in_any_order(maker):
     random = np.random.default_rng(3)
     assert {"now", "you", "with", "something"} <= set(TRAINING.fillers)
     assert not {"no", "tired", "spare", "but", "enough", "without"} & set(TRAINING.fillers)
@@ -88,9 +88,9 @@ def test_words_that_refuse_nothing_stand_around_wishes_in_any_order(maker):
     assert all(maker.more("genre", "jazz", random, HELD_OUT) in asked for _ in range(20))
 
 
-def test_a_column_of_many_values_is_wished_for_more_often(catalogue):
+def test_a_column_of_many_values_is_prompted_for_more_often(catalogue):
     table = catalogue.table.append_column("topic", pa.array([f"topic{n}" for n in range(40)]))
-    maker = Wishes(config.Wishes(columns=("media_type:kind", "topic:about")), Catalogue(table, ()))
+    maker = PromptSampler(config.Prompts(columns=("media_type:kind", "topic:about")), Catalogue(table, ()))
     random, times = np.random.default_rng(4), {"topic": 0, "media": 0}
     for _ in range(600):
         text = maker.any_item(np.array([], int), random)[1]
@@ -100,7 +100,7 @@ def test_a_column_of_many_values_is_wished_for_more_often(catalogue):
     assert times["topic"] > 1.5 * times["media"] > 50
 
 
-def test_any_item_may_be_wished_for_and_fulfils_its_wish(maker, catalogue):
+def test_any_item_may_be_prompted_for_and_fulfils_its_prompt(maker, catalogue):
     random, items = np.random.default_rng(2), set()
     for _ in range(400):
         item, text = maker.any_item(random.integers(0, 40, 5), random)
@@ -134,12 +134,12 @@ def test_a_taste_is_told_by_what_a_history_has_most_of(catalogue):
             "artist": list("wxyz"),
         }
     )
-    maker = Wishes(config.Wishes(columns=("media_type:kind", "genre:about", "artist:by")), Catalogue(table, ()))
+    maker = PromptSampler(config.Prompts(columns=("media_type:kind", "genre:about", "artist:by")), Catalogue(table, ()))
     assert maker.taste(np.arange(4)) == "podcasts; jazz and metal"
     assert maker.description(0) == "podcasts about jazz by w"
 
 
-def test_the_same_random_numbers_give_the_same_wish(maker):
+def test_the_same_random_numbers_give_the_same_prompt(maker):
     texts = [maker.for_item(3, np.array([1, 2]), np.random.default_rng(7)) for _ in range(2)]
     assert texts[0] == texts[1]
 
@@ -149,8 +149,8 @@ def test_the_same_random_numbers_give_the_same_wish(maker):
     [
         ({"columns": ("genre",)}, "'genre' has no role"),
         ({"columns": ("genre:subject",)}, "COLUMN:ROLE"),
-        ({"columns": ("colour:mood",)}, "no column 'colour'"),
-        ({"columns": ("genre:about",), "rules": ("colour",)}, "no column 'colour'"),
+        ({"columns": ("color:mood",)}, "no column 'color'"),
+        ({"columns": ("genre:about",), "rules": ("color",)}, "no column 'color'"),
         ({"columns": ("genre:about",), "next_item": -1.0}, "weights"),
         (
             {"columns": ("genre:about",), "next_item": 0.0, "any_item": 0.0, "attributes": 0.0, "title": 0.0},
@@ -160,4 +160,4 @@ def test_the_same_random_numbers_give_the_same_wish(maker):
 )
 def test_settings_that_cannot_be_are_refused_before_any_work(catalogue, settings, message):
     with pytest.raises(config.ConfigError, match=message):
-        prompts.check(config.Wishes(**settings), catalogue)
+        prompts.check(config.Prompts(**settings), catalogue)

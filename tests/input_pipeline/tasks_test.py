@@ -9,8 +9,8 @@ from genrec import config
 from genrec.data.dataset import Catalogue, Sequence
 from genrec.input_pipeline import context, tasks
 from genrec.input_pipeline.context import Context, Feature, Soft, Users
-from genrec.input_pipeline.examples import Tokens
-from genrec.input_pipeline.prompts import Wishes
+from genrec.input_pipeline.examples import Tokenizer
+from genrec.input_pipeline.prompts import PromptSampler
 from genrec.input_pipeline.tasks import Mixture
 from genrec.input_pipeline.training_batches import MEMORY, TrainingBatches
 from genrec.input_pipeline.vocabulary import Vocabulary
@@ -67,17 +67,17 @@ def parts(catalogue):
     vectors = np.random.default_rng(1).normal(size=(ITEMS, 4)).astype(np.float32)
     words = Vocabulary.train([*catalogue.titles, "music podcasts genre about"] * 3, 60)
     items = (np.arange(ITEMS)[:, None] * LEVELS + np.arange(LEVELS)).astype(np.int32)
-    tokens = Tokens(items, ITEMS * LEVELS, 50, Users(CONTEXT, users, vectors), words, 12)
-    wishes = config.Wishes(columns=("kind:kind", "genre:about"), longest=12, history=3, texts=True, longest_text=10)
-    wishes.examples = 1.5
-    told = config.Context(("country",), ("kind",), True, dropout=0.3, drop_all=0.1, moments=0.5)
-    return tokens, Mixture(told, wishes, Wishes(wishes, catalogue), context.item_codes(CONTEXT, catalogue))
+    tokenizer = Tokenizer(items, ITEMS * LEVELS, 50, Users(CONTEXT, users, vectors), words, 12)
+    prompts = config.Prompts(columns=("kind:kind", "genre:about"), longest=12, history=3, texts=True, longest_text=10)
+    prompts.examples = 1.5
+    told = config.Context(("country",), ("kind",), True, dropout=0.3, drop_all=0.1, request_time_examples=0.5)
+    return tokenizer, Mixture(told, prompts, PromptSampler(prompts, catalogue), context.item_codes(CONTEXT, catalogue))
 
 
 def batches(parts, seed=0, **arguments):
-    tokens, mixture = parts
+    tokenizer, mixture = parts
     settings = config.Training(max_history=MAX_HISTORY, row_targets=8, batch_targets=64)
-    return TrainingBatches(InMemory(), tokens, settings, seed, mixture=mixture, **arguments)
+    return TrainingBatches(InMemory(), tokenizer, settings, seed, mixture=mixture, **arguments)
 
 
 def equal(found, expected, rows=slice(None)):
@@ -111,47 +111,47 @@ def segments_of(batch, row):
 
 
 def test_an_epoch_holds_the_log_once_and_the_planned_number_of_other_segments(parts, catalogue):
-    tokens, mixture = parts
+    tokenizer, mixture = parts
     data = batches(parts)
     counts = np.bincount(data.segments.task, minlength=6)
     log = counts[tasks.LOG]
-    assert counts[tasks.MOMENT] == round(0.5 * log)
-    weights = np.array([mixture.wishes.next_item, mixture.wishes.any_item, mixture.wishes.attributes])
+    assert counts[tasks.REQUEST_TIME] == round(0.5 * log)
+    weights = np.array([mixture.prompts.next_item, mixture.prompts.any_item, mixture.prompts.attributes])
     for task, weight in zip((tasks.NEXT_ITEM, tasks.ANY_ITEM, tasks.ATTRIBUTES), weights, strict=True):
-        assert counts[task] == round(1.5 * log * weight / (weights.sum() + mixture.wishes.title))
-    wished = told = features = 0
+        assert counts[task] == round(1.5 * log * weight / (weights.sum() + mixture.prompts.title))
+    prompted = told = features = 0
     for step in range(data.steps_per_epoch):
         batch = data.batch(step)
         for row in range(len(batch.targets)):
             for ids, positions, targets in segments_of(batch, row):
                 prefix = ids[positions == 0]
-                pieces = prefix[prefix >= tokens.first_piece] - tokens.first_piece
-                codes = prefix[(prefix >= tokens.first_feature) & (prefix < tokens.first_feature + CONTEXT.codes)]
+                pieces = prefix[prefix >= tokenizer.first_piece] - tokenizer.first_piece
+                codes = prefix[(prefix >= tokenizer.first_feature) & (prefix < tokenizer.first_feature + CONTEXT.codes)]
                 features += len(codes)
                 if len(pieces):
-                    wished += 1
-                    text = tokens.vocabulary.decode(pieces)
+                    prompted += 1
+                    text = tokenizer.vocabulary.decode(pieces)
                     assert len(targets) == 1
                     if text.startswith("title"):  # its own
                         assert text == catalogue.titles[targets[0]]
-                moments = codes - tokens.first_feature - CONTEXT.features[0].size
-                if (moments >= 0).any():
+                request_time_examples = codes - tokenizer.first_feature - CONTEXT.features[0].size
+                if (request_time_examples >= 0).any():
                     told += 1
                     assert len(targets) == 1
-                    kind = [code for code in moments if 0 <= code < CONTEXT.features[1].size]
+                    kind = [code for code in request_time_examples if 0 <= code < CONTEXT.features[1].size]
                     if kind:  # what the target is
                         assert CONTEXT.features[1].values[kind[0] - 1] == ("music" if targets[0] % 2 else "podcast")
     planned = data.rows * data.steps_per_epoch / data.packing.rows
-    with_wish = counts[list(tasks.WITH_WISH)].sum()
-    assert 0.85 * planned * with_wish <= wished <= with_wish
-    assert 0.5 * counts[tasks.MOMENT] < told < counts[tasks.MOMENT] and features > told
+    with_prompt = counts[list(tasks.WITH_PROMPT)].sum()
+    assert 0.85 * planned * with_prompt <= prompted <= with_prompt
+    assert 0.5 * counts[tasks.REQUEST_TIME] < told < counts[tasks.REQUEST_TIME] and features > told
 
 
 def test_soft_tokens_are_those_of_the_segment(parts):
-    tokens, _ = parts
+    tokenizer, _ = parts
     batch = batches(parts).batch(0)
     vector, summary = batch.histories.soft
-    first = tokens.first_feature + CONTEXT.codes
+    first = tokenizer.first_feature + CONTEXT.codes
     seen = 0
     for row, places in enumerate(vector.places):
         for slot, place in enumerate(places):
@@ -160,7 +160,7 @@ def test_soft_tokens_are_those_of_the_segment(parts):
                 number = batch.histories.segments[row, place]
                 of_segment = batch.histories.tokens[row][batch.histories.segments[row] == number]
                 user = int(vector.vectors[row, slot, 0])
-                assert tokens.user(f"user{user}") in of_segment
+                assert tokenizer.user(f"user{user}") in of_segment
                 seen += 1
     assert seen
     for row, places in enumerate(summary.places):
@@ -169,7 +169,7 @@ def test_soft_tokens_are_those_of_the_segment(parts):
 
 
 def test_texts_are_of_what_was_read(parts, catalogue):
-    tokens, mixture = parts
+    tokenizer, mixture = parts
     kinds = set()
     for step in range(6):
         texts = batches(parts).batch(step).texts
@@ -183,7 +183,7 @@ def test_texts_are_of_what_was_read(parts, catalogue):
                 tasks.ITEM_ATTRIBUTES: lambda items=items: mixture.maker.description(items[0]),
                 tasks.TASTE: lambda items=items: mixture.maker.taste(items),
             }[int(kind)]()
-            wanted = np.append(tokens.vocabulary.encode(expected), tokens.vocabulary.end)[:10]
+            wanted = np.append(tokenizer.vocabulary.encode(expected), tokenizer.vocabulary.end)[:10]
             assert pieces.tolist() == wanted.tolist()
             assert kind == tasks.TASTE or len(items) == 1
     assert kinds == {0, 1, 2}

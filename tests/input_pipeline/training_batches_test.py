@@ -6,7 +6,7 @@ import pytest
 
 from genrec import config
 from genrec.data.dataset import Sequence
-from genrec.input_pipeline.examples import Tokens
+from genrec.input_pipeline.examples import Tokenizer
 from genrec.input_pipeline.training_batches import MEMORY, TrainingBatches, cut
 
 LEVELS = 3
@@ -27,15 +27,15 @@ class InMemory:
         ]
 
 
-def tokens(records):
+def tokenizer(records):
     """Every item has its own token at every level, so that batches can be read back."""
     items = np.arange(1000 * records)
-    return Tokens((items[:, None] * LEVELS + np.arange(LEVELS)).astype(np.int32), 10**7, 50)
+    return Tokenizer((items[:, None] * LEVELS + np.arange(LEVELS)).astype(np.int32), 10**7, 50)
 
 
 def batches(lengths, seed=0, rows_multiple=1, memory=MEMORY, **training):
     settings = config.Training(**{"max_history": 5, "row_targets": 8, "batch_targets": 32} | training)
-    return TrainingBatches(InMemory(lengths), tokens(len(lengths)), settings, seed, rows_multiple, memory)
+    return TrainingBatches(InMemory(lengths), tokenizer(len(lengths)), settings, seed, rows_multiple, memory)
 
 
 def assert_equal(examples, expected, rows=slice(None)):

@@ -27,7 +27,7 @@ def test_words_of_the_catalogue_are_few_pieces_in_any_case(vocabulary):
 
 
 @pytest.mark.parametrize("text", ["静かな音楽", "что-нибудь спокойное", "🎷🔥", "ệ", "\u200bx", "؟"])
-def test_languages_and_signs_that_nobody_taught_are_spelt_by_bytes(vocabulary, text):
+def test_languages_and_signs_that_nobody_taught_are_spelled_by_bytes(vocabulary, text):
     pieces = vocabulary.encode(text)
     assert len(pieces) and pieces.max() < len(vocabulary)
     assert vocabulary.decode(pieces).strip() in (text, text.replace("\u200b", "").strip())

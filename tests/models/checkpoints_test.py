@@ -16,7 +16,7 @@ from genrec.training import step as training_step
 EXPERIMENT = config.Experiment(
     model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5)
 )
-RECORD = run_record.Record.of(EXPERIMENT, (8, 8, 2), "semantic IDs", "dataset")
+RECORD = run_record.RunRecord.of(EXPERIMENT, (8, 8, 2), "semantic IDs", "dataset")
 
 
 def run_on(*sizes: int) -> training_step.Run:
@@ -97,7 +97,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(workdir, writt
         assert damage is _turned_over and of != "training/d/*"
         return
     assert resumed.step == 1
-    assert "checkpoint 2 cannot be read" in caplog.text and "going on from the checkpoint before" in caplog.text
+    assert "checkpoint 2 cannot be read" in caplog.text and "resuming from the checkpoint before" in caplog.text
     # Nothing is lost: it lies aside, and step 2 can be saved again.
     aside = workdir / checkpointing.UNREADABLE / "2"
     assert aside.is_dir() and not (workdir / checkpointing.FOLDER / "2").exists() and before

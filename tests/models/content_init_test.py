@@ -8,7 +8,7 @@ from flax import nnx
 from genrec import artifacts, config, sharding
 from genrec.data.dataset import Dataset
 from genrec.models import content_init, load
-from genrec.models.recommender import Prompts, Recommender
+from genrec.models.recommender import Conditioning, Recommender
 from genrec.semantic_ids import codes
 from genrec.training import optimizer, run_setup, step, train
 
@@ -34,7 +34,7 @@ def catalogue():
 
 @pytest.fixture(scope="module")
 def summary(catalogue):
-    return content_init.summarise(*catalogue, pieces=GROUPS + 2, width=WIDTH, seed=0)
+    return content_init.summarize(*catalogue, pieces=GROUPS + 2, width=WIDTH, seed=0)
 
 
 def similarity(a, b):
@@ -68,15 +68,15 @@ def test_distances_between_items_are_kept(catalogue):
     items = len(vectors)
     ids = codes.SemanticIds(np.stack([np.arange(items), np.zeros(items, int)], axis=1), (items, 1))
     for width in (20, 32):
-        (rows,), _ = content_init.summarise(vectors, ids, [np.array([0])] * items, 1, width, seed=3)
-        centred = vectors - vectors.mean(axis=0)
-        scale = np.sqrt(items * width / np.sum(centred**2))
-        np.testing.assert_allclose(rows @ rows.T, scale**2 * centred @ centred.T, atol=1e-3)
+        (rows,), _ = content_init.summarize(vectors, ids, [np.array([0])] * items, 1, width, seed=3)
+        centerd = vectors - vectors.mean(axis=0)
+        scale = np.sqrt(items * width / np.sum(centerd**2))
+        np.testing.assert_allclose(rows @ rows.T, scale**2 * centerd @ centerd.T, atol=1e-3)
 
 
 def test_rows_of_which_nothing_is_known_stay_as_drawn(summary, catalogue):
     ids = catalogue[1]
-    model = Recommender(MODEL, ids.sizes, nnx.Rngs(0), Prompts(pieces=GROUPS + 2))
+    model = Recommender(MODEL, ids.sizes, nnx.Rngs(0), Conditioning(pieces=GROUPS + 2))
     drawn = nnx.to_pure_dict(nnx.state(nnx.clone(model)))
     content_init.start_from(model, summary)
     table, before = np.asarray(model.embedding[...]), np.asarray(drawn["embedding"])
@@ -100,7 +100,7 @@ def experiment():
     return config.Experiment(
         data=config.Data(source="synthetic", k_core=0, synthetic=config.SyntheticCatalogue(items=120, users=60)),
         model=MODEL,
-        wishes=config.Wishes(columns=("genre:about", "title:words"), pieces=300, from_content=True),
+        prompts=config.Prompts(columns=("genre:about", "title:words"), pieces=300, from_content=True),
         training=config.Training(
             max_history=4, row_targets=8, batch_targets=64, steps=2, warmup_steps=1, learning_rate=1e-9,
             weight_decay=0.0, validate_every=2, validation_users=8,
@@ -119,7 +119,7 @@ def workdir(experiment, tokenized, tmp_path_factory):
 def beginning(experiment, workdir):
     dataset, ids = Dataset(workdir / "dataset"), codes.SemanticIds.load(workdir / "semantic_ids")
     record = run_setup.record_of(experiment, ids, dataset, workdir)
-    tokens = record.tokens(ids)
+    tokens = record.tokenizer(ids)
     mixture = run_setup.mixture_of(experiment, tokens, dataset)
     return record, run_setup.beginning_of(experiment, ids, dataset, tokens, mixture, workdir)
 
@@ -137,19 +137,19 @@ def test_a_run_starts_from_content_on_any_mesh(experiment, workdir):
         np.testing.assert_array_equal(one, several)
 
     train.train(experiment, workdir)
-    trained = jax.device_get(jax.tree.leaves(load.load(workdir, "latest").params))
+    loaded = jax.device_get(jax.tree.leaves(load.load(workdir, "latest").params))
     drawn = jax.device_get(jax.tree.leaves(step.start(run)["params"]))
-    for kept, start in zip(trained, started[0][: len(trained)], strict=True):
+    for kept, start in zip(loaded, started[0][: len(loaded)], strict=True):
         np.testing.assert_allclose(kept, start, atol=1e-6)  # two tiny steps away
     changed = sum(not np.array_equal(a, b) for a, b in zip(started[0][: len(drawn)], drawn, strict=True))
-    assert changed == 3  # the embedding table, and the output tables of the two learnt levels
+    assert changed == 3  # the embedding table, and the output tables of the two learned levels
 
 
 def test_settings_and_inputs_that_cannot_be_are_refused(experiment, workdir, tmp_path):
-    both = dataclasses.replace(experiment, wishes=dataclasses.replace(experiment.wishes, pretrained="t5"))
+    both = dataclasses.replace(experiment, prompts=dataclasses.replace(experiment.prompts, pretrained="t5"))
     dataset, ids = Dataset(workdir / "dataset"), codes.SemanticIds.load(workdir / "semantic_ids")
     record = run_setup.record_of(experiment, ids, dataset, workdir)
-    tokens = record.tokens(ids)
+    tokens = record.tokenizer(ids)
     with pytest.raises(config.ConfigError, match="two ways to start"):
         run_setup.beginning_of(both, ids, dataset, tokens, None, workdir)
     with pytest.raises(artifacts.ArtifactError, match="item_embeddings"):

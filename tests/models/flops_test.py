@@ -20,7 +20,7 @@ PLAIN = config.Model(
 
 @pytest.mark.parametrize("cfg", [PLAIN, dataclasses.replace(PLAIN, gated_mlp=True, encoder_layers=1)])
 def test_it_counts_the_matrix_products_that_xla_counts(cfg):
-    record = run_record.Record.of(config.Experiment(model=cfg), SIZES, "semantic IDs", "dataset")
+    record = run_record.RunRecord.of(config.Experiment(model=cfg), SIZES, "semantic IDs", "dataset")
     graphdef, parameters = load.model_of(record)
     ones = np.ones((ROWS, TOKENS), np.int32)
     targets = np.ones((ROWS, TARGETS), np.int32)

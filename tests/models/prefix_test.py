@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from genrec import config
-from genrec.input_pipeline.context import Context, Feature, Soft, Told, Users
-from genrec.input_pipeline.examples import Segment, Texts, Tokens, WishError, histories, pack
+from genrec.input_pipeline.context import Context, Feature, RequestContext, Soft, Users
+from genrec.input_pipeline.examples import PromptError, Segment, Texts, Tokenizer, histories, pack
 from genrec.input_pipeline.vocabulary import Vocabulary
-from genrec.models.recommender import Prompts, Recommender
+from genrec.models.recommender import Conditioning, Recommender
 
 SIZES = (5, 4, 3)
 ITEMS = 12
@@ -22,24 +22,24 @@ CONTEXT = Context(
     (Feature("country", values=("DE", "FR")), Feature("age", edges=(18.0, 30.0))),
     (Soft("vector", 4, 2), Soft("summary", 3, 1)),
 )
-WISH = "something calm and bold"
-EVERYTHING = Told({"country": "DE", "age": "20"}, wish=WISH)
+PROMPT = "something calm and bold"
+EVERYTHING = RequestContext({"country": "DE", "age": "20"}, prompt=PROMPT)
 
 
 @pytest.fixture(scope="module")
-def tokens():
+def tokenizer():
     random = np.random.default_rng(0)
     every = np.stack(np.meshgrid(*(range(size) for size in SIZES), indexing="ij"), axis=-1).reshape(-1, len(SIZES))
     chosen = every[random.permutation(len(every))[:ITEMS]] + np.cumsum((0, *SIZES[:-1]))
     table = pa.table({"user_id": ["known"], "vector": [random.normal(size=4).tolist()]})
     users = Users(CONTEXT, table, random.normal(size=(ITEMS, 3)).astype(np.float32))
-    words = Vocabulary.train([WISH, "music by night"] * 20, 40)
-    return Tokens(chosen.astype(np.int32), sum(SIZES), MODEL.user_tokens, users, words, longest_wish=16)
+    words = Vocabulary.train([PROMPT, "music by night"] * 20, 40)
+    return Tokenizer(chosen.astype(np.int32), sum(SIZES), MODEL.user_tokens, users, words, longest_prompt=16)
 
 
 @pytest.fixture(scope="module")
-def model(tokens):
-    made = Recommender(MODEL, SIZES, nnx.Rngs(0), Prompts(CONTEXT, len(tokens.vocabulary), 3))
+def model(tokenizer):
+    made = Recommender(MODEL, SIZES, nnx.Rngs(0), Conditioning(CONTEXT, len(tokenizer.vocabulary), 3))
     random = np.random.default_rng(0)
     for _, param in nnx.iter_graph(made):
         if isinstance(param, nnx.Param) and not param[...].any():
@@ -50,8 +50,8 @@ def model(tokens):
 encode, losses_of = nnx.jit(Recommender.encode), nnx.jit(Recommender.losses)
 
 
-def losses(model, rows, tokens):
-    examples = pack(rows, tokens, 3 * (tokens.length(6) + 32), 21)
+def losses(model, rows, tokenizer):
+    examples = pack(rows, tokenizer, 3 * (tokenizer.length(6) + 32), 21)
     return np.asarray(losses_of(model, examples))[examples.target_segments > 0]
 
 
@@ -59,37 +59,37 @@ ITEMS_HEARD = np.array([3, 7, 1, 4, 9], np.int32)
 EARLIER = np.array([2, 8], np.int32)
 
 
-def segment(told=EVERYTHING, items=ITEMS_HEARD, user="known", earlier=EARLIER):
-    return Segment(user, items, 0, True, told, earlier)
+def segment(context=EVERYTHING, items=ITEMS_HEARD, user="known", earlier=EARLIER):
+    return Segment(user, items, 0, True, context, earlier)
 
 
-def test_no_two_meanings_share_a_token(tokens):
+def test_no_two_meanings_share_a_token(tokenizer):
     """Codes, users, features, soft tokens, pieces and kinds of texts are ranges one after the other."""
-    made = pack([[segment()]], tokens, 80, 5).histories
+    made = pack([[segment()]], tokenizer, 80, 5).histories
     row = made.tokens[0][made.segments[0] > 0]
     prefix = row[made.positions[0][made.segments[0] > 0] == 0]
-    soft, features = tokens.first_feature + CONTEXT.codes, tokens.first_feature
+    soft, features = tokenizer.first_feature + CONTEXT.codes, tokenizer.first_feature
     expected = [soft, soft + 1, soft + 2]  # two for the vector, one for the summary
     expected += [features + 1, features + CONTEXT.features[0].size + 2]  # DE; 18 to 30
-    expected += [tokens.first_piece + piece for piece in tokens.vocabulary.encode(WISH)]
-    assert prefix.tolist() == [*expected, tokens.user("known")]
-    assert row[len(prefix) :].tolist() == tokens.items[ITEMS_HEARD[:-1]].reshape(-1).tolist()
-    assert tokens.first_feature == sum(SIZES) + MODEL.user_tokens
-    assert tokens.first_piece == tokens.first_feature + CONTEXT.codes + CONTEXT.soft_tokens
+    expected += [tokenizer.first_piece + piece for piece in tokenizer.vocabulary.encode(PROMPT)]
+    assert prefix.tolist() == [*expected, tokenizer.user("known")]
+    assert row[len(prefix) :].tolist() == tokenizer.items[ITEMS_HEARD[:-1]].reshape(-1).tolist()
+    assert tokenizer.first_feature == sum(SIZES) + MODEL.user_tokens
+    assert tokenizer.first_piece == tokenizer.first_feature + CONTEXT.codes + CONTEXT.soft_tokens
 
 
-def test_every_target_equals_one_at_a_time_with_a_prefix(model, tokens):
-    together = losses(model, [[segment()]], tokens)
+def test_every_target_equals_one_at_a_time_with_a_prefix(model, tokenizer):
+    together = losses(model, [[segment()]], tokenizer)
     alone = [
-        losses(model, [[Segment("known", ITEMS_HEARD[: t + 1], t, True, EVERYTHING, EARLIER)]], tokens)[0]
+        losses(model, [[Segment("known", ITEMS_HEARD[: t + 1], t, True, EVERYTHING, EARLIER)]], tokenizer)[0]
         for t in range(len(ITEMS_HEARD))
     ]
     np.testing.assert_allclose(together, np.stack(alone), rtol=2e-5, atol=2e-5)
 
 
-def test_the_prefix_sees_itself_alone_and_items_see_the_prefix_and_no_future(model, tokens):
+def test_the_prefix_sees_itself_alone_and_items_see_the_prefix_and_no_future(model, tokenizer):
     def encoded(told, items):
-        made = pack([[segment(told, np.append(items, np.int32(0)))]], tokens, 80, 6).histories
+        made = pack([[segment(told, np.append(items, np.int32(0)))]], tokenizer, 80, 6).histories
         there = made.segments[0] > 0
         return np.asarray(encode(model, made))[0][there], made.positions[0][there]
 
@@ -99,85 +99,97 @@ def test_the_prefix_sees_itself_alone_and_items_see_the_prefix_and_no_future(mod
     after, _ = encoded(EVERYTHING, other_items)
     np.testing.assert_allclose(after[positions <= 2], before[positions <= 2], rtol=1e-5, atol=1e-5)
     assert all(not np.allclose(after[positions == p], before[positions == p], atol=1e-4) for p in (3, 4, 5))
-    other_wish = EVERYTHING._replace(given={"country": "FR", "age": "20"})
-    after, _ = encoded(other_wish, ITEMS_HEARD)
+    other_prompt = EVERYTHING._replace(overrides={"country": "FR", "age": "20"})
+    after, _ = encoded(other_prompt, ITEMS_HEARD)
     assert all(not np.allclose(after[positions == p], before[positions == p], atol=1e-4) for p in range(6))
 
 
-@pytest.mark.parametrize("absent", ["country", "age", "vector", "summary", "wish", "history", "everything"])
-def test_any_input_may_be_absent_and_makes_a_difference(model, tokens, absent):
-    whole = losses(model, [[segment()]], tokens)
+@pytest.mark.parametrize("absent", ["country", "age", "vector", "summary", "prompt", "history", "everything"])
+def test_any_input_may_be_absent_and_makes_a_difference(model, tokenizer, absent):
+    whole = losses(model, [[segment()]], tokenizer)
     told, user, items = EVERYTHING, "known", ITEMS_HEARD
-    if absent == "wish":
-        told = told._replace(wish="")
+    if absent == "prompt":
+        told = told._replace(prompt="")
     elif absent == "history":
         items = items[-1:]
     elif absent == "everything":
-        told, items = Told(without=frozenset({"all"})), items[-1:]
+        told, items = RequestContext(withheld=frozenset({"all"})), items[-1:]
     else:
-        told = told._replace(without=frozenset({absent}))
-    without = losses(model, [[segment(told, items, user)]], tokens)
+        told = told._replace(withheld=frozenset({absent}))
+    without = losses(model, [[segment(told, items, user)]], tokenizer)
     assert np.isfinite(without).all()
     assert not np.allclose(without[-1], whole[-1], atol=1e-5)
 
 
-def test_neighbours_in_a_row_change_nothing(model, tokens):
+def test_neighbors_in_a_row_change_nothing(model, tokenizer):
     parts = [
         segment(),
-        segment(Told(wish="music by night"), ITEMS_HEARD[:3], "stranger", EARLIER[:0]),
-        segment(Told({"country": "XX"}), ITEMS_HEARD[1:], "known", EARLIER[:1]),
+        segment(RequestContext(prompt="music by night"), ITEMS_HEARD[:3], "stranger", EARLIER[:0]),
+        segment(RequestContext({"country": "XX"}), ITEMS_HEARD[1:], "known", EARLIER[:1]),
     ]
-    alone = np.concatenate([losses(model, [[part]], tokens) for part in parts])
-    np.testing.assert_allclose(losses(model, [parts], tokens), alone, rtol=2e-5, atol=2e-5)
+    alone = np.concatenate([losses(model, [[part]], tokenizer) for part in parts])
+    np.testing.assert_allclose(losses(model, [parts], tokenizer), alone, rtol=2e-5, atol=2e-5)
 
 
-def test_soft_tokens_carry_their_vector(model, tokens):
+def test_soft_tokens_carry_their_vector(model, tokenizer):
     """A profile's offset moves the summary: the same as if the earlier items had that mean."""
     offset = np.array([0.5, -1.0, 2.0], np.float32)
-    moved = losses(model, [[segment(EVERYTHING._replace(offset=offset))]], tokens)
-    assert not np.allclose(moved, losses(model, [[segment()]], tokens), atol=1e-5)
-    mean = tokens.known.item_vectors[EARLIER].mean(axis=0)
-    shifted = tokens._replace(known=Users(CONTEXT, None, tokens.known.item_vectors))
-    shifted.known.vectors, shifted.known._row = tokens.known.vectors, tokens.known._row
-    shifted.known.codes = tokens.known.codes
+    moved = losses(model, [[segment(EVERYTHING._replace(offset=offset))]], tokenizer)
+    assert not np.allclose(moved, losses(model, [[segment()]], tokenizer), atol=1e-5)
+    mean = tokenizer.known.item_vectors[EARLIER].mean(axis=0)
+    shifted = tokenizer._replace(known=Users(CONTEXT, None, tokenizer.known.item_vectors))
+    shifted.known.vectors, shifted.known._row = tokenizer.known.vectors, tokenizer.known._row
+    shifted.known.codes = tokenizer.known.codes
     shifted.known.item_vectors = np.where(
-        np.isin(np.arange(ITEMS), EARLIER)[:, None], mean + offset, tokens.known.item_vectors
+        np.isin(np.arange(ITEMS), EARLIER)[:, None], mean + offset, tokenizer.known.item_vectors
     )
     np.testing.assert_allclose(losses(model, [[segment()]], shifted), moved, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("wish", ["静かな音楽を 🎷", "что-нибудь", "x" * 40, "   "])
-def test_any_language_can_be_wished_in(model, tokens, wish):
-    made = histories(["known"], [ITEMS_HEARD], tokens, 6, told=[Told(wish=wish)])
+@pytest.mark.parametrize("prompt", ["静かな音楽を 🎷", "что-нибудь", "x" * 40, "   "])
+def test_any_language_can_be_prompted_in(model, tokenizer, prompt):
+    made = histories(["known"], [ITEMS_HEARD], tokenizer, 6, contexts=[RequestContext(prompt=prompt)])
     assert np.isfinite(encode(model, made)[0][made.segments[0] > 0]).all()
 
 
-def test_wishes_have_few_shapes_and_too_long_ones_are_refused(tokens):
-    def width(wish):
-        return histories(["a", "b"], [ITEMS_HEARD] * 2, tokens, 6, told=[Told(wish=wish), Told()]).tokens.shape[1]
+def test_prompts_have_few_shapes_and_too_long_ones_are_refused(tokenizer):
+    def width(prompt):
+        return histories(
+            ["a", "b"],
+            [ITEMS_HEARD] * 2,
+            tokenizer,
+            6,
+            contexts=[RequestContext(prompt=prompt), RequestContext()],
+        ).tokens.shape[1]
 
-    plain = tokens.length(6)
-    assert [width(wish) - plain for wish in ("", "calm", "calm " * 10, "calm " * 40)] == [0, 16, 32, 96]
-    with pytest.raises(WishError, match=r"5,000 characters is .* at most 96 .*Shorten"):
+    plain = tokenizer.length(6)
+    assert [width(prompt) - plain for prompt in ("", "calm", "calm " * 10, "calm " * 40)] == [0, 16, 32, 96]
+    with pytest.raises(PromptError, match=r"5,000 characters is .* at most 96 .*Shorten"):
         width("🎷" * 5000)
-    assert len(tokens.wish("🎷" * 5000, serving=False)) == 16  # training cuts
-    with pytest.raises(WishError, match="knows no words"):
-        histories(["a"], [ITEMS_HEARD], tokens._replace(vocabulary=None), 6, told=[Told(wish="calm")])
+    assert len(tokenizer.prompt("🎷" * 5000, serving=False)) == 16  # training cuts
+    with pytest.raises(PromptError, match="knows no words"):
+        histories(
+            ["a"],
+            [ITEMS_HEARD],
+            tokenizer._replace(vocabulary=None),
+            6,
+            contexts=[RequestContext(prompt="calm")],
+        )
 
 
-def test_words_that_training_never_had_are_not_read(tokens):
-    trained = np.zeros(len(tokens.vocabulary), bool)
-    trained[tokens.vocabulary.encode("something calm")] = True
-    knowing = tokens._replace(trained_pieces=trained)
-    assert knowing.wish("🎷 something calm 音楽").tolist() == tokens.vocabulary.encode("something calm").tolist()
-    assert len(knowing.wish("音楽")) == 0 < len(tokens.wish("音楽"))
+def test_words_that_training_never_had_are_not_read(tokenizer):
+    loaded = np.zeros(len(tokenizer.vocabulary), bool)
+    loaded[tokenizer.vocabulary.encode("something calm")] = True
+    knowing = tokenizer._replace(trained_pieces=loaded)
+    assert knowing.prompt("🎷 something calm 音楽").tolist() == tokenizer.vocabulary.encode("something calm").tolist()
+    assert len(knowing.prompt("音楽")) == 0 < len(tokenizer.prompt("音楽"))
 
 
-def test_texts_are_predicted_from_what_was_read_and_the_pieces_before(model, tokens):
-    read = histories(["", ""], [ITEMS_HEARD[:1], ITEMS_HEARD], tokens, 6)
+def test_texts_are_predicted_from_what_was_read_and_the_pieces_before(model, tokenizer):
+    read = histories(["", ""], [ITEMS_HEARD[:1], ITEMS_HEARD], tokenizer, 6)
     pieces = np.full((2, 8), -1, np.int32)
-    for row, text in enumerate((WISH, "music")):
-        said = tokens.vocabulary.encode(text)[:8]
+    for row, text in enumerate((PROMPT, "music")):
+        said = tokenizer.vocabulary.encode(text)[:8]
         pieces[row, : len(said)] = said
     texts = Texts(read, pieces, np.array([0, 2], np.int32))
     text_losses = nnx.jit(Recommender.text_losses)

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from genrec import config
-from genrec.input_pipeline.examples import Segment, Tokens, histories, pack
+from genrec.input_pipeline.examples import Segment, Tokenizer, histories, pack
 from genrec.models.layers import Dropout
 from genrec.models.recommender import Recommender
 
@@ -16,10 +16,10 @@ TINY = {"width": 16, "encoder_layers": 2, "decoder_layers": 2, "heads": 2, "head
 
 
 @pytest.fixture(scope="module")
-def tokens():
+def tokenizer():
     every = np.stack(np.meshgrid(*(range(size) for size in SIZES), indexing="ij"), axis=-1).reshape(-1, LEVELS)
     chosen = every[np.random.default_rng(0).permutation(len(every))[:ITEMS]]
-    return Tokens((chosen + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(SIZES), TINY["user_tokens"])
+    return Tokenizer((chosen + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(SIZES), TINY["user_tokens"])
 
 
 VARIANTS = {
@@ -55,68 +55,68 @@ def users(number, seed=0):
 compiled_losses = nnx.jit(Recommender.losses)  # once, so that equal shapes compile once
 
 
-def losses(model, rows, tokens):
+def losses(model, rows, tokenizer):
     """Per target, float32[targets, levels], in the order of rows and places; a row has room for any three users."""
-    examples = pack(rows, tokens, 3 * tokens.length(6), 21)
+    examples = pack(rows, tokenizer, 3 * tokenizer.length(6), 21)
     return np.asarray(compiled_losses(model, examples))[examples.target_segments > 0]
 
 
-def every_position(model, tokens, user_id, items):
-    return losses(model, [[Segment(user_id, items, 0, True)]], tokens)
+def every_position(model, tokenizer, user_id, items):
+    return losses(model, [[Segment(user_id, items, 0, True)]], tokenizer)
 
 
-def test_scanned_layers_start_and_compute_as_separate_ones(tokens):
+def test_scanned_layers_start_and_compute_as_separate_ones(tokenizer):
     rows = [[Segment(user_id, items, 0, True)] for user_id, items in users(3)]
-    examples = pack(rows, tokens, tokens.length(6), 7)
+    examples = pack(rows, tokenizer, tokenizer.length(6), 7)
     plain, scanned = (compiled_losses(make(scan_layers=scan), examples, jax.random.key(0)) for scan in (False, True))
     np.testing.assert_allclose(scanned, plain, rtol=1e-5, atol=1e-5)
 
 
-def test_every_position_equals_one_target_at_a_time(model, tokens):
+def test_every_position_equals_one_target_at_a_time(model, tokenizer):
     """One pass over a user gives what a separate pass per target gives, which has nothing but the items before it."""
     for user_id, items in users(3):
-        together = every_position(model, tokens, user_id, items)
-        alone = [losses(model, [[Segment(user_id, items[: t + 1], t, True)]], tokens)[0] for t in range(len(items))]
+        together = every_position(model, tokenizer, user_id, items)
+        alone = [losses(model, [[Segment(user_id, items[: t + 1], t, True)]], tokenizer)[0] for t in range(len(items))]
         np.testing.assert_allclose(together, np.stack(alone), rtol=2e-5, atol=2e-5)
 
 
-def test_no_target_sees_itself_or_the_future(model, tokens):
+def test_no_target_sees_itself_or_the_future(model, tokenizer):
     user_id, items = users(1)[0]
-    before = every_position(model, tokens, user_id, items)
+    before = every_position(model, tokenizer, user_id, items)
     for t in range(len(items)):
         changed = items.copy()
         changed[t:] = (changed[t:] + 1) % ITEMS
-        after = every_position(model, tokens, user_id, changed)
+        after = every_position(model, tokenizer, user_id, changed)
         np.testing.assert_allclose(after[:t], before[:t], rtol=1e-5, atol=1e-5)
         # The first code of target t is predicted from what did not change; only its label may differ.
-        if tokens.items[changed[t], 0] == tokens.items[items[t], 0]:
+        if tokenizer.items[changed[t], 0] == tokenizer.items[items[t], 0]:
             np.testing.assert_allclose(after[t, 0], before[t, 0], rtol=1e-5, atol=1e-5)
         assert t == len(items) - 1 or not np.allclose(after[t + 1 :], before[t + 1 :], atol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_packing_changes_no_loss(model, tokens, causal):
+def test_packing_changes_no_loss(model, tokenizer, causal):
     people = users(5)
     parts = [Segment(user_id, items, 0 if causal else len(items) - 1, causal) for user_id, items in people]
-    alone = np.concatenate([losses(model, [[part]], tokens) for part in parts])
-    packed = losses(model, [parts[:3], parts[3:]], tokens)
+    alone = np.concatenate([losses(model, [[part]], tokenizer) for part in parts])
+    packed = losses(model, [parts[:3], parts[3:]], tokenizer)
     np.testing.assert_allclose(packed, alone, rtol=2e-5, atol=2e-5)
 
 
-def test_likelihoods_of_all_code_sequences_sum_to_one(model, tokens):
+def test_likelihoods_of_all_code_sequences_sum_to_one(model, tokenizer):
     every = np.stack(np.meshgrid(*(range(size) for size in SIZES), indexing="ij"), axis=-1).reshape(-1, LEVELS)
-    all_tokens = Tokens((every + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(SIZES), TINY["user_tokens"])
+    all_tokens = Tokenizer((every + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(SIZES), TINY["user_tokens"])
     rows = [[Segment("user", np.array([3, 20, item], np.int32), 2, True)] for item in range(len(every))]
     nll = losses(model, rows, all_tokens).sum(axis=1)
     np.testing.assert_allclose(np.exp(-nll).sum(), 1, rtol=1e-4)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_decoding_step_by_step_gives_the_likelihoods_of_training(model, tokens, causal):
+def test_decoding_step_by_step_gives_the_likelihoods_of_training(model, tokenizer, causal):
     people = users(4)
-    history = histories([user for user, _ in people], [items[:-1] for _, items in people], tokens, 6, causal=causal)
+    history = histories([user for user, _ in people], [items[:-1] for _, items in people], tokenizer, 6, causal=causal)
     memory = model.start(history)
-    target = tokens.items[[items[-1] for _, items in people]] - np.cumsum((0, *SIZES[:-1]))
+    target = tokenizer.items[[items[-1] for _, items in people]] - np.cumsum((0, *SIZES[:-1]))
     cache, codes, nll = None, None, []
     for level in range(LEVELS):
         logits, cache = model.step(memory, codes, level, cache)
@@ -124,14 +124,14 @@ def test_decoding_step_by_step_gives_the_likelihoods_of_training(model, tokens, 
         log_probabilities = jax.nn.log_softmax(logits[:, 0])
         nll.append(-np.take_along_axis(np.asarray(log_probabilities), target[:, level : level + 1], axis=1)[:, 0])
     rows = [[Segment(user, items, len(items) - 1, causal)] for user, items in people]
-    expected = losses(model, rows, tokens)
+    expected = losses(model, rows, tokenizer)
     np.testing.assert_allclose(np.stack(nll, axis=1), expected, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("variant", ["repeat bias", "scanned"])
-def test_scoring_the_last_levels_at_once_equals_stepping(tokens, variant):
+def test_scoring_the_last_levels_at_once_equals_stepping(tokenizer, variant):
     people, random = users(2), np.random.default_rng(0)
-    history = histories([user for user, _ in people], [items for _, items in people], tokens, 6, causal=True)
+    history = histories([user for user, _ in people], [items for _, items in people], tokenizer, 6, causal=True)
     codes = np.stack([random.integers(0, size, (2, 3)) for size in SIZES[:-1]], axis=-1).astype(np.int32)
 
     @nnx.jit
@@ -154,20 +154,22 @@ def test_scoring_the_last_levels_at_once_equals_stepping(tokens, variant):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_a_causal_decoder_knows_which_item_is_the_latest(tokens):
+def test_a_causal_decoder_knows_which_item_is_the_latest(tokenizer):
     model = Recommender(config.Model(**TINY), SIZES, nnx.Rngs(0))
-    order, reverse = (every_position(model, tokens, "u", np.array(items, np.int32)) for items in ([1, 2, 5], [2, 1, 5]))
+    order, reverse = (
+        every_position(model, tokenizer, "u", np.array(items, np.int32)) for items in ([1, 2, 5], [2, 1, 5])
+    )
     assert not np.allclose(order[2], reverse[2], atol=1e-6)
 
 
-def test_bfloat16_compute_keeps_float32_parameters_and_losses(tokens):
+def test_bfloat16_compute_keeps_float32_parameters_and_losses(tokenizer):
     model = Recommender(config.Model(**TINY, compute="bfloat16"), SIZES, nnx.Rngs(0))
     exact = Recommender(config.Model(**TINY), SIZES, nnx.Rngs(0))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
     user_id, items = users(1)[0]
-    rough = every_position(model, tokens, user_id, items)
+    rough = every_position(model, tokenizer, user_id, items)
     assert rough.dtype == np.float32
-    np.testing.assert_allclose(rough, every_position(exact, tokens, user_id, items), atol=0.2)
+    np.testing.assert_allclose(rough, every_position(exact, tokenizer, user_id, items), atol=0.2)
 
 
 def test_dropout_keeps_the_mean_and_depends_on_the_key():

@@ -25,7 +25,7 @@ def test_equals_a_loop_over_the_items_of_the_history():
     bias.from_encoder[...] = jnp.asarray(random.normal(size=(len(SIZES), WIDTH)), jnp.float32)
     bias.from_decoder[...] = jnp.asarray(random.normal(size=(len(SIZES), WIDTH)), jnp.float32)
     seen = position <= visible[..., None]
-    memory = bias.remember(jnp.asarray(encoded), jnp.asarray(tokens), jnp.asarray(seen))
+    memory = bias.project_kv(jnp.asarray(encoded), jnp.asarray(tokens), jnp.asarray(seen))
 
     for level, size in enumerate(SIZES):
         chosen = [OFFSETS[before] + random.integers(0, SIZES[before], (batch, groups)) for before in range(level)]
@@ -48,7 +48,7 @@ def test_equals_a_loop_over_the_items_of_the_history():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_starts_without_effect_and_can_be_learnt():
+def test_starts_without_effect_and_can_be_learned():
     bias = RepeatBias((3,), WIDTH)
     tokens = jnp.array([[0, 2]])
     encoded, x = jnp.ones((1, 2, WIDTH)), jnp.ones((1, 1, WIDTH))
@@ -58,7 +58,7 @@ def test_starts_without_effect_and_can_be_learnt():
 
     def added(params):
         module = nnx.merge(graphdef, params)
-        memory = module.remember(encoded, tokens, seen)
+        memory = module.project_kv(encoded, tokens, seen)
         return module(x, 0, np.arange(3), prefixes, memory)
 
     assert (added(params) == 0).all()

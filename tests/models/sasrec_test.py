@@ -13,7 +13,7 @@ from flax import nnx
 from genrec import artifacts, config, sharding
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.evaluation import baselines, metrics
 from genrec.evaluation.evaluator import item_ranks
@@ -109,7 +109,7 @@ def finished(tmp_path_factory):
 def test_training_learns_and_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path):
     shutil.copytree(finished / "dataset", tmp_path / "dataset")
     train.train_sasrec(EXPERIMENT, tmp_path)
-    ours, others = (jax.tree.leaves(trained_models.load_sasrec(path, "12").params) for path in (finished, tmp_path))
+    ours, others = (jax.tree.leaves(loaded_model.load_sasrec(path, "12").params) for path in (finished, tmp_path))
     for one, other in zip(ours, others, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -143,5 +143,5 @@ def test_given_items_are_scored_as_in_the_lists_and_new_events_change_them(finis
 def test_a_checkpoint_of_other_data_is_refused(finished, tmp_path):
     shutil.copytree(finished / "sasrec", tmp_path / "sasrec")
     prepare(dataclasses.replace(EXPERIMENT.data, k_core=0), tmp_path / "dataset")
-    with pytest.raises(artifacts.ArtifactError, match="trained with another data set"):
-        trained_models.load_sasrec(tmp_path)
+    with pytest.raises(artifacts.ArtifactError, match="trained with another dataset"):
+        loaded_model.load_sasrec(tmp_path)

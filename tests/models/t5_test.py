@@ -17,7 +17,7 @@ from genrec.input_pipeline.context import Context, Feature
 from genrec.input_pipeline.examples import Histories
 from genrec.input_pipeline.vocabulary import Vocabulary
 from genrec.models import load, t5
-from genrec.models.recommender import Prompts, Recommender
+from genrec.models.recommender import Conditioning, Recommender
 from genrec.training import run_setup, train
 
 SIZES = (5, 4, 3)
@@ -76,7 +76,7 @@ def folder(words, tmp_path_factory):
 
 def recommender(pieces, **changes):
     cfg = config.Model(**{**MODEL.__dict__, **changes})
-    return Recommender(cfg, SIZES, nnx.Rngs(0), Prompts(CONTEXT, pieces, 3))
+    return Recommender(cfg, SIZES, nnx.Rngs(0), Conditioning(CONTEXT, pieces, 3))
 
 
 def read_by(ids, segments):
@@ -177,7 +177,7 @@ def test_a_run_starts_from_a_folder_and_keeps_its_words(folder, listener, tmp_pa
         shutil.copytree(listener / part, tmp_path / part)
     experiment = config.Experiment(
         model=MODEL,
-        wishes=config.Wishes(
+        prompts=config.Prompts(
             columns=("media_type:kind", "genre:about"), pretrained=str(folder), texts=True, longest=12, longest_text=8
         ),
         training=config.Training(
@@ -187,9 +187,9 @@ def test_a_run_starts_from_a_folder_and_keeps_its_words(folder, listener, tmp_pa
         evaluation=config.Evaluation(beams=10, batch=8, cutoffs=(10,)),
     )  # fmt: skip
     train.train(experiment, tmp_path)
-    trained, start = load.load(tmp_path, "latest"), t5.read(folder)
-    assert trained.record.vocabulary.model == start.words
-    model = nnx.merge(trained.graphdef, trained.params)
+    loaded, start = load.load(tmp_path, "latest"), t5.read(folder)
+    assert loaded.record.vocabulary.model == start.words
+    model = nnx.merge(loaded.graphdef, loaded.params)
     rows = np.asarray(model.embedding[...])[model.first_piece : model.first_piece + start.pieces]
     np.testing.assert_allclose(rows, start.tensors["shared.weight"], atol=1e-6)  # two tiny steps away
     np.testing.assert_allclose(
@@ -197,7 +197,7 @@ def test_a_run_starts_from_a_folder_and_keeps_its_words(folder, listener, tmp_pa
         start.tensors["decoder.block.1.layer.2.DenseReluDense.wi_1.weight"].T,
         atol=1e-6,
     )
-    wrong = config.Experiment(model=config.Model(width=32), wishes=experiment.wishes)
+    wrong = config.Experiment(model=config.Model(width=32), prompts=experiment.prompts)
     with pytest.raises(config.ConfigError, match=r"--config.model.width=24 .*--config.model.gated_mlp=True"):
         dataset = Dataset(tmp_path / "dataset")
         run_setup.record_of(wrong, SemanticIds.load(tmp_path / "semantic_ids"), dataset, tmp_path)

@@ -61,8 +61,8 @@ def test_context_tells_how_much_likelier_a_value_is_there(monkeypatch):
 
 
 def test_columns_that_are_not_there_are_an_error():
-    with pytest.raises(DataError, match="no column 'colour'"):
-        of(["u1"], [[0]], [[0]], item_columns=("colour",))
+    with pytest.raises(DataError, match="no column 'color'"):
+        of(["u1"], [[0]], [[0]], item_columns=("color",))
     with pytest.raises(DataError, match="users have no column 'age'"):
         of(["u1"], [[0]], [[0]], user_columns=("age",))
     with pytest.raises(DataError, match="there are no users"):

@@ -33,10 +33,10 @@ class Likes:
         return np.where(items >= 0, -after.astype(np.float32), np.nan)
 
 
-def pipeline(weights, ranker=None, **rules) -> multi_stage.MultiStage:
+def pipeline(weights, ranker=None, **rules) -> multi_stage.MultiStageRecommender:
     catalogue = Catalogue(pa.table({"item_id": [str(item) for item in range(ITEMS)]}), ())
     made = scoring.Rules(FinalScoring(**rules), catalogue, np.ones(ITEMS))
-    return multi_stage.MultiStage({"a": Given(0), "b": Given(1)}, ranker, made, weights, 6, ITEMS)
+    return multi_stage.MultiStageRecommender({"a": Given(0), "b": Given(1)}, ranker, made, weights, 6, ITEMS)
 
 
 def test_one_source_alone_keeps_its_order():

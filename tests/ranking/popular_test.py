@@ -1,4 +1,4 @@
-"""The most-popular list, worked out by hand on a small data set."""
+"""The most-popular list, worked out by hand on a small dataset."""
 
 import numpy as np
 import pytest

@@ -61,8 +61,8 @@ def test_filters_boosts_and_history():
     assert lists(items, scores, filter=("kind=p",)) == [[1, 3, -1]]
     assert lists(items, scores, boosts=("kind=p:2.5", "artist=y:1")) == [[1, 3, 0]]
     assert lists(items, scores, exclude_history=True, histories=[np.array([0, 2])]) == [[1, 3, -1]]
-    with pytest.raises(DataError, match="colour"):
-        lists(items, scores, filter=("colour=red",))
+    with pytest.raises(DataError, match="color"):
+        lists(items, scores, filter=("color=red",))
     with pytest.raises(ConfigError, match="kind=p is no|'kind=p' is no"):
         lists(items, scores, boosts=("kind=p",))
 

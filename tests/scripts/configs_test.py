@@ -15,7 +15,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 ARGUMENTS = {
     "quickstart": ("", "tiny"),
     "streaming": ("", "history", "context", "soft", "both", "tiny"),
-    "amazon_beauty": ("", "wishes", "paper"),
+    "amazon_beauty": ("", "prompts", "paper"),
     "amazon_reviews": ("beauty", "sports", "Toys_and_Games", "sports,paper", "toys,paper"),
 }
 
@@ -75,7 +75,7 @@ def test_the_docstring_gives_the_command(name):
     ("name", "argument"),
     [("quickstart", "tyni"), ("amazon_beauty", "papre"), ("amazon_reviews", "sprots"), ("amazon_reviews", "b")],
 )
-def test_a_misspelt_variant_is_refused_with_the_choices(name, argument):
+def test_a_misspelled_variant_is_refused_with_the_choices(name, argument):
     with pytest.raises(ValueError, match=rf"configs/{name}.py.*(choose|none or several of)"):
         load(name).get_config(argument)
 

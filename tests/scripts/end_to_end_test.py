@@ -32,7 +32,7 @@ def finished(tmp_path_factory):
     flags = ("--config=configs/quickstart.py:tiny", f"--workdir={workdir}")
     run("launch/run.py", *flags, "--config.training.stop_after=13")
     second = run("launch/run.py", *flags)
-    assert "going on from step 10" in second.stderr
+    assert "resuming from step 10" in second.stderr
     return workdir, second
 
 
@@ -88,7 +88,7 @@ def test_stages_that_are_up_to_date_are_skipped(finished):
 def test_tools_read_the_work_directory(finished):
     workdir, _ = finished
     shown = run("tools/recommend.py", f"--workdir={workdir}", "--users=2", "--top=5").stdout
-    assert shown.count("came next:") == 2
+    assert shown.count("target:") == 2
     assert len(re.findall(r"-\d+\.\d\d  \S", shown)) == 10
     chosen = "--users=2", "--exclude_history", "--filter=media_type=music", "--filter=explicit=false", "--max_beams=100"
     answers = run("tools/recommend.py", f"--workdir={workdir}", *chosen, "--output=json").stdout.splitlines()
@@ -132,16 +132,16 @@ def test_a_model_that_reads_everything_takes_the_same_path(tmp_path):
     """The commands of docs/steering.md."""
     config, workdir = "--config=configs/streaming.py:tiny", f"--workdir={tmp_path}"
     assert "items returned: 100% valid" in run("launch/run.py", config, workdir).stdout
-    asked = run("tools/recommend.py", workdir, "--users=1", "--wish=something calm, no podcasts", "--explain").stdout
-    assert "wish: something calm, no podcasts" in asked and "heard 1 ago: " in asked
+    asked = run("tools/recommend.py", workdir, "--users=1", "--prompt=something calm, no podcasts", "--explain").stdout
+    assert "prompt: something calm, no podcasts" in asked and "heard 1 ago: " in asked
     assert "the taste in the model's words: " in asked
-    stranger = "--items=", "--context=country=DE", "--context=time_of_day=21", "--wish=more music", "--output=json"
+    stranger = "--items=", "--context=country=DE", "--context=time_of_day=21", "--prompt=more music", "--output=json"
     answer = json.loads(run("tools/recommend.py", workdir, *stranger, "--guidance=2", "--explain").stdout)
     catalogue = Dataset(tmp_path / "dataset").catalogue
     media_type = dict(zip(catalogue.item_ids, catalogue.column("media_type").to_pylist(), strict=True))
     assert {media_type[one["item_id"]] for one in answer["recommended"]} == {"music"} and answer["history"] == []
     reasons = dict(answer["recommended"][0]["reasons"])
-    assert reasons.keys() == {"country: DE", "time_of_day: 21 and more", "wish: more music"}
+    assert reasons.keys() == {"country: DE", "time_of_day: 21 and more", "prompt: more music"}
     user = Dataset(tmp_path / "dataset").split("test").read([0])[0].user_id
     profile = f"--profile={tmp_path / 'taste.json'}"
     edits = "--add=blocked:media_type=music", "--add=more_of:mood=calm"
@@ -153,9 +153,9 @@ def test_a_model_that_reads_everything_takes_the_same_path(tmp_path):
     said = run("tools/recommend.py", workdir, profile, f"--user={user}", "--interactive", "--top=3", typed=talk).stdout
     assert "as a rule: media_type = podcast" in said and "why the first:" in said
     assert "mood=dark" in (tmp_path / "taste.json").read_text()
-    evaluated = run("tools/evaluate_wishes.py", workdir, "--users=20", "--items=20", "--strengths=0,1").stdout
-    assert "violations: 0" in evaluated and (tmp_path / "wishes" / "guidance.svg").exists()
-    silent = "--config.evaluation.without=('all',)", "--config.evaluation.history=2"
+    evaluated = run("tools/evaluate_prompts.py", workdir, "--users=20", "--items=20", "--strengths=0,1").stdout
+    assert "violations: 0" in evaluated and (tmp_path / "prompts" / "guidance.svg").exists()
+    silent = "--config.evaluation.withheld_features=('all',)", "--config.evaluation.history=2"
     run("tools/evaluate_checkpoint.py", config, workdir, *silent)
     figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
     assert (figures["without"], figures["history"]) == (["all"], 2)

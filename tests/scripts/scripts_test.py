@@ -49,11 +49,11 @@ def test_an_error_of_ours_is_one_message_without_traceback(tmp_path):
     [
         ("--config.model.widht=64", "widht"),
         ("--config.model.width=wide", "wide"),
-        ("--config.training.optimiser=adamw", "optimiser"),
+        ("--config.training.optimizer=adamw", "optimizer"),
         ("width=64", "Unexpected argument 'width=64'"),
     ],
 )
-def test_misspelt_settings_fail_before_any_work(tmp_path, flag, message):
+def test_misspelled_settings_fail_before_any_work(tmp_path, flag, message):
     ended = run("launch/train.py", "--config=configs/quickstart.py", f"--workdir={tmp_path / 'new'}", flag)
     assert ended.returncode != 0 and message in ended.stderr
     assert not (tmp_path / "new").exists()

@@ -11,22 +11,22 @@ SIZES = (4, 3, 2)
 
 
 @pytest.fixture
-def learnt() -> np.ndarray:
+def learned() -> np.ndarray:
     return np.random.default_rng(0).integers(0, SIZES, size=(200, len(SIZES)))
 
 
-def test_separation_leaves_no_equal_ids_and_keeps_the_learnt_codes(learnt):
-    ids = separate_collisions(learnt, SIZES, max_group=200)
+def test_separation_leaves_no_equal_ids_and_keeps_the_learned_codes(learned):
+    ids = separate_collisions(learned, SIZES, max_group=200)
     assert len(np.unique(ids.codes, axis=0)) == ids.items == 200
-    np.testing.assert_array_equal(ids.codes[:, :-1], learnt)
-    assert ids.sizes[-1] == np.unique(learnt, axis=0, return_counts=True)[1].max()
+    np.testing.assert_array_equal(ids.codes[:, :-1], learned)
+    assert ids.sizes[-1] == np.unique(learned, axis=0, return_counts=True)[1].max()
     assert ids.sizes[:-1] == SIZES and ids.levels == 4 and ids.codes.dtype == np.uint16
 
 
-def test_separation_numbers_items_in_catalogue_order(learnt):
-    numbers = separate_collisions(learnt, SIZES, max_group=200).codes[:, -1]
-    for group in np.unique(learnt, axis=0):
-        members = np.flatnonzero((learnt == group).all(axis=1))
+def test_separation_numbers_items_in_catalogue_order(learned):
+    numbers = separate_collisions(learned, SIZES, max_group=200).codes[:, -1]
+    for group in np.unique(learned, axis=0):
+        members = np.flatnonzero((learned == group).all(axis=1))
         np.testing.assert_array_equal(numbers[members], np.arange(len(members)))
 
 
@@ -39,8 +39,8 @@ def test_a_too_large_group_is_refused_with_advice():
         separate_collisions(np.full((5, 2), [1, 2]), (4, 4), max_group=4)
 
 
-def test_tokens_of_levels_do_not_overlap(learnt):
-    ids = separate_collisions(learnt, SIZES, max_group=200)
+def test_tokens_of_levels_do_not_overlap(learned):
+    ids = separate_collisions(learned, SIZES, max_group=200)
     tokens = ids.tokens()
     assert tokens.dtype == np.int32 and ids.offsets == (0, 4, 7, 9)
     assert tokens.min() >= 0 and tokens.max() < ids.vocabulary
@@ -48,8 +48,8 @@ def test_tokens_of_levels_do_not_overlap(learnt):
         assert set(tokens[:, level]) <= set(range(offset, offset + size))
 
 
-def test_prefixes_find_exactly_their_items(learnt):
-    ids = separate_collisions(learnt, SIZES, max_group=200)
+def test_prefixes_find_exactly_their_items(learned):
+    ids = separate_collisions(learned, SIZES, max_group=200)
     np.testing.assert_array_equal(ids.items_with_prefix([]), np.arange(200))
     for item in range(0, 200, 17):
         for length in range(1, ids.levels + 1):
@@ -68,8 +68,8 @@ def test_equal_codes_and_codes_beyond_their_level_are_refused():
         SemanticIds(np.array([[1, 0], [0, 5]]), (2, 2))
 
 
-def test_save_and_load(learnt, tmp_path):
-    ids = separate_collisions(learnt, SIZES, max_group=200)
+def test_save_and_load(learned, tmp_path):
+    ids = separate_collisions(learned, SIZES, max_group=200)
     ids.save(tmp_path)
     loaded = SemanticIds.load(tmp_path)
     np.testing.assert_array_equal(loaded.codes, ids.codes)
@@ -83,10 +83,10 @@ def test_the_fingerprint_depends_on_codes_and_sizes():
     assert SemanticIds(codes.astype(np.int64), (2, 2)).fingerprint in fingerprints
 
 
-def test_missing_and_damaged_files_are_named(learnt, tmp_path):
+def test_missing_and_damaged_files_are_named(learned, tmp_path):
     with pytest.raises(artifacts.ArtifactError, match="no semantic IDs here"):
         SemanticIds.load(tmp_path)
-    separate_collisions(learnt, SIZES, max_group=200).save(tmp_path)
+    separate_collisions(learned, SIZES, max_group=200).save(tmp_path)
     files.save_array(tmp_path / codes_lib.CODES_FILE, np.array([[0, 0, 0, 0]], np.uint16))
     with pytest.raises(artifacts.ArtifactError, match="do not belong together"):
         SemanticIds.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Item embeddings from texts, vectors and behaviour, over real (tiny) data sets on disk."""
+"""Item embeddings from texts, vectors and behavior, over real (tiny) datasets on disk."""
 
 import re
 import sys
@@ -79,7 +79,7 @@ def test_the_same_recipe_is_not_run_twice(dataset, tmp_path, monkeypatch):
 
 
 def test_given_vectors_follow_their_items_into_another_order(tmp_path):
-    rows = np.array([4, 0, 3])  # the data set kept three of the file's five items
+    rows = np.array([4, 0, 3])  # the dataset kept three of the file's five items
     data = write_dataset(tmp_path / "dataset", [[0, 1, 2]], extra={"source_row": pa.array(rows)})
     given = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float16)
     np.save(tmp_path / "given.npy", given)
@@ -182,7 +182,7 @@ def test_cooccurrence_reads_the_training_split_only(tmp_path):
         made.append(embed.load(tmp_path / name / "embeddings"))
     np.testing.assert_array_equal(*made)
     together = made[0][:, -3:]
-    assert (together[6] == 0).all()  # only ever a target: it has no neighbours in training
+    assert (together[6] == 0).all()  # only ever a target: it has no neighbors in training
     assert (together[0] @ together[1]) > 0.9 > 0.1 > abs(together[0] @ together[4])
 
 

@@ -11,7 +11,7 @@ from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data import hold_out
 from genrec.data.prepare import prepare
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.evaluation import evaluate
 from genrec.models import checkpoints, load, run_record
 from genrec.semantic_ids import codes, embed, growth, tokenize
@@ -38,7 +38,7 @@ def grown(tmp_path_factory):
     embed.embed(EXPERIMENT.embeddings, before / "dataset", before / "item_embeddings")
     tokenize.learn(EXPERIMENT.semantic_ids, before / "item_embeddings", before / "semantic_ids")
     ids, dataset = SemanticIds.load(before / "semantic_ids"), datasets.Dataset(before / "dataset")
-    record = run_record.Record.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset.fingerprint)
+    record = run_record.RunRecord.of(EXPERIMENT, ids.sizes, ids.fingerprint, dataset.fingerprint)
     params = jax.jit(load.model_of(record)[1])()
     store = checkpoints.Checkpoints(before)
     store.save(7, {"ema": params, "params": params}, {}, record, 0.1)
@@ -70,9 +70,9 @@ def test_old_items_keep_their_ids_and_vectors_and_new_ones_get_some(grown):
 
 def test_a_checkpoint_of_the_parent_recommends_old_and_new_items(grown, capsys):
     before, after = grown
-    trained = trained_models.load(after, checkpoints_of=before)
-    assert trained.new_items.sum() == len(trained.dataset.catalogue) - SemanticIds.load(before / "semantic_ids").items
-    assert trained_models.load(before).new_items is None
+    loaded = loaded_model.load(after, checkpoints_of=before)
+    assert loaded.new_items.sum() == len(loaded.dataset.catalogue) - SemanticIds.load(before / "semantic_ids").items
+    assert loaded_model.load(before).new_items is None
     shown = {}
     for share in (0.0, 0.5):
         cfg = dataclasses.replace(EXPERIMENT.evaluation, new_items_share=share)
@@ -91,15 +91,15 @@ def test_a_checkpoint_of_the_parent_recommends_old_and_new_items(grown, capsys):
 def test_checkpoints_of_others_are_refused(grown, tmp_path):
     _, after = grown
     with pytest.raises(artifacts.ArtifactError, match="no checkpoints here"):
-        trained_models.load(after)
+        loaded_model.load(after)
     ids = SemanticIds.load(after / "semantic_ids")
-    record = run_record.Record.of(EXPERIMENT, ids.sizes, "another", "another")
+    record = run_record.RunRecord.of(EXPERIMENT, ids.sizes, "another", "another")
     params = jax.jit(load.model_of(record)[1])()
     store = checkpoints.Checkpoints(tmp_path)
     store.save(7, {"ema": params, "params": params}, {}, record, 0.1)
     store.close()
     with pytest.raises(artifacts.ArtifactError, match="trained with other semantic IDs"):
-        trained_models.load(after, checkpoints_of=tmp_path)
+        loaded_model.load(after, checkpoints_of=tmp_path)
 
 
 def test_other_settings_than_the_parents_are_refused(grown):
@@ -137,7 +137,7 @@ BOOKS = ResidualCodebooks([np.array([[0.0], [10.0]], np.float32), np.array([[-1.
 KNOWN = SemanticIds(np.array([[0, 1, 0], [0, 1, 2], [1, 2, 0]]), (2, 3, 3))
 
 
-def test_collisions_take_free_codes_and_full_groups_send_on_to_the_next_centre():
+def test_collisions_take_free_codes_and_full_groups_send_on_to_the_next_center():
     same = np.zeros((5, 1), np.float32)  # nearest: 0 and then 0 (code 1), -1 (code 0), 2 (code 2)
     found, moved = growth.place(same, BOOKS, KNOWN)
     assert found.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 2, 0]] and moved == 4

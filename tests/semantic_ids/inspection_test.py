@@ -34,10 +34,10 @@ def test_a_prefix_lists_its_items_with_titles(workdir):
     assert len(short) == 4 and short[-1].startswith(f"and {inspection.ids.items - 2} more")
 
 
-def test_neighbours_show_the_codes_they_share(workdir):
+def test_neighbors_show_the_codes_they_share(workdir):
     inspection = Inspection(workdir)
     item_id = inspection.catalogue.item_ids[5]
-    lines = inspection.neighbours(item_id, limit=4).splitlines()
+    lines = inspection.neighbors(item_id, limit=4).splitlines()
     assert item_id in lines[0] and inspection.catalogue.titles[5][:20] in lines[0]
     own = lines[0].split()[:4]
     for line in lines[3:]:
@@ -54,7 +54,7 @@ def test_the_overview_counts_items_per_code(workdir):
 
 def test_unknown_items_and_stale_stages_are_named(workdir):
     with pytest.raises(SemanticIdError, match="no item 'nothing'"):
-        Inspection(workdir).neighbours("nothing", limit=3)
+        Inspection(workdir).neighbors("nothing", limit=3)
     embed(config.Embeddings(width=12), workdir / "dataset", workdir / "item_embeddings")
     with pytest.raises(artifacts.ArtifactError, match=r"another item_embeddings .*learn_semantic_ids"):
         Inspection(workdir)

@@ -15,8 +15,8 @@ SQUARE = ResidualCodebooks([np.array([[-2, 0], [2, 0]], np.float32), np.array([[
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
     generator = np.random.default_rng(0)
-    centres = generator.normal(size=(12, 8))
-    return (centres[generator.integers(0, 12, 500)] + 0.3 * generator.normal(size=(500, 8))).astype(np.float32)
+    centers = generator.normal(size=(12, 8))
+    return (centers[generator.integers(0, 12, 500)] + 0.3 * generator.normal(size=(500, 8))).astype(np.float32)
 
 
 def test_figures_of_a_case_worked_out_by_hand():
@@ -38,12 +38,12 @@ def test_usage_counts_only_what_the_catalogue_could_use():
     assert quality.measure(vectors, books.encode(vectors), books).usage == [1.0]
 
 
-def test_neighbours_share_more_codes_than_random_pairs(vectors):
+def test_neighbors_share_more_codes_than_random_pairs(vectors):
     quantizer = residual_kmeans.learn(vectors, config.SemanticIdLearning(codes=(12, 12, 12)))
     report = quality.measure(vectors, quantizer.encode(vectors), quantizer)
-    for agreement in (report.neighbour_agreement, report.random_agreement):
+    for agreement in (report.neighbor_agreement, report.random_agreement):
         assert agreement == sorted(agreement, reverse=True)
-    assert report.neighbour_agreement[0] > 0.8 > 0.2 > report.random_agreement[0]
+    assert report.neighbor_agreement[0] > 0.8 > 0.2 > report.random_agreement[0]
     quality.check(report, config.SemanticIdLearning())
 
 
@@ -73,7 +73,9 @@ def test_a_collapse_is_stopped_and_every_fault_named_with_advice(vectors):
     assert (
         "100.0% of items share" in message and "max_collision_rate is 60.0%" in message and "one more level" in message
     )
-    assert "have the same learnt codes (semantic_ids.max_group is 100)" in message and "equal or empty texts" in message
+    assert (
+        "have the same learned codes (semantic_ids.max_group is 100)" in message and "equal or empty texts" in message
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from genrec.semantic_ids.codes import SemanticIdError
 def vectors() -> np.ndarray:
     """Ten loose clusters in 12 dimensions."""
     generator = np.random.default_rng(0)
-    centres = generator.normal(size=(10, 12))
-    return (centres[generator.integers(0, 10, 400)] + 0.3 * generator.normal(size=(400, 12))).astype(np.float32)
+    centers = generator.normal(size=(10, 12))
+    return (centers[generator.integers(0, 10, 400)] + 0.3 * generator.normal(size=(400, 12))).astype(np.float32)
 
 
 def settings(*codes: int, seed: int = 0) -> config.SemanticIdLearning:
@@ -29,10 +29,10 @@ def error(vectors: np.ndarray, restored: np.ndarray) -> float:
 
 def test_separate_clusters_are_found_exactly():
     generator = np.random.default_rng(1)
-    centres = generator.permutation(np.eye(8, dtype=np.float32) * 10)
-    points = np.repeat(centres, 30, axis=0) + 0.01 * generator.normal(size=(240, 8)).astype(np.float32)
+    centers = generator.permutation(np.eye(8, dtype=np.float32) * 10)
+    points = np.repeat(centers, 30, axis=0) + 0.01 * generator.normal(size=(240, 8)).astype(np.float32)
     found = residual_kmeans.kmeans(points, 8, jax.random.key(0))
-    distances = np.linalg.norm(centres[:, None] - found[None], axis=-1)
+    distances = np.linalg.norm(centers[:, None] - found[None], axis=-1)
     assert sorted(distances.argmin(axis=1)) == list(range(8))
     assert distances.min(axis=1).max() < 0.05
 
@@ -80,7 +80,7 @@ def test_the_seed_decides_everything(vectors):
     assert not np.array_equal(first.codebooks[0], other.codebooks[0])
 
 
-def test_blocks_change_no_code_and_no_centre(vectors, monkeypatch):
+def test_blocks_change_no_code_and_no_center(vectors, monkeypatch):
     whole = residual_kmeans.learn(vectors, settings(300, 4))
     codes = whole.encode(vectors)
     monkeypatch.setattr(residual_kmeans, "DISTANCES_AT_ONCE", 300 * 256)  # two blocks, the second ragged
@@ -90,17 +90,17 @@ def test_blocks_change_no_code_and_no_centre(vectors, monkeypatch):
         np.testing.assert_allclose(book, blocked_book, atol=1e-4)
 
 
-def test_centres_come_from_a_sample_when_there_are_many_items(vectors, monkeypatch):
+def test_centers_come_from_a_sample_when_there_are_many_items(vectors, monkeypatch):
     monkeypatch.setattr(residual_kmeans, "ROWS_PER_CODE", 20)
     quantizer = residual_kmeans.learn(vectors, settings(10))
     assert quantizer.encode(vectors).shape == (400, 1)
     assert error(vectors, quantizer.reconstruct(quantizer.encode(vectors))) < 0.5 * vectors.var(axis=0).mean()
 
 
-def test_a_centre_without_points_moves_to_the_worst_served_point():
+def test_a_center_without_points_moves_to_the_worst_served_point():
     points = np.array([[0.0, 0], [0, 0.1], [0.1, 0], [9, 9]], np.float32)
-    centres = np.array([[0, 0], [-50, -50]], np.float32)
-    moved, total = residual_kmeans._lloyd(centres, points[None], np.ones((1, 4), np.float32))
+    centers = np.array([[0, 0], [-50, -50]], np.float32)
+    moved, total = residual_kmeans._lloyd(centers, points[None], np.ones((1, 4), np.float32))
     np.testing.assert_array_equal(moved[1], [9, 9])
     np.testing.assert_allclose(total, 162.02, rtol=1e-4)
 

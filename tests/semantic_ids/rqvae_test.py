@@ -1,4 +1,4 @@
-"""Properties of the RQ-VAE and of the two ways to pass a gradient through its quantiser."""
+"""Properties of the RQ-VAE and of the two ways to pass a gradient through its quantizer."""
 
 import re
 
@@ -34,9 +34,9 @@ def share_of_variance(vectors: np.ndarray, restored: np.ndarray) -> float:
 
 @pytest.mark.parametrize("gradient", rqvae.GRADIENTS)
 def test_it_learns_to_restore_items_better_with_every_level(vectors, gradient):
-    learnt = rqvae.learn(vectors, settings(gradient=gradient))
-    codes = learnt.encode(vectors)
-    errors = [share_of_variance(vectors, learnt.reconstruct(codes, levels)) for levels in (1, 2)]
+    learned = rqvae.learn(vectors, settings(gradient=gradient))
+    codes = learned.encode(vectors)
+    errors = [share_of_variance(vectors, learned.reconstruct(codes, levels)) for levels in (1, 2)]
     assert errors[1] < errors[0] < 1
     assert errors[1] < 0.35
     assert codes.shape == (600, 2) and codes.dtype == np.int32

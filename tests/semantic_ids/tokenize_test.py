@@ -20,8 +20,8 @@ def write_embeddings(path, vectors: np.ndarray, recipe: str = "made"):
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
     generator = np.random.default_rng(0)
-    centres = generator.normal(size=(8, 12))
-    vectors = centres[generator.integers(0, 8, 300)] + 0.4 * generator.normal(size=(300, 12))
+    centers = generator.normal(size=(8, 12))
+    vectors = centers[generator.integers(0, 8, 300)] + 0.4 * generator.normal(size=(300, 12))
     vectors[250:260] = vectors[0]  # ten items that no codebook can tell apart
     return vectors
 

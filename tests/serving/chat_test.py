@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.serving.chat import Conversation
 from genrec.serving.engine import Options, Search
 from genrec.serving.requests import Request
@@ -9,7 +9,7 @@ from genrec.serving.requests import Request
 
 @pytest.fixture(scope="module")
 def search(listener):
-    return Search(trained_models.load(listener), Options(top=5, beams=20))
+    return Search(loaded_model.load(listener), Options(top=5, beams=20))
 
 
 def talk(search, *lines):
@@ -30,15 +30,15 @@ def talk(search, *lines):
     return ["\n".join(answer) for answer in (greeting, *answers)], profile
 
 
-def test_wish_after_wish_tells_what_changed_and_why(search):
-    answers, _ = talk(search, "no music", "music", ":wish", ":quit")
+def test_prompt_after_prompt_tells_what_changed_and_why(search):
+    answers, _ = talk(search, "no music", "music", ":prompt", ":quit")
     media_type = dict(zip(search.catalogue.titles, search.catalogue.column("media_type").to_pylist(), strict=True))
 
     def listed(answer):
         lines = [line for line in answer.splitlines() if line[:3].strip().isdigit() and line[3:5] == ". "]
         return [line[5:].partition("  ")[0] for line in lines]
 
-    assert len(listed(answers[0])) == 5 and "3 items heard, no wish" in answers[0] and "why the first:" in answers[0]
+    assert len(listed(answers[0])) == 5 and "3 items heard, no prompt" in answers[0] and "why the first:" in answers[0]
     assert "as a rule: media_type != music" in answers[1]
     assert all(media_type[title] != "music" for title in listed(answers[1]))
     assert all(media_type[title] == "music" for title in listed(answers[2]))
@@ -57,8 +57,8 @@ def test_an_interrupt_in_the_middle_of_a_search_keeps_the_profile(search, monkey
     asked = []
 
     def interrupted(self, requests, wanted):
-        asked.append(requests[0].wish)
-        if requests[0].wish:
+        asked.append(requests[0].prompt)
+        if requests[0].prompt:
             raise KeyboardInterrupt
         return original(self, requests, wanted)
 
@@ -73,14 +73,14 @@ def test_what_cannot_be_is_said_and_the_conversation_goes_on(search):
         search,
         ":hear 9",
         ":hear x",
-        ":likes colour=red",
+        ":likes color=red",
         ":tell tier=gold",
         ":dance",
         "y" * 5000,
         ":forget a=b",
         "calm",
     )
-    expected = ["1 to 5", "1 to 5", "no column 'colour'", "no 'tier'", "Say what you would", "Shorten", "says nothing"]
+    expected = ["1 to 5", "1 to 5", "no column 'color'", "no 'tier'", "Say what you would", "Shorten", "says nothing"]
     for answer, text in zip(answers[1:], expected, strict=False):
         assert text in answer
     assert '"calm"' in answers[8] and profile.entries == ()

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from genrec.data.dataset import Catalogue
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.decoding.retrieval import Retriever
 from genrec.serving.engine import Options, Search
 from genrec.serving.explanations import Explainer, PrefixWords
@@ -17,13 +17,13 @@ EVERY = 300  # items in a list: all of the catalogue
 
 @pytest.fixture(scope="module")
 def search(listener):
-    return Search(trained_models.load(listener), Options(top=EVERY, beams=EVERY), rules=False)
+    return Search(loaded_model.load(listener), Options(top=EVERY, beams=EVERY), rules=False)
 
 
 @pytest.fixture(scope="module")
 def request_of_all(search):
-    """A history beyond the window, everything known, a wish and a profile that forbids nothing of the list."""
-    dataset = search.trained.dataset
+    """A history beyond the window, everything known, a prompt and a profile that forbids nothing of the list."""
+    dataset = search.loaded.dataset
     record = next(r for r in dataset.split("test").read(range(20)) if len(r.items) > 9)
     profile = Profile(record.user_id).with_entry("likes", "genre=jazz").with_entry("less_of", "mood=dark")
     return Request(record.user_id, record.items[:9], None, {"time_of_day": "8"}, "something calm", profile)
@@ -32,11 +32,11 @@ def request_of_all(search):
 @pytest.fixture(scope="module")
 def scores(search):
     """Gives scores of items in the list of a request: by a search over the model's own logits."""
-    trained = search.trained
-    retriever = Retriever.over(trained.graphdef, trained.table, EVERY)
+    loaded = search.loaded
+    retriever = Retriever.over(loaded.graphdef, loaded.table, EVERY)
 
     def of(request, items):
-        found = retriever(trained.params, search.read([request], [search.told(request)]))
+        found = retriever(loaded.params, search.read([request], [search.context_of(request)]))
         of_item = dict(zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True))
         return np.array([of_item[item] for item in items])
 
@@ -51,9 +51,9 @@ def test_changes_equal_removal_by_hand(search, scores, request_of_all):
     titles = search.catalogue.titles
     less_of = request.profile.entries[1]
     by_hand = {
-        "wish: something calm": dataclasses.replace(request, wish=""),
+        "prompt: something calm": dataclasses.replace(request, prompt=""),
         "profile: likes genre=jazz": dataclasses.replace(request, profile=Profile(request.name, (less_of,))),
-        "time_of_day: 6 to 9": dataclasses.replace(request, given={"time_of_day": ""}),
+        "time_of_day: 6 to 9": dataclasses.replace(request, context_overrides={"time_of_day": ""}),
     }
     for back in range(6):
         place = len(request.history) - 1 - back
@@ -62,7 +62,7 @@ def test_changes_equal_removal_by_hand(search, scores, request_of_all):
             request, history=shorter
         )
     country = next(name for name in explained[0] if name.startswith("country: "))
-    by_hand[country] = dataclasses.replace(request, given={**request.given, "country": ""})
+    by_hand[country] = dataclasses.replace(request, context_overrides={**request.context_overrides, "country": ""})
     for name, without in by_hand.items():
         expected = base - scores(without, items)
         # Differences of log-probabilities of tens, in float32 by two ways: one pass, and a search step by step.
@@ -86,10 +86,12 @@ def test_a_long_profile_is_read_from_its_end(search):
     profile = Profile("u")
     for number in range(60):
         profile = profile.with_entry("likes", f"item={search.catalogue.item_ids[number]}")
-    told = search.told(Request("u", np.array([1]), wish="something calm", profile=profile))
+    told = search.context_of(Request("u", np.array([1]), prompt="something calm", profile=profile))
     titles = search.catalogue.titles
-    assert told.wish.endswith(f"like {titles[58]}, like {titles[59]}, something calm") and titles[0] not in told.wish
-    assert len(search.trained.tokens.wish(told.wish)) <= search.trained.tokens.longest_served_wish
+    assert (
+        told.prompt.endswith(f"like {titles[58]}, like {titles[59]}, something calm") and titles[0] not in told.prompt
+    )
+    assert len(search.loaded.tokenizer.prompt(told.prompt)) <= search.loaded.tokenizer.longest_served_prompt
 
 
 def test_nothing_known_has_no_reasons(search):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from genrec.data.dataset import Catalogue
-from genrec.serving.profiles import KINDS, NEVER, Profile, ProfileError, learnt
+from genrec.serving.profiles import KINDS, NEVER, Profile, ProfileError, learned
 
 ROLES = [("genre", "about"), ("artist", "by")]
 
@@ -55,12 +55,12 @@ def test_a_taste_becomes_words_and_a_direction(catalogue):
 
 
 def test_a_first_profile_is_what_a_history_has_most_of(catalogue):
-    made = learnt("u", np.array([0, 1, 1, 2]), catalogue, ("genre", "artist"), "2024-01-01")
+    made = learned("u", np.array([0, 1, 1, 2]), catalogue, ("genre", "artist"), "2024-01-01")
     assert [(entry.kind, entry.about) for entry in made.entries] == [
         ("likes", "genre=jazz"),
         ("likes", "artist=Uma"),
     ]
-    assert learnt("u", np.array([0, 2]), catalogue, ("genre",), "2024-01-01").entries == ()
+    assert learned("u", np.array([0, 2]), catalogue, ("genre",), "2024-01-01").entries == ()
     assert "likes     genre=jazz" in made.readable(catalogue) and "2 items" in made.readable(catalogue)
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_profile_is_refused(text, message):
 
 
 def test_entries_about_what_there_is_not_are_refused(catalogue, tmp_path):
-    for about, message in (("item=x", "no item 'x'"), ("colour=red", "no column 'colour'")):
+    for about, message in (("item=x", "no item 'x'"), ("color=red", "no column 'color'")):
         with pytest.raises(ProfileError, match=message):
             Profile("u").with_entry("likes", about).checked(catalogue)
     with pytest.raises(ProfileError, match="says nothing about"):

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from genrec.data.dataset import Catalogue
-from genrec.serving.prompt_rules import WishRules
+from genrec.serving.prompt_rules import PromptRules
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +14,13 @@ def rules():
         "artist": ["Ada Costa", "Uma Quinn", "Ada Costa", None],
         "explicit": [True, False, False, True],
     }
-    return WishRules(
+    return PromptRules(
         ("media_type", "genre", "artist", "explicit"), {"media_type": "kind"}, Catalogue(pa.table(table), ())
     )
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("prompt", "expected"),
     [
         ("", []),
         ("something calm", []),
@@ -41,13 +41,13 @@ def rules():
         ("I do not mind, play metal", ["genre=metal"]),
     ],
 )
-def test_rules_of_wishes(rules, wish, expected):
-    found = [f"{c.column}{c.operator}{','.join(c.values)}" for c in rules.conditions(wish)]
+def test_rules_of_prompts(rules, prompt, expected):
+    found = [f"{c.column}{c.operator}{','.join(c.values)}" for c in rules.conditions(prompt)]
     assert sorted(found) == sorted(expected)
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("prompt", "expected"),
     [
         ("", ""),
         ("podcasts about history", ""),
@@ -56,11 +56,11 @@ def test_rules_of_wishes(rules, wish, expected):
         ("less metal", ""),
     ],
 )
-def test_what_is_refused_said_as_a_wish(rules, wish, expected):
-    assert rules.refused(wish) == expected
+def test_what_is_refused_said_as_a_prompt(rules, prompt, expected):
+    assert rules.refused(prompt) == expected
 
 
 def test_other_words_may_negate_too():
     catalogue = Catalogue(pa.table({"item_id": ["a"], "genre": ["metal"]}), ())
-    rules = WishRules(("genre",), {"genre": "about"}, catalogue, also=("less",))
+    rules = PromptRules(("genre",), {"genre": "about"}, catalogue, also=("less",))
     assert rules.refused("less of that Metal, please") == "metal" and rules.refused("more metal") == ""

@@ -86,7 +86,7 @@ def test_killed_at_twenty_instants_it_ends_with_the_same_bits(tiny_inputs, tmp_p
     last = start_script([in_peace, f"--workdir={killed}"])
     output, _ = last.communicate(timeout=300)
     assert last.returncode == 0, output[-3000:]
-    assert int(re.search(r"going on from step (\d+)", output)[1]) > 5
+    assert int(re.search(r"resuming from step (\d+)", output)[1]) > 5
     same_parameters(whole, killed)
     curves = [{step: row["train/loss"] for step, row in lines(w, "train").items()} for w in (whole, killed)]
     assert curves[0] == curves[1]
@@ -106,7 +106,7 @@ def test_sigterm_loses_no_step(tiny_inputs, tmp_path):
     assert step >= 20 and max(lines(stopped, "train")) == step
     again = start_script([flag, f"--workdir={stopped}"])
     output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"going on from step {step}" in output
+    assert again.returncode == 0 and f"resuming from step {step}" in output
     uninterrupted = start_script([flag, f"--workdir={whole}"])
     output, _ = uninterrupted.communicate(timeout=300)
     assert uninterrupted.returncode == 0, output[-3000:]
@@ -147,7 +147,7 @@ def test_two_processes_train_as_one(tiny_inputs, tmp_path):
     copies = {devices: shutil.copytree(two, tmp_path / f"on_{devices}") for devices in (1, 8)}
     again = start_script([config_file(tmp_path, experiment), f"--workdir={two}"], processes=2, devices=2)
     output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"going on from step {step}" in output, output[-3000:]
+    assert again.returncode == 0 and f"resuming from step {step}" in output, output[-3000:]
 
     train.train(experiment, one)
     curve, curve_of_two = lines(one, "train"), lines(two, "train")
@@ -180,7 +180,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two_processes(tiny_inputs, tmp
     ended = start_script([config_file(tmp_path, experiment), f"--workdir={on_two}"], processes=2, devices=2)
     output, _ = ended.communicate(timeout=300)
     assert ended.returncode == 0, output[-3000:]
-    assert "checkpoint 4 cannot be read" in output and "going on from step 2" in output
+    assert "checkpoint 4 cannot be read" in output and "resuming from step 2" in output
     experiment.mesh = config.Mesh(1, 1, 1)
     train.train(experiment, workdir)
     for step in range(3, 7):

@@ -14,7 +14,7 @@ from genrec.training import optimizer
 def test_matrices_decay_and_nothing_else(scan_layers):
     model = config.Model(width=16, encoder_layers=2, decoder_layers=1, heads=2, head_width=8, mlp=32)
     model.scan_layers = scan_layers
-    record = run_record.Record.of(config.Experiment(model=model), (8, 8), "semantic IDs", "dataset")
+    record = run_record.RunRecord.of(config.Experiment(model=model), (8, 8), "semantic IDs", "dataset")
     flat = jax.tree.leaves_with_path(optimizer.decayed(jax.eval_shape(load.model_of(record)[1])))
     decayed = {jax.tree_util.keystr(path): value for path, value in flat}
     assert any(decayed.values())

@@ -6,24 +6,24 @@ import signal
 import pytest
 
 from genrec import exit_codes
-from genrec.training.preemption import Notice, Preempted
+from genrec.training.preemption import Preempted, PreemptionSignal
 
 
 def test_sigterm_is_remembered_and_does_not_end_the_process():
     before = signal.getsignal(signal.SIGTERM)
-    with Notice() as notice:
-        assert not notice.given()
+    with PreemptionSignal() as preempted:
+        assert not preempted.requested()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert notice.given() and notice.given()
+        assert preempted.requested() and preempted.requested()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_each_notice_starts_anew():
-    with Notice() as first:
+    with PreemptionSignal() as first:
         os.kill(os.getpid(), signal.SIGTERM)
-    with Notice() as second:
-        assert not second.given()
-    assert first.given()
+    with PreemptionSignal() as second:
+        assert not second.requested()
+    assert first.requested()
 
 
 def test_leaving_ends_a_script_with_the_code_that_schedulers_restart():

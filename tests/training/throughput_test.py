@@ -38,12 +38,12 @@ def test_rates_belong_together():
     seconds = 4 * figures["step_seconds"]
     assert figures["targets_per_second"] == pytest.approx(4 * 30 / seconds)
     assert figures["tokens_per_second"] == pytest.approx(4 * (100 + 2 * 30) / seconds)
-    assert 0 < figures["model_flops_utilisation"]
+    assert 0 < figures["model_flops_utilization"]
 
 
-def test_without_a_peak_there_is_no_utilisation():
+def test_without_a_peak_there_is_no_utilization():
     speed = Speedometer(config.Experiment(), (8, 8), 50, sharding.one_device())
-    assert "model_flops_utilisation" not in speed.measure(window(1))
+    assert "model_flops_utilization" not in speed.measure(window(1))
     speed.close()
 
 

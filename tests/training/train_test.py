@@ -13,7 +13,7 @@ from flax import nnx
 from tiny_training import EXPERIMENT, changed, lines
 
 from genrec import artifacts, config, sharding
-from genrec.decoding import loaded_model as trained_models
+from genrec.decoding import loaded_model as loaded_model
 from genrec.input_pipeline.examples import histories
 from genrec.models import checkpoints, load, sasrec
 from genrec.training import optimizer, train
@@ -29,11 +29,11 @@ def workdir(tiny_inputs, tmp_path):
 
 @pytest.fixture
 def told_everything(everything_known):
-    """Gives an experiment features, vectors, wishes and texts."""
+    """Gives an experiment features, vectors, prompts and texts."""
 
     def give(experiment):
         experiment.context = everything_known()
-        experiment.wishes = config.Wishes(
+        experiment.prompts = config.Prompts(
             columns=("media_type:kind", "genre:about", "title:words"), pieces=200, longest=12, history=4, texts=True
         )
         return experiment
@@ -80,7 +80,7 @@ def test_what_is_told_trains_the_same_on_any_mesh(tiny_inputs, tmp_path, told_ev
 def test_what_is_told_belongs_to_a_run(tiny_inputs, tmp_path, told_everything):
     workdir = shutil.copytree(tiny_inputs, tmp_path / "work")
     train.train(told_everything(changed(stop_after=4)), workdir)
-    for part, name, value in (("context", "dropout", 0.5), ("wishes", "examples", 1.0), ("context", "vector", False)):
+    for part, name, value in (("context", "dropout", 0.5), ("prompts", "examples", 1.0), ("context", "vector", False)):
         experiment = told_everything(changed())
         setattr(getattr(experiment, part), name, value)
         with pytest.raises(artifacts.ArtifactError, match="another run: .* was "):
@@ -100,13 +100,13 @@ def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
     )
     train.train_sasrec(experiment, workdir)
     train.train(experiment, workdir)
-    trained = trained_models.load(workdir)
+    loaded = loaded_model.load(workdir)
     items = [np.array([5, 7, 1, 2, 3]), np.array([1, 2, 3]), np.array([9, 1, 2, 3])]
-    (vectors,) = trained.histories(["a", "b", "c"], items).soft
-    beyond = trained.histories(["a"], items[:1]).tokens.shape[1]
+    (vectors,) = loaded.histories(["a", "b", "c"], items).soft
+    beyond = loaded.histories(["a"], items[:1]).tokens.shape[1]
     assert vectors.places[:, 0].tolist() == [0, beyond, 0]  # who has no earlier items has no token
     graphdef, params, record, _ = load.load(workdir / checkpoints.SASREC)
-    tokens = sasrec.tokens(record.sizes[0])
+    tokens = sasrec.tokenizer(record.sizes[0])
     for row, earlier in ((0, [5, 7]), (2, [9])):
         expected = nnx.merge(graphdef, params).vectors(histories(["x"], [np.array(earlier)], tokens, 6))[0]
         np.testing.assert_allclose(vectors.vectors[row, 0], expected, rtol=1e-4, atol=1e-5)
@@ -115,7 +115,7 @@ def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
     experiment.seed = 1
     train.train_sasrec(experiment, workdir)
     with pytest.raises(artifacts.ArtifactError, match="vectors of another SASRec"):
-        trained_models.load(workdir)
+        loaded_model.load(workdir)
 
 
 def test_training_learns_and_keeps_the_best_and_the_latest(workdir):
@@ -234,7 +234,7 @@ def test_a_trace_of_some_steps_is_recorded(workdir):
     experiment.training.peak_flops = 1e12
     train.train(experiment, workdir)
     assert list((workdir / "profile").rglob("*.xplane.pb"))
-    assert all(0 < row["train/model_flops_utilisation"] < 1 for row in lines(workdir, "train").values())
+    assert all(0 < row["train/model_flops_utilization"] < 1 for row in lines(workdir, "train").values())
 
 
 def test_validation_does_not_depend_on_the_mesh(workdir, tmp_path):

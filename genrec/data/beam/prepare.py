@@ -25,7 +25,7 @@ PARTITION_ROWS = 1 << 20  # interactions of the users who are handled together, 
 
 
 def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
-    """Writes the data set into `path`, an existing folder that all workers reach, and returns its statistics.
+    """Writes the dataset into `path`, an existing folder that all workers reach, and returns its statistics.
 
     Raises:
       DataError: as `prepare`.

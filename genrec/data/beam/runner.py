@@ -14,10 +14,12 @@ from typing import Any
 from absl import logging
 from etils import epath
 
+from genrec.errors import GenrecError
+
 INSTALL = "pip install -e '.[beam]'"
 
 
-class BeamError(ValueError):
+class BeamError(GenrecError):
     """A runner cannot be used. The message says why and what to do."""
 
 

@@ -219,12 +219,12 @@ def _listen(
         # Proposals in the order of their precedence; the first that is allowed is heard.
         collection = items.collection[heard[who]]
         goes_on = ~begins & (rng.random(len(who)) < np.array(GOES_ON)[items.media[collection]])
-        neighbour = related[collection, rng.integers(0, RELATED, len(who))]
+        neighbor = related[collection, rng.integers(0, RELATED, len(who))]
         follows = (heard[who] >= 0) & (rng.random(len(who)) < FOLLOWS_RELATION)
         proposals = [
             np.where(comes_back, resumed, -1),
             np.where(goes_on, next_item[heard[who]], -1),
-            np.where(follows, places.enter(who, neighbour, rng), -1),
+            np.where(follows, places.enter(who, neighbor, rng), -1),
         ]
         for _ in range(5):
             stays = rng.random(len(who)) < STAYS_IN_GENRE

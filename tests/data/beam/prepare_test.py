@@ -1,4 +1,4 @@
-"""Apache Beam gives the data set that one process gives, and refuses the same data with the same words."""
+"""Apache Beam gives the dataset that one process gives, and refuses the same data with the same words."""
 
 import json
 

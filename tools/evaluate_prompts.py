@@ -1,9 +1,9 @@
-"""Measures whether wishes steer: shares, recall over guidance strength, titles, texts, and what must never be returned.
+"""Measures whether prompts steer: shares, recall over guidance strength, titles, texts, and items never to be returned.
 
-    python tools/evaluate_wishes.py --workdir=runs/streaming
-    python tools/evaluate_wishes.py --workdir=runs/streaming --users=0 --strengths=0,1,2 --checkpoint=latest
+    python tools/evaluate_prompts.py --workdir=runs/streaming
+    python tools/evaluate_prompts.py --workdir=runs/streaming --users=0 --strengths=0,1,2 --checkpoint=latest
 
-Leaves WORKDIR/wishes: SPLIT.json, SPLIT.txt, and the curve as a picture, guidance.svg.
+Leaves WORKDIR/prompts: SPLIT.json, SPLIT.txt, and the curve as a picture, guidance.svg.
 """
 
 from absl import flags
@@ -12,9 +12,9 @@ from genrec import command
 from genrec.evaluation import evaluate, prompt_metrics
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Whose users wish.")
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Whose users prompt.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
-_USERS = flags.DEFINE_integer("users", 512, "How many wish; 0 takes all of the split.", lower_bound=0)
+_USERS = flags.DEFINE_integer("users", 512, "How many prompt; 0 takes all of the split.", lower_bound=0)
 _BEAMS = flags.DEFINE_integer("beams", 50, "Width of the search.", lower_bound=prompt_metrics.TOP)
 _STRENGTHS = flags.DEFINE_list("strengths", ["0", "0.5", "1", "1.5", "2", "3"], "Of guidance, for the curve.")
 _ITEMS = flags.DEFINE_integer("items", 512, "How many titles are looked for, and written.", lower_bound=1)

@@ -1,8 +1,8 @@
 """Evaluates the multi-stage recommender: recall, lift and time of sources, ranker and final scores, in one table.
 
-    python tools/evaluate_pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
-    python tools/evaluate_pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart \
-        --config.pipeline.sources="('generator','item-kNN')" --config.pipeline.scoring.exclude_history=True
+    python tools/evaluate_multi_stage.py --config=configs/quickstart.py --workdir=runs/quickstart
+    python tools/evaluate_multi_stage.py --config=configs/quickstart.py --workdir=runs/quickstart \
+        --config.multi_stage.sources="('generator','item-kNN')" --config.multi_stage.scoring.exclude_history=True
 
 Needs a trained model, and launch/train_sasrec.py for SASRec and the ranker. Weights are fitted on the validation split.
 Compare what comes out with the model alone: tools/compare_runs.py --workdir=WORKDIR \
