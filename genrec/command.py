@@ -35,7 +35,7 @@ CACHE = Path("~/.cache/genrec/compiled")
 def run(main: Callable[[], None]) -> None:
     """Parses the flags, joins the other processes of the run if there are any, and calls `main`; then the process ends.
 
-    Errors that are ours, all of them `ValueError`s of genrec, end it with a message on stderr. Others are bugs, or
+    Errors of users, which are `GenrecError`s, end it with a message on stderr. Others are bugs, or
     trouble of a machine, and keep their traceback; genrec.exit_codes tells them apart. Compiled functions are kept in
     the folder JAX_COMPILATION_CACHE_DIR, by default ~/.cache/genrec/compiled, so that the next start is quick.
     """

@@ -346,9 +346,9 @@ def histories(
     the end.
 
     `causal` must be what the model was trained with (`Training.targets` "every": True, "last": False). `contexts` are
-    those of the requests, beside what is known of each user. The rows have room for the longest of the prompts, in few steps:
-    each length is a compilation. Raises PromptError for a prompt that cannot be read, DataError for features that do
-    not exist.
+    those of the requests, beside what is known of each user. The rows have room for the longest of the prompts, in few
+    steps: each length is a compilation. Raises PromptError for a prompt that cannot be read, DataError for features
+    that do not exist.
     """
     contexts = contexts or [NO_OVERRIDES] * len(user_ids)
     items = [np.asarray(history, np.int32) for history in items]

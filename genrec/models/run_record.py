@@ -83,12 +83,12 @@ class Record:
 
     def tokenizer(self, semantic_ids: SemanticIds, known: Users = NO_USERS) -> Tokenizer:
         """How this model's users and items become tokens; `known` is what it is told of users (models.known_users)."""
-        words, longest, loaded = self.vocabulary, self.prompts.get("longest", 0), None
+        words, longest, trained = self.vocabulary, self.prompts.get("longest", 0), None
         if "trained" in self.prompts:
-            loaded = np.zeros(len(words), bool)
-            loaded[self.prompts["trained"]] = True
+            trained = np.zeros(len(words), bool)
+            trained[self.prompts["trained"]] = True
         numbers = semantic_ids.vocabulary, self.model["user_tokens"]
-        return Tokenizer(semantic_ids.tokens(), *numbers, known, words, longest, loaded)
+        return Tokenizer(semantic_ids.tokens(), *numbers, known, words, longest, trained)
 
     def differences(self, other: "Record") -> list[str]:
         """Why a run described by `other` cannot go on from this checkpoint."""

@@ -70,7 +70,7 @@ class BeamRunner:
 
         Args:
           title: Of the pass, a word; names what it leaves in `folder`.
-          function: Its `ValueError`s of genrec are raised here, the first of them by the order of the pieces.
+          function: Its `GenrecError`s are raised here, the first of them by the order of the pieces.
           pieces: Small values.
           folder: For results; workers reach it.
         """
@@ -159,18 +159,16 @@ def load(path: epath.PathLike) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Failed:
-    """An error of ours as a result: a runner would try again, and report it as one of its own."""
+    """An error of the user's as a result: a runner would try again, and report it as one of its own."""
 
-    error: ValueError
+    error: GenrecError
 
 
 def _guarded(function: Callable[[Any], Any], piece: tuple[int, Any]) -> tuple[int, Any]:
     index, value = piece
     try:
         return index, function(value)
-    except ValueError as error:
-        if type(error).__module__.partition(".")[0] != "genrec":
-            raise
+    except GenrecError as error:
         return index, _Failed(error)
 
 
