@@ -15,7 +15,7 @@ from absl import flags
 
 from genrec import command
 from genrec.data.filters import Filter
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate
 from genrec.serving import command_line, engine
 from genrec.serving import requests as user_requests

@@ -14,8 +14,7 @@ from flax import nnx
 
 from genrec import config
 from genrec.data.filters import Filter
-from genrec.decoding import beam_search
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import beam_search, loaded_model
 from genrec.decoding.catalogue_index import BeamState, CatalogueIndex, Constraints
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever

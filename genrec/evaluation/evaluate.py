@@ -14,7 +14,7 @@ from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.splits import NAMES, check_no_leak
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedModel
 from genrec.decoding.new_item_quota import ReservingRetriever
 from genrec.decoding.retrieval import Retriever

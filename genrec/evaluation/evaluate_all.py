@@ -17,7 +17,7 @@ from etils import epath
 from genrec import artifacts, distributed, sharding
 from genrec import files as file_io
 from genrec.config import Experiment
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate, results
 from genrec.models import checkpoints
 

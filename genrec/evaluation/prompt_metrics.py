@@ -18,7 +18,7 @@ from etils import epath
 
 from genrec import config, files
 from genrec.data.errors import DataError
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedModel
 from genrec.decoding.text_generation import TextGenerator
 from genrec.evaluation import charts

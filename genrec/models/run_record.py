@@ -28,7 +28,7 @@ CHANGEABLE = (
 
 
 @dataclasses.dataclass
-class Record:
+class RunRecord:
     """What a checkpoint says of its run."""
 
     model: dict[str, Any]  # config.Model
@@ -49,7 +49,7 @@ class Record:
     finished: bool = False
 
     @classmethod
-    def of(cls, experiment: config.Experiment, sizes: tuple[int, ...], semantic_ids: str, dataset: str) -> "Record":
+    def of(cls, experiment: config.Experiment, sizes: tuple[int, ...], semantic_ids: str, dataset: str) -> "RunRecord":
         """The record of a run that starts; `semantic_ids` and `dataset` are fingerprints."""
         return cls(
             model=dataclasses.asdict(experiment.model),
@@ -90,10 +90,10 @@ class Record:
         numbers = semantic_ids.vocabulary, self.model["user_tokens"]
         return Tokenizer(semantic_ids.tokens(), *numbers, known, words, longest, trained)
 
-    def differences(self, other: "Record") -> list[str]:
+    def differences(self, other: "RunRecord") -> list[str]:
         """Why a run described by `other` cannot go on from this checkpoint."""
 
-        def flat(record: Record) -> dict[str, Any]:
+        def flat(record: RunRecord) -> dict[str, Any]:
             fields = dataclasses.asdict(record)
             for progress in ("validated", "validations_without_best", "finished"):
                 del fields[progress]

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from genrec import artifacts, sharding
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.files import load_array
 from genrec.models import checkpoints, user_context
 from genrec.ranking.features import Features

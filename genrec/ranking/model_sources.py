@@ -9,8 +9,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from genrec.decoding import length_buckets
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import length_buckets, loaded_model
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.loaded_model import LoadedModel
 from genrec.decoding.retrieval import Retriever

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.decoding.guidance import Guidance
 from genrec.decoding.retrieval import Retriever
 from genrec.input_pipeline.context import RequestContext

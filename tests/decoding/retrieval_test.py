@@ -72,10 +72,10 @@ def in_order(user: int, items, seed: int = 0) -> list[int]:
     return sorted(items, key=lambda item: -likelihoods(user, seed)[item])
 
 
-def live_index(mesh=None, cut=False) -> LiveIndex:
+def live_index(mesh=None, sharded=False) -> LiveIndex:
     items = np.random.default_rng(2).permutation(len(EVERY))[:ITEMS]
     table = SortedTable.build(EVERY[items], SIZES, items)
-    return LiveIndex(table, filters=USERS, mesh=mesh, cut=cut, boundary_budget=20)
+    return LiveIndex(table, filters=USERS, mesh=mesh, sharded=cut, boundary_budget=20)
 
 
 @functools.cache
@@ -125,7 +125,7 @@ def eligible(live: LiveIndex, user: int) -> list[int]:
 def test_a_search_is_widened_until_its_lists_are_certified(data, tensor):
     """On one device, with a table on each of eight, and with one that is cut in four."""
     mesh = sharding.make_mesh(config.Mesh(data=data, fsdp=1, tensor=tensor))
-    narrow = Retriever(graphdef(), live_index(mesh, cut=tensor > 1), 4, 3)
+    narrow = Retriever(graphdef(), live_index(mesh, sharded=tensor > 1), 4, 3)
     placed, constraints = jax.device_put(params(), sharding.named(mesh)), narrow.live.constraints(RESTRICTIONS)
     first = RankedItems(*map(np.asarray, narrow(placed, histories_of(), constraints)))
     sure = first.certified(3)

@@ -34,7 +34,7 @@ def live_index(cut: bool, budget: int, duplicates: bool) -> LiveIndex:
     """Its layout has room for MOST items of each first code, which may share all their codes or none."""
     codes = np.repeat(EVERY[::20], MOST, axis=0) if duplicates else EVERY[np.arange(len(EVERY)) % 20 < MOST]
     table = SortedTable.build(codes, SIZES)
-    return LiveIndex(table, filters=BATCH, mesh=MESH if cut else None, cut=cut, boundary_budget=budget)
+    return LiveIndex(table, filters=BATCH, mesh=MESH if cut else None, sharded=cut, boundary_budget=budget)
 
 
 @functools.partial(jax.jit, static_argnames="finishes")
@@ -127,7 +127,7 @@ def test_a_cut_table_gives_lists_as_diverse():
 def test_each_device_holds_a_part_of_what_grows_with_the_catalogue():
     table = SortedTable.build(np.repeat(EVERY, 40, axis=0), SIZES)
     whole = LiveIndex(table, mesh=MESH).index
-    parts = LiveIndex(table, mesh=MESH, cut=True).index
+    parts = LiveIndex(table, mesh=MESH, sharded=True).index
 
     def bytes_of(index) -> int:
         """On one device, without the boundary tables."""
@@ -138,7 +138,7 @@ def test_each_device_holds_a_part_of_what_grows_with_the_catalogue():
 
 
 def test_items_come_and_go_without_compiling():
-    live = LiveIndex(SortedTable.build(EVERY[:60], SIZES), mesh=MESH, cut=True, boundary_budget=9)
+    live = LiveIndex(SortedTable.build(EVERY[:60], SIZES), mesh=MESH, sharded=True, boundary_budget=9)
     logits = [np.zeros((BATCH, 5, size), np.float32) for size in SIZES]
 
     def items() -> list[int]:
@@ -176,4 +176,4 @@ def test_cuts_lie_between_first_codes_and_make_parts_as_equal_as_those_allow():
 
 def test_a_cut_table_needs_a_boundary_table_of_the_first_level():
     with pytest.raises(CatalogueError, match="a boundary budget of at least 9"):
-        LiveIndex(SortedTable.build(EVERY, SIZES), mesh=MESH, cut=True, boundary_budget=8)
+        LiveIndex(SortedTable.build(EVERY, SIZES), mesh=MESH, sharded=True, boundary_budget=8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from genrec.data.errors import DataError
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.decoding.text_generation import BATCH, TextGenerator
 from genrec.input_pipeline import tasks
 

@@ -13,7 +13,7 @@ from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Filter
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate, list_checks
 from genrec.evaluation.evaluator import Evaluation
 from genrec.semantic_ids import codes

@@ -11,7 +11,7 @@ from flax import nnx
 from genrec import config, sharding
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation.evaluator import Evaluation, Evaluator, item_ranks

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from genrec.data.errors import DataError
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.evaluation import prompt_metrics
 from genrec.evaluation.prompt_metrics import Steering
 from genrec.serving.engine import Recommendations

@@ -13,7 +13,7 @@ from flax import nnx
 from genrec import artifacts, config, sharding
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.evaluation import baselines, metrics
 from genrec.evaluation.evaluator import item_ranks

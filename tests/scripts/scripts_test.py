@@ -49,7 +49,7 @@ def test_an_error_of_ours_is_one_message_without_traceback(tmp_path):
     [
         ("--config.model.widht=64", "widht"),
         ("--config.model.width=wide", "wide"),
-        ("--config.training.optimizer=adamw", "optimizer"),
+        ("--config.training.optimzer=adamw", "optimzer"),
         ("width=64", "Unexpected argument 'width=64'"),
     ],
 )

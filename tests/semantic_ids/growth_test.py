@@ -11,7 +11,7 @@ from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data import hold_out
 from genrec.data.prepare import prepare
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate
 from genrec.models import checkpoints, load, run_record
 from genrec.semantic_ids import codes, embed, growth, tokenize

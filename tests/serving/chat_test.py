@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.serving.chat import Conversation
 from genrec.serving.engine import Options, Search
 from genrec.serving.requests import Request

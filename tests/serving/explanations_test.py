@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from genrec.data.dataset import Catalogue
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.decoding.retrieval import Retriever
 from genrec.serving.engine import Options, Search
 from genrec.serving.explanations import Explainer, PrefixWords

@@ -13,7 +13,7 @@ from flax import nnx
 from tiny_training import EXPERIMENT, changed, lines
 
 from genrec import artifacts, config, sharding
-from genrec.decoding import loaded_model as loaded_model
+from genrec.decoding import loaded_model
 from genrec.input_pipeline.examples import histories
 from genrec.models import checkpoints, load, sasrec
 from genrec.training import optimizer, train
