@@ -77,7 +77,7 @@ class Recommender(nnx.Module):
     """`sizes` are the codes per level of the semantic IDs; tokens 0 .. sum(sizes) - 1 are codes, level after level.
 
     After them come the tokens of users, of `prompts` (features, soft tokens, pieces) and of the kinds of texts, as in
-    `data.examples.Tokens`.
+    `input_pipeline.examples.Tokenizer`.
     """
 
     def __init__(

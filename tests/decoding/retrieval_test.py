@@ -75,7 +75,7 @@ def in_order(user: int, items, seed: int = 0) -> list[int]:
 def live_index(mesh=None, sharded=False) -> LiveIndex:
     items = np.random.default_rng(2).permutation(len(EVERY))[:ITEMS]
     table = SortedTable.build(EVERY[items], SIZES, items)
-    return LiveIndex(table, filters=USERS, mesh=mesh, sharded=cut, boundary_budget=20)
+    return LiveIndex(table, filters=USERS, mesh=mesh, sharded=sharded, boundary_budget=20)
 
 
 @functools.cache

@@ -30,11 +30,11 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @functools.cache
-def live_index(cut: bool, budget: int, duplicates: bool) -> LiveIndex:
+def live_index(sharded: bool, budget: int, duplicates: bool) -> LiveIndex:
     """Its layout has room for MOST items of each first code, which may share all their codes or none."""
     codes = np.repeat(EVERY[::20], MOST, axis=0) if duplicates else EVERY[np.arange(len(EVERY)) % 20 < MOST]
     table = SortedTable.build(codes, SIZES)
-    return LiveIndex(table, filters=BATCH, mesh=MESH if cut else None, sharded=cut, boundary_budget=budget)
+    return LiveIndex(table, filters=BATCH, mesh=MESH if sharded else None, sharded=sharded, boundary_budget=budget)
 
 
 @functools.partial(jax.jit, static_argnames="finishes")
@@ -71,8 +71,8 @@ def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> Ran
         restrictions.append(Restriction([Filter(), Filter(allow=allow)][random.integers(2)], [UNKNOWN, *exclude]))
     logits = [random.normal(0, 2, (BATCH, 5, size)).astype(np.float32) for size in SIZES]
     found = []
-    for cut in (False, True):
-        live = live_index(cut, budget, duplicates)
+    for sharded in (False, True):
+        live = live_index(sharded, budget, duplicates)
         live.update(items, codes, remove_items=live.table.items)
         constraints = live.constraints(restrictions)
         with jax.set_mesh(live.mesh):
@@ -164,7 +164,7 @@ def test_cuts_lie_between_first_codes_and_make_parts_as_equal_as_those_allow():
     table = SortedTable.build(first[:, None], (9,))
 
     def parts(count: int) -> list[int]:
-        found = table.cut(sharded_index.bounds(table, count))
+        found = table.split(sharded_index.bounds(table, count))
         assert np.concatenate([part.items for part in found]).tolist() == list(range(20))
         for one, other in itertools.pairwise(part.codes[:, 0] for part in found if len(part)):
             assert one[-1] < other[0]

@@ -29,7 +29,7 @@ EXPERIMENT = config.Experiment(
             validate_every=60, log_every=30,
         ),
     ),
-    pipeline=config.MultiStage(candidates=10, item_columns=("media_type",), user_columns=("country",)),
+    multi_stage=config.MultiStage(candidates=10, item_columns=("media_type",), user_columns=("country",)),
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_given_weights_sources_and_rules(workdir):
         weights=("item-kNN=1",),
         scoring=config.FinalScoring(filter=("media_type=music",)),
     )
-    evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, pipeline=chosen), workdir)
+    evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, multi_stage=chosen), workdir)
     figures = json.loads((workdir / "pipeline" / "test.json").read_text())
     assert figures["weights"] == {"final": {"item-kNN": 1.0}, "ranker": None}
     catalogue = datasets.Dataset(workdir / "dataset").catalogue
@@ -87,9 +87,9 @@ def test_given_weights_sources_and_rules(workdir):
     ],
 )
 def test_settings_that_cannot_be_are_an_error(workdir, setting, message):
-    changed = dataclasses.replace(EXPERIMENT.pipeline, **setting)
+    changed = dataclasses.replace(EXPERIMENT.multi_stage, **setting)
     with pytest.raises(config.ConfigError, match=message):
-        evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, pipeline=changed), workdir)
+        evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, multi_stage=changed), workdir)
 
 
 def test_a_pipeline_without_its_models_says_which_is_missing(tmp_path):

@@ -90,9 +90,9 @@ def test_what_a_request_tells_goes_before_what_is_known_and_may_be_left_out():
     assert codes(overrides={"country": "Atlantis"})[0] == UNKNOWN
     assert codes(withheld=frozenset({"age"})) == [2, ABSENT, ABSENT]
     assert codes(withheld=frozenset({"all"})) == [ABSENT, ABSENT, ABSENT]
-    with pytest.raises(DataError, match="no 'contry'; it knows country, age"):
+    with pytest.raises(DataError, match="'contry'.*country, age"):
         codes(overrides={"contry": "DE"})
-    with pytest.raises(DataError, match="no 'shoe_size'"):
+    with pytest.raises(DataError, match="shoe_size"):
         codes(withheld=frozenset({"shoe_size"}))
 
 

@@ -91,8 +91,8 @@ def test_histories_keep_the_latest_items():
 
 def test_user_tokens_are_the_same_in_every_process():
     code = (
-        "import numpy as np; from genrec.input_pipeline.examples import Tokens;"
-        "print([Tokens(np.zeros((1, 2), np.int32), 10, 1000).user(u) for u in ('a', 'b', '007')])"
+        "import numpy as np; from genrec.input_pipeline.examples import Tokenizer;"
+        "print([Tokenizer(np.zeros((1, 2), np.int32), 10, 1000).user(u) for u in ('a', 'b', '007')])"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

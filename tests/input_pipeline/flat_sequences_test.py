@@ -15,7 +15,7 @@ class InMemory:
 
 
 class Users:
-    """In the place of `Tokens`, and of what is known of users."""
+    """In the place of `Tokenizer`, and of what is known of users."""
 
     @property
     def known(self):

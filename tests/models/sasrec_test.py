@@ -60,25 +60,25 @@ def test_losses_of_packed_windows_are_those_of_each_history_alone():
     first, second, third = (random.integers(0, ITEMS, n) for n in (5, 3, 6))
     # The third is a later window: its first item is history only.
     rows = [[Segment("a", first, 0, True), Segment("b", second, 0, True)], [Segment("c", third, 1, True)]]
-    examples = pack(rows, sasrec_model.tokens(ITEMS), 10, 9)
+    examples = pack(rows, sasrec_model.tokenizer(ITEMS), 10, 9)
     found = losses(examples)[..., 0]
     expected = {(0, 0): (first, 0), (0, 5): (second, 0), (1, 0): (third, 1)}
     for (row, start), (items, skipped) in expected.items():
         for target in range(skipped, len(items)):
-            alone = histories(["x"], [items[:target]], sasrec_model.tokens(ITEMS), 10)
+            alone = histories(["x"], [items[:target]], sasrec_model.tokenizer(ITEMS), 10)
             likelihood = scores(alone)[0, items[target]]
             np.testing.assert_allclose(found[row, start + target - skipped], -likelihood, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_a_distribution_over_the_catalogue():
-    rows = histories(["a", "b"], [np.array([3]), np.array([1, 2, 3])], sasrec_model.tokens(ITEMS), 10)
+    rows = histories(["a", "b"], [np.array([3]), np.array([1, 2, 3])], sasrec_model.tokenizer(ITEMS), 10)
     found = scores(rows)
     assert found.shape == (2, ITEMS)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_lists_are_the_sorted_scores_on_any_mesh():
-    rows = histories([*"abcd"], [np.arange(n) for n in (1, 4, 2, 5)], sasrec_model.tokens(ITEMS), 10)
+    rows = histories([*"abcd"], [np.arange(n) for n in (1, 4, 2, 5)], sasrec_model.tokenizer(ITEMS), 10)
     expected = scores(rows)
     params = nnx.state(model())
     for mesh in (None, sharding.make_mesh(config.Mesh(2, 2, 2))):
