@@ -114,6 +114,17 @@ def tiny_inputs(tokenized, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def multi_stage_workdir(untrained, tmp_path_factory) -> Path:
+    """A work directory of tiny_training.MULTI_STAGE with an untrained generator and a SASRec of few steps."""
+    from genrec.training import train
+
+    workdir = tmp_path_factory.mktemp("multi_stage")
+    untrained(workdir, tiny_training.MULTI_STAGE)
+    train.train_sasrec(tiny_training.MULTI_STAGE, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
 def everything_known() -> Callable:
     """Makes a context with all that the synthetic users and items tell, however few users there are."""
     from genrec import config

@@ -1,6 +1,7 @@
 """The experiment of the tests that train, on the work directory that the fixture `tiny_inputs` makes."""
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -21,6 +22,16 @@ EXPERIMENT = config.Experiment(
         log_every=2,
     ),
     evaluation=config.Evaluation(beams=10, batch=16, cutoffs=(10,)),
+)
+
+
+MULTI_STAGE = dataclasses.replace(
+    EXPERIMENT,
+    sasrec=config.SasRec(
+        config.Model(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32),
+        dataclasses.replace(EXPERIMENT.training, max_history=4, validate_every=12),
+    ),
+    multi_stage=config.MultiStage(candidates=10, item_columns=("media_type",), user_columns=("country",)),
 )
 
 

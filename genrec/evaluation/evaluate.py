@@ -24,7 +24,7 @@ from genrec.evaluation.list_checks import FIRST
 from genrec.files import load_array
 from genrec.models import checkpoints, user_context
 from genrec.ranking import assembly
-from genrec.ranking.lists import Lists, records
+from genrec.ranking.lists import Lists, read_chunks
 from genrec.ranking.popular import popularity
 
 SPLITS = ("validation", "test")
@@ -129,7 +129,7 @@ class SplitEvaluation:
     def _baselines(self) -> dict[str, Lists]:
         return {
             name: baselines.recommend(source, self._dataset, self._split, self._cfg.beams, self._max_history, name)
-            for name, source in assembly.load(
+            for name, source in assembly.load_baselines(
                 self._experiment, self._workdir, self._dataset, self._popularity, self._mesh
             ).items()
         }
@@ -183,7 +183,7 @@ def check_users(dataset: Dataset) -> None:
 
     Preparation sees to both; this looks at what is on disk now.
     """
-    check_no_leak(*(((r.user_id, r.items) for some in records(dataset.split(n)) for r in some) for n in NAMES))
+    check_no_leak(*(((r.user_id, r.items) for some in read_chunks(dataset.split(n)) for r in some) for n in NAMES))
 
 
 def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:

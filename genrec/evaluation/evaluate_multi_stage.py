@@ -21,8 +21,8 @@ from genrec.data.dataset import Dataset
 from genrec.evaluation import metrics, results
 from genrec.evaluation.evaluator import Evaluation, item_ranks
 from genrec.ranking import multi_stage, scoring
-from genrec.ranking.assembly import FOLDER, RANKER, WEIGHTS, load_ranker, sources
-from genrec.ranking.multi_stage import MultiStageRecommender
+from genrec.ranking.assembly import FOLDER, WEIGHTS, load_ranker, load_sources
+from genrec.ranking.multi_stage import RANKER, MultiStageRecommender
 from genrec.ranking.popular import popularity
 from genrec.ranking.ranker import FeatureRanker
 
@@ -39,7 +39,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     dataset = Dataset(workdir / "dataset")
     top = max(experiment.evaluation.cutoffs)
     popular = popularity(dataset)
-    found = sources(experiment, workdir, dataset, popular, checkpoint)
+    found = load_sources(experiment, workdir, dataset, popular, checkpoint)
     ranker = load_ranker(experiment, workdir, dataset, popular) if cfg.ranker else None
     rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
     given = _given_weights(cfg.weights, [*found, *([RANKER] if ranker else [])])

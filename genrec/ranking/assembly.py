@@ -1,6 +1,11 @@
-"""Sources of candidates and the ranker of a work directory: what the config of the multi-stage recommender names."""
+"""Builds the sources and the ranker of a work directory, as named in the config of the multi-stage recommender.
+
+Sources are the generator and the baselines: most popular, item-kNN and SASRec. `evaluation.evaluate_multi_stage` fits
+the weights of the ranker, and leaves them in WORKDIR/FOLDER/WEIGHTS.
+"""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 from etils import epath
@@ -16,85 +21,86 @@ from genrec.ranking.features import Features
 from genrec.ranking.item_knn import ItemKnn
 from genrec.ranking.lists import Source
 from genrec.ranking.model_sources import ModelSource, SasRec
+from genrec.ranking.multi_stage import RANKER
 from genrec.ranking.popular import MostPopular
 from genrec.ranking.ranker import FeatureRanker
 
-FOLDER = "pipeline"  # of a work directory
-WEIGHTS = "weights.json"
-GENERATOR, RANKER = "generator", "ranker"
-POPULAR, KNN, SASREC = NAMES = ("most popular", "item-kNN", "SASRec")
+FOLDER, WEIGHTS = "pipeline", "weights.json"
+GENERATOR, POPULAR, KNN, SASREC = "generator", "most popular", "item-kNN", "SASRec"
 
 
-def load(
+def load_baselines(
+    experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popularity: np.ndarray, mesh: Mesh | None = None
+) -> dict[str, Source]:
+    """Returns the baselines of a work directory by name; SASRec if it was trained.
+
+    `popularity` int[items] are training interactions. Lists of SASRec have as many items as the generator has beams.
+    """
+    builders = _baselines(experiment, workdir, dataset, popularity, mesh, experiment.evaluation.beams)
+    if not checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC):
+        del builders[SASREC]
+    return {name: build() for name, build in builders.items()}
+
+
+def load_sources(
+    experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popularity: np.ndarray, checkpoint: str
+) -> dict[str, Source]:
+    """Returns the sources that multi_stage.sources names; the generator from `checkpoint`.
+
+    Raises ConfigError if there is no source or one is unknown, ArtifactError if a model was not trained.
+    """
+    cfg, mesh = experiment.multi_stage, sharding.make_mesh(experiment.mesh)
+    top, batch = max(cfg.candidates, experiment.evaluation.beams), experiment.evaluation.batch
+    builders = _baselines(experiment, workdir, dataset, popularity, mesh, top)
+    builders[GENERATOR] = lambda: ModelSource.generator(loaded_model.load(workdir, checkpoint, mesh), top, batch)
+    unknown = [name for name in cfg.sources if name not in builders]
+    if unknown or not cfg.sources:
+        problem = f"there is no source {unknown[0]!r}" if unknown else "no source is named"
+        raise ConfigError(
+            f"multi_stage.sources: {problem}. Choose of {', '.join(builders)}, on the command line as "
+            f"""--config.multi_stage.sources="('{GENERATOR}','{KNN}')"."""
+        )
+    if SASREC in cfg.sources:
+        _require_sasrec(workdir)
+    return {name: builders[name]() for name in cfg.sources}
+
+
+def load_ranker(
+    experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popularity: np.ndarray
+) -> FeatureRanker:
+    """Returns the ranker of a work directory, with its fitted weights if there are any.
+
+    `popularity` int[items] are training interactions. Raises ArtifactError if SASRec was not trained.
+    """
+    cfg = experiment.multi_stage
+    _require_sasrec(workdir)
+    embeddings, weights = user_context.embeddings_file(workdir), epath.Path(workdir) / FOLDER / WEIGHTS
+    content = load_array(embeddings) if embeddings.exists() else None
+    features = Features(dataset, popularity, content, cfg.item_columns, cfg.user_columns)
+    model = SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch)
+    return FeatureRanker(model, features, json.loads(weights.read_text())[RANKER] if weights.exists() else None)
+
+
+def _baselines(
     experiment: Experiment,
     workdir: epath.PathLike,
     dataset: Dataset,
     popularity: np.ndarray,
-    mesh: Mesh | None = None,
-    top: int = 0,
-) -> dict[str, Source]:
-    """The baselines of a work directory, by name: SASRec where it was trained, and those that need no training run.
-
-    `popularity` int[items] are training interactions; `top` is the length of the longest lists, by default as many as
-    the model has beams.
-    """
-    found: dict[str, Source] = {
-        POPULAR: MostPopular(popularity),
-        KNN: ItemKnn.learn(dataset, experiment.item_knn),
+    mesh: Mesh | None,
+    top: int,
+) -> dict[str, Callable[[], Source]]:
+    """Returns a function by name that builds each baseline; `top` is the length of SASRec's lists."""
+    return {
+        POPULAR: lambda: MostPopular(popularity),
+        KNN: lambda: ItemKnn.learn(dataset, experiment.item_knn),
+        SASREC: lambda: SasRec.load(workdir, top, experiment.evaluation.batch, mesh),
     }
-    if checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC):
-        cfg = experiment.evaluation
-        found[SASREC] = SasRec.load(workdir, max(top, cfg.beams), cfg.batch, mesh)
-    return found
 
 
-def load_ranker(
-    experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popular: np.ndarray
-) -> FeatureRanker:
-    """The ranker of a work directory, with the weights that `evaluate` fitted where it did.
-
-    `popular` int[items] are training interactions. Raises ArtifactError where no SASRec was trained.
-    """
-    workdir, cfg = epath.Path(workdir), experiment.multi_stage
-    _require_sasrec(workdir)
-    path = user_context.embeddings_file(workdir)
-    content = load_array(path) if path.exists() else None
-    features = Features(dataset, popular, content, cfg.item_columns, cfg.user_columns)
-    model = SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch)
-    weights = workdir / FOLDER / WEIGHTS
-    return FeatureRanker(model, features, json.loads(weights.read_text())["ranker"] if weights.exists() else None)
-
-
-def sources(
-    experiment: Experiment, workdir: epath.Path, dataset: Dataset, popular: np.ndarray, checkpoint: str
-) -> dict[str, Source]:
-    cfg, mesh = experiment.multi_stage, sharding.make_mesh(experiment.mesh)
-    known = (GENERATOR, *NAMES)
-    for name in cfg.sources:
-        if name not in known:
-            raise ConfigError(
-                f"multi_stage.sources: there is no source {name!r}. Choose of {', '.join(known)}, on the command line "
-                f"""as --config.multi_stage.sources="('{GENERATOR}','{KNN}')"."""
-            )
-    if not cfg.sources:
-        raise ConfigError(f"multi_stage.sources is empty. Choose of {', '.join(known)}.")
-    if SASREC in cfg.sources:
-        _require_sasrec(workdir)
-    others = load(experiment, workdir, dataset, popular, mesh, cfg.candidates)
-    found: dict[str, Source] = {}
-    for name in cfg.sources:
-        if name == GENERATOR:
-            loaded = loaded_model.load(workdir, checkpoint, mesh)
-            beams = max(cfg.candidates, experiment.evaluation.beams)
-            found[name] = ModelSource.generator(loaded, beams, experiment.evaluation.batch)
-        else:
-            found[name] = others[name]
-    return found
-
-
-def _require_sasrec(workdir: epath.Path) -> None:
-    if not checkpoints.steps(workdir / checkpoints.SASREC):
+def _require_sasrec(workdir: epath.PathLike) -> None:
+    folder = epath.Path(workdir) / checkpoints.SASREC
+    if not checkpoints.steps(folder):
         raise artifacts.ArtifactError(
-            f"{workdir / checkpoints.SASREC}: no SASRec was trained. Run launch/train_sasrec.py first, or choose other "
-            "multi_stage.sources and no multi_stage.ranker."
+            f"{folder}: no SASRec was trained. Run launch/train_sasrec.py first, or choose other multi_stage.sources "
+            "and no multi_stage.ranker."
         )

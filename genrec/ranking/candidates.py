@@ -1,4 +1,4 @@
-"""First stage of the pipeline: the candidates of several sources together, each with what every source says of it."""
+"""Candidate generation, the first stage of a multi-stage recommender: the union of the lists of several sources."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,17 +9,17 @@ from genrec.ranking.lists import Lists
 
 
 class Candidates(NamedTuple):
-    """The items that any source proposed, each once a user, in catalogue order; -1 where a user has fewer."""
+    """The distinct candidates of each user in catalogue order; -1 where a user has fewer than others."""
 
     items: np.ndarray  # int32[users, candidates], catalogue rows
-    scores: dict[str, np.ndarray]  # float32[users, candidates] of each source or ranker; NaN where it says nothing
+    scores: dict[str, np.ndarray]  # float32[users, candidates] of each source or ranker; NaN where it gives none
 
 
-def together(lists: Mapping[str, Lists], items: int) -> Candidates:
-    """The union of lists of the same users, by the names of their sources; `items` is the size of the catalogue.
+def merge(lists: Mapping[str, Lists], items: int) -> Candidates:
+    """Returns the union of the lists of each user, by source name; `items` is the size of the catalogue.
 
-    For example the lists (5, 2) of "a" and (2, 7) of "b" make the candidates (2, 5, 7), of which "a" knows nothing of 7
-    and "b" nothing of 5.
+    For example the lists (5, 2) of "a" and (2, 7) of "b" give the candidates (2, 5, 7), where "a" has no score for 7
+    and "b" none for 5.
     """
     users = len(next(iter(lists.values())).items)
     keys = {}  # of each source: user * items + item, for all places of all lists

@@ -1,7 +1,7 @@
-"""What a ranker knows of a candidate beside the sequential model's score: item, likeness to the history, context.
+"""Ranking features of candidates: popularity, similarity to the history, and lift of attributes by user context.
 
-All features are logarithms or similarities, so that a weighted sum of them is a log-linear model (see `scoring`). Those
-of items and context are counted in the training split; those of the history change with every new event.
+All features are logarithms or similarities, so that a weighted sum of them is a log-linear model (see `scoring`).
+Popularity and lift are counted in the training split; the features of the history change with every new event.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ import pyarrow.compute as pc
 
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
-from genrec.ranking.lists import records
+from genrec.ranking.lists import read_chunks
 
-RECENT = 10  # last items of a history that likeness looks at
-DECAY = 0.8  # weight of an item of the history, times that of the one after it
-PRIOR = 20.0  # interactions added to counts of a context, as if it were like all others
+RECENT = 10  # last items of a history that similarities are computed with
+DECAY = 0.8  # weight of an item of the history, relative to the one after it
+PRIOR = 20.0  # pseudo-counts: interactions with the overall distribution, added to those of each context
 
 
 class Features:
-    """Features of candidates; made once for a dataset."""
+    """Computes features of candidates; counts the training split once."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class Features:
         item_columns: Sequence[str] = (),
         user_columns: Sequence[str] = (),
     ):
-        """`popularity` int[items], training interactions; `content` float32[items, width], None leaves likeness out.
+        """`popularity` int[items] are training interactions; `content` float32[items, width] are item embeddings.
 
-        `item_columns` of the catalogue say what an item is, `user_columns` of the users in which context it is chosen.
-        Raises DataError for columns that are not there.
+        `item_columns` of the catalogue are attributes of items, `user_columns` of the users table are contexts. Without
+        `content` there are no content similarities. Raises DataError for unknown columns.
         """
         self._popularity = np.log((popularity + 1) / (popularity.sum() + len(popularity))).astype(np.float32)
         self._content = None
@@ -42,11 +42,13 @@ class Features:
             self._content = (content / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         self._values = {name: dataset.catalogue.groups(name) for name in item_columns}
         self._users = dataset.users
-        self._contexts = {name: self._codes(name) for name in user_columns}
-        self._lift = self._learn(dataset) if user_columns and item_columns else {}
+        self._contexts = {name: self._value_numbers(name) for name in user_columns}
+        self._lift = self._log_lift(dataset) if user_columns and item_columns else {}
 
-    def of(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> dict[str, np.ndarray]:
-        """float32[users, n] of each feature, for items int32[users, n], catalogue rows; meaningless for row -1."""
+    def compute(
+        self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Returns each feature float32[users, n] of items int32[users, n], catalogue rows; undefined for row -1."""
         known = np.maximum(items, 0)
         found = {"popularity": self._popularity[known]}
         recent = np.zeros((len(histories), RECENT), np.int64)
@@ -66,42 +68,43 @@ class Features:
             same = values[known][:, :, None] == values[recent][:, None, :]
             found[f"same {name}"] = np.log(0.01 + (same * weights[:, None, :]).sum(axis=2))
         for (context, name), table in self._lift.items():
-            codes = self._context_of(context, user_ids)
-            found[f"{context} and {name}"] = table[codes[:, None], self._values[name][known]]
+            contexts = self._context_of(context, user_ids)
+            found[f"{context} and {name}"] = table[contexts[:, None], self._values[name][known]]
         return {name: values.astype(np.float32) for name, values in found.items()}
 
-    def _codes(self, name: str) -> dict[str, int]:
-        """A number from 1 for each user's value of a column; 0 stands for unknown users and empty cells."""
+    def _value_numbers(self, name: str) -> dict[str, int]:
+        """Returns by user id the number of the value in a users column, from 1; 0 for an empty cell."""
         if self._users is None or name not in self._users.column_names:
             there = "there are no users" if self._users is None else f"they have {', '.join(self._users.column_names)}"
             raise DataError(f"multi_stage.user_columns: users have no column {name!r} ({there}).")
         indices = self._users[name].cast(pa.string()).combine_chunks().dictionary_encode().indices
-        codes = pc.add(indices, 1).fill_null(0).to_pylist()
-        return dict(zip(self._users["user_id"].cast(pa.string()).to_pylist(), codes, strict=True))
+        numbers = pc.add(indices, 1).fill_null(0).to_pylist()
+        return dict(zip(self._users["user_id"].cast(pa.string()).to_pylist(), numbers, strict=True))
 
     def _context_of(self, name: str, user_ids: Sequence[str]) -> np.ndarray:
-        codes = self._contexts[name]
-        return np.array([codes.get(user_id, 0) for user_id in user_ids], np.int64)
+        """Returns the context int64[users] of a column; 0 for unknown users."""
+        numbers = self._contexts[name]
+        return np.array([numbers.get(user_id, 0) for user_id in user_ids], np.int64)
 
-    def _learn(self, dataset: Dataset) -> dict[tuple[str, str], np.ndarray]:
-        """For each context and item column float32[contexts, values]: log of how much likelier a value is there."""
-        sizes = {name: max(codes.values(), default=0) + 1 for name, codes in self._contexts.items()}
+    def _log_lift(self, dataset: Dataset) -> dict[tuple[str, str], np.ndarray]:
+        """Returns log P(value | context) / P(value), float32[contexts, values] by user column and item column."""
+        sizes = {name: max(numbers.values(), default=0) + 1 for name, numbers in self._contexts.items()}
         counts = {
             (context, name): np.zeros((sizes[context], int(values.max()) + 1))
             for context in self._contexts
             for name, values in self._values.items()
         }
-        for some in records(dataset.split("train")):
-            items = np.concatenate([record.items for record in some])
-            lengths = [len(record.items) for record in some]
-            user_ids = [record.user_id for record in some]
+        for sequences in read_chunks(dataset.split("train")):
+            items = np.concatenate([sequence.items for sequence in sequences])
+            lengths = [len(sequence.items) for sequence in sequences]
+            user_ids = [sequence.user_id for sequence in sequences]
             for (context, name), table in counts.items():
-                codes = np.repeat(self._context_of(context, user_ids), lengths)
-                np.add.at(table, (codes, self._values[name][items]), 1)
+                contexts = np.repeat(self._context_of(context, user_ids), lengths)
+                np.add.at(table, (contexts, self._values[name][items]), 1)
         lifts = {}
         for key, table in counts.items():
             overall = (table.sum(axis=0) + 1e-9) / (table.sum() + 1e-9)
             within = (table + PRIOR * overall) / (table.sum(axis=1, keepdims=True) + PRIOR)
             lifts[key] = np.log(within / overall).astype(np.float32)
-            lifts[key][0] = 0  # of unknown contexts nothing is known
+            lifts[key][0] = 0  # the unknown context
         return lifts

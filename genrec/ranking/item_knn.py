@@ -1,9 +1,9 @@
-"""Item-kNN: items that the same users chose as the items of the history (Sarwar et al., WWW 2001).
+"""Item-based k-nearest neighbors, a collaborative-filtering baseline (Sarwar et al., WWW 2001).
 
-The similarity of two items is the cosine of the sets of users who chose them in the training split, with a shrinkage
-that trusts few common users less (Bell & Koren, KDD Cup 2007): c_ij / (sqrt(n_i n_j) + shrinkage), for c_ij users of
-both and n_i users of item i. A history scores an item by the sum of its similarities, each item of the history counting
-`decay` times as much as the one after it.
+The similarity of two items is the cosine of their sets of users in the training split, with a shrinkage that discounts
+few common users (Bell & Koren, KDD Cup 2007): c_ij / (sqrt(n_i n_j) + shrinkage), for c_ij users of both and n_i users
+of item i. The score of an item is the sum of its similarities to the items of the history, each weighted `decay` times
+as much as the one after it.
 """
 
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ import scipy.sparse
 
 from genrec import config
 from genrec.data.dataset import Dataset
-from genrec.ranking.lists import Lists, best, records
+from genrec.ranking.lists import Lists, best, read_chunks
 
-COLUMNS = 2048  # of the similarities worked out at a time
+COLUMNS = 2048  # of the similarities computed at a time
 
 
 class ItemKnn:
-    """Learned by counting, in seconds. An item is no neighbor of itself; others may bring it back."""
+    """Item-kNN recommender. An item is no neighbor of itself, but may be one of other items of the history."""
 
     def __init__(self, similarities: scipy.sparse.csr_matrix, decay: float):
-        """`similarities` float32[items, items]: row j holds the neighbors of item j."""
+        """`similarities` float32[items, items]: row j has the neighbors of item j."""
         self._similarities, self._decay = similarities, np.float32(decay)
 
     @staticmethod
     def learn(dataset: Dataset, cfg: config.ItemKnn) -> "ItemKnn":
-        """From the training split. Raises ConfigError for settings that cannot be."""
+        """Counts co-occurrences in the training split. Raises ConfigError for invalid settings."""
         if cfg.neighbors < 1 or cfg.shrinkage < 0 or not 0 < cfg.decay <= 1:
             raise config.ConfigError(
                 f"item_knn: neighbors={cfg.neighbors} must be at least 1, shrinkage={cfg.shrinkage} at least 0, "
                 f"decay={cfg.decay} above 0 and at most 1"
             )
-        chosen = [np.unique(record.items) for some in records(dataset.split("train")) for record in some]
+        chosen = [np.unique(one.items) for sequences in read_chunks(dataset.split("train")) for one in sequences]
         lengths, items = [len(one) for one in chosen], len(dataset.catalogue)
         by_user = scipy.sparse.csr_matrix(
             (np.ones(sum(lengths), np.float32), np.concatenate(chosen), np.concatenate([[0], np.cumsum(lengths)])),
@@ -48,7 +48,7 @@ class ItemKnn:
         return ItemKnn(scipy.sparse.vstack(kept, "csr"), cfg.decay)
 
     def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
-        """See `lists.Source`; a list ends where no further item has a user in common with the history."""
+        """Returns the nearest items; see `lists.Source`. A list ends early where no further item shares a user."""
         lengths = np.array([len(history) for history in histories])
         ages = np.concatenate([np.arange(length)[::-1] for length in lengths]) if len(lengths) else np.zeros(0)
         weights = scipy.sparse.csr_matrix(
@@ -69,7 +69,10 @@ class ItemKnn:
 def _neighbors(
     common: scipy.sparse.csr_matrix, first: int, users: np.ndarray, cfg: config.ItemKnn
 ) -> scipy.sparse.csr_matrix:
-    """The nearest of each item, for the users in common float32[rows, items] of the items from `first` on."""
+    """Returns the similarities of the nearest neighbors of the items from `first` on.
+
+    `common` float32[rows, items] are users in common, `users` float32[items] those of each item.
+    """
     data, indices, lengths = [], [], []
     for row, (start, stop) in enumerate(zip(common.indptr[:-1], common.indptr[1:], strict=True)):
         others, counts = common.indices[start:stop], common.data[start:stop]

@@ -1,4 +1,4 @@
-"""Ranked lists, and what proposes them: the common shape of every retrieval and ranking method."""
+"""Ranked lists, and the interface of the sources that propose them."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -7,34 +7,37 @@ import numpy as np
 
 from genrec.data import dataset as datasets
 
-CHUNK = 8192  # records read at a time
+CHUNK = 8192  # sequences read at a time
 
 
 class Lists(NamedTuple):
-    """One list a user, best first; item -1 and score -inf where a list ends early."""
+    """One ranked list per user, best first; item -1 and score -inf where a list ends early."""
 
     items: np.ndarray  # int32[users, top], catalogue rows
-    scores: np.ndarray  # float32[users, top], comparable within a list; falling
+    scores: np.ndarray  # float32[users, top], descending; comparable within a list
 
 
 class Source(Protocol):
-    """Proposes items for histories: most popular, item-kNN, SASRec, the generator, or several of them together."""
+    """Proposes items for histories: most popular, item-kNN, SASRec, the generator, or a multi-stage recommender."""
 
     def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
-        """The `top` items for each user; `histories` are catalogue rows int[n], oldest first."""
+        """Returns the `top` items for each user; `histories` are catalogue rows int[n], oldest first."""
 
 
 def best(scores: np.ndarray, items: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `top` of some scored items (float[n], int[n]): items and scores, best first, ties in catalogue order."""
+    """Returns the `top` items int[top] and their scores, best first with ties in catalogue order.
+
+    `scores` float[n] are those of `items` int[n]; fewer are returned if n is less than `top`.
+    """
     if len(items) > 4 * top:
-        # Whatever ties with the last place stays, so that the catalogue's order decides among those.
+        # All ties with the last place are kept, so that the catalogue order decides among them.
         enough = scores >= np.partition(scores, len(scores) - top)[len(scores) - top]
         scores, items = scores[enough], items[enough]
     order = np.lexsort((items, -scores))[:top]
     return items[order], scores[order]
 
 
-def records(sequences: datasets.Sequences) -> Iterator[list[datasets.Sequence]]:
-    """All records of a split, some at a time."""
+def read_chunks(sequences: datasets.Sequences) -> Iterator[list[datasets.Sequence]]:
+    """Yields all sequences of a split, CHUNK at a time."""
     for start in range(0, len(sequences), CHUNK):
         yield sequences.read(np.arange(start, min(start + CHUNK, len(sequences))))

@@ -1,4 +1,4 @@
-"""Trained models as sources of lists, and SASRec as a ranker of given items."""
+"""Trained models as candidate sources, and SASRec as a scorer of given items."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -19,43 +19,43 @@ from genrec.ranking.lists import Lists
 
 
 class ModelSource:
-    """The lists of a model that reads histories; compiles once for each of a few lengths of them."""
+    """Source of the lists of a model; batches users of similar history length, of which few lengths are compiled."""
 
     def __init__(self, loaded: LoadedModel, retriever: Retriever | ExhaustiveRetriever, batch: int):
-        """`retriever` finds lists by the model of `trained`, for `batch` users at a time."""
-        self._loaded_model, self._retriever, self._batch = loaded, retriever, retriever.round_up(batch)
+        """`retriever` searches with the model of `loaded`, for `batch` users at a time."""
+        self._loaded, self._retriever, self._batch = loaded, retriever, retriever.round_up(batch)
 
     @staticmethod
     def generator(loaded: LoadedModel, beams: int, batch: int) -> "ModelSource":
-        """The lists of a beam search over all items of the catalogue."""
+        """Returns the source of a beam search over all items of the catalogue."""
         return ModelSource(loaded, Retriever.over(loaded.graphdef, loaded.table, beams, loaded.mesh), batch)
 
     def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
-        """See `lists.Source`. Raises ValueError for more items than the retriever's lists have."""
+        """Returns the best items; see `lists.Source`. Raises ValueError if `top` exceeds that of the retriever."""
         if top > self._retriever.top:
-            raise ValueError(f"{top} items wanted of lists of {self._retriever.top}")
+            raise ValueError(f"top={top} must be at most {self._retriever.top}, the retriever's")
         items = np.full((len(histories), top), -1, np.int32)
         scores = np.full(items.shape, -np.inf, np.float32)
-        search = functools.partial(self._retriever, self._loaded_model.params)
-        for places, beams in self._each(user_ids, histories, lambda rows, places: search(rows)):
-            items[places], scores[places] = beams.items[: len(places), :top], beams.scores[: len(places), :top]
+        search = functools.partial(self._retriever, self._loaded.params)
+        for places, found in self._batches(user_ids, histories, lambda rows, places: search(rows)):
+            items[places], scores[places] = found.items[: len(places), :top], found.scores[: len(places), :top]
         return Lists(items, scores)
 
-    def _each(
+    def _batches(
         self,
         user_ids: Sequence[str],
         histories: Sequence[np.ndarray],
         function: Callable[[Histories, np.ndarray], Any],
     ) -> Iterator[tuple[np.ndarray, Any]]:
-        """The places of the users of each batch, and function(their histories, places): one row a user, more follow."""
-        lengths = np.minimum([len(history) for history in histories], self._loaded_model.max_history)
-        planned = length_buckets.plan(lengths, self._batch, self._loaded_model.max_history)
+        """Yields the users int[n] of each batch, and function(encoder inputs, users) with n rows or more."""
+        lengths = np.minimum([len(history) for history in histories], self._loaded.max_history)
+        planned = length_buckets.plan(lengths, self._batch, self._loaded.max_history)
 
         def run(batch: length_buckets.Batch) -> Any:
-            # The last batch repeats a user until it is full; the copies are of no use.
+            # The last batch repeats a user until it is full; the copies are dropped.
             filled = np.append(batch.places, np.repeat(batch.places[:1], self._batch - len(batch.places)))
             names, chosen = [user_ids[place] for place in filled], [histories[place] for place in filled]
-            return function(self._loaded_model.histories(names, chosen, batch.max_history), filled)
+            return function(self._loaded.histories(names, chosen, batch.max_history), filled)
 
         for batch, found in length_buckets.ahead(progress(planned, "search"), run):
             yield batch.places, jax.device_get(found)
@@ -65,23 +65,23 @@ class SasRec(ModelSource):
     """SASRec of a work directory: a source, and a `multi_stage.Ranker`."""
 
     def __init__(self, loaded: LoadedModel, top: int, batch: int):
-        """`trained` is what `trained.load_sasrec` gives; `top` the length of its lists."""
-        items = len(loaded.dataset.catalogue)
-        super().__init__(loaded, ExhaustiveRetriever(loaded.graphdef, items, top, loaded.mesh), batch)
+        """`loaded` is from `loaded_model.load_sasrec`; `top` is the length of its lists."""
+        self._exhaustive = ExhaustiveRetriever(loaded.graphdef, len(loaded.dataset.catalogue), top, loaded.mesh)
+        super().__init__(loaded, self._exhaustive, batch)
 
     @staticmethod
     def load(workdir: epath.PathLike, top: int, batch: int, mesh: Mesh | None = None) -> "SasRec":
-        """The best checkpoint of `workdir`; for errors see `trained.load_sasrec`."""
+        """Loads the best checkpoint of `workdir`; for errors see `loaded_model.load_sasrec`."""
         return SasRec(loaded_model.load_sasrec(workdir, "best", mesh), top, batch)
 
     def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
-        """float32[users, n]: log-likelihoods of items int32[users, n], catalogue rows, as the next; NaN for row -1."""
+        """Returns log-likelihoods float32[users, n] of items int32[users, n], catalogue rows; NaN for row -1."""
         found = np.full(items.shape, np.nan, np.float32)
         known = np.maximum(items, 0)
 
         def score(rows: Histories, places: np.ndarray) -> jax.Array:
-            return self._retriever.score(self._loaded_model.params, rows, known[places])
+            return self._exhaustive.score(self._loaded.params, rows, known[places])
 
-        for places, scores in self._each(user_ids, histories, score):
+        for places, scores in self._batches(user_ids, histories, score):
             found[places] = scores[: len(places)]
         return np.where(items >= 0, found, np.nan)

@@ -1,7 +1,7 @@
-"""The classic recommender in stages: candidates of several sources, a ranker that scores them, rules for the list.
+"""Multi-stage recommendation: candidates of several sources, a ranker that scores them, rules for the final list.
 
-After the two-stage design of Covington et al. (RecSys 2016). Each stage can be any of the methods here: the generator
-and SASRec are sources as item-kNN is, and re-ranking what the generator proposes by SASRec is one setting of it.
+After the two-stage design of Covington et al. (RecSys 2016). Any method can be a source, the generator and SASRec as
+well as item-kNN; re-ranking the generator's candidates by SASRec is one configuration.
 """
 
 import time
@@ -15,25 +15,27 @@ from genrec.ranking import scoring
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.lists import Lists, Source
 
+RANKER = "ranker"  # its scores among those of the sources
+
 
 class Ranker(Protocol):
     """Scores given items for given histories."""
 
     def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
-        """float32[users, n], log-probabilities of items int32[users, n], catalogue rows; NaN for row -1."""
+        """Returns log-scores float32[users, n] of items int32[users, n], catalogue rows; NaN for row -1."""
 
 
 class Stages(NamedTuple):
-    """What each stage made of a batch of users, and how long it took."""
+    """The output of each stage for a batch of users, and the time it took."""
 
     lists: dict[str, Lists]  # of each source
-    candidates: Candidates  # with what sources and ranker say of them
+    candidates: Candidates  # with the scores of sources and ranker
     final: Lists
-    seconds: dict[str, float]  # of each source, "ranker" and "scoring"
+    seconds: dict[str, float]  # of each source, RANKER and "scoring"
 
 
 class MultiStageRecommender:
-    """A recommender made of others; itself a `lists.Source`."""
+    """A recommender that combines sources, ranker and rules; itself a `lists.Source`."""
 
     def __init__(
         self,
@@ -44,83 +46,72 @@ class MultiStageRecommender:
         per_source: int,
         items: int,
     ):
-        """`weights` of sources by name, and of "ranker"; `per_source` candidates of each; `items` of the catalogue."""
+        """`weights` of sources by name, and of RANKER; `per_source` candidates of each; `items` of the catalogue."""
         self._sources, self._ranker, self._rules = dict(sources), ranker, rules
         self.weights, self._per_source, self._items = dict(weights), per_source, items
 
     def candidates(
         self, user_ids: Sequence[str], histories: Sequence[np.ndarray]
     ) -> tuple[dict[str, Lists], Candidates, dict[str, float]]:
-        """The first two stages: the sources' lists, their union with all scores, and seconds by stage."""
+        """Runs the first two stages: the lists of the sources, their union with all scores, and seconds by stage."""
         lists, seconds = {}, {}
         for name, source in self._sources.items():
             start = time.monotonic()
             lists[name] = source.recommend(user_ids, histories, self._per_source)
             seconds[name] = time.monotonic() - start
-        found = candidate_lists.together(lists, self._items)
+        found = candidate_lists.merge(lists, self._items)
         if self._ranker is not None:
             start = time.monotonic()
-            found.scores["ranker"] = self._ranker.score(user_ids, histories, found.items)
-            seconds["ranker"] = time.monotonic() - start
+            found.scores[RANKER] = self._ranker.score(user_ids, histories, found.items)
+            seconds[RANKER] = time.monotonic() - start
         return lists, found, seconds
 
     def stages(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Stages:
-        """All stages, for users with histories int[n] of catalogue rows, oldest first."""
+        """Runs all stages; `histories` are catalogue rows int[n], oldest first."""
         lists, found, seconds = self.candidates(user_ids, histories)
         start = time.monotonic()
         final = self._rules.apply(found.items, scoring.pool(found, self.weights), histories, top)
         return Stages(lists, found, final, seconds | {"scoring": time.monotonic() - start})
 
     def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
-        """See `lists.Source`."""
+        """Returns the final lists; see `lists.Source`."""
         return self.stages(user_ids, histories, top).final
 
 
-def by_ranker(found: Candidates, top: int) -> Lists:
-    """The candidates in the order of the ranker's scores alone: the list after the second stage."""
-    scores = np.where(found.items >= 0, found.scores["ranker"], -np.inf)
-    order = np.lexsort((found.items, -scores), axis=1)[:, :top]
-    items, scores = (np.take_along_axis(x, order, axis=1) for x in (found.items, scores))
-    short = top - items.shape[1]
-    if short > 0:
-        items = np.pad(items, ((0, 0), (0, short)), constant_values=-1)
-        scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
-    return Lists(items, scores.astype(np.float32))
+def by_ranker(found: Candidates) -> Lists:
+    """Returns all candidates by descending score of the ranker: the lists after the second stage."""
+    scores = np.where(found.items >= 0, found.scores[RANKER], -np.inf).astype(np.float32)
+    order = np.lexsort((found.items, -scores), axis=1)
+    return Lists(np.take_along_axis(found.items, order, axis=1), np.take_along_axis(scores, order, axis=1))
 
 
 def report(stages: Stages, targets: np.ndarray, cutoff: int) -> list[dict[str, Any]]:
-    """A row a stage: how often the target is among the first `cutoff` and among all, and milliseconds a user.
+    """Returns a row per stage: recall of targets int[users] at `cutoff` and in the whole list, milliseconds per user.
 
-    `lift` is the recall at `cutoff` relative to that of the best single source. For the union of candidates, which has
-    no order, only the recall of all counts: what no later stage can exceed.
+    `lift` is the recall at `cutoff` relative to that of the best source. The union of candidates has no order: it has
+    the recall of the whole list alone, the upper bound for later stages.
     """
-    users = len(targets)
 
-    def recalls(items: np.ndarray) -> tuple[float, float]:
-        hits = items == targets[:, None]
-        return float(hits[:, :cutoff].any(axis=1).mean()), float(hits.any(axis=1).mean())
+    def recall(items: np.ndarray, cutoff: int | None = None) -> float:
+        return float((items[:, :cutoff] == targets[:, None]).any(axis=1).mean())
 
-    rows = []
-    for name, lists in stages.lists.items():
-        first, whole = recalls(lists.items)
-        rows.append({"stage": f"source: {name}", "recall": first, "recall of all": whole, "seconds": name})
-    best = max(row["recall"] for row in rows)
-    rows.append({"stage": "candidates", "recall": None, "recall of all": recalls(stages.candidates.items)[1]})
-    if "ranker" in stages.candidates.scores:
-        first, whole = recalls(by_ranker(stages.candidates, stages.candidates.items.shape[1]).items)
-        rows.append({"stage": "ranker", "recall": first, "recall of all": whole, "seconds": "ranker"})
-    first, whole = recalls(stages.final.items)
-    rows.append({"stage": "final", "recall": first, "recall of all": whole, "seconds": "scoring"})
-    return [
-        {
-            "stage": row["stage"],
-            f"recall@{cutoff}": row["recall"],
-            "recall of all": row["recall of all"],
-            "lift": None if row["recall"] is None or not best else row["recall"] / best,
-            "ms per user": 1000 * stages.seconds[row["seconds"]] / users if "seconds" in row else None,
+    best = max(recall(lists.items, cutoff) for lists in stages.lists.values())
+
+    def row(stage: str, items: np.ndarray, timed: str | None, ordered: bool = True) -> dict[str, Any]:
+        first = recall(items, cutoff) if ordered else None
+        return {
+            "stage": stage,
+            f"recall@{cutoff}": first,
+            "recall of all": recall(items),
+            "lift": None if first is None or not best else first / best,
+            "ms per user": None if timed is None else 1000 * stages.seconds[timed] / len(targets),
         }
-        for row in rows
-    ]
+
+    rows = [row(f"source: {name}", lists.items, name) for name, lists in stages.lists.items()]
+    rows.append(row("candidates", stages.candidates.items, None, ordered=False))
+    if RANKER in stages.candidates.scores:
+        rows.append(row("ranker", by_ranker(stages.candidates).items, RANKER))
+    return [*rows, row("final", stages.final.items, "scoring")]
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str) -> str:

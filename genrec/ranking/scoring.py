@@ -1,9 +1,8 @@
-"""Last stage of the pipeline: one score a candidate, then rules for the list as a whole.
+"""Final scoring, the last stage of a multi-stage recommender: one score per candidate, then rules for whole lists.
 
-The score is a weighted sum of what sources and ranker say, each as a logarithm: a log-linear pool of experts (Genest &
-Zidek, Statistical Science 1986). Of a candidate that a source does not name it thinks no better than of the last one of
-its list, and that is what counts. Weights are given, or fitted: the conditional logit (McFadden 1974) under which the
-items that target are the likeliest of their candidates.
+The score is a weighted sum of the log-scores of sources and ranker: a log-linear opinion pool (Genest & Zidek,
+Statistical Science 1986). A candidate that is not in the list of a source gets the lowest score of that list. Weights
+are given, or fitted by maximum likelihood: a conditional logit (McFadden 1974) of the target among the candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,13 @@ from genrec.data.filters import Filter
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.lists import Lists
 
-PENALTY = 1e-3  # on squared weights while they are fitted: experts that say the same share the weight
+PENALTY = 1e-3  # L2 penalty of the fit: sources with equal scores share the weight
 
 
 def filled(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """float32[users, candidates] without NaN: what a source does not name gets the lowest of its scores for that user.
+    """Returns `scores` float32[users, candidates] with the lowest score of the user in the place of each NaN.
 
-    Where it names nothing for a user, all of the user's candidates are equal.
+    Where all are NaN, all candidates of the user get 0. The score of row -1 is -inf.
     """
     lowest = np.where(np.isnan(scores), np.inf, scores).min(axis=1, keepdims=True)
     lowest = np.where(np.isfinite(lowest), lowest, 0)
@@ -32,15 +31,14 @@ def filled(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def pool(candidates: Candidates, weights: Mapping[str, float]) -> np.ndarray:
-    """float32[users, candidates]: weighted sums of log-scores, -inf where there is no candidate.
+    """Returns float32[users, candidates]: weighted sums of log-scores, -inf where there is no candidate.
 
-    Raises ConfigError for a weight of a source that proposes nothing.
+    Raises ConfigError for a weight of an unknown source.
     """
     unknown = weights.keys() - candidates.scores.keys()
     if unknown:
         raise ConfigError(
-            f"multi_stage.weights: {', '.join(sorted(unknown))} scores nothing. It can be one of "
-            f"{', '.join(candidates.scores)}."
+            f"multi_stage.weights: no scores of {', '.join(sorted(unknown))}. Choose of {', '.join(candidates.scores)}."
         )
     total = np.where(candidates.items >= 0, 0, -np.inf)
     for name, weight in weights.items():
@@ -50,16 +48,17 @@ def pool(candidates: Candidates, weights: Mapping[str, float]) -> np.ndarray:
 
 
 def fit(candidates: Candidates, targets: np.ndarray, names: Sequence[str], signed: bool = False) -> dict[str, float]:
-    """Weights under which the targets (int[users]) are likeliest among their candidates; at least 0 unless `signed`.
+    """Returns the weights of `names` that maximize the likelihood of `targets` int[users] among the candidates.
 
-    Users whose target is no candidate say nothing. Raises ValueError where no user is left.
+    They are at least 0 unless `signed`. Users whose target is no candidate are left out. Raises ValueError if no user
+    remains.
     """
     hit = candidates.items == targets[:, None]
     known = hit.any(axis=1)
     if not known.any():
         raise ValueError("no target is among the candidates: weights cannot be fitted")
     real = candidates.items[known] >= 0
-    # [experts, users, candidates]; what is no candidate must not make NaN of 0 times infinity.
+    # [names, users, candidates]; 0 for row -1, as 0 times infinity is NaN.
     scores = np.stack([np.where(real, filled(candidates.scores[name], candidates.items)[known], 0) for name in names])
     at_target = hit[known]
 
@@ -77,12 +76,12 @@ def fit(candidates: Candidates, targets: np.ndarray, names: Sequence[str], signe
 
 
 class Rules:
-    """What may stand in a list, and in which order: filters, boosts, shares of the list. Made once for a catalogue."""
+    """Business rules for lists: filters, boosts, and quotas. Made once for a catalogue."""
 
     def __init__(self, cfg: FinalScoring, catalogue: Catalogue, popularity: np.ndarray):
         """`popularity` int[items], training interactions.
 
-        Raises DataError for columns that are not there, ConfigError for numbers that cannot be.
+        Raises DataError for unknown columns, ConfigError for invalid values.
         """
         for name in ("max_share", "new_items_share"):
             if not 0 <= getattr(cfg, name) <= 1:
@@ -101,14 +100,14 @@ class Rules:
             self._boost += value * Filter.parse([condition]).mask(len(catalogue), catalogue)
         self._groups = catalogue.groups(cfg.share_of) if cfg.share_of else None
         if cfg.max_share < 1 and self._groups is None:
-            raise ConfigError("multi_stage.scoring.max_share needs share_of, the column in which items may be alike")
+            raise ConfigError("multi_stage.scoring.max_share needs multi_stage.scoring.share_of, a catalogue column")
         self._new = popularity == 0
 
     def apply(self, items: np.ndarray, scores: np.ndarray, histories: Sequence[np.ndarray], top: int) -> Lists:
-        """Lists of `top` items from scored candidates int32 and float32[users, candidates].
+        """Returns lists of `top` items from candidates `items` int32 and `scores` float32[users, candidates].
 
-        Boosts are added, then the best that the rules allow are taken in turn. A place for which no more candidates
-        are allowed stays empty; a share of new items is filled as far as there are candidates.
+        Boosts are added to the scores, then the best candidates that the rules allow are taken. Lists end early if
+        there are too few; the quota of new items is filled as far as there are candidates.
         """
         found = Lists(np.full((len(items), top), -1, np.int32), np.full((len(items), top), -np.inf, np.float32))
         boosted = scores + np.where(items >= 0, self._boost[items], 0)
@@ -125,7 +124,7 @@ class Rules:
         return found
 
     def _choose(self, candidates: np.ndarray, top: int) -> np.ndarray:
-        """int[at most top]: places of the candidates, which come best first, that make the list, ascending."""
+        """Returns int[at most top]: the places, ascending, of the chosen `candidates`, which are sorted by score."""
         places = np.arange(len(candidates))
         if self._groups is not None and self._cfg.max_share < 1:
             most = max(1, int(self._cfg.max_share * top))

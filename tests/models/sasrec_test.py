@@ -21,7 +21,6 @@ from genrec.input_pipeline.examples import Segment, histories, pack
 from genrec.models import checkpoints
 from genrec.models import sasrec as sasrec_model
 from genrec.models.sasrec import Sequential
-from genrec.ranking import assembly
 from genrec.ranking.model_sources import SasRec
 from genrec.training import train
 
@@ -124,7 +123,6 @@ def test_the_best_checkpoint_is_a_baseline_and_its_recall_is_that_of_the_validat
     store = checkpoints.Checkpoints(finished / "sasrec")
     assert metrics.compute(ranks, (10,))["ndcg@10"] == pytest.approx(store.best()[1], rel=1e-5)
     store.close()
-    assert list(assembly.load(EXPERIMENT, finished, dataset, np.ones(120))) == ["most popular", "item-kNN", "SASRec"]
 
 
 def test_given_items_are_scored_as_in_the_lists_and_new_events_change_them(finished):

@@ -1,4 +1,4 @@
-"""Features of candidates, worked out by hand on a small catalogue."""
+"""Features of candidates, computed by hand on a small catalogue."""
 
 from types import SimpleNamespace
 
@@ -20,23 +20,23 @@ CONTENT = np.array([[2.0, 0], [0, 1], [1, 1], [0, 0]])
 
 class Split:
     def __init__(self):
-        self.records = [Sequence(user, np.array(items, np.int32), np.arange(len(items))) for user, items in TRAIN]
+        self.sequences = [Sequence(user, np.array(items, np.int32), np.arange(len(items))) for user, items in TRAIN]
 
     def __len__(self):
-        return len(self.records)
+        return len(self.sequences)
 
     def read(self, indices):
-        return [self.records[index] for index in indices]
+        return [self.sequences[index] for index in indices]
 
 
-def of(user_ids, histories, items, users=USERS, **columns):
+def compute(user_ids, histories, items, users=USERS, **columns):
     dataset = SimpleNamespace(catalogue=CATALOGUE, users=users, split=lambda name: Split())
     made = Features(dataset, POPULARITY, CONTENT, **columns)
-    return made.of(user_ids, [np.array(history, int) for history in histories], np.array(items))
+    return made.compute(user_ids, [np.array(history, int) for history in histories], np.array(items))
 
 
-def test_items_and_their_likeness_to_the_history():
-    found = of(["u1", "u2"], [[1, 0], []], [[0, 1, 2, 3], [0, 1, 2, 3]], item_columns=("kind",))
+def test_popularity_and_similarity_to_the_history():
+    found = compute(["u1", "u2"], [[1, 0], []], [[0, 1, 2, 3], [0, 1, 2, 3]], item_columns=("kind",))
     np.testing.assert_allclose(np.exp(found["popularity"][0]), np.array([3, 3, 2, 2]) / 10, rtol=1e-6)
     assert found["repeat"].tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]]
     # The last item, 0, weighs 1, the one before .8: 5/9 and 4/9.
@@ -48,9 +48,9 @@ def test_items_and_their_likeness_to_the_history():
         assert not found[name][1].any()  # without a history
 
 
-def test_context_tells_how_much_likelier_a_value_is_there(monkeypatch):
+def test_lift_is_relative_to_the_share_of_a_value(monkeypatch):
     monkeypatch.setattr(features, "PRIOR", 2.0)
-    found = of(
+    found = compute(
         ["u1", "u2", "u3", "nobody"], [[0]] * 4, [[0, 1, 2, 3]] * 4, item_columns=("kind",), user_columns=("country",)
     )
     lift = np.exp(found["country and kind"])
@@ -60,10 +60,10 @@ def test_context_tells_how_much_likelier_a_value_is_there(monkeypatch):
     assert (lift[2:] == 1).all()
 
 
-def test_columns_that_are_not_there_are_an_error():
-    with pytest.raises(DataError, match="no column 'color'"):
-        of(["u1"], [[0]], [[0]], item_columns=("color",))
-    with pytest.raises(DataError, match="users have no column 'age'"):
-        of(["u1"], [[0]], [[0]], user_columns=("age",))
-    with pytest.raises(DataError, match="there are no users"):
-        of(["u1"], [[0]], [[0]], users=None, user_columns=("age",))
+def test_unknown_columns_are_an_error():
+    with pytest.raises(DataError, match="color"):
+        compute(["u1"], [[0]], [[0]], item_columns=("color",))
+    with pytest.raises(DataError, match="age"):
+        compute(["u1"], [[0]], [[0]], user_columns=("age",))
+    with pytest.raises(DataError, match="no users"):
+        compute(["u1"], [[0]], [[0]], users=None, user_columns=("age",))

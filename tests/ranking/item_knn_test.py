@@ -26,11 +26,11 @@ def test_two_items_by_hand(given_dataset):
 def test_scores_are_those_of_the_formula(columns, given_dataset, monkeypatch):
     monkeypatch.setattr(item_knn, "COLUMNS", columns)
     random = np.random.default_rng(0)
-    records = [random.integers(0, ITEMS, random.integers(1, 7)) for _ in range(30)]
+    sequences = [random.integers(0, ITEMS, random.integers(1, 7)) for _ in range(30)]
     cfg = config.ItemKnn(neighbors=ITEMS, shrinkage=3.0, decay=0.7)
     history = np.array([2, 5, 2, 7])
-    found = ItemKnn.learn(given_dataset(ITEMS, train=records), cfg).recommend(["u"], [history], ITEMS)
-    sets = [{user for user, record in enumerate(records) if item in record} for item in range(ITEMS)]
+    found = ItemKnn.learn(given_dataset(ITEMS, train=sequences), cfg).recommend(["u"], [history], ITEMS)
+    sets = [{user for user, items in enumerate(sequences) if item in items} for item in range(ITEMS)]
     expected = np.zeros(ITEMS)
     for item, (place, chosen) in itertools.product(range(ITEMS), enumerate(history)):
         if item != chosen:
@@ -43,12 +43,12 @@ def test_scores_are_those_of_the_formula(columns, given_dataset, monkeypatch):
 
 
 def test_only_the_nearest_neighbors_count(given_dataset):
-    records = [[0, 1]] * 3 + [[0, 2]] * 2 + [[0, 3]]
-    knn = ItemKnn.learn(given_dataset(ITEMS, train=records), config.ItemKnn(neighbors=2, shrinkage=0.0))
+    sequences = [[0, 1]] * 3 + [[0, 2]] * 2 + [[0, 3]]
+    knn = ItemKnn.learn(given_dataset(ITEMS, train=sequences), config.ItemKnn(neighbors=2, shrinkage=0.0))
     assert set(knn.recommend(["u"], [np.array([0])], 5).items[0].tolist()) == {1, 2, -1}
 
 
 @pytest.mark.parametrize("setting", [{"neighbors": 0}, {"decay": 0.0}, {"decay": 1.1}, {"shrinkage": -1.0}])
-def test_settings_that_cannot_be_are_an_error(setting, given_dataset):
+def test_invalid_settings_are_an_error(setting, given_dataset):
     with pytest.raises(config.ConfigError, match=next(iter(setting))):
         ItemKnn.learn(given_dataset(ITEMS, train=[[0, 1]]), config.ItemKnn(**setting))

@@ -1,4 +1,4 @@
-"""The pipeline of stages on lists that are given."""
+"""The multi-stage recommender on given lists."""
 
 import numpy as np
 import pyarrow as pa
@@ -33,36 +33,36 @@ class Likes:
         return np.where(items >= 0, -after.astype(np.float32), np.nan)
 
 
-def pipeline(weights, ranker=None, **rules) -> multi_stage.MultiStageRecommender:
+def build(weights, ranker=None, **rules) -> multi_stage.MultiStageRecommender:
     catalogue = Catalogue(pa.table({"item_id": [str(item) for item in range(ITEMS)]}), ())
     made = scoring.Rules(FinalScoring(**rules), catalogue, np.ones(ITEMS))
     return multi_stage.MultiStageRecommender({"a": Given(0), "b": Given(1)}, ranker, made, weights, 6, ITEMS)
 
 
 def test_one_source_alone_keeps_its_order():
-    found = pipeline({"a": 1.0}).recommend(USER_IDS, HISTORIES, 5)
+    found = build({"a": 1.0}).recommend(USER_IDS, HISTORIES, 5)
     np.testing.assert_array_equal(found.items, Given(0).recommend(USER_IDS, HISTORIES, 5).items)
 
 
 def test_the_ranker_orders_the_union_of_the_candidates():
-    stages = pipeline({"ranker": 1.0}, Likes()).stages(USER_IDS, HISTORIES, 4)
+    stages = build({"ranker": 1.0}, Likes()).stages(USER_IDS, HISTORIES, 4)
     for user in range(USERS):
         union = set(stages.lists["a"].items[user].tolist()) | set(stages.lists["b"].items[user].tolist())
         wanted = sorted(union, key=lambda item: (item - HISTORIES[user][-1] - 1) % ITEMS)
         assert stages.final.items[user].tolist() == wanted[:4]
-        ranked = multi_stage.by_ranker(stages.candidates, 15).items[user]
+        ranked = multi_stage.by_ranker(stages.candidates).items[user]
         assert ranked[ranked >= 0].tolist() == wanted
     assert set(stages.seconds) == {"a", "b", "ranker", "scoring"}
 
 
 def test_new_events_change_the_next_list():
-    recommender = pipeline({"ranker": 1.0}, Likes())
+    recommender = build({"ranker": 1.0}, Likes())
     before, after = (recommender.recommend(["u0"], [np.array(history)], 3).items for history in ([2], [2, 11]))
     assert before.tolist() != after.tolist()
 
 
 def test_users_together_or_alone_get_the_same():
-    recommender = pipeline({"a": 0.5, "b": 0.3, "ranker": 0.2}, Likes(), exclude_history=True)
+    recommender = build({"a": 0.5, "b": 0.3, "ranker": 0.2}, Likes(), exclude_history=True)
     together = recommender.recommend(USER_IDS, HISTORIES, 5)
     for user in range(USERS):
         alone = recommender.recommend(USER_IDS[user : user + 1], HISTORIES[user : user + 1], 5)
@@ -70,7 +70,7 @@ def test_users_together_or_alone_get_the_same():
 
 
 def test_the_report_has_recall_and_lift_of_every_stage():
-    stages = pipeline({"ranker": 1.0}, Likes()).stages(USER_IDS, HISTORIES, 3)
+    stages = build({"ranker": 1.0}, Likes()).stages(USER_IDS, HISTORIES, 3)
     targets = np.array([(history[-1] + 1) % ITEMS for history in HISTORIES])
     rows = {row["stage"]: row for row in multi_stage.report(stages, targets, 3)}
     assert list(rows) == ["source: a", "source: b", "candidates", "ranker", "final"]

@@ -25,7 +25,7 @@ def test_what_a_source_does_not_name_counts_as_the_last_of_its_list():
     )
     pooled = scoring.pool(candidates, {"a": 1.0, "b": 0.5})
     np.testing.assert_allclose(pooled, [[-2, -4, -4], [-2.5, -2, -np.inf]])
-    with pytest.raises(ConfigError, match="c scores nothing"):
+    with pytest.raises(ConfigError, match="weights: .* c"):
         scoring.pool(candidates, {"c": 1.0})
 
 
@@ -36,11 +36,11 @@ def test_fitted_weights_find_the_expert_and_are_where_the_likelihood_is_flat():
     right, noise = random.normal(size=(2, users, count))
     shares = np.exp(1.5 * right)
     targets = np.array([random.choice(count, p=row / row.sum()) for row in shares])
-    targets[:5] = 99  # no candidate: they say nothing
+    targets[:5] = 99  # no candidate: left out of the fit
     candidates = Candidates(items, {"right": right, "noise": noise})
     weights = scoring.fit(candidates, targets, ["right", "noise"])
     assert abs(weights["right"] - 1.5) < 0.1 and 0 <= weights["noise"] < 0.1
-    with pytest.raises(ValueError, match="no target is among the candidates"):
+    with pytest.raises(ValueError, match="no target"):
         scoring.fit(candidates, np.full(users, 99), ["right"])
 
 
@@ -63,7 +63,7 @@ def test_filters_boosts_and_history():
     assert lists(items, scores, exclude_history=True, histories=[np.array([0, 2])]) == [[1, 3, -1]]
     with pytest.raises(DataError, match="color"):
         lists(items, scores, filter=("color=red",))
-    with pytest.raises(ConfigError, match="kind=p is no|'kind=p' is no"):
+    with pytest.raises(ConfigError, match="kind=p"):
         lists(items, scores, boosts=("kind=p",))
 
 
@@ -71,7 +71,7 @@ def test_no_more_of_a_list_may_be_alike_than_the_share():
     items, scores = [[0, 1, 2, 3, 4, 5]], [[6, 5, 4, 3, 2, 1]]
     assert lists(items, scores, top=4, max_share=0.5, share_of="artist") == [[0, 1, 3, 4]]
     assert lists(items, scores, top=4, max_share=0.25, share_of="artist") == [[0, 3, 5, -1]]
-    with pytest.raises(ConfigError, match="needs share_of"):
+    with pytest.raises(ConfigError, match="share_of"):
         lists(items, scores, max_share=0.5)
     with pytest.raises(ConfigError, match="max_share=2"):
         lists(items, scores, max_share=2.0, share_of="artist")

@@ -1,0 +1,68 @@
+"""Sources and ranker of a work directory with an untrained generator and a SASRec of few steps."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tiny_training import MULTI_STAGE
+
+from genrec import artifacts, config
+from genrec.data.dataset import Dataset
+from genrec.data.prepare import prepare
+from genrec.ranking import assembly
+
+
+@pytest.fixture(scope="module")
+def dataset(multi_stage_workdir):
+    return Dataset(multi_stage_workdir / "dataset")
+
+
+def changed(**settings) -> config.Experiment:
+    return dataclasses.replace(MULTI_STAGE, multi_stage=dataclasses.replace(MULTI_STAGE.multi_stage, **settings))
+
+
+def test_baselines_have_sasrec_where_it_was_trained(multi_stage_workdir, dataset, tmp_path):
+    popularity = np.ones(len(dataset.catalogue))
+    found = assembly.load_baselines(MULTI_STAGE, multi_stage_workdir, dataset, popularity)
+    assert list(found) == ["most popular", "item-kNN", "SASRec"]
+    found = assembly.load_baselines(MULTI_STAGE, tmp_path, dataset, popularity)
+    assert list(found) == ["most popular", "item-kNN"]
+
+
+def test_sources_are_those_of_the_config_in_its_order(multi_stage_workdir, dataset):
+    popularity = np.ones(len(dataset.catalogue))
+    names = ("SASRec", "most popular", "generator", "item-kNN")
+    found = assembly.load_sources(changed(sources=names), multi_stage_workdir, dataset, popularity, "best")
+    assert tuple(found) == names
+    for source in found.values():
+        lists = source.recommend(["u", "v"], [np.array([3, 4]), np.array([5])], 10)
+        assert lists.items.shape == lists.scores.shape == (2, 10) and lists.items.max() < len(dataset.catalogue)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(("generater",), "'generater'.* item-kNN"), ((), "multi_stage.sources")]
+)
+def test_unknown_sources_and_none_are_an_error(names, message, multi_stage_workdir, dataset):
+    with pytest.raises(config.ConfigError, match=message):
+        assembly.load_sources(changed(sources=names), multi_stage_workdir, dataset, np.ones(120), "best")
+
+
+def test_source_and_ranker_need_sasrec(tmp_path):
+    prepare(MULTI_STAGE.data, tmp_path / "dataset")
+    dataset = Dataset(tmp_path / "dataset")
+    popularity = np.ones(len(dataset.catalogue))
+    with pytest.raises(artifacts.ArtifactError, match="launch/train_sasrec.py"):
+        assembly.load_ranker(MULTI_STAGE, tmp_path, dataset, popularity)
+    with pytest.raises(artifacts.ArtifactError, match="launch/train_sasrec.py"):
+        assembly.load_sources(changed(sources=("SASRec",)), tmp_path, dataset, popularity, "best")
+
+
+def test_the_ranker_has_the_weights_of_the_work_directory(multi_stage_workdir, dataset, tmp_path):
+    for folder in ("dataset", "sasrec"):
+        (tmp_path / folder).symlink_to(multi_stage_workdir / folder)
+    popularity = np.ones(len(dataset.catalogue))
+    assert assembly.load_ranker(MULTI_STAGE, tmp_path, dataset, popularity).weights == {"SASRec": 1.0}
+    (tmp_path / assembly.FOLDER).mkdir()
+    (tmp_path / assembly.FOLDER / assembly.WEIGHTS).write_text(json.dumps({"ranker": {"popularity": 0.5}}))
+    assert assembly.load_ranker(MULTI_STAGE, tmp_path, dataset, popularity).weights == {"popularity": 0.5}
