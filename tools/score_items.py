@@ -3,8 +3,8 @@
     echo '{"user": "u17", "events": ["m00005", "p01201"], "score": ["m00007", "p01202"]}' | \
         python tools/score_items.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-By the ranker of the multi-stage recommender alone: SASRec and features of history, item and context, with the weights
-that tools/evaluate_multi_stage.py fitted, where it did. Events may come on lines of their own. Users start without a
+Scores are those of the multi-stage recommender's ranker: SASRec and features of history, item and context, with the
+weights that tools/evaluate_multi_stage.py fitted, if any. Events may come on lines of their own. Users start without a
 history.
 """
 

@@ -25,9 +25,9 @@ from genrec.evaluation import charts
 from genrec.input_pipeline import tasks
 from genrec.input_pipeline.prompts import HELD_OUT, PromptSampler
 from genrec.progress import progress
-from genrec.serving.engine import Options, Recommendations, Search
+from genrec.serving.engine import Engine, Options, Recommendations
 from genrec.serving.profiles import ITEM, Profile
-from genrec.serving.requests import NOT_HEARD, Request, requests_of
+from genrec.serving.requests import NO_HISTORY, Request, sample_split
 
 FOLDER = "prompts"  # of a work directory
 PICTURE = "guidance.svg"
@@ -58,10 +58,10 @@ class Steering:
         fields = {field.name for field in dataclasses.fields(config.Prompts)}
         known = {name: value for name, value in loaded.prompts.items() if name in fields}
         self.prompts = PromptSampler(config.Prompts(**known), loaded.dataset.catalogue)
-        self.requests = requests_of(loaded.dataset.split(split), users)
+        self.requests = sample_split(loaded.dataset.split(split), users)
         self._random = np.random.default_rng(seed)
         options = Options(top=TOP, beams=beams)
-        self._searches = {rules: Search(loaded, options, BATCH, rules) for rules in (False, True)}
+        self._engines = {rules: Engine(loaded, options, BATCH, rules) for rules in (False, True)}
 
     def ask(self, requests: Sequence[Request], strength: float = 1.0, rules: bool = False) -> list[Recommendations]:
         """Lists for requests; without `rules` the model alone decides what a prompt means."""
@@ -69,7 +69,7 @@ class Steering:
         for start in progress(range(0, len(requests), BATCH), f"ask at strength {strength:g}"):
             some = list(requests[start : start + BATCH])
             filled = some + some[:1] * (BATCH - len(some))
-            found += self._searches[rules](filled, guidance=strength)[: len(some)]
+            found += self._engines[rules].recommend(filled, guidance=strength)[: len(some)]
         return found
 
     @property
@@ -130,7 +130,7 @@ class Steering:
         asked = []
         for item in self.chosen_items(items):
             read = tokenizer.vocabulary.encode(self.prompts.titles[item])[: tokenizer.longest_prompt]
-            asked.append(Request("", NOT_HEARD, int(item), prompt=tokenizer.vocabulary.decode(read)))
+            asked.append(Request("", NO_HISTORY, int(item), prompt=tokenizer.vocabulary.decode(read)))
         found = self.ask(asked)
         return {f"recall@{k}": recall(asked, found, k) for k in (1, TOP)}
 

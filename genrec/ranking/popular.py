@@ -19,8 +19,8 @@ def popularity(dataset: Dataset) -> np.ndarray:
 class MostPopular:
     """Recommends all items by descending popularity, ties in catalogue order.
 
-    With the popularities (2, 5, 2), the list is items 1, 0, 2; items of the history are kept. Scores are the logarithms of
-    the items' shares of the interactions, with one added to every count.
+    With the popularities (2, 5, 2), the list is items 1, 0, 2; items of the history are kept. Scores are the logarithms
+    of the items' shares of the interactions, with one added to every count.
     """
 
     def __init__(self, popularity: np.ndarray):

@@ -1,64 +1,60 @@
-"""A conversation at a terminal: prompt after prompt, with what changed and why."""
+"""Interactive recommendation at a terminal: prompts and commands in, lists with their changes and reasons out."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Filter
-from genrec.serving.engine import Recommendations, Search
+from genrec.errors import GenrecError
+from genrec.serving.engine import Engine, Recommendations
 from genrec.serving.explanations import Explainer
-from genrec.serving.profiles import KINDS, Profile
+from genrec.serving.profiles import KINDS, NO_PROFILE, Profile
 from genrec.serving.requests import Request
 
-HELP = """Say what you would like to hear, or
-  :hear 3             choose number 3 of the list: it joins the history
-  :why 3              why number 3 is there
-  :likes genre=jazz   also :dislikes :more_of :less_of :blocked; item=ID for one item
-  :forget genre=jazz  takes that back
-  :tell country=DE    another country, a time_of_day ...; :tell country= leaves it out
-  :profile            what is known of the taste
-  :prompt               without a prompt again
+HELP = """Type a prompt, or a command:
+  :hear 3             add item 3 of the list to the history
+  :why 3              explain item 3
+  :likes genre=jazz   add to the taste profile; also :dislikes :more_of :less_of :blocked; item=ID for one item
+  :forget genre=jazz  remove that from the taste profile
+  :tell country=DE    set a feature of the request context, such as time_of_day; :tell country= leaves it out
+  :profile            show the taste profile
+  :prompt             clear the prompt
   :quit"""
 
 
-class Turn(NamedTuple):
-    request: Request
-    found: Recommendations
-
-
 class Conversation:
-    """Keeps history, prompt and profile between turns."""
+    """A dialog with one user, which keeps history, prompt and profile between turns."""
 
     def __init__(
         self,
-        search: Search,
+        engine: Engine,
         request: Request,
-        ask: Callable[[str], str],
-        say: Callable[[str], None],
-        wanted: Filter = EVERYTHING,
+        read: Callable[[str], str],
+        write: Callable[[str], None],
+        item_filter: Filter = EVERYTHING,
     ):
-        """`ask` reads a line after a prompt and raises EOFError when there are no more; `say` prints.
+        """`read` shows a text, returns a line, and raises EOFError at the end of the input; `write` prints a text.
 
-        All lists pass the filter `wanted`.
+        All lists pass `item_filter`.
         """
-        self._search, self._explainer = search, Explainer(search)
-        self._request = dataclasses.replace(request, profile=request.profile or Profile(request.name))
-        self._ask, self._say, self._wanted = ask, say, wanted
-        self._last: Turn | None = None
+        self._engine, self._explainer = engine, Explainer(engine)
+        profile = Profile(request.name) if request.profile == NO_PROFILE else request.profile
+        self._request = dataclasses.replace(request, profile=profile)
+        self._found = Recommendations(np.zeros(0, np.int32), np.zeros(0, np.float32), 0)  # for self._request
+        self._read, self._write, self._filter = read, write, item_filter
 
     def run(self) -> Profile:
-        """Until the user leaves, even by an interrupt; returns the profile as it is then."""
+        """Runs until the user quits, ends the input or interrupts; returns the profile as it is then."""
         try:
-            self._say(HELP)
-            self._recommend()
-            while (line := self._ask("> ").strip()) != ":quit":
+            self._write(HELP)
+            self._recommend(self._request)
+            while (line := self._read("> ").strip()) != ":quit":
                 try:
                     self._turn(line)
-                except ValueError as problem:  # ours, with what to do; the conversation goes on
-                    self._say(str(problem))
+                except GenrecError as problem:
+                    self._write(str(problem))
         except (EOFError, KeyboardInterrupt):
             pass
         return self._request.profile
@@ -71,63 +67,62 @@ class Conversation:
             case "":
                 return
             case ":hear":
-                item = self._number(argument)
+                item = self._item(argument)
                 request = dataclasses.replace(request, history=np.append(request.history, item))
             case ":why":
-                self._say(self._explainer.readable(self._last.request, [self._number(argument)], reasons=10))
+                self._write(self._explainer.as_text(request, [self._item(argument)], reasons=10))
                 return
             case ":profile":
-                self._say(request.profile.readable(self._search.catalogue))
+                self._write(request.profile.as_text(self._engine.catalogue))
                 return
             case ":tell":
                 name, _, value = argument.partition("=")
-                self._search.loaded.tokenizer.context.check([name])
+                self._engine.loaded.tokenizer.context.check([name])
                 request = dataclasses.replace(request, context_overrides={**request.context_overrides, name: value})
             case ":forget":
                 request = dataclasses.replace(request, profile=request.profile.without(argument))
             case ":prompt":
                 request = dataclasses.replace(request, prompt=argument)
             case _ if command[1:] in KINDS and command[0] == ":":
-                profile = request.profile.with_entry(command[1:], argument).checked(self._search.catalogue)
+                profile = request.profile.with_entry(command[1:], argument).checked(self._engine.catalogue)
                 request = dataclasses.replace(request, profile=profile)
             case _ if command[0] == ":":
-                self._say(HELP)
+                self._write(HELP)
                 return
             case _:
                 request = dataclasses.replace(request, prompt=line)
         self._recommend(request)
 
-    def _number(self, text: str) -> int:
-        """The catalogue row of a place of the last list."""
-        items = self._last.found.items
+    def _item(self, text: str) -> int:
+        """Returns the catalogue row at a place of the last list, counted from 1."""
+        items = self._found.items
         if not text.isdigit() or not 1 <= int(text) <= len(items):
-            raise DataError(f"say which of the list, 1 to {len(items)}")
+            raise DataError(f"give the number of an item of the list, 1 to {len(items)}")
         return int(items[int(text) - 1])
 
-    def _recommend(self, request: Request | None = None) -> None:
-        """The next list; only when there is one does the request take the place of the one before."""
-        request = request or self._request
-        found = self._search([request], self._wanted)[0]
-        before = {} if self._last is None else {int(item): place for place, item in enumerate(self._last.found.items)}
+    def _recommend(self, request: Request) -> None:
+        """Shows the list of `request`, which becomes the current request once the search has succeeded."""
+        found, titles = self._engine.recommend([request], self._filter)[0], self._engine.catalogue.titles
+        before = {int(item): place for place, item in enumerate(self._found.items)}
         lines = [self._heading(request)]
         for place, item in enumerate(map(int, found.items)):
             moved = ""
             if before:
                 moved = "  new" if item not in before else _moved(before[item] - place)
-            lines.append(f"{place + 1:3}. {self._search.catalogue.titles[item]}{moved}")
+            lines.append(f"{place + 1:3}. {titles[item]}{moved}")
         if not len(found.items):
-            lines.append("nothing fulfils all of this: take back a prompt or a line of the profile")
-        gone = [self._search.catalogue.titles[item] for item in before if item not in set(found.items.tolist())]
+            lines.append("no item passes all filters: change the prompt or remove an entry of the profile")
+        gone = [titles[item] for item in before if item not in set(found.items.tolist())]
         if gone:
             lines.append(f"gone: {len(gone)}, such as {gone[0]}")
         if len(found.items):
             lines.append("why the first:")
-            lines.append(self._explainer.readable(request, found.items[:1], reasons=3))
-        self._request, self._last = request, Turn(request, found)
-        self._say("\n".join(lines))
+            lines.append(self._explainer.as_text(request, found.items[:1], reasons=3))
+        self._request, self._found = request, found
+        self._write("\n".join(lines))
 
     def _heading(self, request: Request) -> str:
-        conditions = self._search.filter_of(request, self._wanted).conditions
+        conditions = self._engine.filter_of(request, self._filter).conditions
         rules = ", ".join(f"{c.column} {c.operator} {' or '.join(c.values)}" for c in conditions)
         prompt = f'"{request.prompt}"' if request.prompt else "no prompt"
         return f"{len(request.history)} items heard, {prompt}" + (f"; as a rule: {rules}" if rules else "")

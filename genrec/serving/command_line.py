@@ -1,4 +1,4 @@
-"""The commands of tools/recommend.py and tools/taste_profile.py: lists, explanations, a conversation, profiles."""
+"""The commands behind tools/recommend.py and tools/taste_profile.py: recommendations, a dialog, profiles."""
 
 import dataclasses
 import datetime
@@ -12,55 +12,60 @@ from genrec.data.filters import Filter
 from genrec.decoding.loaded_model import LoadedModel
 from genrec.decoding.text_generation import TextGenerator
 from genrec.input_pipeline import tasks
+from genrec.serving import output, profiles
 from genrec.serving.chat import Conversation
-from genrec.serving.engine import Options, Search
+from genrec.serving.engine import Engine, Options
 from genrec.serving.explanations import Explainer
-from genrec.serving.output import shown
-from genrec.serving.profiles import Profile, ProfileError, learned
+from genrec.serving.profiles import NO_PROFILE, Profile, ProfileError
 from genrec.serving.requests import Request, find_users
 
 
-def said(context: Sequence[str], prompt: str, profile: epath.PathLike | None) -> Callable[[Request], Request]:
-    """Gives requests what the user says: features as NAME=VALUE, a prompt in words, the path of a taste profile.
+def conditioning(context: Sequence[str], prompt: str, profile: epath.PathLike | None) -> Callable[[Request], Request]:
+    """Returns a function that adds context overrides (NAME=VALUE), a prompt and a profile (a path) to a request.
 
-    Raises DataError for what is no NAME=VALUE, ProfileError for what is no profile.
+    Raises DataError if an override is no NAME=VALUE, ProfileError if the profile is missing or malformed.
     """
     for text in context:
         if "=" not in text:
             raise DataError(f"context {text!r}: write NAME=VALUE, such as country=DE")
     overrides = dict(text.split("=", 1) for text in context)
-    known = None if profile is None else Profile.load(profile)
+    known = NO_PROFILE if profile is None else Profile.load(profile)
     return lambda request: dataclasses.replace(request, context_overrides=overrides, prompt=prompt, profile=known)
 
 
-def answer(
-    loaded: LoadedModel, requests: Sequence[Request], options: Options, wanted: Filter, output: str, explain: bool
+def print_recommendations(
+    loaded: LoadedModel,
+    requests: Sequence[Request],
+    options: Options,
+    item_filter: Filter,
+    output_format: str,
+    explain: bool,
 ) -> None:
-    """Prints what is recommended for each request, as "table" or "json", and why."""
-    search = Search(loaded, options, len(requests))
-    explainer = Explainer(search)
-    writer = TextGenerator(loaded) if explain and loaded.writes else None
-    for request, found in zip(requests, search(requests, wanted), strict=True):
-        reasons = explainer.explain(request, found.items) if explain and output == "json" else None
-        print(shown(request, found, loaded.dataset.catalogue, output, reasons))
-        if explain and output != "json":
-            if writer and len(request.history):
-                print(f"  the taste in the model's words: {writer.write(tasks.TASTE, [request.history])[0]}")
-            print(explainer.readable(request, found.items) + "\n")
+    """Prints the ranked list of each request as "table" or "json", with explanations if `explain`."""
+    engine = Engine(loaded, options, len(requests))
+    explainer = Explainer(engine)
+    generator = TextGenerator(loaded) if explain and loaded.writes else None
+    for request, found in zip(requests, engine.recommend(requests, item_filter), strict=True):
+        reasons = explainer.explain(request, found.items) if explain and output_format == "json" else None
+        print(output.render(request, found, engine.catalogue, output_format, reasons))
+        if explain and output_format != "json":
+            if generator and len(request.history):
+                print(f"  the taste in the model's words: {generator.write(tasks.TASTE, [request.history])[0]}")
+            print(explainer.as_text(request, found.items) + "\n")
 
 
-def converse(
-    loaded: LoadedModel, requests: Sequence[Request], options: Options, wanted: Filter, path: epath.PathLike | None
+def chat(
+    loaded: LoadedModel, requests: Sequence[Request], options: Options, item_filter: Filter, path: epath.PathLike | None
 ) -> None:
-    """Talks with the user of the one request at the terminal; the profile is kept at `path`, where one is given."""
+    """Runs a conversation for the only request at the terminal; saves the profile at `path` unless it is None."""
     if len(requests) != 1:
-        raise DataError(f"a conversation is with one user, not {len(requests)}: give --users=1 or --user=ID")
-    profile = Conversation(Search(loaded, options), requests[0], input, print, wanted).run()
+        raise DataError(f"--interactive is for one user, got {len(requests)}: give --users=1 or --user=ID")
+    profile = Conversation(Engine(loaded, options), requests[0], input, print, item_filter).run()
     if path is not None:
         profile.save(path)
 
 
-def edit(
+def edit_profile(
     workdir: epath.PathLike,
     path: epath.PathLike,
     user: str,
@@ -68,10 +73,11 @@ def edit(
     remove: Sequence[str],
     columns: Sequence[str],
 ) -> str:
-    """Changes the profile at `path`, which is made from the history of `user` where there is none; returns it to read.
+    """Edits the profile file at `path` and returns it as text; if missing, makes it from the test history of `user`.
 
-    `add` are KIND:COLUMN=VALUE, `remove` COLUMN=VALUE; a new profile speaks of those of `columns` that there are. It is
-    written when all changes are right. Raises ProfileError for one that is not, DataError for an unknown user.
+    `add` are KIND:COLUMN=VALUE, `remove` COLUMN=VALUE; a new profile is about those of `columns` that the catalogue
+    has. The file is written only if all edits are valid. Raises ProfileError for an invalid edit, DataError for an
+    unknown user.
     """
     path, dataset = epath.Path(path), Dataset(epath.Path(workdir) / "dataset")
     catalogue = dataset.catalogue
@@ -80,15 +86,15 @@ def edit(
         if user not in ("", profile.user):
             raise ProfileError(f"{path}: is the profile of {profile.user}, not of {user}")
     elif user:
-        request = find_users(dataset.split("test"), [user])[0]
+        history = find_users(dataset.split("test"), [user])[0].history
         there = [column for column in columns if column in catalogue.table.column_names]
-        profile = learned(user, request.history, catalogue, there, datetime.date.today().isoformat())
+        profile = profiles.from_history(user, history, catalogue, there, datetime.date.today().isoformat())
     else:
-        raise ProfileError(f"{path}: no profile here. Say whose to make: --user=ID")
+        raise ProfileError(f"{path}: no profile here. Give --user=ID to make one.")
     for about in remove:
         profile = profile.without(about)
     for text in add:
         kind, _, about = text.partition(":")
         profile = profile.with_entry(kind, about)
     profile.checked(catalogue).save(path)
-    return profile.readable(catalogue)
+    return profile.as_text(catalogue)

@@ -1,4 +1,4 @@
-"""The engine of recommendations: model and catalogue, compiled and loaded once, answer request after request."""
+"""The recommendation engine: a model and its catalogue, loaded and compiled once for all requests."""
 
 import dataclasses
 import math
@@ -29,149 +29,137 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to recommend. Raises ConfigError for what cannot be."""
+    """Options of the search. Raises ConfigError for invalid values."""
 
-    top: int = _option(10, "Items to recommend.")
-    beams: int = _option(50, "Width of the search; at least --top are taken.")
-    max_beams: int = _option(0, "Widen it up to this, until the list is surely the best; 0 does not.")
-    exclude_history: bool = _option(False, "Recommend no item of the history.")
-    temperature: float = _option(0.0, "Above 0: draw items, and do not take the best; 1 is how the model sees them.")
-    top_p: float = _option(1.0, "Draw from the likeliest codes of each level that together have this probability.")
-    seed: int = _option(0, "Of what is drawn.")
-    max_share: float = _option(1.0, "Of the list that may be alike, in --share_of.")
-    share_of: str = _option("", "A column of the catalogue; empty: the code of the first level.")
-    guidance: float = _option(
-        1.0, "How strongly a prompt steers: 0 not at all, 1 as the model understands it, or more."
-    )
+    top: int = _option(10, "Number of items to recommend.")
+    beams: int = _option(50, "Beam width; at least --top is used.")
+    max_beams: int = _option(0, "Double the beam width up to this until the list is certified; 0 never does.")
+    exclude_history: bool = _option(False, "Exclude the items of the history.")
+    temperature: float = _option(0.0, "Sampling temperature; 0 returns the most likely items, 1 samples as modeled.")
+    top_p: float = _option(1.0, "Nucleus sampling: probability mass of the codes of each level to sample from.")
+    seed: int = _option(0, "Sampling seed.")
+    max_share: float = _option(1.0, "Maximum share of the list with the same value of --share_of.")
+    share_of: str = _option("", "Catalogue column for --max_share; empty takes the code of the first level.")
+    guidance: float = _option(1.0, "Guidance strength of prompts: 0 ignores them, 1 is plain conditioning.")
 
     def __post_init__(self) -> None:
-        for right, message in (
+        for valid, message in (
             (self.top >= 1 and self.beams >= 1, f"top={self.top} and beams={self.beams} must be at least 1"),
-            (self.temperature >= 0, f"temperature={self.temperature}: give 0 for the best items, or more to draw"),
+            (self.temperature >= 0, f"temperature={self.temperature}: give 0 for the best items, or more to sample"),
             (0 < self.top_p <= 1, f"top_p={self.top_p}: give a probability above 0, at most 1"),
-            (self.top_p == 1 or self.temperature > 0, "top_p is for drawing items: give a temperature too, such as 1"),
+            (self.top_p == 1 or self.temperature > 0, "top_p is for sampling: give a temperature too, such as 1"),
             (self.guidance >= 0, f"guidance={self.guidance}: give 0 or more"),
             (0 <= self.seed < 2**31, f"seed={self.seed}: give a number from 0 to 2147483647"),
             (0 < self.max_share <= 1, f"max_share={self.max_share}: give a share above 0, at most 1"),
             (
                 not self.max_beams or (self.temperature == 0 and self.max_share == 1),
-                "max_beams widens a search until its list is certified: not for lists that are drawn or made diverse",
+                "max_beams widens a search until its list is certified: not for sampled or diversified lists",
             ),
         ):
-            if not right:
+            if not valid:
                 raise config.ConfigError(message)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recommendations:
-    """The answer to a request: best first; fewer than asked for when the catalogue or the beams have no more."""
+    """The ranked list of a request; shorter than requested if the catalogue or the beams have no more items."""
 
     items: np.ndarray  # int32[found], catalogue rows
     scores: np.ndarray  # float32[found], log-probabilities
-    certified: int  # how many of the first items surely are the best of all that were allowed
+    certified: int  # how many leading items are proven to be the most likely of all eligible ones
 
 
-class Search:
-    """Recommends again and again: what is compiled and loaded once serves all requests."""
+class Engine:
+    """Recommends for batches of requests; for most of them nothing needs to be compiled again."""
 
     def __init__(self, loaded: LoadedModel, options: Options, requests: int = 1, rules: bool = True):
-        """`requests` is how many come at a time, at most. Without `rules`, the model alone decides on prompts."""
+        """`requests` is the largest batch. `rules=False` turns off the hard filters of prompts."""
         self.loaded, self.options = loaded, options
         self.catalogue = loaded.dataset.catalogue
         self._live = LiveIndex(loaded.table, self.catalogue, filters=requests)
         self._retriever = Retriever(loaded.graphdef, self._live, max(options.beams, options.top), options.top)
-        self._roles = parse_columns(loaded.prompts.get("columns", ()))  # of the columns that prompts are about
-        roles, strict = dict(self._roles), loaded.prompts.get("rules", ()) if rules else ()
+        self._columns = parse_columns(loaded.prompts.get("columns", ()))  # of prompts, with their roles
+        roles, strict = dict(self._columns), loaded.prompts.get("rules", ()) if rules else ()
         self._rules = PromptRules(strict, roles, self.catalogue)
-        tastes = [name for name, role in self._roles if role != "words" and name not in strict]
-        self._tastes = PromptRules(tastes, roles, self.catalogue, also=(LESS,))
+        others = [name for name, role in self._columns if role != "words" and name not in strict]
+        self._preferences = PromptRules(others, roles, self.catalogue, also=(LESS,))
 
     def context_of(self, request: Request) -> RequestContext:
-        """What the model is told: features, the words of the profile and the prompt, the profile's offset."""
-        prompt, offset = request.prompt, None
-        if request.profile is not None:
-            prompt = self._with_profile(request)
-            vectors = self.loaded.tokenizer.known.item_vectors
-            offset = None if vectors is None else request.profile.offset(self.catalogue, vectors)
-        return RequestContext(request.context_overrides, prompt=prompt, offset=offset)
+        """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""
+        vectors = self.loaded.tokenizer.known.item_vectors
+        offset = None if vectors is None else request.profile.offset(self.catalogue, vectors)
+        return RequestContext(request.context_overrides, prompt=self._prompt_of(request), offset=offset)
 
-    def _with_profile(self, request: Request) -> str:
-        """The profile's words and the prompt; where they are too long to be read, only what was said last."""
-        tokenizer, said = self.loaded.tokenizer, request.prompt
-        words = request.profile.words(self.catalogue, self._roles) if self._roles else []
-        for phrase in reversed(words):
-            longer = f"{phrase}, {said}" if said else phrase
+    def _prompt_of(self, request: Request) -> str:
+        """Returns the profile's phrases and the prompt; of too many phrases, the latest that fit."""
+        tokenizer, prompt = self.loaded.tokenizer, request.prompt
+        phrases = request.profile.phrases(self.catalogue, self._columns) if self._columns else []
+        for phrase in reversed(phrases):
+            longer = f"{phrase}, {prompt}" if prompt else phrase
             if len(tokenizer.vocabulary.encode(longer)) > tokenizer.longest_served_prompt:
                 break
-            said = longer
-        return said
+            prompt = longer
+        return prompt
 
-    def filter_of(self, request: Request, wanted: Filter = EVERYTHING) -> Filter:
-        """`wanted`, what the prompt makes a rule, and without what the profile forbids."""
-        conditions = (*wanted.conditions, *self._rules.conditions(request.prompt))
-        denied = wanted.deny
-        if request.profile is not None:
-            denied |= request.profile.checked(self.catalogue).deny(self.catalogue)
-        return Filter(conditions, wanted.allow, denied)
+    def filter_of(self, request: Request, item_filter: Filter = EVERYTHING) -> Filter:
+        """Returns `item_filter` with the hard filters of the prompt and the items that the profile denies."""
+        conditions = (*item_filter.conditions, *self._rules.conditions(request.prompt))
+        denied = item_filter.deny | request.profile.checked(self.catalogue).denied(self.catalogue)
+        return Filter(conditions, item_filter.allow, denied)
 
-    def read(self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext]) -> Histories:
-        """What the model reads of requests, each in its context of `contexts`. Raises PromptError and DataError."""
+    def encode(self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext]) -> Histories:
+        """Returns the encoder inputs of requests in `contexts`. Raises PromptError and DataError."""
         names, items = [request.name for request in requests], [request.history for request in requests]
         return self.loaded.histories(names, items, contexts=contexts)
 
     def _guidance(
         self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext], strength: float
     ) -> Guidance | None:
-        """Away from no prompt, and from what is refused; None where plain conditioning does the same."""
-        refused = [self._tastes.refused(one.prompt) for one in contexts]
-        if not any(refused) and (strength == 1 or not any(one.prompt for one in contexts)):
+        """Returns the guidance by prompts and negative prompts, None if it equals plain conditioning."""
+        negative = [self._preferences.negative_prompt(context.prompt) for context in contexts]
+        if not any(negative) and (strength == 1 or not any(context.prompt for context in contexts)):
             return None
 
         def with_prompts(texts: AbstractSequence[str]) -> Histories:
-            return self.read(requests, [one._replace(prompt=text) for one, text in zip(contexts, texts, strict=True)])
+            return self.encode(requests, [one._replace(prompt=text) for one, text in zip(contexts, texts, strict=True)])
 
         strengths = np.full(len(requests), strength, np.float32)
         guidance = Guidance(with_prompts([""] * len(requests)), strengths)
-        if any(refused):
-            against = np.where([bool(text) for text in refused], strengths, np.float32(0))
-            guidance = guidance._replace(refused=with_prompts(refused), against=against)
+        if any(negative):
+            against = np.where([bool(text) for text in negative], strengths, np.float32(0))
+            guidance = guidance._replace(refused=with_prompts(negative), against=against)
         return guidance
 
-    def __call__(
-        self, requests: AbstractSequence[Request], wanted: Filter = EVERYTHING, guidance: float | None = None
+    def recommend(
+        self, requests: AbstractSequence[Request], item_filter: Filter = EVERYTHING, guidance: float | None = None
     ) -> list[Recommendations]:
-        """The items that a search finds for each request, of those that pass `wanted` and the request's own rules.
+        """Returns the ranked list of each request, of items that pass `item_filter` and the filters of the request.
 
-        `guidance` is the strength of the prompts, by default the options'. Raises PromptError for prompts that cannot
-        be read, DataError for features and columns that are not there.
+        `guidance` is the guidance strength, by default that of the options. Raises PromptError for prompts that are too
+        long or not supported, DataError for unknown features and columns.
         """
-        loaded, options, live, retriever = self.loaded, self.options, self._live, self._retriever
+        params, options, live, retriever = self.loaded.params, self.options, self._live, self._retriever
         contexts = [self.context_of(request) for request in requests]
-        encoded = self.read(requests, contexts)
+        encoded = self.encode(requests, contexts)
         guided = self._guidance(requests, contexts, options.guidance if guidance is None else guidance)
         restrictions = [
-            Restriction(self.filter_of(request, wanted), request.history if options.exclude_history else ())
+            Restriction(
+                self.filter_of(request, item_filter), request.history.tolist() if options.exclude_history else ()
+            )
             for request in requests
         ]
         sample = _sampling(options, len(requests)) if options.temperature else None
         diversity = _diversity(options, retriever.beams, self.catalogue, len(requests))
         if diversity is not None:
-            found = retriever.diverse(loaded.params, encoded, restrictions, diversity, sample, guided)
+            found = retriever.diverse(params, encoded, restrictions, diversity, sample, guided)
         else:
             constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
-            found = retriever.widened(loaded.params, encoded, max_beams, options.top, constraints, sample, guided)
+            found = retriever.widened(params, encoded, max_beams, options.top, constraints, sample, guided)
         certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
         return [
             Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
             for items, scores, sure in zip(found.items, found.scores, certified, strict=True)
         ]
-
-
-def recommend(
-    loaded: LoadedModel, requests: AbstractSequence[Request], options: Options, wanted: Filter = EVERYTHING
-) -> list[Recommendations]:
-    """The items that a search finds for each request, of those that pass the filter `wanted`; see `Search`."""
-    return Search(loaded, options, len(requests))(requests, wanted)
 
 
 def _sampling(options: Options, requests: int) -> Sampling:

@@ -1,7 +1,7 @@
-"""Why an item is recommended: what its log-probability loses when a part of what the model knows is left out.
+"""Leave-one-out explanations: how an item's log-probability changes when one input of the model is removed.
 
-Exact, and not an estimate: the model scores the items once for each part, without it, all in one pass. A part is an
-item of the history, a feature, a vector, the prompt, or a line of the profile.
+Exact: the model scores the items once without each input, all in one batched pass. An input is an item of the history,
+a feature, a vector, the prompt, or an entry of the profile.
 """
 
 import collections
@@ -19,34 +19,36 @@ from flax import nnx
 from genrec.data.dataset import Catalogue
 from genrec.input_pipeline.context import ABSENT
 from genrec.input_pipeline.examples import Examples
-from genrec.serving.engine import Search
+from genrec.serving.engine import Engine
 from genrec.serving.profiles import Profile
 from genrec.serving.requests import Request
 
-ROWS = 16  # variations of a request are filled up to a multiple of this: each number is a compilation
-WORDS = 4  # that say what the items under a prefix have in common
-SHOWN = 4  # reasons of an item, by default
+ROWS = 16  # batches are padded to a multiple of this: each size is a compilation
+WORDS = 4  # of the description of a prefix
+REASONS = 4  # of an item, by default
 
 
-class Part(NamedTuple):
-    """Something that the model knows, and the request without it."""
+class Ablation(NamedTuple):
+    """An input of the model, and the request without it."""
 
     name: str
-    without: Request
-    left_out: frozenset[str] = frozenset()  # features and vectors
+    request: Request
+    withheld: frozenset[str] = frozenset()  # features and vectors
 
 
 class Reason(NamedTuple):
-    part: str
-    change: float  # of the log-probability, by knowing the part: above 0 where it speaks for the item
+    """An input, and the change of an item's log-probability that is due to it: above 0 if it favors the item."""
+
+    name: str
+    change: float
 
 
 class Explainer:
-    """Explains the recommendations of a search."""
+    """Explains the recommendations of an engine by the model's own log-probabilities, before guidance."""
 
-    def __init__(self, search: Search):
-        self._search, self._loaded_model = search, search.loaded
-        graphdef = self._loaded_model.graphdef
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        graphdef = engine.loaded.graphdef
 
         @jax.jit
         def score(params: nnx.State, examples: Examples) -> jax.Array:
@@ -54,80 +56,72 @@ class Explainer:
 
         self._score = score
 
-    def parts(self, request: Request) -> list[Part]:
-        """All that the model knows of a request, newest history first."""
-        loaded, catalogue = self._loaded_model, self._search.catalogue
+    def ablations(self, request: Request) -> list[Ablation]:
+        """Returns an ablation of each input of a request; those of the history first, newest item first."""
+        loaded, catalogue = self._engine.loaded, self._engine.catalogue
         found = []
         for back in range(min(len(request.history), loaded.max_history)):
             place = len(request.history) - 1 - back
             without = dataclasses.replace(request, history=np.delete(request.history, place))
-            found.append(Part(f"heard {back + 1} ago: {catalogue.titles[request.history[place]]}", without))
-        known, context = loaded.tokenizer.known, self._search.context_of(request)
+            found.append(Ablation(f"heard {back + 1} ago: {catalogue.titles[request.history[place]]}", without))
+        known, context = loaded.tokenizer.known, self._engine.context_of(request)
         for feature, code in zip(known.context.features, known.codes_of(request.name, context), strict=True):
             if code != ABSENT:
                 name = f"{feature.name}: {feature.meaning(int(code))}"
-                found.append(Part(name, request, frozenset({feature.name})))
+                found.append(Ablation(name, request, frozenset({feature.name})))
         rows, earlier = np.array([known.row(request.name)]), [request.history[: -loaded.max_history]]
         for soft in known.context.soft:
             _, there = known.vectors_of(soft, rows, earlier, np.array([True]), [context.offset])
             if there[0]:
-                found.append(Part(f"soft tokens: {soft.name}", request, frozenset({soft.name})))
+                found.append(Ablation(f"soft tokens: {soft.name}", request, frozenset({soft.name})))
         if request.prompt:
-            found.append(Part(f"prompt: {request.prompt}", dataclasses.replace(request, prompt="")))
-        if request.profile is not None:
-            for entry in request.profile.entries:
-                less = Profile(request.profile.user, tuple(e for e in request.profile.entries if e != entry))
-                found.append(Part(f"profile: {entry.kind} {entry.about}", dataclasses.replace(request, profile=less)))
+            found.append(Ablation(f"prompt: {request.prompt}", dataclasses.replace(request, prompt="")))
+        profile = request.profile
+        for entry in profile.entries:
+            others = Profile(profile.user, tuple(one for one in profile.entries if one != entry))
+            found.append(Ablation(f"profile: {entry.kind} {entry.about}", dataclasses.replace(request, profile=others)))
         return found
 
     def explain(self, request: Request, items: Sequence[int] | np.ndarray) -> list[list[Reason]]:
-        """For each item, a catalogue row, all reasons, the strongest first.
-
-        They are those of the model's own log-probability, whatever the guidance.
-        """
-        parts = self.parts(request)
+        """Returns the reasons for each item, a catalogue row, by descending absolute change."""
         if not len(items):
             return []
-        every = [Part("", request), *parts]
-        scores = self.scores([part.without for part in every], [part.left_out for part in every], items)
-        changes = scores[:1] - scores[1:]  # [parts, items]
+        ablations = self.ablations(request)
+        scores = self._scores([Ablation("", request), *ablations], items)
+        changes = scores[:1] - scores[1:]  # [ablations, items]
         return [
-            [Reason(parts[place].name, float(of_item[place])) for place in np.argsort(-np.abs(of_item), kind="stable")]
+            [Reason(ablations[n].name, float(of_item[n])) for n in np.argsort(-np.abs(of_item), kind="stable")]
             for of_item in changes.T
         ]
 
-    def scores(
-        self, requests: Sequence[Request], left_out: Sequence[frozenset[str]], items: Sequence[int] | np.ndarray
-    ) -> np.ndarray:
-        """float32[requests, items]: log-probabilities of catalogue rows, for each request without what is left out."""
-        loaded = self._loaded_model
-        contexts = [
-            self._search.context_of(request)._replace(withheld=names)
-            for request, names in zip(requests, left_out, strict=True)
-        ]
-        filled = np.resize(np.arange(len(requests)), -(-len(requests) // ROWS) * ROWS)
-        histories = self._search.read([requests[row] for row in filled], [contexts[row] for row in filled])
-        targets = np.tile(loaded.tokenizer.items[np.asarray(items)], (len(filled), 1, 1))
+    def _scores(self, ablations: Sequence[Ablation], items: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Returns float32[ablations, items]: log-probabilities of catalogue rows."""
+        loaded = self._engine.loaded
+        contexts = [self._engine.context_of(one.request)._replace(withheld=one.withheld) for one in ablations]
+        # Repeated until they fill the batch; the copies are dropped.
+        padded = np.resize(np.arange(len(ablations)), -(-len(ablations) // ROWS) * ROWS).tolist()
+        histories = self._engine.encode([ablations[row].request for row in padded], [contexts[row] for row in padded])
+        targets = np.tile(loaded.tokenizer.items[np.asarray(items)], (len(padded), 1, 1))
         last = histories.positions.max(axis=1, keepdims=True)
         shape = targets.shape[:2]
         examples = Examples(histories, targets, np.ones(shape, np.int32), np.broadcast_to(last, shape).astype(np.int32))
-        return np.asarray(self._score(loaded.params, examples))[: len(requests)]
+        return np.asarray(self._score(loaded.params, examples))[: len(ablations)]
 
     @functools.cached_property
-    def _meanings(self) -> "PrefixWords":
-        return PrefixWords(self._loaded_model.semantic_ids.codes, self._search.catalogue)
+    def _prefix_words(self) -> "PrefixWords":
+        return PrefixWords(self._engine.loaded.semantic_ids.codes, self._engine.catalogue)
 
-    def readable(self, request: Request, items: Sequence[int] | np.ndarray, reasons: int = SHOWN) -> str:
-        """For people: each item with its strongest reasons, and what its code prefix stands for."""
+    def as_text(self, request: Request, items: Sequence[int] | np.ndarray, reasons: int = REASONS) -> str:
+        """Returns lines for people: each item with the words of its code prefix, and its strongest reasons."""
         lines = []
         for item, found in zip(items, self.explain(request, items), strict=True):
-            lines.append(f"  {self._search.catalogue.titles[item]}   [{self._meanings.of_item(int(item))}]")
-            lines += [f"    {reason.change:+6.2f}  {reason.part}" for reason in found[:reasons]]
+            lines.append(f"  {self._engine.catalogue.titles[item]}   [{self._prefix_words.of_item(int(item))}]")
+            lines += [f"    {reason.change:+6.2f}  {reason.name}" for reason in found[:reasons]]
         return "\n".join(lines)
 
 
 class PrefixWords:
-    """What the items under a code prefix have in common, in words of their texts."""
+    """Describes code prefixes by the words of highest TF-IDF in the texts of their items."""
 
     def __init__(self, codes: np.ndarray, catalogue: Catalogue):
         """`codes` uint16[items, levels]."""
@@ -135,8 +129,8 @@ class PrefixWords:
         self._texts = [set(re.findall(r"\w[\w-]+", text.lower())) for text in catalogue.texts]
         self._items_with = collections.Counter(word for words in self._texts for word in words)
 
-    def of_prefix(self, prefix: Sequence[int]) -> list[str]:
-        """The words that the items under a prefix have, and others have not: by frequency times rarity."""
+    def of_prefix(self, prefix: Sequence[int] | np.ndarray) -> list[str]:
+        """Returns the words that distinguish the items under a prefix, by descending TF-IDF, then by name."""
         under = np.flatnonzero((self._codes[:, : len(prefix)] == np.asarray(prefix)).all(axis=1))
         counts = collections.Counter(word for item in under for word in self._texts[item])
         items = len(self._texts)
@@ -148,7 +142,7 @@ class PrefixWords:
         return sorted(shared, key=lambda word: (-weight(word), word))[:WORDS]
 
     def of_item(self, item: int) -> str:
-        """The words of its first code, and those that its second code adds."""
+        """Returns the words of an item's first code, and those that its second code adds."""
         first = self.of_prefix(self._codes[item, :1])
         if self._codes.shape[1] < 3:
             return " ".join(first)

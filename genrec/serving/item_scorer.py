@@ -1,4 +1,4 @@
-"""Scores of given items for users whose events keep coming, in real time."""
+"""Real-time scores of given items for users whose histories grow with every event."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,34 +8,35 @@ import numpy as np
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 from genrec.ranking.ranker import FeatureRanker
+from genrec.serving.requests import catalogue_rows
 
 
 class ItemScorer:
-    """Scores items for users whose events keep coming: each changes the scores of the next call, without training."""
+    """Scorer that keeps the histories of users in memory: an event changes the next scores, without training."""
 
     def __init__(self, ranker: FeatureRanker, catalogue: Catalogue):
         self._ranker, self._catalogue = ranker, catalogue
         self._histories: dict[str, list[int]] = {}
 
     def observe(self, user_id: str, item_ids: Iterable[str]) -> None:
-        """Adds events of a user, oldest first. Raises DataError for an unknown item, and adds none then."""
-        self._histories.setdefault(user_id, []).extend(self._rows(item_ids))
+        """Appends events of a user, oldest first; raises DataError for an unknown item, and appends none then."""
+        self._histories.setdefault(user_id, []).extend(catalogue_rows(self._catalogue, list(item_ids)).tolist())
 
     def score(self, user_id: str, item_ids: Sequence[str]) -> dict[str, float]:
-        """The items with their scores, best first; raises DataError for an unknown one, or for none."""
-        rows = np.array([self._rows(item_ids)], np.int32)
-        if not rows.size:
+        """Returns the score of each item id, best first; raises DataError for an unknown item, or if there is none."""
+        items = catalogue_rows(self._catalogue, item_ids)[None]  # [1, items]
+        if not items.size:
             raise DataError("no items to score: give at least one item id.")
         history = np.array(self._histories.get(user_id, []), np.int64)
-        scores = self._ranker.score([user_id], [history], rows)[0]
+        scores = self._ranker.score([user_id], [history], items)[0]
         order = np.argsort(-scores, kind="stable")
         return {item_ids[place]: float(scores[place]) for place in order}
 
     def answer(self, line: str) -> str | None:
-        """Serves a line of JSON: {"user", "events": [item ids]}, {"user", "score": [item ids]}, or both.
+        """Handles a line of JSON: {"user", "events": [item ids]}, {"user", "score": [item ids]}, or both.
 
-        Returns a line of JSON with the user and the scores where some are asked for. Raises DataError for what is no
-        such line.
+        Returns a line of JSON with the user and the scores, or None if no scores are requested. Raises DataError for a
+        malformed line and for unknown items.
         """
         try:
             request = json.loads(line)
@@ -46,10 +47,3 @@ class ItemScorer:
             ) from None
         self.observe(user_id, events)
         return None if wanted is None else json.dumps({"user": user_id, "scores": self.score(user_id, wanted)})
-
-    def _rows(self, item_ids: Iterable[str]) -> list[int]:
-        item_ids = list(item_ids)
-        for item_id in item_ids:
-            if item_id not in self._catalogue.index:
-                raise DataError(f"no item {item_id!r} in the catalogue. Item ids are written as in the items file.")
-        return [self._catalogue.index[item_id] for item_id in item_ids]

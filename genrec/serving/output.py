@@ -1,4 +1,4 @@
-"""Recommendations as a table for people or as lines of JSON for programs."""
+"""Output of recommendations: a table for people, or lines of JSON for programs."""
 
 import json
 from collections.abc import Sequence as AbstractSequence
@@ -10,21 +10,21 @@ from genrec.serving.requests import Request
 TITLE_WIDTH = 48  # characters
 
 
-def shown(
+def render(
     request: Request,
     found: Recommendations,
     catalogue: Catalogue,
     output: str,
     reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
 ) -> str:
-    """What to print: a "table" and an empty line, or a line of "json", with the `reasons` of each item if given."""
+    """Returns a "table" and an empty line, or a line of "json" with the `reasons` of each item if given."""
     if output == "json":
         return as_json(request, found, catalogue, reasons)
     return table(request, found, catalogue) + "\n"
 
 
 def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str:
-    """Two columns: the last items of the history, and the recommendations with their log-probabilities."""
+    """Returns two columns: the last items of the history, and the recommendations with their log-probabilities."""
     history = [_short(catalogue.titles[item]) for item in request.history[::-1][: max(len(found.items), 10)]]
     proposed = [
         f"{score:7.2f}  {_short(catalogue.titles[item])}{'  <- target' if item == request.target else ''}"
@@ -38,7 +38,7 @@ def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str
         left, right = (column[row] if row < len(column) else "" for column in (history, proposed))
         lines.append(f"  {left:{TITLE_WIDTH}}  {right}".rstrip())
     if found.certified:
-        lines.append(f"  the first {found.certified} are certified: no other item that is allowed is likelier")
+        lines.append(f"  the first {found.certified} are certified: no other eligible item is more likely")
     return "\n".join(lines)
 
 
@@ -48,12 +48,12 @@ def as_json(
     catalogue: Catalogue,
     reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
 ) -> str:
-    """One line of JSON: name, history and target (item ids), recommended (item_id, title, score), certified.
+    """Returns a line of JSON: name, history and target (item ids), recommended (item_id, title, score), certified.
 
-    With `reasons`, each item's as [part, change of the log-probability].
+    `reasons` are those of each item: pairs of an input and the change of the log-probability.
     """
-    why = [
-        {} if reasons is None else {"reasons": [[part, round(change, 5)] for part, change in of_item]}
+    more = [
+        {} if reasons is None else {"reasons": [[name, round(change, 5)] for name, change in of_item]}
         for of_item in (reasons or [()] * len(found.items))
     ]
     return json.dumps(
@@ -66,9 +66,9 @@ def as_json(
                     "item_id": catalogue.item_ids[item],
                     "title": catalogue.titles[item],
                     "score": round(float(score), 5),
-                    **reason,
+                    **fields,
                 }
-                for item, score, reason in zip(found.items, found.scores, why, strict=True)
+                for item, score, fields in zip(found.items, found.scores, more, strict=True)
             ],
             "certified": found.certified,
         },

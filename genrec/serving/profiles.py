@@ -1,11 +1,11 @@
-"""What a user lets the system know of their taste: a small JSON file that people can read and edit.
+"""Taste profiles: explicit preferences of a user, in a small JSON file that people can read and edit.
 
     {"user": "u000017",
      "entries": [{"kind": "likes", "about": "genre=jazz", "since": "2024-01-31"},
                  {"kind": "blocked", "about": "artist=Ada Costa", "since": "2024-02-02"}]}
 
-Likes and prompts for more or less of something are taste: they become words of the prefix, and move the soft token of
-the summary towards what is liked. What is blocked or disliked is a rule: it is never returned.
+Entries become words of the prompt, and move the soft token of the summary towards what is liked and away from what
+is not. Items that match a `blocked` or `dislikes` entry are also denied: they are never returned.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from genrec.errors import GenrecError
 from genrec.input_pipeline import prompts
 
 KINDS = ("likes", "dislikes", "more_of", "less_of", "blocked")
-NEVER = ("dislikes", "blocked")
-TOWARDS = {"likes": 1.0, "more_of": 1.0, "less_of": -1.0, "dislikes": -1.0, "blocked": -1.0}
+DENIED = ("dislikes", "blocked")
+SIGNS = {"likes": 1.0, "more_of": 1.0, "less_of": -1.0, "dislikes": -1.0, "blocked": -1.0}
+PHRASES = {"likes": "more {}", "more_of": "more {}", "less_of": "less {}", "dislikes": "no {}", "blocked": "no {}"}
 ITEM = "item"  # in the place of a column: an item id
-SPOKEN = {"likes": "more {}", "more_of": "more {}", "less_of": "less {}", "dislikes": "no {}", "blocked": "no {}"}
 
 
 class ProfileError(GenrecError):
@@ -36,6 +36,8 @@ class ProfileError(GenrecError):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
+    """A preference for or against the items that have a value of a catalogue column, or one item."""
+
     kind: str  # one of KINDS
     about: str  # COLUMN=VALUE, or item=ITEM_ID
     since: str  # a date, ISO 8601
@@ -51,29 +53,32 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
+    """The preferences of a user, at most one entry for each COLUMN=VALUE."""
+
     user: str
     entries: tuple[Entry, ...] = ()
 
     def with_entry(self, kind: str, about: str, since: str | None = None) -> "Profile":
-        """With one more entry; what was said before of the same thing is replaced."""
+        """Returns the profile with a further entry, which replaces an earlier one about the same."""
         entry = Entry(kind, about, since or datetime.date.today().isoformat())
         _check(entry)
         return Profile(self.user, (*(e for e in self.entries if e.about != about), entry))
 
     def without(self, about: str) -> "Profile":
-        """Without the entries about something; raises ProfileError where there are none."""
+        """Returns the profile without the entry about COLUMN=VALUE; raises ProfileError if there is none."""
         kept = tuple(entry for entry in self.entries if entry.about != about)
         if len(kept) == len(self.entries):
-            raise ProfileError(f"the profile of {self.user} says nothing about {about!r}")
+            raise ProfileError(f"the profile of {self.user} has no entry about {about!r}")
         return Profile(self.user, kept)
 
     def as_json(self) -> str:
+        """Returns the text of a profile file."""
         fields = {"user": self.user, "entries": [dataclasses.asdict(entry) for entry in self.entries]}
         return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str, where: str = "the profile") -> "Profile":
-        """Raises ProfileError for what is no profile, with what is wrong."""
+        """Parses the text of a profile file; raises ProfileError, which names `where`, if it is malformed."""
         try:
             fields = json.loads(text)
             entries = tuple(Entry(**entry) for entry in fields["entries"])
@@ -88,18 +93,19 @@ class Profile:
         return profile
 
     def save(self, path: epath.PathLike) -> None:
+        """Writes the profile file."""
         files.write_text(path, self.as_json())
 
     @staticmethod
     def load(path: epath.PathLike) -> "Profile":
-        """Raises ProfileError where there is none."""
+        """Reads a profile file; raises ProfileError if it is missing or malformed."""
         path = epath.Path(path)
         if not path.exists():
             raise ProfileError(f"{path}: no profile here. tools/taste_profile.py makes one.")
         return Profile.from_json(path.read_text(), str(path))
 
     def checked(self, catalogue: Catalogue) -> "Profile":
-        """The same; raises ProfileError where an entry is about a column or an item that does not exist."""
+        """Returns the profile itself; raises ProfileError for an entry about an unknown column or item."""
         for entry in self.entries:
             if entry.column == ITEM:
                 if entry.value not in catalogue.index:
@@ -109,46 +115,57 @@ class Profile:
                 raise ProfileError(f"{entry.kind}: no column {entry.column!r} in the catalogue ({known})")
         return self
 
-    def deny(self, catalogue: Catalogue) -> frozenset[int]:
-        """Catalogue rows that are never returned."""
-        rows = [_rows(entry, catalogue) for entry in self.entries if entry.kind in NEVER]
+    def denied(self, catalogue: Catalogue) -> frozenset[int]:
+        """Returns the catalogue rows of items that must not be recommended."""
+        rows = [_rows(entry, catalogue) for entry in self.entries if entry.kind in DENIED]
         return frozenset(int(row) for found in rows for row in found)
 
-    def words(self, catalogue: Catalogue, roles: Sequence[tuple[str, str]]) -> list[str]:
-        """What the prefix says, "more jazz" and the like: of columns that prompts know, and of titles."""
-        known, said = dict(roles), []
+    def phrases(self, catalogue: Catalogue, roles: Sequence[tuple[str, str]]) -> list[str]:
+        """Returns a prompt phrase for each entry, such as "more jazz" or "like TITLE".
+
+        `roles` are the columns that prompts are made of, with their roles; entries about other columns have no phrase.
+        """
+        role_of, found = dict(roles), []
         for entry in self.entries:
             if entry.column == ITEM:
                 title = catalogue.titles[catalogue.index[entry.value]]
-                said.append({1.0: f"like {title}"}.get(TOWARDS[entry.kind], f"no {title}"))
-            elif entry.column in known:
-                said.append(SPOKEN[entry.kind].format(prompts.spoken(known[entry.column], entry.value)))
-        return said
+                found.append(f"like {title}" if SIGNS[entry.kind] > 0 else f"no {title}")
+            elif entry.column in role_of:
+                found.append(PHRASES[entry.kind].format(prompts.spoken(role_of[entry.column], entry.value)))
+        return found
 
     def offset(self, catalogue: Catalogue, item_vectors: np.ndarray) -> np.ndarray | None:
-        """float32[width]: from the middle of the catalogue towards what is liked; None where nothing is said.
+        """Returns the offset float32[width] of the summary vector, or None if no entry matches an item.
 
-        `item_vectors` float32[items, width] are the item embeddings.
+        Each entry adds the difference between the mean embedding of its items and that of the catalogue, times its
+        sign. `item_vectors` float32[items, width] are the item embeddings.
         """
-        middle, moves = item_vectors.mean(axis=0), []
-        for entry in self.entries:
-            if len(rows := _rows(entry, catalogue)):
-                moves.append(TOWARDS[entry.kind] * (item_vectors[rows].mean(axis=0) - middle))
-        return np.sum(moves, axis=0).astype(np.float32) if moves else None
+        signs = [(SIGNS[entry.kind], _rows(entry, catalogue)) for entry in self.entries]
+        if not any(len(rows) for _, rows in signs):
+            return None
+        mean = item_vectors.mean(axis=0)
+        moves = [sign * (item_vectors[rows].mean(axis=0) - mean) for sign, rows in signs if len(rows)]
+        return np.sum(moves, axis=0).astype(np.float32)
 
-    def readable(self, catalogue: Catalogue) -> str:
-        """For people: each entry with what it does."""
+    def as_text(self, catalogue: Catalogue) -> str:
+        """Returns a line for people for each entry, with its effect."""
         lines = [f"{self.user}: {len(self.entries)} entries"]
         for entry in self.entries:
             name = catalogue.titles[catalogue.index[entry.value]] if entry.column == ITEM else entry.about
             count = len(_rows(entry, catalogue))
-            what = f"{count} items are never returned" if entry.kind in NEVER else f"taste: {count} items"
+            what = f"{count} items are never returned" if entry.kind in DENIED else f"taste: {count} items"
             lines.append(f"  {entry.kind:9} {name:40} since {entry.since}   {what}")
         return "\n".join(lines)
 
 
-def learned(user: str, history: np.ndarray, catalogue: Catalogue, columns: Sequence[str], since: str) -> Profile:
-    """A first profile, of what a history (catalogue rows) has most of: one entry a column, where it is common."""
+NO_PROFILE = Profile("")
+
+
+def from_history(user: str, history: np.ndarray, catalogue: Catalogue, columns: Sequence[str], since: str) -> Profile:
+    """Returns a first profile: for each column a `likes` entry for the most frequent value of a history int[n].
+
+    A value counts if it occurs at least 3 times, and in a quarter of the history.
+    """
     profile = Profile(user)
     for column in columns:
         cells = catalogue.column(column).to_pylist()

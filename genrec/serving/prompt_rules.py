@@ -1,7 +1,7 @@
-"""Prompts that are rules: "no audiobooks" gives none, whatever the model thinks of them.
+"""Hard filters from prompts: "no audiobooks" excludes them, whatever the model's scores.
 
-Only columns that are named as rules are looked at (config.Prompts.rules), and only values that stand in the prompt word
-for word; all else in a prompt is taste, and left to the model.
+Rules apply to the columns named in config.Prompts.rules, and to values that stand in the prompt word for word; the rest
+of a prompt conditions the model only.
 """
 
 import re
@@ -13,66 +13,67 @@ from genrec.data.dataset import Catalogue
 from genrec.data.filters import Condition
 from genrec.input_pipeline import prompts
 
-LESS = "less"  # a taste, and never a rule
-# What refuses in training, and more that people say.
+LESS = "less"  # conditions the model, but is no rule
+# The negations of training prompts, and more that people use.
 NEGATIONS = (
-    *(said for said in prompts.REFUSALS.split("|") if said != LESS),
+    *(negation for negation in prompts.REFUSALS.split("|") if negation != LESS),
     "except",
     "stop giving me",
     "leave out",
     "nothing by",
     "nothing from",
 )
-YES_OR_NO = ("true", "false")  # a column of these is asked for by its name
-# Between a negation and what it is about, as in "no more of that jazz" or "nothing by Ada".
+BOOLEANS = ("true", "false")  # a column of these is matched by its name
+# Between a negation and what it negates, as in "no more of that jazz" or "nothing by Ada".
 FILLERS = r"(?:(?:more|any|of|the|that|this|by|from|about|those|these|a|an)\s+)*"
+LISTED = re.compile(r"(?:\s*,)?\s*(?:or|nor)\s+$", re.IGNORECASE)
 
 
 class PromptRules:
-    """The values of some columns, to be found in prompts."""
+    """Matcher of the values of some columns in prompts, with negation."""
 
     def __init__(
         self, columns: Sequence[str], roles: Mapping[str, str], catalogue: Catalogue, also: Sequence[str] = ()
     ):
-        """`roles` of columns, as in config.Prompts.columns; `also` negates beside NEGATIONS.
+        """`roles` of columns are those of config.Prompts.columns; `also` are negations in addition to NEGATIONS.
 
-        Raises DataError for columns that are not there.
+        Raises DataError for unknown columns.
         """
         self._negated = re.compile(rf"(?<!\w)(?:{'|'.join((*NEGATIONS, *also))})\s+{FILLERS}$", re.IGNORECASE)
         self._roles = roles
-        self._known: list[tuple[str, str, set[str]]] = []  # column, value, how it is said, in small letters
+        self._values: list[tuple[str, str, set[str]]] = []  # column, value, its forms in prompts in lower case
         for column in columns:
             cells = catalogue.column(column).cast(pa.string()).to_pylist()
             values = sorted({value for value in cells if value})
-            if values and set(values) <= set(YES_OR_NO):
-                self._known.append((column, "true", {column.replace("_", " ").lower()}))
+            if values and set(values) <= set(BOOLEANS):
+                self._values.append((column, "true", {column.replace("_", " ").lower()}))
                 continue
             for value in values:
                 forms = prompts.spoken(roles.get(column, ""), value), value.replace("_", " "), value
-                self._known.append((column, value, {form.lower() for form in forms}))
+                self._values.append((column, value, {form.lower() for form in forms}))
 
     def conditions(self, prompt: str) -> tuple[Condition, ...]:
-        """What items must fulfil: one of the values that are prompted for in each column, none of those refused."""
+        """Returns conditions on items: in each column one of the values asked for, none of the negated ones."""
         wanted: dict[str, list[str]] = {}
-        refused: dict[str, list[str]] = {}
-        small = prompt.lower()
-        for column, value, forms in self._known:
-            if not any(form in small for form in forms):  # quick, of a hundred thousand artists too
+        negated: dict[str, list[str]] = {}
+        lower = prompt.lower()
+        for column, value, forms in self._values:
+            if not any(form in lower for form in forms):  # fast, for a hundred thousand artists too
                 continue
             for found in _pattern(forms).finditer(prompt):
-                (refused if self._is_negated(prompt[: found.start()]) else wanted).setdefault(column, []).append(value)
+                (negated if self._is_negated(prompt[: found.start()]) else wanted).setdefault(column, []).append(value)
         conditions = [Condition(column, "=", _distinct(values)) for column, values in wanted.items()]
-        conditions += [Condition(column, "!=", _distinct(values)) for column, values in refused.items()]
+        conditions += [Condition(column, "!=", _distinct(values)) for column, values in negated.items()]
         return tuple(conditions)
 
-    def refused(self, prompt: str) -> str:
-        """A prompt for all that a prompt refuses; "" where it refuses nothing."""
-        refusals = [condition for condition in self.conditions(prompt) if condition.operator == "!="]
-        return ", ".join(prompts.spoken(self._roles.get(c.column, ""), value) for c in refusals for value in c.values)
+    def negative_prompt(self, prompt: str) -> str:
+        """Returns a prompt for the values that `prompt` negates, "" if there are none."""
+        negated = [condition for condition in self.conditions(prompt) if condition.operator == "!="]
+        return ", ".join(prompts.spoken(self._roles.get(c.column, ""), value) for c in negated for value in c.values)
 
     def _is_negated(self, before: str) -> bool:
-        """Whether what comes after `before` is refused: "no jazz or metal" refuses both."""
-        while listed := _LISTED.search(before):
+        """Returns whether the text `before` a value negates it: "no jazz or metal" negates both."""
+        while listed := LISTED.search(before):
             before = re.sub(r"[\w'-]+$", "", before[: listed.start()])
         return self._negated.search(before) is not None
 
@@ -84,6 +85,3 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
 def _pattern(forms: Iterable[str]) -> re.Pattern:
     longest_first = sorted(set(forms), key=lambda form: (-len(form), form))
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
-
-
-_LISTED = re.compile(r"(?:\s*,)?\s*(?:or|nor)\s+$", re.IGNORECASE)

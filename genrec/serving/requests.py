@@ -1,4 +1,4 @@
-"""Requests: whose history, and what a user asks for; from users of a split, or from items."""
+"""Requests for recommendations: a history and conditioning inputs, from users of a split or from item ids."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,31 +10,32 @@ from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
 from genrec.data.filters import Filter
 from genrec.progress import progress
-from genrec.serving.profiles import Profile
+from genrec.serving.profiles import NO_PROFILE, Profile
 
 # Records read at a time while looking for users.
 CHUNK = 10_000
-NOT_HEARD = np.zeros(0, np.int32)  # the history of who has none
+NO_HISTORY = np.zeros(0, np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A history to recommend for, and what the user says."""
+    """A history to recommend for, with context overrides, prompt and taste profile."""
 
     name: str  # user id, or a description
     history: np.ndarray  # int[n], catalogue rows, oldest first
     target: int | None = None  # catalogue row, where known
     context_overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)  # feature -> value
     prompt: str = ""
-    profile: Profile | None = None
+    profile: Profile = NO_PROFILE
 
 
-def requests(
+def build_requests(
     dataset: Dataset, split: str, users: int, user_ids: AbstractSequence[str], item_ids: AbstractSequence[str] | None
 ) -> list[Request]:
-    """So many users of a split, then these users of it, then a history of these items, which may be empty.
+    """Returns requests for `users` sampled users of a split, then for `user_ids`, then for a history of `item_ids`.
 
-    Raises DataError for users and items that are not there, and when nothing is asked for.
+    An empty `item_ids` is a request without a history; None makes no such request. Raises DataError for unknown users
+    and items, and if there is no request.
     """
     sequences = dataset.split(split)
     found = sample_users(sequences, users)
@@ -43,25 +44,25 @@ def requests(
     if item_ids is not None:
         found.append(from_items(dataset.catalogue, item_ids))
     if not found:
-        raise DataError("nobody to recommend for. Give --users=3, or --user=ID,ID or --items=ID,ID,ID.")
+        raise DataError("no users to recommend for. Give --users=3, or --user=ID,ID or --items=ID,ID,ID.")
     return found
 
 
 def sample_users(sequences: Sequences, users: int) -> list[Request]:
-    """A fixed choice of users of a validation or test split; those with at least 3 history items if there are any."""
+    """Returns requests for a fixed sample of the users with at least 3 history items, or of all if there are none."""
     candidates = np.flatnonzero(sequences.lengths > 3)
     if not len(candidates):
         candidates = np.arange(len(sequences))
     chosen = np.random.default_rng(0).permutation(candidates)[:users]
-    return [_request(record) for record in sequences.read(chosen)]
+    return [_request(sequence) for sequence in sequences.read(chosen)]
 
 
-def requests_of(sequences: Sequences, users: int) -> list[Request]:
-    """So many users of a validation or test split, whatever their histories; 0 takes all."""
+def sample_split(sequences: Sequences, users: int) -> list[Request]:
+    """Returns requests for a fixed uniform sample of users of a validation or test split; 0 takes all of them."""
     chosen = np.arange(len(sequences))
     if 0 < users < len(chosen):
         chosen = np.sort(np.random.default_rng(0).choice(chosen, users, replace=False))
-    return [_request(record) for record in sequences.read(chosen)]
+    return [_request(sequence) for sequence in sequences.read(chosen)]
 
 
 def find_users(sequences: Sequences, user_ids: AbstractSequence[str]) -> list[Request]:
@@ -84,25 +85,25 @@ def find_users(sequences: Sequences, user_ids: AbstractSequence[str]) -> list[Re
 
 
 def from_items(catalogue: Catalogue, item_ids: AbstractSequence[str]) -> Request:
-    """A history given as item ids, oldest first; raises DataError for an unknown one."""
-    return Request("given items", rows_of(catalogue, item_ids))
+    """Returns a request for a history of item ids, oldest first; raises DataError for an unknown id."""
+    return Request("given items", catalogue_rows(catalogue, item_ids))
 
 
-def rows_of(catalogue: Catalogue, item_ids: AbstractSequence[str]) -> np.ndarray:
-    """int32[n]: the catalogue rows of these items; raises DataError for an unknown one."""
+def catalogue_rows(catalogue: Catalogue, item_ids: AbstractSequence[str]) -> np.ndarray:
+    """Returns the catalogue rows int32[n] of item ids; raises DataError for an unknown id."""
     missing = [item_id for item_id in item_ids if item_id not in catalogue.index]
     if missing:
         raise DataError(f"no item {missing[0]!r} in the catalogue. Item ids are written as in the items file.")
     return np.array([catalogue.index[item_id] for item_id in item_ids], np.int32)
 
 
-def with_items(
-    wanted: Filter, catalogue: Catalogue, allow: AbstractSequence[str] | None, deny: AbstractSequence[str]
+def with_allow_deny(
+    item_filter: Filter, catalogue: Catalogue, allow: AbstractSequence[str] | None, deny: AbstractSequence[str]
 ) -> Filter:
-    """The same filter for these items (None: all) but those; raises DataError for unknown ones."""
-    allowed = None if allow is None else frozenset(rows_of(catalogue, allow).tolist())
-    return dataclasses.replace(wanted, allow=allowed, deny=frozenset(rows_of(catalogue, deny).tolist()))
+    """Returns a filter with an allow list (None: all) and a deny list of item ids; raises DataError for unknown ids."""
+    allowed = None if allow is None else frozenset(catalogue_rows(catalogue, allow).tolist())
+    return dataclasses.replace(item_filter, allow=allowed, deny=frozenset(catalogue_rows(catalogue, deny).tolist()))
 
 
-def _request(record: Sequence) -> Request:
-    return Request(record.user_id, record.items[:-1], int(record.items[-1]))
+def _request(sequence: Sequence) -> Request:
+    return Request(sequence.user_id, sequence.items[:-1], int(sequence.items[-1]))

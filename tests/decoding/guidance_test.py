@@ -10,7 +10,7 @@ from genrec.decoding.guidance import Guidance
 from genrec.decoding.retrieval import Retriever
 from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Examples
-from genrec.serving.engine import Options, Search
+from genrec.serving.engine import Engine, Options
 from genrec.serving.requests import Request
 
 BEAMS = 200  # more than there are items: searches are exhaustive
@@ -90,8 +90,8 @@ def test_every_kind_of_search_can_be_guided(loaded):
     silent = Request(record.user_id, record.items[:-1])
     for settings in ({"max_beams": 64}, {"max_share": 0.3, "share_of": "genre"}, {"temperature": 1.0}):
         options = {"top": 5, "beams": 20, **settings}
-        at_0 = Search(loaded, Options(guidance=0.0, **options), 8, rules=False)([request])[0]
-        plain = Search(loaded, Options(**options), 8, rules=False)([silent])[0]
+        at_0 = Engine(loaded, Options(guidance=0.0, **options), 8, rules=False).recommend([request])[0]
+        plain = Engine(loaded, Options(**options), 8, rules=False).recommend([silent])[0]
         np.testing.assert_array_equal(at_0.items, plain.items)
         assert at_0.certified == plain.certified
 
@@ -107,42 +107,44 @@ def test_what_is_refused_as_a_taste_is_guided_away_from_and_a_rule_is_not(loaded
     )
     retriever = Retriever.over(loaded.graphdef, loaded.table, 20)
     for strength in (1.0, 2.0):
-        listed = Search(loaded, Options(top=5, beams=20, guidance=strength))([request])[0]
+        listed = Engine(loaded, Options(top=5, beams=20, guidance=strength)).recommend([request])[0]
         strengths = np.full(1, strength, np.float32)
         expected = retriever(loaded.params, prompted, guidance=Guidance(silent, strengths, refused, strengths))
         np.testing.assert_array_equal(listed.items, np.asarray(expected.items)[0, :5])
         np.testing.assert_allclose(listed.scores, np.asarray(expected.scores)[0, :5], rtol=1e-5)
-    plain = Search(loaded, Options(top=5, beams=20, guidance=0.0))
+    plain = Engine(loaded, Options(top=5, beams=20, guidance=0.0)).recommend
     np.testing.assert_array_equal(plain([request])[0].items, plain([dataclasses.replace(request, prompt="")])[0].items)
     # A medium is a rule to this model: nothing is guided, and none comes.
-    ruled = Search(loaded, Options(top=5, beams=20))([dataclasses.replace(request, prompt="no music")])[0]
+    ruled = Engine(loaded, Options(top=5, beams=20)).recommend([dataclasses.replace(request, prompt="no music")])[0]
     media_type = loaded.dataset.catalogue.column("media_type").to_pylist()
     assert ruled.certified and "music" not in {media_type[item] for item in ruled.items}
 
 
 def test_what_one_refuses_does_not_change_what_another_gets(loaded):
-    search = Search(loaded, Options(top=5, beams=20), 2)
+    recommend = Engine(loaded, Options(top=5, beams=20), 2).recommend
     records = loaded.dataset.split("test").read([2, 4])
     genre = loaded.dataset.catalogue.column("genre")[0].as_py()
     requests = [
         Request(record.user_id, record.items[:-1], prompt=prompt)
         for record, prompt in zip(records, (PROMPT, f"no {genre}"), strict=True)
     ]
-    together, alone = search(requests)[0], search([requests[0], dataclasses.replace(requests[1], prompt=genre)])[0]
+    together = recommend(requests)[0]
+    alone = recommend([requests[0], dataclasses.replace(requests[1], prompt=genre)])[0]
     np.testing.assert_array_equal(together.items, alone.items)
     np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-5)
 
 
 def test_prompts_in_other_languages_are_served(loaded):
-    search = Search(loaded, Options(top=3, guidance=2.0))
+    engine = Engine(loaded, Options(top=3, guidance=2.0))
     for prompt in ("静かな音楽", "🎷🎷", "ничего тёмного"):
-        assert len(search([Request("u", np.array([1, 2]), prompt=prompt)])[0].items) == 3
+        assert len(engine.recommend([Request("u", np.array([1, 2]), prompt=prompt)])[0].items) == 3
 
 
 def test_a_likelihood_is_that_of_training(loaded, both):
     """The prompt is read in serving as it is in training."""
     record = loaded.dataset.split("test").read([0])[0]
-    listed = Search(loaded, Options(top=4), rules=False)([Request(record.user_id, record.items[:-1], prompt=PROMPT)])[0]
+    request = Request(record.user_id, record.items[:-1], prompt=PROMPT)
+    listed = Engine(loaded, Options(top=4), rules=False).recommend([request])[0]
     histories = jax.tree.map(lambda x: x[:1], both[0])
     last = histories.positions.max(axis=1, keepdims=True)
     targets = loaded.tokenizer.items[listed.items][None]

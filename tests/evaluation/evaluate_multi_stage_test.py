@@ -9,12 +9,8 @@ import pytest
 
 from genrec import artifacts, config
 from genrec.data import dataset as datasets
-from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
 from genrec.evaluation import evaluate_multi_stage, significance
-from genrec.ranking import assembly
-from genrec.ranking.popular import popularity
-from genrec.serving.item_scorer import ItemScorer
 from genrec.training import train
 
 EXPERIMENT = config.Experiment(
@@ -96,28 +92,3 @@ def test_a_pipeline_without_its_models_says_which_is_missing(tmp_path):
     prepare(EXPERIMENT.data, tmp_path / "dataset")
     with pytest.raises(artifacts.ArtifactError, match="no SASRec was trained"):
         evaluate_multi_stage.evaluate(EXPERIMENT, tmp_path)
-
-
-def test_new_events_change_the_next_scores_without_training(workdir):
-    dataset = datasets.Dataset(workdir / "dataset")
-    ranker = assembly.load_ranker(EXPERIMENT, workdir, dataset, popularity(dataset))
-    scorer = ItemScorer(ranker, dataset.catalogue)
-    ids = dataset.catalogue.item_ids
-    wanted = ids[3:8]
-    nothing = scorer.score("u", wanted)
-    assert sorted(nothing) == sorted(wanted) and list(nothing.values()) == sorted(nothing.values(), reverse=True)
-    assert scorer.answer(json.dumps({"user": "u", "events": ids[:2]})) is None
-    answer = json.loads(scorer.answer(json.dumps({"user": "u", "events": [ids[20]], "score": wanted})))
-    assert answer["user"] == "u" and answer["scores"] != nothing
-    direct = ranker.score(["u"], [np.array([0, 1, 20])], np.arange(3, 8)[None])[0]
-    for item_id, score in zip(wanted, direct, strict=True):
-        assert answer["scores"][item_id] == pytest.approx(float(score), rel=1e-5)
-    assert scorer.score("another", wanted) == nothing
-    for line, message in (
-        ("{}", "is no request"),
-        ("[1]", "is no request"),
-        ('{"user": "u", "events": ["x"]}', "no item 'x'"),
-        ('{"user": "u", "score": []}', "no items to score"),
-    ):
-        with pytest.raises(DataError, match=message):
-            scorer.answer(line)

@@ -1,6 +1,5 @@
-"""Stage `evaluate` and the recommendations tool's parts, on a tiny work directory with an untrained checkpoint."""
+"""Stage `evaluate` on a tiny work directory with an untrained checkpoint."""
 
-import collections
 import dataclasses
 import json
 import shutil
@@ -12,14 +11,9 @@ import pytest
 from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
-from genrec.data.filters import EVERYTHING, Filter
-from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate, list_checks
 from genrec.evaluation.evaluator import Evaluation
 from genrec.semantic_ids import codes
-from genrec.serving import engine, output
-from genrec.serving import requests as user_requests
-from genrec.serving.engine import Options
 
 EXPERIMENT = config.Experiment(
     data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=60)),
@@ -188,122 +182,3 @@ def lists(items, scores, repeats=None) -> Evaluation:
     repeats = np.zeros_like(items) if repeats is None else repeats
     scores, repeats = np.array(scores, np.float32), np.array(repeats, bool)
     return Evaluation({}, [], users, users, items, scores, users - 1, repeats, users > 0)
-
-
-def test_recommendations_for_users_and_for_given_items(finished):
-    loaded = loaded_model.load(finished)
-    sequences, catalogue = loaded.dataset.split("test"), loaded.dataset.catalogue
-    requests = user_requests.sample_users(sequences, 2)
-    known = [request.name for request in requests][::-1]
-    again = user_requests.find_users(sequences, known)
-    assert [request.name for request in again] == known
-    given = user_requests.from_items(catalogue, catalogue.item_ids[5:8])
-    answers = engine.recommend(loaded, [*requests, *again, given], Options(beams=10, top=4))
-    assert [len(answer.items) for answer in answers] == [4] * 5
-    np.testing.assert_array_equal(answers[0].items, answers[3].items)
-    text = output.table(given, answers[4], catalogue)
-    for item in (5, 6, 7, *answers[4].items):
-        assert catalogue.titles[item][:40] in text
-
-
-def test_unknown_users_and_items_are_named(finished):
-    loaded = loaded_model.load(finished)
-    with pytest.raises(DataError, match="no user 'nobody'"):
-        user_requests.find_users(loaded.dataset.split("test"), ["nobody"])
-    with pytest.raises(DataError, match="no item 'nothing'"):
-        user_requests.from_items(loaded.dataset.catalogue, ["nothing"])
-    with pytest.raises(DataError, match="nobody to recommend for"):
-        user_requests.requests(loaded.dataset, "test", 0, [], None)
-    with pytest.raises(DataError, match="no item 'nothing'"):
-        user_requests.with_items(EVERYTHING, loaded.dataset.catalogue, ["nothing"], [])
-    with pytest.raises(DataError, match="no item 'nothing'"):
-        user_requests.with_items(EVERYTHING, loaded.dataset.catalogue, None, ["nothing"])
-    requests = user_requests.sample_users(loaded.dataset.split("test"), 2)
-    for text, message in [
-        ("color=red", "no column 'color'"),
-        ("duration_seconds>=long", "filter on 'duration_seconds'"),
-    ]:
-        with pytest.raises(DataError, match=message):
-            engine.recommend(loaded, requests, Options(), Filter.parse([text]))
-
-
-def test_a_filter_for_chosen_items_keeps_its_conditions(finished):
-    catalogue = loaded_model.load(finished).dataset.catalogue
-    conditions = Filter.parse(["media_type=music"])
-    both = user_requests.with_items(conditions, catalogue, catalogue.item_ids[3:5], catalogue.item_ids[4:7])
-    assert both == Filter(conditions.conditions, frozenset([3, 4]), frozenset([4, 5, 6]))
-    assert user_requests.with_items(conditions, catalogue, None, []) == conditions
-
-
-def test_filters_and_the_history_leave_the_rest_in_order(finished):
-    """Against a search that finds everything but the history."""
-    loaded = loaded_model.load(finished)
-    catalogue = loaded.dataset.catalogue
-    requests = user_requests.sample_users(loaded.dataset.split("test"), 3)
-    media = catalogue.column("media_type").to_pylist()
-    conditions = Filter.parse([f"media_type={media[0]}"])
-    wanted = user_requests.with_items(conditions, catalogue, None, catalogue.item_ids[:9])
-    options = Options(beams=128, top=len(catalogue), exclude_history=True)
-    everything, found = (engine.recommend(loaded, requests, options, one) for one in (EVERYTHING, wanted))
-    for request, answer, all_ in zip(requests, found, everything, strict=True):
-        assert set(all_.items.tolist()) == set(range(len(catalogue))) - set(request.history.tolist())
-        assert answer.items.tolist() == [item for item in all_.items.tolist() if item >= 9 and media[item] == media[0]]
-        assert answer.certified == len(answer.items)
-
-
-def test_drawn_and_diverse_lists_are_no_more_alike_than_told(finished):
-    loaded = loaded_model.load(finished)
-    catalogue, first_codes = loaded.dataset.catalogue, loaded.semantic_ids.codes[:, 0]
-    requests = user_requests.sample_users(loaded.dataset.split("test"), 3)
-    media = np.array(catalogue.column("media_type").to_pylist())
-    for options, groups in [
-        (Options(beams=8, top=4, max_share=0.25, temperature=1, top_p=0.9), first_codes),
-        (Options(beams=4, top=4, max_share=0.5, share_of="media_type"), media),
-    ]:
-        for answer in engine.recommend(loaded, requests, options):
-            most = int(options.max_share * options.top)
-            assert len(answer.items) == options.top and answer.certified == 0
-            assert max(collections.Counter(groups[answer.items].tolist()).values()) <= most
-    with pytest.raises(DataError, match="no column 'color'"):
-        engine.recommend(loaded, requests, Options(max_share=0.5, share_of="color"))
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"top": 0}, "top=0 and beams=50 must be at least 1"),
-        ({"beams": 0}, "beams=0"),
-        ({"temperature": -1}, "temperature=-1"),
-        ({"temperature": 1, "top_p": 0}, "top_p=0: give a probability"),
-        ({"temperature": 1, "top_p": 1.1}, "top_p=1.1"),
-        ({"top_p": 0.9}, "give a temperature too"),
-        ({"max_share": 0}, "max_share=0"),
-        ({"max_share": 1.5}, "max_share=1.5"),
-        ({"max_beams": 100, "temperature": 1}, "not for lists that are drawn"),
-        ({"max_beams": 100, "max_share": 0.5}, "not for lists that are drawn or made diverse"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(options, message):
-    with pytest.raises(config.ConfigError, match=message):
-        Options(**options)
-
-
-@pytest.mark.parametrize("target", [None, 7])
-def test_recommendations_as_json(finished, target):
-    catalogue = loaded_model.load(finished).dataset.catalogue
-    request = user_requests.Request("ü", np.array([4, 2]), target)
-    answer = engine.Recommendations(np.array([5, 1]), np.array([-1.123456, -2], np.float32), 1)
-    line = output.shown(request, answer, catalogue, "json")
-    assert "\n" not in line and "ü" in line
-    ids, titles = catalogue.item_ids, catalogue.titles
-    assert json.loads(line) == {
-        "name": "ü",
-        "history": [ids[4], ids[2]],
-        "target": None if target is None else ids[7],
-        "recommended": [
-            {"item_id": ids[5], "title": titles[5], "score": -1.12346},
-            {"item_id": ids[1], "title": titles[1], "score": -2.0},
-        ],
-        "certified": 1,
-    }
-    assert "the first 1 are certified" in output.shown(request, answer, catalogue, "table")

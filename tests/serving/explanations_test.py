@@ -7,48 +7,48 @@ import pytest
 from genrec.data.dataset import Catalogue
 from genrec.decoding import loaded_model
 from genrec.decoding.retrieval import Retriever
-from genrec.serving.engine import Options, Search
+from genrec.serving.engine import Engine, Options
 from genrec.serving.explanations import Explainer, PrefixWords
 from genrec.serving.profiles import Profile
 from genrec.serving.requests import Request
 
-EVERY = 300  # items in a list: all of the catalogue
+ALL_ITEMS = 300  # more than the catalogue has
 
 
 @pytest.fixture(scope="module")
-def search(listener):
-    return Search(loaded_model.load(listener), Options(top=EVERY, beams=EVERY), rules=False)
+def engine(listener):
+    return Engine(loaded_model.load(listener), Options(top=ALL_ITEMS, beams=ALL_ITEMS), rules=False)
 
 
 @pytest.fixture(scope="module")
-def request_of_all(search):
-    """A history beyond the window, everything known, a prompt and a profile that forbids nothing of the list."""
-    dataset = search.loaded.dataset
-    record = next(r for r in dataset.split("test").read(range(20)) if len(r.items) > 9)
-    profile = Profile(record.user_id).with_entry("likes", "genre=jazz").with_entry("less_of", "mood=dark")
-    return Request(record.user_id, record.items[:9], None, {"time_of_day": "8"}, "something calm", profile)
+def request_of_all(engine):
+    """A history longer than max_history, all features, a prompt and a profile that denies no item."""
+    dataset = engine.loaded.dataset
+    sequence = next(r for r in dataset.split("test").read(range(20)) if len(r.items) > 9)
+    profile = Profile(sequence.user_id).with_entry("likes", "genre=jazz").with_entry("less_of", "mood=dark")
+    return Request(sequence.user_id, sequence.items[:9], None, {"time_of_day": "8"}, "something calm", profile)
 
 
 @pytest.fixture(scope="module")
-def scores(search):
-    """Gives scores of items in the list of a request: by a search over the model's own logits."""
-    loaded = search.loaded
-    retriever = Retriever.over(loaded.graphdef, loaded.table, EVERY)
+def scores(engine):
+    """Returns scores of items by a search over the model's logits, in place of its losses."""
+    loaded = engine.loaded
+    retriever = Retriever.over(loaded.graphdef, loaded.table, ALL_ITEMS)
 
     def of(request, items):
-        found = retriever(loaded.params, search.read([request], [search.context_of(request)]))
+        found = retriever(loaded.params, engine.encode([request], [engine.context_of(request)]))
         of_item = dict(zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True))
         return np.array([of_item[item] for item in items])
 
     return of
 
 
-def test_changes_equal_removal_by_hand(search, scores, request_of_all):
-    request, explainer = request_of_all, Explainer(search)
-    items = search([request])[0].items[[0, 3, 50]].tolist()
+def test_changes_equal_removal_by_hand(engine, scores, request_of_all):
+    request, explainer = request_of_all, Explainer(engine)
+    items = engine.recommend([request])[0].items[[0, 3, 50]].tolist()
     base = scores(request, items)
     explained = [dict(reasons) for reasons in explainer.explain(request, items)]
-    titles = search.catalogue.titles
+    titles = engine.catalogue.titles
     less_of = request.profile.entries[1]
     by_hand = {
         "prompt: something calm": dataclasses.replace(request, prompt=""),
@@ -72,34 +72,22 @@ def test_changes_equal_removal_by_hand(search, scores, request_of_all):
     assert any(abs(change) > 1e-3 for change in explained[0].values())
 
 
-def test_the_strongest_reason_comes_first_and_people_can_read_it(search, request_of_all):
-    explainer = Explainer(search)
-    item = int(search([request_of_all])[0].items[0])
+def test_the_strongest_reason_comes_first(engine, request_of_all):
+    explainer = Explainer(engine)
+    item = int(engine.recommend([request_of_all])[0].items[0])
     reasons = explainer.explain(request_of_all, [item])[0]
     assert [abs(r.change) for r in reasons] == sorted((abs(r.change) for r in reasons), reverse=True)
-    text = explainer.readable(request_of_all, [item], reasons=2)
-    assert search.catalogue.titles[item] in text and reasons[0].part in text and text.count("\n") == 2
+    text = explainer.as_text(request_of_all, [item], reasons=2)
+    assert engine.catalogue.titles[item] in text and reasons[0].name in text and text.count("\n") == 2
     assert explainer.explain(request_of_all, []) == []
 
 
-def test_a_long_profile_is_read_from_its_end(search):
-    profile = Profile("u")
-    for number in range(60):
-        profile = profile.with_entry("likes", f"item={search.catalogue.item_ids[number]}")
-    told = search.context_of(Request("u", np.array([1]), prompt="something calm", profile=profile))
-    titles = search.catalogue.titles
-    assert (
-        told.prompt.endswith(f"like {titles[58]}, like {titles[59]}, something calm") and titles[0] not in told.prompt
-    )
-    assert len(search.loaded.tokenizer.prompt(told.prompt)) <= search.loaded.tokenizer.longest_served_prompt
-
-
-def test_nothing_known_has_no_reasons(search):
-    explainer = Explainer(search)
+def test_a_request_without_inputs_has_no_reasons(engine):
+    explainer = Explainer(engine)
     assert explainer.explain(Request("stranger", np.zeros(0, np.int32)), [3]) == [[]]
 
 
-def test_a_prefix_is_told_by_words_that_its_items_share_and_others_do_not():
+def test_the_words_of_a_prefix_distinguish_its_items():
     table = pa.table(
         {"item_id": list("abcd"), "title": ["calm jazz one", "calm jazz two", "calm metal three", "calm metal four"]}
     )

@@ -56,11 +56,11 @@ def test_rules_of_prompts(rules, prompt, expected):
         ("less metal", ""),
     ],
 )
-def test_what_is_refused_said_as_a_prompt(rules, prompt, expected):
-    assert rules.refused(prompt) == expected
+def test_negative_prompts(rules, prompt, expected):
+    assert rules.negative_prompt(prompt) == expected
 
 
-def test_other_words_may_negate_too():
+def test_further_negations_can_be_given():
     catalogue = Catalogue(pa.table({"item_id": ["a"], "genre": ["metal"]}), ())
     rules = PromptRules(("genre",), {"genre": "about"}, catalogue, also=("less",))
-    assert rules.refused("less of that Metal, please") == "metal" and rules.refused("more metal") == ""
+    assert rules.negative_prompt("less of that Metal, please") == "metal" and rules.negative_prompt("more metal") == ""
