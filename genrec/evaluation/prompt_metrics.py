@@ -174,7 +174,7 @@ class Steering:
                 profile = profile.with_entry(kind, f"{name}={self.dominant(name, [found])[0]}", SINCE)
             asked.append(dataclasses.replace(request, profile=profile))
         found = self.ask(asked)
-        denied = [request.profile.deny(catalogue) for request in asked]
+        denied = [request.profile.denied(catalogue) for request in asked]
         wrong = sum(int(item) in deny for deny, one in zip(denied, found, strict=True) for item in one.items)
         return {"lists": len(found), "items": sum(len(one.items) for one in found), "violations": wrong}
 

@@ -77,7 +77,7 @@ def test_given_weights_sources_and_rules(workdir):
     ("setting", "message"),
     [
         ({"sources": ("generater",)}, "no source 'generater'"),
-        ({"sources": ()}, "sources is empty"),
+        ({"sources": ()}, "multi_stage.sources"),
         ({"weights": ("generator",)}, "'generator' is no NAME=NUMBER"),
         ({"weights": ("popular=1",)}, "'popular' scores nothing"),
     ],

@@ -19,7 +19,7 @@ def test_only_training_interactions_count(dataset, monkeypatch):
     assert popularity(dataset).tolist() == [1, 2, 2, 3, 0]
 
 
-def test_everyone_gets_the_same_list_with_ties_in_catalogue_order(dataset):
+def test_all_users_get_the_same_list_with_ties_in_catalogue_order(dataset):
     found = MostPopular(popularity(dataset)).recommend(["a", "b"], [np.array([3]), np.array([1, 2])], 5)
     assert found.items.tolist() == [[3, 1, 2, 0, 4]] * 2
     np.testing.assert_allclose(np.exp(found.scores[0]), np.array([4, 3, 3, 2, 1]) / 13, rtol=1e-6)

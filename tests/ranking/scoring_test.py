@@ -18,7 +18,7 @@ CATALOGUE = Catalogue(
 POPULARITY = np.array([3, 2, 0, 1, 0, 5])
 
 
-def test_what_a_source_does_not_name_counts_as_the_last_of_its_list():
+def test_missing_scores_are_the_lowest_of_a_source():
     candidates = Candidates(
         np.array([[1, 3, 4], [0, 2, -1]]),
         {"a": np.array([[-1, NAN, -3], [NAN, NAN, NAN]]), "b": np.array([[NAN, -2, NAN], [-5, -4, NAN]])},
@@ -29,7 +29,7 @@ def test_what_a_source_does_not_name_counts_as_the_last_of_its_list():
         scoring.pool(candidates, {"c": 1.0})
 
 
-def test_fitted_weights_find_the_expert_and_are_where_the_likelihood_is_flat():
+def test_fitted_weights_maximize_the_likelihood():
     random = np.random.default_rng(0)
     users, count = 3000, 8
     items = np.tile(np.arange(count), (users, 1))
@@ -67,7 +67,7 @@ def test_filters_boosts_and_history():
         lists(items, scores, boosts=("kind=p",))
 
 
-def test_no_more_of_a_list_may_be_alike_than_the_share():
+def test_max_share_limits_the_items_of_equal_value():
     items, scores = [[0, 1, 2, 3, 4, 5]], [[6, 5, 4, 3, 2, 1]]
     assert lists(items, scores, top=4, max_share=0.5, share_of="artist") == [[0, 1, 3, 4]]
     assert lists(items, scores, top=4, max_share=0.25, share_of="artist") == [[0, 3, 5, -1]]
@@ -77,7 +77,7 @@ def test_no_more_of_a_list_may_be_alike_than_the_share():
         lists(items, scores, max_share=2.0, share_of="artist")
 
 
-def test_a_share_is_reserved_for_new_items_as_far_as_there_are_any():
+def test_places_are_reserved_for_new_items():
     """Items 2 and 4 are new."""
     items, scores = [[0, 1, 2, 3, 4, 5]], [[6, 5, 1, 4, 2, 3]]
     assert lists(items, scores, top=3) == [[0, 1, 3]]
