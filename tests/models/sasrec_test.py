@@ -125,19 +125,6 @@ def test_the_best_checkpoint_is_a_baseline_and_its_recall_is_that_of_the_validat
     store.close()
 
 
-def test_given_items_are_scored_as_in_the_lists_and_new_events_change_them(finished):
-    sasrec = SasRec.load(finished, 10, 4)
-    users, events = ["a", "b", "c"], [np.array([5, 9]), np.array([1]), np.arange(8)]
-    lists = sasrec.recommend(users, events, 10)
-    wanted = lists.items.copy()
-    wanted[1, 4:] = -1
-    found = sasrec.score(users, events, wanted)
-    assert np.isnan(found[1, 4:]).all()
-    np.testing.assert_allclose(found[wanted >= 0], lists.scores[wanted >= 0], rtol=1e-4)
-    after = sasrec.score(["a"], [np.array([5, 9, 77])], wanted[:1])
-    assert not np.allclose(after, found[:1])
-
-
 def test_a_checkpoint_of_other_data_is_refused(finished, tmp_path):
     shutil.copytree(finished / "sasrec", tmp_path / "sasrec")
     prepare(dataclasses.replace(EXPERIMENT.data, k_core=0), tmp_path / "dataset")
