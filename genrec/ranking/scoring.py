@@ -20,7 +20,7 @@ from genrec.ranking.lists import Lists
 PENALTY = 1e-3  # L2 penalty of the fit: sources with equal scores share the weight
 
 
-def fill_missing(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
+def impute(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Returns `scores` float32[users, candidates] with the lowest score of the user in the place of each NaN.
 
     Where all are NaN, all candidates of the user get 0. The score of row -1 is -inf.
@@ -43,9 +43,7 @@ def pool(candidates: Candidates, weights: Mapping[str, float]) -> np.ndarray:
     total = np.where(candidates.items >= 0, 0, -np.inf)
     for name, weight in weights.items():
         if weight:
-            total += np.where(
-                candidates.items >= 0, weight * fill_missing(candidates.scores[name], candidates.items), 0
-            )
+            total += np.where(candidates.items >= 0, weight * impute(candidates.scores[name], candidates.items), 0)
     return total.astype(np.float32)
 
 
@@ -61,9 +59,7 @@ def fit(candidates: Candidates, targets: np.ndarray, names: Sequence[str], signe
         raise ValueError("no target is among the candidates: weights cannot be fitted")
     real = candidates.items[known] >= 0
     # [names, users, candidates]; 0 for row -1, as 0 times infinity is NaN.
-    scores = np.stack(
-        [np.where(real, fill_missing(candidates.scores[name], candidates.items)[known], 0) for name in names]
-    )
+    scores = np.stack([np.where(real, impute(candidates.scores[name], candidates.items)[known], 0) for name in names])
     at_target = hit[known]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
