@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from scripts_at_hand import Script
 
 from genrec.data.dataset import Dataset
 
@@ -17,28 +18,36 @@ ROOT = Path(__file__).parents[2]
 STAGES = ("dataset", "item_embeddings", "semantic_ids", "evaluation")
 
 
-def run(script: str, *flags: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}  # as on a laptop
-    command = [sys.executable, script, *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, input=typed, cwd=ROOT, env=environment)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return ended
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs a script on one device, as on a laptop, to its end; returns it."""
+    folder = tmp_path_factory.mktemp("logs")
+
+    def to_the_end(*command: str, typed: str = "") -> Script:
+        script = Script(folder, *command, typed=typed)
+        assert script.wait() == 0, script.errors[-3000:]
+        return script
+
+    return to_the_end
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(run, tmp_path_factory):
     """A work directory after launch/run.py was stopped in the middle of training and started again."""
     workdir = tmp_path_factory.mktemp("quickstart")
     flags = ("--config=configs/quickstart.py:tiny", f"--workdir={workdir}")
-    run("launch/run.py", *flags, "--config.training.stop_after=13")
+    # The first one as a user starts it, in a process that has imported nothing yet.
+    command = [sys.executable, "launch/run.py", *flags, "--config.training.stop_after=13"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
     second = run("launch/run.py", *flags)
-    assert "resuming from step 10" in second.stderr
+    assert "resuming from step 10" in second.errors
     return workdir, second
 
 
 def test_run_leaves_everything_that_it_promises(finished):
     workdir, second = finished
-    assert "most popular" in second.stdout and "items returned: 100% valid" in second.stdout
+    assert "most popular" in second.output and "items returned: 100% valid" in second.output
     for name in (
         "dataset/statistics.json",
         "semantic_ids/quality.json",
@@ -76,22 +85,22 @@ def test_no_two_items_share_a_semantic_id(finished):
     assert len(np.unique(codes, axis=0)) == len(codes) == items
 
 
-def test_stages_that_are_up_to_date_are_skipped(finished):
+def test_stages_that_are_up_to_date_are_skipped(run, finished):
     workdir, _ = finished
     manifests = [workdir / stage / "artifact.json" for stage in STAGES if (workdir / stage / "artifact.json").exists()]
     before = {path: path.stat().st_mtime_ns for path in manifests}
     again = run("launch/run.py", "--config=configs/quickstart.py:tiny", f"--workdir={workdir}")
     assert before and before == {path: path.stat().st_mtime_ns for path in manifests}
-    assert "training is already finished" in again.stderr
+    assert "training is already finished" in again.errors
 
 
-def test_tools_read_the_work_directory(finished):
+def test_tools_read_the_work_directory(run, finished):
     workdir, _ = finished
-    shown = run("tools/recommend.py", f"--workdir={workdir}", "--users=2", "--top=5").stdout
+    shown = run("tools/recommend.py", f"--workdir={workdir}", "--users=2", "--top=5").output
     assert shown.count("target:") == 2
     assert len(re.findall(r"-\d+\.\d\d  \S", shown)) == 10
     chosen = "--users=2", "--exclude_history", "--filter=media_type=music", "--filter=explicit=false", "--max_beams=100"
-    answers = run("tools/recommend.py", f"--workdir={workdir}", *chosen, "--output=json").stdout.splitlines()
+    answers = run("tools/recommend.py", f"--workdir={workdir}", *chosen, "--output=json").output.splitlines()
     catalogue = Dataset(workdir / "dataset").catalogue
     media_type = dict(zip(catalogue.item_ids, catalogue.column("media_type").to_pylist(), strict=True))
     for answer in map(json.loads, answers):
@@ -101,18 +110,18 @@ def test_tools_read_the_work_directory(finished):
     assert len(answers) == 2
     config = "--config=configs/quickstart.py:tiny"
     evaluated = run("tools/evaluate_checkpoint.py", config, f"--workdir={workdir}", "--split=validation")
-    assert "validation split" in evaluated.stdout
-    measured = run("tools/benchmark_input.py", config, f"--workdir={workdir}", "--steps=2", "--shares=2").stdout
+    assert "validation split" in evaluated.output
+    measured = run("tools/benchmark_input.py", config, f"--workdir={workdir}", "--steps=2", "--shares=2").output
     assert re.search(r"iterate: \d+ segments/s, \d+ targets/s", measured)
-    compared = run("tools/compare_runs.py", f"--workdir={workdir}", f"--other={workdir}", "--output=json").stdout
+    compared = run("tools/compare_runs.py", f"--workdir={workdir}", f"--other={workdir}", "--output=json").output
     assert json.loads(compared)["recall@10"]["difference"] == 0
     small = "--batch=2", "--beams=4", "--seconds=0.1"
-    measured = run("tools/benchmark_decoding.py", f"--workdir={workdir}", *small).stdout
+    measured = run("tools/benchmark_decoding.py", f"--workdir={workdir}", *small).output
     assert re.search(r"4 beams +\d+\.\d users/s", measured) and "reorder" in measured
-    assert "items" in run("tools/inspect_semantic_ids.py", f"--workdir={workdir}").stdout
+    assert "items" in run("tools/inspect_semantic_ids.py", f"--workdir={workdir}").output
 
 
-def test_files_of_ones_own_take_the_same_path(tmp_path):
+def test_files_of_ones_own_take_the_same_path(run, tmp_path):
     """The example of docs/bring_your_own_data.md."""
     shown = run(
         "launch/run.py",
@@ -124,19 +133,19 @@ def test_files_of_ones_own_take_the_same_path(tmp_path):
         "--config.data.users=examples/tiny/users.csv",
         "--config.data.k_core=2",
         "--config.semantic_ids.codes=8,8",
-    ).stdout
+    ).output
     assert "items returned: 100% valid" in shown
 
 
-def test_a_model_that_reads_everything_takes_the_same_path(tmp_path):
+def test_a_model_that_reads_everything_takes_the_same_path(run, tmp_path):
     """The commands of docs/steering.md."""
     config, workdir = "--config=configs/streaming.py:tiny", f"--workdir={tmp_path}"
-    assert "items returned: 100% valid" in run("launch/run.py", config, workdir).stdout
-    asked = run("tools/recommend.py", workdir, "--users=1", "--prompt=something calm, no podcasts", "--explain").stdout
+    assert "items returned: 100% valid" in run("launch/run.py", config, workdir).output
+    asked = run("tools/recommend.py", workdir, "--users=1", "--prompt=something calm, no podcasts", "--explain").output
     assert "prompt: something calm, no podcasts" in asked and "heard 1 ago: " in asked
     assert "the taste in the model's words: " in asked
     stranger = "--items=", "--context=country=DE", "--context=time_of_day=21", "--prompt=more music", "--output=json"
-    answer = json.loads(run("tools/recommend.py", workdir, *stranger, "--guidance=2", "--explain").stdout)
+    answer = json.loads(run("tools/recommend.py", workdir, *stranger, "--guidance=2", "--explain").output)
     catalogue = Dataset(tmp_path / "dataset").catalogue
     media_type = dict(zip(catalogue.item_ids, catalogue.column("media_type").to_pylist(), strict=True))
     assert {media_type[one["item_id"]] for one in answer["recommended"]} == {"music"} and answer["history"] == []
@@ -145,28 +154,28 @@ def test_a_model_that_reads_everything_takes_the_same_path(tmp_path):
     user = Dataset(tmp_path / "dataset").split("test").read([0])[0].user_id
     profile = f"--profile={tmp_path / 'taste.json'}"
     edits = "--add=blocked:media_type=music", "--add=more_of:mood=calm"
-    shown = run("tools/taste_profile.py", workdir, profile, f"--user={user}", *edits).stdout
+    shown = run("tools/taste_profile.py", workdir, profile, f"--user={user}", *edits).output
     assert "items are never returned" in shown
-    answer = json.loads(run("tools/recommend.py", workdir, profile, f"--user={user}", "--output=json").stdout)
+    answer = json.loads(run("tools/recommend.py", workdir, profile, f"--user={user}", "--output=json").output)
     assert "music" not in {media_type[one["item_id"]] for one in answer["recommended"]}
     talk = "more podcasts\n:why 1\n:dislikes mood=dark\n:quit\n"
-    said = run("tools/recommend.py", workdir, profile, f"--user={user}", "--interactive", "--top=3", typed=talk).stdout
+    said = run("tools/recommend.py", workdir, profile, f"--user={user}", "--interactive", "--top=3", typed=talk).output
     assert "as a rule: media_type = podcast" in said and "why the first:" in said
     assert "mood=dark" in (tmp_path / "taste.json").read_text()
-    evaluated = run("tools/evaluate_prompts.py", workdir, "--users=20", "--items=20", "--strengths=0,1").stdout
+    evaluated = run("tools/evaluate_prompts.py", workdir, "--users=20", "--items=20", "--strengths=0,1").output
     assert "violations: 0" in evaluated and (tmp_path / "prompts" / "guidance.svg").exists()
     silent = "--config.evaluation.withheld_features=('all',)", "--config.evaluation.history=2"
     run("tools/evaluate_checkpoint.py", config, workdir, *silent)
     figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
-    assert (figures["without"], figures["history"]) == (["all"], 2)
+    assert (figures["withheld_features"], figures["history"]) == (["all"], 2)
 
 
-def test_a_card_of_a_seed_with_baselines_and_pipeline_is_made_once(tmp_path):
+def test_a_card_of_a_seed_with_baselines_and_pipeline_is_made_once(run, tmp_path):
     flags = "--config=configs/quickstart.py:tiny", f"--workdir={tmp_path}", "--seeds=1"
-    card = run("launch/reproduce.py", *flags).stdout
+    card = run("launch/reproduce.py", *flags).output
     for model in ("genrec", "most popular", "item-kNN", "SASRec", "hybrid"):
         assert f"| {model} | 0." in card
     assert "source: generator" in card and f"--workdir={tmp_path}/seed_0" in card
     made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed_0/*/*.json")}
-    assert run("launch/reproduce.py", *flags).stdout == card[card.index("# quickstart") :]
+    assert run("launch/reproduce.py", *flags).output == card[card.index("# quickstart") :]
     assert made == {path: path.stat().st_mtime_ns for path in made}

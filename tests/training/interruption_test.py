@@ -1,27 +1,26 @@
 """Trainings that are killed, asked to leave, or go on elsewhere: by whole scripts, in one process or several."""
 
+import copy
 import json
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from scripts_at_hand import Script
 from tiny_training import EXPERIMENT, changed, lines
 
 from genrec import config, exit_codes
 from genrec.decoding.retrieval import Retriever
 from genrec.models import checkpoints, load
 from genrec.training import preemption, train
-
-ROOT = Path(__file__).parents[2]
 
 
 def same_parameters(one, other):
@@ -44,78 +43,75 @@ def config_file(folder: Path, experiment: config.Experiment) -> str:
     return f"--config={folder / 'config.py'}"
 
 
-def start_script(flags: list[str], processes: int = 1, devices: int = 1, **environment: str) -> subprocess.Popen:
-    """launch/train.py, by itself or as several processes."""
-    command = ["launch/train.py", *flags]
-    if processes > 1:
-        command = ["launch/local_processes.py", f"--processes={processes}", f"--devices={devices}", "--", *command]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)} | environment
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes)
+def processes(folder: Path, number: int, *command: str) -> list[Script]:
+    """A script as several processes of one run, each with two devices, as launch/local_processes.py starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(number)}
+    return [
+        Script(folder / str(process), *command, devices=2, environment=job | {"JAX_PROCESS_ID": str(process)})
+        for process in range(number)
+    ]
 
 
-def wait_for(process: subprocess.Popen, text: str) -> str:
-    """The output up to the first line with `text`."""
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"the script ended without {text!r}: {seen[-3000:]}")
-
-
-def test_killed_at_twenty_instants_it_ends_with_the_same_bits(tiny_inputs, tmp_path):
-    """By SIGKILL, at random instants of training, of validating and of writing checkpoints."""
-    whole, killed = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("whole", "killed"))
+@pytest.fixture(scope="module")
+def long_experiment():
+    """Of some seconds, on one device."""
     experiment = changed(steps=600, validate_every=100, log_every=5)
     experiment.mesh = config.Mesh(1, 1, 1)
-    in_peace = config_file(whole, experiment)
-    uninterrupted = start_script([in_peace, f"--workdir={whole}"])
-    assert uninterrupted.wait(timeout=300) == 0, uninterrupted.stdout.read()[-3000:]
-    experiment.training.checkpoint_every = 5  # most of the time goes into them
-    in_danger = config_file(killed, experiment)
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_inputs, tmp_path_factory, long_experiment):
+    """The work directory of `long_experiment` after a training that nothing stopped."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    workdir = shutil.copytree(tiny_inputs, folder / "work")
+    script = Script(folder / "logs", "launch/train.py", config_file(folder, long_experiment), f"--workdir={workdir}")
+    assert script.wait() == 0, script.errors[-3000:]
+    return workdir
+
+
+def test_killed_at_twenty_instants_it_ends_with_the_same_bits(uninterrupted, long_experiment, tiny_inputs, tmp_path):
+    """By SIGKILL, at random instants of training, of validating and of writing checkpoints."""
+    killed = shutil.copytree(tiny_inputs, tmp_path / "killed")
+    in_danger = copy.deepcopy(long_experiment)
+    in_danger.training.checkpoint_every = 5  # most of the time goes into them
+    command = "launch/train.py", f"--workdir={killed}"
+    flag = config_file(killed, in_danger)
     chance = random.Random(0)
     for number in range(20):
-        process = start_script([in_danger, f"--workdir={killed}"])
+        script = Script(tmp_path / "logs", *command, flag)
         # On a slow machine the first step may take longer than the longest life: every other one lives to see some.
-        wait_for(process, " train: " if number % 2 else "steps of about")
+        script.wait_for(" train: " if number % 2 else "steps of about")
         time.sleep(chance.uniform(0, 1))
-        assert process.poll() is None, "it was quicker than the killer"
-        process.kill()
-        process.wait()
-    last = start_script([in_peace, f"--workdir={killed}"])
-    output, _ = last.communicate(timeout=300)
-    assert last.returncode == 0, output[-3000:]
-    assert int(re.search(r"resuming from step (\d+)", output)[1]) > 5
-    same_parameters(whole, killed)
-    curves = [{step: row["train/loss"] for step, row in lines(w, "train").items()} for w in (whole, killed)]
+        assert script.returncode is None, "it was quicker than the killer"
+        script.kill()
+    last = Script(tmp_path / "logs", *command, config_file(tmp_path, long_experiment))
+    assert last.wait() == 0, last.errors[-3000:]
+    assert int(re.search(r"resuming from step (\d+)", last.errors)[1]) > 5
+    same_parameters(uninterrupted, killed)
+    curves = [{step: row["train/loss"] for step, row in lines(w, "train").items()} for w in (uninterrupted, killed)]
     assert curves[0] == curves[1]
 
 
-def test_sigterm_loses_no_step(tiny_inputs, tmp_path):
-    whole, stopped = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("whole", "stopped"))
-    experiment = changed(steps=300, validate_every=300, log_every=10)
-    experiment.mesh = config.Mesh(1, 1, 1)
-    flag = config_file(tmp_path, experiment)
-    process = start_script([flag, f"--workdir={stopped}"])
-    wait_for(process, "step 20 train")
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == exit_codes.RESTART == 75, output
-    step = int(re.search(r"saved step (\d+)", output)[1])
+def test_sigterm_loses_no_step(uninterrupted, long_experiment, tiny_inputs, tmp_path):
+    stopped = shutil.copytree(tiny_inputs, tmp_path / "stopped")
+    command = "launch/train.py", config_file(tmp_path, long_experiment), f"--workdir={stopped}"
+    script = Script(tmp_path / "logs", *command)
+    script.wait_for("step 20 train")
+    script.terminate()
+    assert script.wait() == exit_codes.RESTART == 75, script.errors
+    step = int(re.search(r"saved step (\d+)", script.errors)[1])
     assert step >= 20 and max(lines(stopped, "train")) == step
-    again = start_script([flag, f"--workdir={stopped}"])
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"resuming from step {step}" in output
-    uninterrupted = start_script([flag, f"--workdir={whole}"])
-    output, _ = uninterrupted.communicate(timeout=300)
-    assert uninterrupted.returncode == 0, output[-3000:]
-    same_parameters(whole, stopped)
+    again = Script(tmp_path / "logs", *command)
+    assert again.wait() == 0 and f"resuming from step {step}" in again.errors
+    same_parameters(uninterrupted, stopped)
 
 
-def test_a_validation_that_is_cut_short_is_made_up_for(tiny_inputs, tmp_path, monkeypatch):
-    whole, stopped = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("whole", "stopped"))
-    train.train(EXPERIMENT, whole)
+def test_a_validation_that_is_cut_short_is_made_up_for(tiny_inputs, tiny_trained, tmp_path, monkeypatch):
+    stopped = shutil.copytree(tiny_inputs, tmp_path / "stopped")
     search = Retriever.__call__
 
     def terminated(self, *arguments):
@@ -130,7 +126,7 @@ def test_a_validation_that_is_cut_short_is_made_up_for(tiny_inputs, tmp_path, mo
     assert load.load(stopped, "best").step == 4  # the only one
     train.train(EXPERIMENT, stopped)
     assert list(lines(stopped, "validation")) == [4, 8, 12]
-    same_parameters(whole, stopped)
+    same_parameters(tiny_trained, stopped)
 
 
 def test_two_processes_train_as_one(tiny_inputs, tmp_path):
@@ -138,16 +134,16 @@ def test_two_processes_train_as_one(tiny_inputs, tmp_path):
     one, two = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("one", "two"))
     experiment = changed(steps=24, validate_every=12, log_every=4)
     experiment.mesh = config.Mesh(data=-1, fsdp=2, tensor=1)
-    process = start_script([config_file(tmp_path, experiment), f"--workdir={two}"], processes=2, devices=2)
-    wait_for(process, "step 8 train")
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == exit_codes.RESTART, output[-3000:]
-    step = int(re.search(r"saved step (\d+)", output)[1])
+    command = "launch/train.py", config_file(tmp_path, experiment), f"--workdir={two}"
+    both = Script(tmp_path / "logs", "launch/local_processes.py", "--processes=2", "--devices=2", "--", *command)
+    both.wait_for("step 8 train")
+    both.terminate()
+    assert both.wait() == exit_codes.RESTART, both.output[-3000:]
+    step = int(re.search(r"saved step (\d+)", both.output)[1])
     copies = {devices: shutil.copytree(two, tmp_path / f"on_{devices}") for devices in (1, 8)}
-    again = start_script([config_file(tmp_path, experiment), f"--workdir={two}"], processes=2, devices=2)
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"resuming from step {step}" in output, output[-3000:]
+    both = processes(tmp_path / "again", 2, *command)
+    assert [process.wait() for process in both] == [0, 0], both[0].errors[-3000:]
+    assert f"resuming from step {step}" in both[0].errors
 
     train.train(experiment, one)
     curve, curve_of_two = lines(one, "train"), lines(two, "train")
@@ -177,10 +173,11 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two_processes(tiny_inputs, tmp
     max(parts, key=lambda path: path.stat().st_size).unlink()
     (on_two / checkpoints.FOLDER / "4" / "training" / "manifest.ocdbt").unlink()
     experiment.training.stop_after, experiment.mesh = 6, config.Mesh(data=-1, fsdp=2)
-    ended = start_script([config_file(tmp_path, experiment), f"--workdir={on_two}"], processes=2, devices=2)
-    output, _ = ended.communicate(timeout=300)
-    assert ended.returncode == 0, output[-3000:]
-    assert "checkpoint 4 cannot be read" in output and "resuming from step 2" in output
+    command = "launch/train.py", config_file(tmp_path, experiment), f"--workdir={on_two}"
+    both = processes(tmp_path / "logs", 2, *command)
+    assert [process.wait() for process in both] == [0, 0], both[0].errors[-3000:]
+    told = "".join(process.errors for process in both)
+    assert "checkpoint 4 cannot be read" in told and "resuming from step 2" in told
     experiment.mesh = config.Mesh(1, 1, 1)
     train.train(experiment, workdir)
     for step in range(3, 7):

@@ -46,7 +46,9 @@ def test_resumed_equals_uninterrupted(tiny_inputs, tmp_path, told_everything, re
     def experiment(**training):
         if reading == "everything":
             return told_everything(changed(**training))
-        return changed(targets=reading, **training)
+        experiment = changed(targets=reading, **training)
+        experiment.mesh = config.Mesh() if reading == "every" else experiment.mesh  # eight devices
+        return experiment
 
     whole, parts = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("whole", "parts"))
     train.train(experiment(), whole)
@@ -132,8 +134,8 @@ def test_training_learns_and_keeps_the_best_and_the_latest(workdir):
         load.load(workdir, "7")
 
 
-def test_a_finished_run_is_not_trained_again(workdir):
-    train.train(EXPERIMENT, workdir)
+def test_a_finished_run_is_not_trained_again(tiny_trained, tmp_path):
+    workdir = shutil.copytree(tiny_trained, tmp_path / "work")
     before = (workdir / "metrics.jsonl").read_text()
     train.train(EXPERIMENT, workdir)
     assert (workdir / "metrics.jsonl").read_text() == before
@@ -148,10 +150,9 @@ def test_patience_stops_early_for_good(workdir):
     assert list(lines(workdir, "validation")) == [4, 8, 12]
 
 
-def test_a_checkpoint_of_another_run_is_refused(workdir):
-    train.train(changed(stop_after=4), workdir)
+def test_a_checkpoint_of_another_run_is_refused(tiny_trained):
     with pytest.raises(artifacts.ArtifactError, match=r"training.learning_rate was 0.01, is 0.02"):
-        train.train(changed(learning_rate=0.02), workdir)
+        train.train(changed(learning_rate=0.02), tiny_trained)
 
 
 def test_semantic_ids_of_another_dataset_are_refused(workdir, tokenized):
@@ -197,12 +198,11 @@ def test_a_run_keeps_checkpoints(workdir, name):
         train.train(changed(**{name: 0}), workdir)
 
 
-def test_other_beams_are_another_run(workdir):
-    experiment = changed(stop_after=4)
-    train.train(experiment, workdir)
+def test_other_beams_are_another_run(tiny_trained):
+    experiment = changed()
     experiment.evaluation.beams = 20
     with pytest.raises(artifacts.ArtifactError, match=r"validation.beams was 10, is 20"):
-        train.train(experiment, workdir)
+        train.train(experiment, tiny_trained)
 
 
 def test_schedules():
