@@ -35,8 +35,8 @@ def _measure(name: str, batches: Iterator[Examples]) -> None:
     next(batches)  # the first opens files and makes the epoch's permutation
     start, segments, targets, size = time.perf_counter(), 0, 0, 0
     for examples in batches:
-        segments += examples.histories.segments.max(axis=1).sum()
-        targets += (examples.target_segments > 0).sum()
+        segments += int(examples.histories.segments.max(axis=1).sum())
+        targets += int((examples.target_segments > 0).sum())
         size += sum(array.nbytes for array in jax.tree.leaves(examples))
     seconds = time.perf_counter() - start
     figures = f"{segments / seconds:.0f} segments/s, {targets / seconds:.0f} targets/s, {size / seconds / 1e6:.0f} MB/s"

@@ -18,7 +18,7 @@ from genrec.models import run_record
 from genrec.semantic_ids.codes import SemanticIds
 from genrec.training import optimizer
 from genrec.training import step as training_step
-from genrec.training.throughput import Speedometer
+from genrec.training.throughput import ThroughputMeter
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _ITEMS = flags.DEFINE_integer("items", 21, "Items of a user, the last target included.", lower_bound=1)
@@ -46,7 +46,7 @@ def main() -> None:
     tx = optimizer.make(experiment.training, experiment.model.parameters)
     run = training_step.describe(record, tx, mesh)
     step_fn, state, window = training_step.make_step(run, tx, experiment), training_step.start(run), []
-    speed = Speedometer(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
+    speed = ThroughputMeter(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
     with jax.set_mesh(mesh):
         for step, examples in enumerate(batches.iterate(0, COMPILING_STEPS + _STEPS.value)):
             if step == COMPILING_STEPS and jax.block_until_ready(state):

@@ -18,8 +18,9 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation
 
 def main() -> None:
     model = load.load(_WORKDIR.value, _CHECKPOINT.value)
-    words = model.record.vocabulary
-    places = t5.export(nnx.merge(model.graphdef, model.params), words.model if words else b"", _OUTPUT.value)
+    prompts = model.record.prompt_tokenizer
+    words = prompts.vocabulary.model if prompts else b""
+    places = t5.export(nnx.merge(model.graphdef, model.params), words, _OUTPUT.value)
     print(f"wrote {_OUTPUT.value}; tokens: " + ", ".join(f"{name} from {first}" for name, first in places.items()))
 
 

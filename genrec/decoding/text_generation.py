@@ -9,7 +9,7 @@ from flax import nnx
 from genrec.data.errors import DataError
 from genrec.decoding.loaded_model import LoadedModel
 from genrec.input_pipeline.context import ALL_WITHHELD
-from genrec.input_pipeline.examples import NOBODY, Histories
+from genrec.input_pipeline.examples import ANONYMOUS, Histories
 
 BATCH = 32  # texts at a time
 
@@ -67,5 +67,5 @@ class TextGenerator:
             some = list(items[start : start + BATCH])
             count = len(some)
             some += [some[0]] * (BATCH - count)
-            histories = self._loaded_model.histories([NOBODY] * BATCH, some, contexts=[ALL_WITHHELD] * BATCH)
+            histories = self._loaded_model.histories([ANONYMOUS] * BATCH, some, contexts=[ALL_WITHHELD] * BATCH)
             yield (histories, np.full(BATCH, kind, np.int32)), count

@@ -90,7 +90,7 @@ class Steering:
 
     def prompted(self, name: str, values: Sequence[str], less: bool = False) -> list[Request]:
         """Each user's request with a prompt for, or against, a value, in held-out words."""
-        say = self.prompts.less if less else self.prompts.more
+        say = self.prompts.negative if less else self.prompts.positive
         return [
             dataclasses.replace(request, prompt=say(name, value, self._random, HELD_OUT))
             for request, value in zip(self.requests, values, strict=True)
@@ -107,7 +107,7 @@ class Steering:
             name, value = known[int(self._random.integers(len(known)))]
             if name not in self.prompts.members:  # words of a title
                 value = " ".join(value.split()[:2])
-            made.append(dataclasses.replace(request, prompt=self.prompts.more(name, value, self._random, HELD_OUT)))
+            made.append(dataclasses.replace(request, prompt=self.prompts.positive(name, value, self._random, HELD_OUT)))
         return made
 
     def share(self, name: str, values: Sequence[str], found: Sequence[Recommendations]) -> float:

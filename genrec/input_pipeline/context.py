@@ -1,12 +1,11 @@
-"""What the model is told before the history: features of the user and of the moment as tokens, vectors as soft tokens.
+"""Conditioning inputs of the model: features of users and requests as tokens, vectors of users as soft tokens.
 
-Each feature has tokens of its own: the first for values that training did not know, then one for each value or bucket.
-A feature may be absent, and then has no token at all: training leaves features out at random, so that serving may.
+A feature has one token for values that were unknown in training, then one for each known value or bucket. A feature
+without a value adds no token: training drops features at random, so that requests may leave them out.
 """
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,26 +16,26 @@ from genrec import config
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.data.errors import DataError
 
-ABSENT = -1  # in the place of a code
-UNKNOWN = 0  # the code of a value that training did not know
+ABSENT = -1  # stands for the code of a feature without a value
+UNKNOWN = 0  # the code of values that training did not see
 TIME_OF_DAY = "time_of_day"  # in hours, 0 to 24
 HOURS = tuple(float(hour) for hour in range(3, 24, 3))
-VECTOR, SUMMARY, SEQUENTIAL = "vector", "summary", "sequential"  # the soft tokens
-ALL = "all"  # the name for every feature and every vector
+VECTOR, SUMMARY, SEQUENTIAL = "vector", "summary", "sequential"  # names of the vector features
+ALL = "all"  # names all features and vectors
 
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """A categorical feature has `values`, a number has `edges`."""
+    """A categorical feature, which has `values`, or a bucketed number, which has `edges`."""
 
     name: str
     values: tuple[str, ...] = ()
-    edges: tuple[float, ...] = ()  # where buckets meet, ascending
-    of: str = "user"  # or "item", "time": those two belong to the moment of a target
+    edges: tuple[float, ...] = ()  # boundaries between buckets, ascending
+    of: str = "user"  # or, for request-time context, "item" (a column of the target item) or "time"
 
     @property
     def size(self) -> int:
-        """Codes, that of unknown values included."""
+        """Returns the number of codes, the one for unknown values included."""
         return 1 + (len(self.edges) + 1 if self.edges else len(self.values))
 
     @functools.cached_property
@@ -44,7 +43,7 @@ class Feature:
         return {value: code for code, value in enumerate(self.values, start=1)}
 
     def code(self, value: str | float | None) -> int:
-        """0 for a value that is not known, 1, 2, ... for one that is; -1 where there is none."""
+        """Returns 1, 2, ... for a known value or bucket, 0 (UNKNOWN) for another value, -1 (ABSENT) for none."""
         if value is None or value == "":
             return ABSENT
         if not self.edges:
@@ -56,89 +55,95 @@ class Feature:
         return UNKNOWN if np.isnan(number) else int(np.searchsorted(self.edges, number, side="right")) + 1
 
     def meaning(self, code: int) -> str:
-        """What a code stands for, in words."""
+        """Returns the value or the bucket of a code, to be read by people."""
         if code == UNKNOWN:
             return "unknown"
         if not self.edges:
             return self.values[code - 1]
         ends = ("", *(f"{edge:g}" for edge in self.edges), "")
-        return f"{ends[code - 1] or 'below'} to {ends[code] or 'above'}".replace("below to", "below").replace(
-            "to above", "and more"
-        )
+        text = f"{ends[code - 1] or 'below'} to {ends[code] or 'above'}"
+        return text.replace("below to", "below").replace("to above", "and more")
 
 
 @dataclasses.dataclass(frozen=True)
-class Soft:
-    """A vector that becomes tokens."""
+class VectorFeature:
+    """A dense vector per user, which an adapter of the model projects to soft tokens."""
 
     name: str
     width: int
-    tokens: int
-    source: str = ""  # fingerprint of the SASRec whose vector it is
+    tokens: int  # soft tokens per vector
+    source: str = ""  # fingerprint of the SASRec that computes the vector
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """The features and vectors that a model knows, in the order of its prefix."""
+    """The features and vectors that a model reads, in the order of its prefix."""
 
     features: tuple[Feature, ...] = ()
-    soft: tuple[Soft, ...] = ()
+    vectors: tuple[VectorFeature, ...] = ()
 
     @property
     def names(self) -> list[str]:
-        return [feature.name for feature in self.features] + [soft.name for soft in self.soft]
+        return [feature.name for feature in self.features] + [vector.name for vector in self.vectors]
 
     @property
     def codes(self) -> int:
-        """Codes of all features together."""
+        """Returns the number of codes of all features together."""
         return sum(feature.size for feature in self.features)
 
     @property
     def soft_tokens(self) -> int:
-        return sum(soft.tokens for soft in self.soft)
+        """Returns the number of soft tokens of a user who has all vectors."""
+        return sum(vector.tokens for vector in self.vectors)
 
     @property
     def vocabulary(self) -> int:
+        """Returns the number of tokens that stand for features and vectors."""
         return self.codes + self.soft_tokens
 
     def check(self, names: Sequence[str]) -> None:
-        """Raises DataError for a name that is none of a feature or vector."""
+        """Raises DataError for a name that is neither a feature nor a vector of the model."""
         for name in names:
             if name not in self.names:
                 known = ", ".join(self.names) or "nothing: it was trained without context"
                 raise DataError(f"the model has no context {name!r}; it knows {known}.")
 
     def as_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """Returns a form for JSON, in which `vectors` are called "soft"."""
+        features = [
+            {**dataclasses.asdict(feature), "values": list(feature.values), "edges": list(feature.edges)}
+            for feature in self.features
+        ]
+        return {"features": features, "soft": [dataclasses.asdict(vector) for vector in self.vectors]}
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> "Context":
-        """What `as_json` gave; of an empty mapping, nothing."""
+        """Returns the context that `as_json` wrote; an empty mapping gives an empty context."""
         features = [
             Feature(**{**feature, "values": tuple(feature["values"]), "edges": tuple(feature["edges"])})
             for feature in fields.get("features", ())
         ]
-        return Context(tuple(features), tuple(Soft(**soft) for soft in fields.get("soft", ())))
+        return Context(tuple(features), tuple(VectorFeature(**vector) for vector in fields.get("soft", ())))
 
 
 class RequestContext(NamedTuple):
-    """What one request tells beside the user's id and history, and what it keeps back."""
+    """Conditioning inputs of one request, beside the user's id and history."""
 
-    overrides: Mapping[str, str] = {}  # feature -> value, in the place of the users table's
+    overrides: Mapping[str, str] = {}  # feature -> value, in place of the one in the users table
     withheld: frozenset[str] = frozenset()  # features and vectors that are left out; "all" for all of them
     prompt: str = ""
-    offset: np.ndarray | None = None  # float32[width], added to the summary: where a profile moves the taste
+    offset: np.ndarray | None = None  # float32[width], added to the summary by a taste profile
 
 
 NO_OVERRIDES = RequestContext()
 ALL_WITHHELD = RequestContext(withheld=frozenset({ALL}))
 
-# What a sequential model makes of histories, catalogue rows int[n] each: float32[histories, width].
+# Encodes histories, catalogue rows int[n] each, as vectors float32[histories, width].
 Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
-class Users:
-    """Looks up what is known of users. Rows are those of the users table; -1 is a user who is not in it."""
+class UserFeatures:
+    """Looks up the feature codes and vectors of users. Users are rows of the users table; -1 is not in the table."""
 
     def __init__(
         self,
@@ -147,11 +152,11 @@ class Users:
         item_vectors: np.ndarray | None = None,
         encode: Encode | None = None,
     ):
-        """`item_vectors` float32[items, width] are needed where there is a summary, `encode` for SASRec's vectors."""
+        """Reads the users table. A summary needs `item_vectors` float32[items, width], SASRec's vectors `encode`."""
         self.context, self.item_vectors, self._encode = context, item_vectors, encode
         ids = [] if users is None else users["user_id"].cast(pa.string()).to_pylist()
         self._row = {user_id: row for row, user_id in enumerate(ids)}
-        self.codes = np.full((len(ids) + 1, len(context.features)), ABSENT, np.int32)  # the last row: nobody
+        self.codes = np.full((len(ids) + 1, len(context.features)), ABSENT, np.int32)  # the last row: unknown users
         for place, feature in enumerate(context.features):
             if feature.of == "user" and users is not None and feature.name in users.column_names:
                 values = users[feature.name]
@@ -159,17 +164,18 @@ class Users:
                     values = values.cast(pa.string())
                 self.codes[:-1, place] = [feature.code(value) for value in values.to_pylist()]
         self.vectors: dict[int, np.ndarray] = {}
-        wanted = [soft for soft in context.soft if soft.name == VECTOR]
-        if wanted and users is not None and VECTOR in users.column_names:
+        widths = [vector.width for vector in context.vectors if vector.name == VECTOR]
+        if widths and users is not None and VECTOR in users.column_names:
             for row, vector in enumerate(users[VECTOR].to_pylist()):
-                if vector is not None and len(vector) == wanted[0].width:
+                if vector is not None and len(vector) == widths[0]:
                     self.vectors[row] = np.asarray(vector, np.float32)
 
     def row(self, user_id: str) -> int:
+        """Returns the row of a user in the users table, -1 for a user who is not in it."""
         return self._row.get(user_id, -1)
 
     def codes_of(self, user_id: str, request_context: RequestContext) -> np.ndarray:
-        """int32[features]: what is known of a user and told, -1 where absent.
+        """Returns int32[features]: the user's feature codes with the overrides of a request, ABSENT where withheld.
 
         Raises DataError for features and vectors that do not exist.
         """
@@ -184,87 +190,83 @@ class Users:
 
     def vectors_of(
         self,
-        soft: Soft,
+        feature: VectorFeature,
         rows: np.ndarray,
         earlier: Sequence[np.ndarray],
         wanted: np.ndarray,
         offsets: Sequence[np.ndarray | None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The vectors of segments, float32[segments, width], and which there are, bool[segments].
+        """Returns the vectors of segments, float32[segments, width], and which segments have one, bool[segments].
 
-        Args:
-          soft: Which vector.
-          rows: int[segments], of the users.
-          earlier: Catalogue rows before each window, int[n].
-          wanted: bool[segments]; the others have none.
-          offsets: What is added to a summary; one alone makes a summary of no items.
+        `rows` int[segments] are the users, `earlier` the catalogue rows int[n] of their items before the segment, and
+        `wanted` bool[segments] tells which to look up. A summary is the mean of the earlier items plus the offset.
         """
-        chosen = np.flatnonzero(wanted)
-        offsets = offsets or [None] * len(rows)
-        if soft.name == VECTOR:
-            found = {segment: self.vectors.get(int(rows[segment])) for segment in chosen}
-        elif soft.name == SUMMARY:
-            found = {segment: self._summary(earlier[segment], offsets[segment]) for segment in chosen}
+        segments = [int(segment) for segment in np.flatnonzero(wanted)]
+        found: dict[int, np.ndarray | None]
+        if feature.name == VECTOR:
+            found = {segment: self.vectors.get(int(rows[segment])) for segment in segments}
+        elif feature.name == SUMMARY:
+            found = {s: self._summary(earlier[s], offsets[s] if offsets else None) for s in segments}
         else:
-            chosen = [segment for segment in chosen if len(earlier[segment])]
-            found = dict(zip(chosen, self._encode([earlier[s] for s in chosen]) if chosen else (), strict=True))
-        vectors, there = np.zeros((len(rows), soft.width), np.float32), np.zeros(len(rows), bool)
+            assert self._encode is not None, "SASRec's vectors need its encoder"
+            segments = [segment for segment in segments if len(earlier[segment])]
+            encoded = self._encode([earlier[segment] for segment in segments]) if segments else ()
+            found = dict(zip(segments, encoded, strict=True))
+        vectors, present = np.zeros((len(rows), feature.width), np.float32), np.zeros(len(rows), bool)
         for segment, vector in found.items():
             if vector is not None:
-                vectors[segment], there[segment] = vector, True
-        return vectors, there
+                vectors[segment], present[segment] = vector, True
+        return vectors, present
 
     def _summary(self, items: np.ndarray, offset: np.ndarray | None) -> np.ndarray | None:
-        """float32[width]: the mean embedding of catalogue rows, moved by an offset; None where there is neither."""
+        """Returns the mean embedding float32[width] of catalogue rows plus the offset; None without both."""
         if not len(items):
             return offset
+        assert self.item_vectors is not None, "a summary needs item embeddings"
         mean = self.item_vectors[items].mean(axis=0)
         return mean if offset is None else mean + offset
 
 
 def learn(
-    cfg: config.Context,
-    dataset: Dataset,
-    item_width: int | None = None,
-    sequential: tuple[int, str] | None = None,
+    cfg: config.Context, dataset: Dataset, item_width: int | None = None, sasrec: VectorFeature | None = None
 ) -> Context:
-    """The features that the config names, with the values that the data has.
+    """Returns the context that a config asks for, with the values and buckets that the data has.
 
-    `item_width`: of the item embeddings, for a summary. `sequential`: width and fingerprint of SASRec, for its vectors.
-    Raises ConfigError where the data has no such column, or there are no embeddings or no SASRec.
+    `item_width` is the width of the item embeddings, `sasrec` the vectors of SASRec. Raises ConfigError for a column
+    that the data lacks, and where the context needs item embeddings or SASRec and gets none.
     """
-    users, features = dataset.users, []
-    named = [*(f"the users have no {n}" for n in cfg.user_columns if users is None or n not in users.column_names)]
-    named += [f"the items have no {n}" for n in cfg.item_columns if n not in dataset.catalogue.table.column_names]
-    if cfg.vector and (users is None or VECTOR not in users.column_names):
-        named.append(f"the users have no {VECTOR}")
-    if named:
-        there = "no users file" if users is None else f"columns of users: {', '.join(users.column_names)}"
-        raise config.ConfigError(f"context: {'; '.join(named)} ({there}). Take them out of the config, or add them.")
-    for name in cfg.user_columns:
-        features.append(_learn_user(name, users[name], cfg))
+    users, user_columns = dataset.users, [] if dataset.users is None else dataset.users.column_names
+    wanted = (*cfg.user_columns, VECTOR) if cfg.vector else cfg.user_columns
+    missing = [f"the users have no {name}" for name in wanted if name not in user_columns]
+    item_columns = dataset.catalogue.table.column_names
+    missing += [f"the items have no {name}" for name in cfg.item_columns if name not in item_columns]
+    if missing:
+        there = "no users file" if users is None else f"columns of users: {', '.join(user_columns)}"
+        raise config.ConfigError(f"context: {'; '.join(missing)} ({there}). Take them out of the config, or add them.")
+    features, vectors = [], []
+    if users is not None:
+        features += [_user_feature(name, users[name], cfg) for name in cfg.user_columns]
     for name in cfg.item_columns:
         values = dataset.catalogue.column(name).cast(pa.string()).to_pylist()
         features.append(Feature(name, values=tuple(sorted({value for value in values if value})), of="item"))
     if cfg.time_of_day:
         features.append(Feature(TIME_OF_DAY, edges=HOURS, of="time"))
-    soft = []
-    if cfg.vector:
+    if cfg.vector and users is not None:
         widths = [len(vector) for vector in users[VECTOR].to_pylist() if vector is not None]
-        soft.append(Soft(VECTOR, int(np.bincount(widths).argmax()), cfg.soft_tokens))
+        vectors.append(VectorFeature(VECTOR, int(np.bincount(widths).argmax()), cfg.soft_tokens))
     if cfg.summary:
         if item_width is None:
             raise config.ConfigError("context.summary needs item embeddings. Run launch/embed_items.py first.")
-        soft.append(Soft(SUMMARY, item_width, cfg.soft_tokens))
+        vectors.append(VectorFeature(SUMMARY, item_width, cfg.soft_tokens))
     if cfg.sequential:
-        if sequential is None:
+        if sasrec is None:
             raise config.ConfigError("context.sequential needs SASRec. Run launch/train_sasrec.py first.")
-        width, fingerprint = sequential
-        soft.append(Soft(SEQUENTIAL, width, cfg.soft_tokens, fingerprint))
-    return Context(tuple(features), tuple(soft))
+        vectors.append(sasrec)
+    return Context(tuple(features), tuple(vectors))
 
 
-def _learn_user(name: str, column: pa.ChunkedArray, cfg: config.Context) -> Feature:
+def _user_feature(name: str, column: pa.ChunkedArray, cfg: config.Context) -> Feature:
+    """Returns the feature of a column of the users table: numbers are cut at quantiles, rare categories left out."""
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         numbers = np.array([value for value in column.to_pylist() if value is not None], np.float64)
         edges = np.unique(np.quantile(numbers[~np.isnan(numbers)], np.linspace(0, 1, cfg.buckets + 1)[1:-1]))
@@ -273,8 +275,8 @@ def _learn_user(name: str, column: pa.ChunkedArray, cfg: config.Context) -> Feat
     return Feature(name, values=tuple(values[counts >= cfg.min_users].tolist()))
 
 
-def item_codes(context: Context, catalogue: Catalogue) -> np.ndarray:
-    """int32[items, features]: the codes that items give to the features of the moment; -1 for other features."""
+def item_feature_codes(context: Context, catalogue: Catalogue) -> np.ndarray:
+    """Returns int32[items, features]: the codes of each item as the target, ABSENT for features not of items."""
     codes = np.full((len(catalogue), len(context.features)), ABSENT, np.int32)
     for place, feature in enumerate(context.features):
         if feature.of == "item":

@@ -1,91 +1,91 @@
-"""What the model reads: histories and targets as token arrays.
+"""Tokenization of users' histories and targets, and their packing into rows.
 
-A user is a *prefix* followed by the history, item after item, as many tokens per item as the semantic ID has levels.
-The prefix holds, each where it is known, soft tokens, features, the pieces of a prompt, and a hash of the user id:
+The encoder reads a *prefix* and then the history, `levels` tokens for each item. The prefix holds soft tokens, feature
+tokens, the pieces of a prompt, each where there are any, and one token for a hash of the user id:
 
     [soft tokens][features][prompt][user] [item 1] [item 2] ...
 
-Several users share a row; every token says whose it is and where it stands:
+Several users share a row. Two arrays tell the attention which tokens belong together:
 
-* `segments` 0 is padding, 1, 2, ... are the users (or parts of users) of the row;
-* `positions` 0 is the prefix, j is the j-th item. A token sees the tokens of its segment at positions up to its own,
-  and a target at position t sees positions up to t: it is the item after the t-th. All positions 0 therefore means a
+* `segments`: 0 is padding, 1, 2, ... are the users (or parts of users) of the row;
+* `positions`: 0 is the prefix, j is the j-th item. A token attends to tokens of its segment at positions up to its own,
+  and a target at position t, which is the item after the t-th, to positions up to t. All positions 0 make a
   bidirectional encoder with one target, the setting of the TIGER paper.
 """
 
 import hashlib
-from collections.abc import Sequence as AbstractSequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
-from genrec.errors import GenrecError
-from genrec.input_pipeline.context import ABSENT, ALL, NO_OVERRIDES, Context, RequestContext, Users
-from genrec.input_pipeline.vocabulary import Vocabulary
+from genrec.input_pipeline.context import ABSENT, ALL, NO_OVERRIDES, Context, RequestContext, UserFeatures
+from genrec.input_pipeline.vocabulary import SERVED_PROMPT, PromptError, PromptTokenizer, Vocabulary
 
-SERVED_PROMPT = 6  # a prompt may be so many times longer in serving than in training
-NOBODY = ""  # the user of a text that is written
-NO_USERS = Users(Context(), None)
+Array = np.ndarray | jax.Array  # NumPy on the host, JAX in compiled functions
+Count = TypeVar("Count", int, np.ndarray)
+
+ANONYMOUS = ""  # the user of inputs that belong to nobody
+NO_USER_FEATURES = UserFeatures(Context(), None)
 NO_ITEMS = np.zeros(0, np.int32)
+NO_PIECES = np.zeros(0, np.int32)
 
 
 class SoftInputs(NamedTuple):
-    """The vectors of one kind in a batch, and where the tokens go that an adapter makes of them."""
+    """The vectors of one kind in a batch, and the places of the soft tokens that an adapter makes of each."""
 
-    vectors: np.ndarray  # float32[rows, places, width]
-    places: np.ndarray  # int32[rows, places], the first token of each in its row; beyond the row where there is none
+    vectors: Array  # float32[rows, slots, width]
+    places: Array  # int32[rows, slots], first token of each vector in its row; beyond the row where there is no vector
 
 
 class Histories(NamedTuple):
-    """Encoder input, `rows` by `tokens`."""
+    """Encoder inputs."""
 
-    tokens: np.ndarray  # int32[rows, tokens]
-    segments: np.ndarray  # int32[rows, tokens]
-    positions: np.ndarray  # int32[rows, tokens]
-    soft: tuple[SoftInputs, ...] = ()  # of each vector that the model knows
+    tokens: Array  # int32[rows, tokens]
+    segments: Array  # int32[rows, tokens]
+    positions: Array  # int32[rows, tokens]
+    soft: tuple[SoftInputs, ...] = ()  # for each vector of the model's context
 
 
-class Texts(NamedTuple):
-    """Histories with a text for each to be written."""
+class TextExamples(NamedTuple):
+    """Histories with a text to predict for each."""
 
     histories: Histories  # one segment a row
-    pieces: np.ndarray  # int32[rows, longest], from 0; -1 is padding
-    kinds: np.ndarray  # int32[rows], which text it is
+    pieces: Array  # int32[rows, longest], from 0; -1 is padding
+    kinds: Array  # int32[rows], the text task
 
 
 class Examples(NamedTuple):
     """Histories with the items to predict."""
 
     histories: Histories
-    targets: np.ndarray  # int32[rows, targets, levels], tokens of the target items
-    target_segments: np.ndarray  # int32[rows, targets]; 0 is padding
-    target_positions: np.ndarray  # int32[rows, targets]
-    weights: np.ndarray | None = None  # float32[rows, targets], in the loss; None: 1 for all
-    texts: Texts | None = None  # rows of their own
+    targets: Array  # int32[rows, targets, levels], tokens of the target items
+    target_segments: Array  # int32[rows, targets]; 0 is padding
+    target_positions: Array  # int32[rows, targets]
+    weights: Array | None = None  # float32[rows, targets], in the loss; None: 1 for all
+    texts: TextExamples | None = None  # in rows of their own
 
 
 class Segment(NamedTuple):
-    """One user's part of a row: `items` are catalogue rows, oldest first."""
+    """One user's part of a row: history and targets."""
 
     user_id: str
-    items: np.ndarray  # int32[n]: history and targets
+    items: np.ndarray  # int32[n], catalogue rows, oldest first
     first_target: int  # items[first_target:] are targets; each is predicted from the items before it
-    causal: bool  # False: every token of the segment sees all others, which allows the last item alone as a target
+    causal: bool  # False: all tokens of the segment attend to each other, and only the last item may be a target
     request_context: RequestContext = NO_OVERRIDES
-    earlier: np.ndarray = NO_ITEMS  # items before `items`, for a summary
+    earlier: np.ndarray = NO_ITEMS  # the user's items before `items`, for a summary
 
 
 class Tokenizer(NamedTuple):
-    """How users and items become tokens: codes, users, codes of features, soft tokens, pieces, kinds of texts."""
+    """Maps users and items to tokens. The vocabulary: codes, users, features, soft tokens, pieces, kinds of texts."""
 
-    items: np.ndarray  # int32[items, levels], of every catalogue row
-    first_user: int  # the vocabulary's first user token
-    users: int  # number of user tokens
-    known: Users = NO_USERS  # what is known of users
-    vocabulary: Vocabulary | None = None  # of prompts and texts
-    longest_prompt: int = 0  # pieces, in training
-    # bool[pieces], those that training has: the others have random vectors, and are better not read. None: all.
-    trained_pieces: np.ndarray | None = None
+    items: np.ndarray  # int32[items, levels], the tokens of every catalogue row
+    first_user: int  # the first user token
+    user_tokens: int  # users are hashed into this many tokens
+    user_features: UserFeatures = NO_USER_FEATURES
+    prompt_tokenizer: PromptTokenizer | None = None  # None: the model takes no prompts
 
     @property
     def levels(self) -> int:
@@ -93,215 +93,198 @@ class Tokenizer(NamedTuple):
 
     @property
     def context(self) -> Context:
-        return self.known.context
+        return self.user_features.context
 
     @property
     def prefix(self) -> int:
-        """Tokens before the first item at most, without a prompt."""
+        """Returns the most tokens before the first item, without a prompt."""
         return 1 + len(self.context.features) + self.context.soft_tokens
 
     @property
     def first_feature(self) -> int:
-        return self.first_user + self.users
+        return self.first_user + self.user_tokens
 
     @property
     def first_piece(self) -> int:
         return self.first_feature + self.context.vocabulary
 
     def user(self, user_id: str) -> int:
-        """The user's token: a hash that is the same in every process and on every machine."""
+        """Returns the token of a user, by a hash that is the same in every process and on every machine."""
         digest = hashlib.blake2b(user_id.encode(), digest_size=8).digest()
-        return self.first_user + int.from_bytes(digest, "little") % self.users
+        return self.first_user + int.from_bytes(digest, "little") % self.user_tokens
 
-    def length(self, items: int | np.ndarray) -> int | np.ndarray:
-        """Encoder tokens of a user with that many history items, at most, without a prompt."""
+    def length(self, items: Count) -> Count:
+        """Returns the most encoder tokens of a user with `items` history items, without a prompt."""
         return self.prefix + self.levels * items
 
     @property
+    def longest_prompt(self) -> int:
+        """Returns the most pieces of a prompt in training; 0 for a model that takes no prompts."""
+        return 0 if self.prompt_tokenizer is None else self.prompt_tokenizer.longest
+
+    @property
     def longest_served_prompt(self) -> int:
-        """Pieces that a prompt may have in serving."""
+        """Returns the most pieces of a prompt in serving."""
         return SERVED_PROMPT * self.longest_prompt
 
-    def prompt(self, text: str, serving: bool = True) -> np.ndarray:
-        """int32[n], the pieces of a prompt that training has had, cut where it is too long.
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Returns the vocabulary of prompts and texts; raises PromptError for a model that takes no prompts."""
+        return self._prompts.vocabulary
 
-        Raises PromptError for a prompt to a model that takes none, and in serving for one that would have to be cut.
+    @property
+    def _prompts(self) -> PromptTokenizer:
+        if self.prompt_tokenizer is None:
+            raise PromptError("this model takes no prompts: train it with config.prompts.columns")
+        return self.prompt_tokenizer
+
+    def prompt(self, text: str, serving: bool = True) -> np.ndarray:
+        """Returns int32[n], the pieces of a prompt, as `PromptTokenizer.encode` does.
+
+        Raises PromptError for a prompt to a model that takes none, and in serving for one that is too long.
         """
         text = " ".join(text.split())
-        if not text:
-            return np.zeros(0, np.int32)
-        if self.vocabulary is None:
-            raise PromptError("the model knows no words: it was trained without prompts (config.prompts.columns)")
-        pieces, longest = self.vocabulary.encode(text), self.longest_served_prompt if serving else self.longest_prompt
-        if self.trained_pieces is not None:
-            pieces = pieces[self.trained_pieces[pieces]]
-        if serving and len(pieces) > longest:
-            raise PromptError(
-                f"a prompt of {len(text):,} characters is {len(pieces):,} pieces long; at most {longest} can be read. "
-                f"Shorten it to what matters: {text[:60]!r} ..."
-            )
-        return pieces[:longest]
-
-
-class PromptError(GenrecError):
-    """A prompt that the model cannot read."""
+        return self._prompts.encode(text, serving) if text else NO_PIECES
 
 
 class PlacedSegments(NamedTuple):
-    """Segments in rows, as parallel arrays; those of a row stand next to each other, in the order of the rows.
-
-    A segment's items are items[first_item : first_item + length] of an array that goes with this.
-    """
+    """Segments in rows, in the order of the rows, as parallel arrays; their items are in a flat array beside these."""
 
     row: np.ndarray  # int64[segments], ascending
-    prefix: np.ndarray  # int32[segments, n], tokens as `prefix_tokens` makes them; -1 where there is none
-    vectors: tuple[np.ndarray, ...]  # of each kind float32[segments, width]
-    first_item: np.ndarray  # int64[segments]
-    length: np.ndarray  # int64[segments], items: history and targets
-    first_target: np.ndarray  # int64[segments], counted from first_item
+    prefix: np.ndarray  # int32[segments, n], tokens from `prefix_tokens`; -1 where a part is absent
+    vectors: tuple[np.ndarray, ...]  # float32[segments, width] for each vector of the context
+    first_item: np.ndarray  # int64[segments], index into the flat array
+    length: np.ndarray  # int64[segments], number of items: history and targets
+    first_target: np.ndarray  # int64[segments], relative to first_item
     causal: np.ndarray  # bool[segments]
     weight: np.ndarray | None = None  # float32[segments], of the targets in the loss
 
 
-def prefix_tokens(
-    tokenizer: Tokenizer, users: np.ndarray, codes: np.ndarray, there: np.ndarray, prompts: AbstractSequence[np.ndarray]
-) -> np.ndarray:
-    """int32[segments, n]: the prefix of each segment, -1 where a part is absent.
+class RowShape(NamedTuple):
+    """The capacity of a row."""
 
-    `users` int32[segments] are user tokens, `codes` int32[segments, features], `there` bool[segments, vectors] says
-    which vectors are known, `prompts` are pieces int32[n] of each segment.
+    tokens: int
+    targets: int
+    segments: int
+
+
+def prefix_tokens(
+    tokenizer: Tokenizer, users: np.ndarray, codes: np.ndarray, has_vector: np.ndarray, prompts: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Returns int32[segments, n]: the prefix of each segment, -1 where a part is absent.
+
+    Takes user tokens int32[segments], feature codes int32[segments, features], bool[segments, vectors], and the pieces
+    int32[n] of each segment's prompt.
     """
-    context, segments = tokenizer.context, len(users)
+    context = tokenizer.context
     soft = tokenizer.first_feature + context.codes + np.arange(context.soft_tokens)
-    known = np.repeat(there, [soft.tokens for soft in context.soft], axis=1)
+    has_token = np.repeat(has_vector, [vector.tokens for vector in context.vectors], axis=1)
     first = tokenizer.first_feature + np.cumsum([0, *(feature.size for feature in context.features)])[:-1]
-    longest = max(map(len, prompts), default=0)
-    said = np.full((segments, longest), -1, np.int32)
+    prompt = np.full((len(users), max(map(len, prompts), default=0)), -1, np.int32)
     for segment, pieces in enumerate(prompts):
-        said[segment, : len(pieces)] = tokenizer.first_piece + pieces
-    parts = [
-        np.where(known, soft, -1),
-        np.where(codes == ABSENT, -1, first.astype(np.int32) + codes),
-        said,
-        users[:, None],
-    ]
+        prompt[segment, : len(pieces)] = tokenizer.first_piece + pieces
+    features = np.where(codes == ABSENT, -1, first.astype(np.int32) + codes)
+    parts = [np.where(has_token, soft, -1), features, prompt, users[:, None]]
     return np.concatenate(parts, axis=1).astype(np.int32)
 
 
-def lay_out(
-    placed: PlacedSegments,
-    items: np.ndarray,
-    tokenizer: Tokenizer,
-    rows: int,
-    row_tokens: int,
-    row_targets: int,
-    row_segments: int,
+def assemble_rows(
+    placed: PlacedSegments, items: np.ndarray, tokenizer: Tokenizer, rows: int, shape: RowShape
 ) -> Examples:
-    """Lays segments side by side in `rows` rows, of which some may stay empty; `items` is int32[n], catalogue rows.
+    """Writes placed segments side by side into `rows` rows of a shape; `items` int32[n] are catalogue rows.
 
     A segment of n items with first target f takes its prefix, `levels` tokens for each of n - 1 items, and n - f
-    targets: the last item is only a target, so it is not encoded. `row_segments` is the most segments of a row.
-    Raises ValueError when a row does not fit.
+    targets: the last item is only a target, so it is not encoded. Raises ValueError when a row does not fit.
     """
-    there = placed.prefix >= 0
-    prefix = there.sum(axis=1)
+    present = placed.prefix >= 0
+    prefix = present.sum(axis=1)
     history, targets = placed.length - 1, placed.length - placed.first_target
     size = prefix + tokenizer.levels * history
     first_of_row = np.searchsorted(placed.row, placed.row)
     number = (np.arange(len(placed.row)) - first_of_row + 1).astype(np.int32)
     at, at_target = (_within_row(sizes, first_of_row) for sizes in (size, targets))
-    _check_fit(placed, at + size, at_target + targets, row_tokens, row_targets)
+    _check_fit(placed, at + size, at_target + targets, shape)
 
-    ids, segments, positions = (np.zeros(rows * row_tokens, np.int32) for _ in range(3))
-    soft = _soft_inputs(placed, tokenizer.context, number, at, rows, row_tokens, row_segments)
-    at = placed.row * row_tokens + at
+    # Flat arrays over all rows
+    ids, segments, positions = (np.zeros(rows * shape.tokens, np.int32) for _ in range(3))
+    soft = _soft_inputs(placed, tokenizer.context, number, at, rows, shape)
+    at = placed.row * shape.tokens + at
     at_prefix = ranges(at, prefix)
-    ids[at_prefix], segments[at_prefix] = placed.prefix[there], np.repeat(number, prefix)
-    item = ranges(0, history)  # of its segment
+    ids[at_prefix], segments[at_prefix] = placed.prefix[present], np.repeat(number, prefix)
+    item = ranges(0, history)  # within its segment
     at_item = np.repeat(at + prefix, history) + tokenizer.levels * item
     at_code = at_item[:, None] + np.arange(tokenizer.levels)  # [history items, levels]
     ids[at_code] = tokenizer.items[items[np.repeat(placed.first_item, history) + item]]
     segments[at_code] = np.repeat(number, history)[:, None]
     positions[at_code] = (np.repeat(placed.causal, history) * (item + 1))[:, None]
 
-    target_ids = np.zeros((rows * row_targets, tokenizer.levels), np.int32)
-    target_segments, target_positions = (np.zeros(rows * row_targets, np.int32) for _ in range(2))
-    at_target = ranges(placed.row * row_targets + at_target, targets)
+    target_ids = np.zeros((rows * shape.targets, tokenizer.levels), np.int32)
+    target_segments, target_positions = (np.zeros(rows * shape.targets, np.int32) for _ in range(2))
+    at_target = ranges(placed.row * shape.targets + at_target, targets)
     target = ranges(placed.first_target, targets)
     target_ids[at_target] = tokenizer.items[items[np.repeat(placed.first_item, targets) + target]]
     target_segments[at_target] = np.repeat(number, targets)
     target_positions[at_target] = np.repeat(placed.causal, targets) * target
     weights = None
     if placed.weight is not None:
-        weights = np.zeros(rows * row_targets, np.float32)
-        weights[at_target] = np.repeat(placed.weight, targets)
-        weights = weights.reshape(rows, row_targets)
+        flat = np.zeros(rows * shape.targets, np.float32)
+        flat[at_target] = np.repeat(placed.weight, targets)
+        weights = flat.reshape(rows, shape.targets)
+    tokens = (rows, shape.tokens)
     return Examples(
-        Histories(*(array.reshape(rows, row_tokens) for array in (ids, segments, positions)), soft),
-        target_ids.reshape(rows, row_targets, tokenizer.levels),
-        target_segments.reshape(rows, row_targets),
-        target_positions.reshape(rows, row_targets),
+        Histories(ids.reshape(tokens), segments.reshape(tokens), positions.reshape(tokens), soft),
+        target_ids.reshape(rows, shape.targets, tokenizer.levels),
+        target_segments.reshape(rows, shape.targets),
+        target_positions.reshape(rows, shape.targets),
         weights,
     )
 
 
 def _soft_inputs(
-    placed: PlacedSegments,
-    context: Context,
-    number: np.ndarray,
-    at: np.ndarray,
-    rows: int,
-    row_tokens: int,
-    row_segments: int,
+    placed: PlacedSegments, context: Context, number: np.ndarray, at: np.ndarray, rows: int, shape: RowShape
 ) -> tuple[SoftInputs, ...]:
-    """The vectors in the order of their segments; soft tokens come first in a prefix, those of absent vectors not."""
+    """Returns the inputs of the vectors, in the order of their segments.
+
+    `number` int32[segments] counts segments within their row from 1, `at` int64[segments] is where each begins in its
+    row. A segment begins with its soft tokens; absent vectors have none.
+    """
     made, first, column = [], np.zeros(len(placed.row), np.int64), 0
-    for soft, vectors in zip(context.soft, placed.vectors, strict=True):
-        known = placed.prefix[:, column] >= 0
-        inputs = SoftInputs(
-            np.zeros((rows, row_segments, soft.width), np.float32),
-            np.full((rows, row_segments), row_tokens, np.int32),
-        )
-        chosen = placed.row[known], number[known] - 1
-        inputs.vectors[chosen], inputs.places[chosen] = vectors[known], (at + first)[known]
-        made.append(inputs)
-        first, column = first + known * soft.tokens, column + soft.tokens
+    for feature, of_segments in zip(context.vectors, placed.vectors, strict=True):
+        present = placed.prefix[:, column] >= 0
+        chosen = placed.row[present], number[present] - 1
+        vectors = np.zeros((rows, shape.segments, feature.width), np.float32)
+        places = np.full((rows, shape.segments), shape.tokens, np.int32)
+        vectors[chosen], places[chosen] = of_segments[present], (at + first)[present]
+        made.append(SoftInputs(vectors, places))
+        first, column = first + present * feature.tokens, column + feature.tokens
     return tuple(made)
 
 
 def _within_row(sizes: np.ndarray, first_of_row: np.ndarray) -> np.ndarray:
-    """int64[segments]: where each segment begins in its row; `first_of_row` is the first segment of the same row."""
+    """Returns int64[segments]: where each begins in its row, whose first segment is `first_of_row`."""
     begin = np.cumsum(sizes) - sizes
     return begin - begin[first_of_row]
 
 
-def _check_fit(
-    placed: PlacedSegments, end: np.ndarray, end_target: np.ndarray, row_tokens: int, row_targets: int
-) -> None:
-    too_long = (end > row_tokens) | (end_target > row_targets)
+def _check_fit(placed: PlacedSegments, end: np.ndarray, end_target: np.ndarray, shape: RowShape) -> None:
+    too_long = (end > shape.tokens) | (end_target > shape.targets)
     if too_long.any():
         worst = np.argmax(too_long)
-        raise ValueError(
-            f"row {placed.row[worst]}: {end[worst]} tokens and {end_target[worst]} targets exceed {row_tokens} and "
-            f"{row_targets}"
-        )
+        found = f"{end[worst]} tokens and {end_target[worst]} targets"
+        raise ValueError(f"row {placed.row[worst]}: {found} do not fit {shape}")
     if (~placed.causal & (placed.first_target != placed.length - 1)).any():
-        raise ValueError("a bidirectional segment has the last item as its only target")
+        raise ValueError("a bidirectional segment must have the last item as its only target")
 
 
-def pack(
-    rows: AbstractSequence[AbstractSequence[Segment]], tokenizer: Tokenizer, row_tokens: int, row_targets: int
-) -> Examples:
-    """`lay_out` of segments that are given one by one, row by row."""
+def pack(rows: Sequence[Sequence[Segment]], tokenizer: Tokenizer, row_tokens: int, row_targets: int) -> Examples:
+    """Assembles rows of segments; for errors see `assemble_rows`."""
     placed, items = _place(rows, tokenizer)
-    most = max(map(len, rows), default=1)
-    return lay_out(placed, items, tokenizer, len(rows), row_tokens, row_targets, most)
+    shape = RowShape(row_tokens, row_targets, segments=max(map(len, rows), default=1))
+    return assemble_rows(placed, items, tokenizer, len(rows), shape)
 
 
-def _place(
-    rows: AbstractSequence[AbstractSequence[Segment]], tokenizer: Tokenizer
-) -> tuple[PlacedSegments, np.ndarray]:
-    """Segments that are given one by one, and their items end to end, int32[n]."""
+def _place(rows: Sequence[Sequence[Segment]], tokenizer: Tokenizer) -> tuple[PlacedSegments, np.ndarray]:
+    """Returns the segments of rows as arrays, and their concatenated items int32[n]."""
     parts = [part for row in rows for part in row]
     length = np.array([len(part.items) for part in parts], np.int64)
     prefix, vectors = _prefixes(parts, tokenizer)
@@ -317,64 +300,53 @@ def _place(
     return placed, np.concatenate([NO_ITEMS, *(part.items for part in parts)])
 
 
-def _prefixes(parts: AbstractSequence[Segment], tokenizer: Tokenizer) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """`prefix` and `vectors` of `PlacedSegments`, of what is known of each user and told."""
-    context, known = tokenizer.context, tokenizer.known
+def _prefixes(parts: Sequence[Segment], tokenizer: Tokenizer) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Returns `prefix` and `vectors` of `PlacedSegments`, from the users' features and the request contexts."""
+    context, of_users = tokenizer.context, tokenizer.user_features
     users = np.array([tokenizer.user(part.user_id) for part in parts], np.int32)
-    rows = np.array([known.row(part.user_id) for part in parts], np.int64)
-    codes = np.array([known.codes_of(part.user_id, part.request_context) for part in parts], np.int32)
-    vectors, there = [], np.zeros((len(parts), len(context.soft)), bool)
+    rows = np.array([of_users.row(part.user_id) for part in parts], np.int64)
+    codes = np.array([of_users.codes_of(part.user_id, part.request_context) for part in parts], np.int32)
+    vectors, has_vector = [], np.zeros((len(parts), len(context.vectors)), bool)
     earlier, offsets = [part.earlier for part in parts], [part.request_context.offset for part in parts]
-    for kind, soft in enumerate(context.soft):
-        wanted = np.array([not part.request_context.withheld & {soft.name, ALL} for part in parts], bool)
-        found, there[:, kind] = known.vectors_of(soft, rows, earlier, wanted, offsets)
+    for kind, feature in enumerate(context.vectors):
+        wanted = np.array([not part.request_context.withheld & {feature.name, ALL} for part in parts], bool)
+        found, has_vector[:, kind] = of_users.vectors_of(feature, rows, earlier, wanted, offsets)
         vectors.append(found)
     prompts = [tokenizer.prompt(part.request_context.prompt) for part in parts]
     codes = codes.reshape(len(parts), len(context.features))
-    return prefix_tokens(tokenizer, users, codes, there, prompts), tuple(vectors)
+    return prefix_tokens(tokenizer, users, codes, has_vector, prompts), tuple(vectors)
 
 
 def histories(
-    user_ids: AbstractSequence[str],
-    items: AbstractSequence[np.ndarray],
+    user_ids: Sequence[str],
+    items: Sequence[np.ndarray],
     tokenizer: Tokenizer,
     max_history: int,
     causal: bool = True,
-    contexts: AbstractSequence[RequestContext] | None = None,
+    contexts: Sequence[RequestContext] | None = None,
 ) -> Histories:
-    """One user a row, each with the last `max_history` of its items (int32 catalogue rows, oldest first), padded at
-    the end.
+    """Returns encoder inputs with one user a row, padded at the end: the last `max_history` items of each.
 
-    `causal` must be what the model was trained with (`Training.targets` "every": True, "last": False). `contexts` are
-    those of the requests, beside what is known of each user. The rows have room for the longest of the prompts, in few
-    steps: each length is a compilation. Raises PromptError for a prompt that cannot be read, DataError for features
-    that do not exist.
+    `items` are catalogue rows int32[n], oldest first; `causal` must be as in training (`Training.targets` "every":
+    True, "last": False). The room for prompts is one of four lengths, so that few shapes are compiled. Raises
+    PromptError for a prompt that cannot be read, DataError for features that do not exist.
     """
     contexts = contexts or [NO_OVERRIDES] * len(user_ids)
-    items = [np.asarray(history, np.int32) for history in items]
-    # The item that comes next is not encoded: any will do in its place.
-    rows = [
-        [
-            Segment(
-                user_id,
-                np.append(history[-max_history:], np.int32(0)),
-                min(len(history), max_history),
-                causal,
-                more,
-                history[:-max_history],
-            )
-        ]
-        for user_id, history, more in zip(user_ids, items, contexts, strict=True)
-    ]
+    rows = []
+    for user_id, history, context in zip(user_ids, items, contexts, strict=True):
+        history = np.asarray(history, np.int32)
+        recent = np.append(history[-max_history:], np.int32(0))  # the target is not encoded: any item will do
+        first_target = min(len(history), max_history)
+        rows.append([Segment(user_id, recent, first_target, causal, context, history[:-max_history])])
     placed, all_items = _place(rows, tokenizer)
-    longest = placed.prefix.shape[1] - tokenizer.prefix  # of the prompts
-    steps = [0, *(tokenizer.longest_prompt * times for times in (1, 2, SERVED_PROMPT))]
-    room = next(step for step in steps if step >= longest)
-    return lay_out(placed, all_items, tokenizer, len(rows), tokenizer.length(max_history) + room, 1, 1).histories
+    longest = placed.prefix.shape[1] - tokenizer.prefix  # prompt
+    room = next(n for n in (tokenizer.longest_prompt * times for times in (0, 1, 2, SERVED_PROMPT)) if n >= longest)
+    shape = RowShape(tokenizer.length(max_history) + room, targets=1, segments=1)
+    return assemble_rows(placed, all_items, tokenizer, len(rows), shape).histories
 
 
 def ranges(start: np.ndarray | int, count: np.ndarray) -> np.ndarray:
-    """int64[sum of count]: the numbers from start[i] to start[i] + count[i] - 1, for each i in turn.
+    """Returns int64[sum of count]: the numbers start[i] .. start[i] + count[i] - 1, for each i in turn.
 
     For example the starts (5, 0) with the counts (2, 3) give 5, 6, 0, 1, 2.
     """

@@ -1,4 +1,4 @@
-"""Sequences of many lengths as flat arrays, so that a batch is gathered without a loop over its users."""
+"""Sequences of many lengths as flat arrays, from which a batch is gathered without a loop over its users."""
 
 from typing import NamedTuple
 
@@ -8,44 +8,50 @@ from genrec.data.dataset import Sequences
 from genrec.input_pipeline.examples import Tokenizer
 from genrec.progress import progress
 
-RECORDS_AT_ONCE = 8192
+SEQUENCES_AT_ONCE = 8192
 SECONDS_AN_HOUR = 3600
-BYTES = 5  # of an item, with its hour
+BYTES = 5  # per item, its hour included
 
 
 class FlatSequences(NamedTuple):
-    """Records laid end to end: the items of record r are items[start[r] : start[r + 1]]."""
+    """Concatenated sequences: the items of sequence s are items[start[s] : start[s + 1]]."""
 
-    users: np.ndarray  # int32[records], user tokens
-    rows: np.ndarray  # int32[records], rows of the users table; -1 for users who are not in it
+    users: np.ndarray  # int32[sequences], user tokens
+    rows: np.ndarray  # int32[sequences], rows of the users table; -1 for users who are not in it
     items: np.ndarray  # int32[total], catalogue rows
-    hours: np.ndarray  # uint8[total], of the day (UTC), when each was chosen
-    start: np.ndarray  # int64[records + 1]
+    hours: np.ndarray  # uint8[total], hour of the day (UTC) at which each was chosen
+    start: np.ndarray  # int64[sequences + 1]
+
+    def take(self, indices: np.ndarray) -> "FlatSequences":
+        """Returns the sequences at `indices`, with the same `items` and `hours`; `start` has no end."""
+        return self._replace(users=self.users[indices], rows=self.rows[indices], start=self.start[indices])
 
 
-def read(sequences: Sequences, records: np.ndarray, tokenizer: Tokenizer) -> FlatSequences:
-    """The records with the numbers `records`, int[n], in that order; `tokens` makes tokens and rows of user ids."""
-    found = sequences.read(records)
-    users = np.array([tokenizer.user(record.user_id) for record in found], np.int32)
-    rows = np.array([tokenizer.known.row(record.user_id) for record in found], np.int32)
-    items = np.concatenate([np.zeros(0, np.int32), *(record.items for record in found)])
-    times = np.concatenate([np.zeros(0, np.int64), *(record.timestamps for record in found)])
-    hours = (times // SECONDS_AN_HOUR % 24).astype(np.uint8)
-    return FlatSequences(users, rows, items, hours, _starts(sequences.lengths[records]))
+def read(sequences: Sequences, indices: np.ndarray, tokenizer: Tokenizer) -> FlatSequences:
+    """Reads the sequences at `indices`, int[n], in that order."""
+    found = sequences.read(indices)
+    items = np.concatenate([np.zeros(0, np.int32), *(sequence.items for sequence in found)])
+    times = np.concatenate([np.zeros(0, np.int64), *(sequence.timestamps for sequence in found)])
+    return FlatSequences(
+        users=np.array([tokenizer.user(sequence.user_id) for sequence in found], np.int32),
+        rows=np.array([tokenizer.user_features.row(sequence.user_id) for sequence in found], np.int32),
+        items=items,
+        hours=(times // SECONDS_AN_HOUR % 24).astype(np.uint8),
+        start=_starts(sequences.lengths[indices]),
+    )
 
 
 def load(sequences: Sequences, tokenizer: Tokenizer) -> FlatSequences:
-    """All records of a split, as `read` gives them; shows progress."""
-    start, records = _starts(sequences.lengths), len(sequences.lengths)
-    users, rows = np.empty(records, np.int32), np.empty(records, np.int32)
-    flat = FlatSequences(users, rows, np.empty(start[-1], np.int32), np.empty(start[-1], np.uint8), start)
-    for first in progress(range(0, records, RECORDS_AT_ONCE), "load sequences"):
-        stop = min(first + RECORDS_AT_ONCE, records)
-        part = read(sequences, np.arange(first, stop), tokenizer)
-        flat.users[first:stop], flat.rows[first:stop] = part.users, part.rows
-        at = slice(start[first], start[stop])
-        flat.items[at], flat.hours[at] = part.items, part.hours
-    return flat
+    """Reads all sequences of a split, and shows progress."""
+    start, count = _starts(sequences.lengths), len(sequences.lengths)
+    users, rows = np.empty(count, np.int32), np.empty(count, np.int32)
+    items, hours = np.empty(start[-1], np.int32), np.empty(start[-1], np.uint8)
+    for first in progress(range(0, count, SEQUENCES_AT_ONCE), "load sequences"):
+        stop = min(first + SEQUENCES_AT_ONCE, count)
+        part, at = read(sequences, np.arange(first, stop), tokenizer), slice(start[first], start[stop])
+        users[first:stop], rows[first:stop] = part.users, part.rows
+        items[at], hours[at] = part.items, part.hours
+    return FlatSequences(users, rows, items, hours, start)
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

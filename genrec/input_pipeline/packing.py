@@ -1,19 +1,19 @@
-"""Packing segments into rows by their shapes: how many tokens they take in the encoder, and how many targets."""
+"""Packing of segments into rows by shape: the number of encoder tokens and the number of targets of each."""
 
 import dataclasses
 import math
 
 import numpy as np
 
-ENOUGH_PADDING = 0.06  # share of a batch; below it, a smaller row is worth more than less padding
+ENOUGH_PADDING = 0.06  # share of a batch; below this, smaller rows are worth more than less padding
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Places for segments: row r has the places row_start[r] to row_start[r + 1]."""
+    """An assignment of segments to rows: row r has the places row_start[r] to row_start[r + 1]."""
 
     row_start: np.ndarray  # int64[rows + 1]
-    place: np.ndarray  # int64[segments]: the segment of each place, as an index into segments sorted by shape
+    place: np.ndarray  # int64[segments]: the segment at each place, as an index into the segments sorted by shape
     row_tokens: int
     row_targets: int
 
@@ -22,16 +22,15 @@ class Packing:
         return len(self.row_start) - 1
 
     def padding(self, tokens: int, targets: int, levels: int) -> float:
-        """Share of encoder tokens and of target tokens that stay empty when so many of both are placed."""
+        """Returns the share of padding among encoder and target tokens, when `tokens` and `targets` are placed."""
         return 1 - (tokens + levels * targets) / (self.rows * (self.row_tokens + levels * self.row_targets))
 
 
 def pack_shapes(tokens: np.ndarray, targets: np.ndarray, row_targets: int) -> Packing:
-    """Packs segments, sorted by shape, into rows of `row_targets` targets and about as many tokens as these bring
-    along.
+    """Packs segments, sorted by shape, into rows of `row_targets` targets and proportionally many tokens.
 
-    Rows are filled one after another: a first segment of the shape with the most tokens that are left, then again and
-    again the shape that comes nearest to using up the row's tokens and targets in equal measure.
+    Rows are filled greedily, one after another: first with a segment of the largest shape that is left, then repeatedly
+    with the shape that minimizes the larger of the row's two unused shares, of tokens and of targets.
     """
     total_tokens, total_targets = int(tokens.sum()), int(targets.sum())
     row_targets = max(row_targets, int(targets.max()))
@@ -45,7 +44,7 @@ def pack_shapes(tokens: np.ndarray, targets: np.ndarray, row_targets: int) -> Pa
         row, number = _fill_row(shapes, left, np.array([row_tokens, row_targets]))
         used = np.bincount(row, minlength=len(shapes))
         some = used > 0
-        # As long as more of each shape is left than a row uses, the next row comes out the same: make these at once.
+        # While more of each shape is left than a row uses, the next row will be the same: these are made at once.
         repeats = max(1, int(((left[some] - 1) // used[some]).min()))
         place = (first + taken)[row] + number
         places.append((place + used[row] * np.arange(repeats)[:, None]).reshape(-1))
@@ -57,41 +56,42 @@ def pack_shapes(tokens: np.ndarray, targets: np.ndarray, row_targets: int) -> Pa
 
 
 def sort_by_shape(tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """int64[segments]: the order by (tokens, targets), equal ones as they come."""
+    """Returns int64[segments], the stable order by (tokens, targets)."""
     shape = tokens.astype(np.int64) * (int(targets.max()) + 1) + targets
     # NumPy sorts integers of up to 16 bits by radix, ten times as fast.
     return np.argsort(shape.astype(np.min_scalar_type(shape.max())), kind="stable")
 
 
 def _first_of_shapes(tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """int64[shapes]: the first segment of each shape, of segments that are sorted by shape."""
+    """Returns int64[shapes]: the first of each shape among segments that are sorted by shape."""
     changes = (np.diff(tokens) != 0) | (np.diff(targets) != 0)
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
 
 
 def _fill_row(shapes: np.ndarray, left: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shapes of the segments of one row, and for each how many of the same shape come before it in the row."""
+    """Returns the shapes of the segments of one row, and for each how many of the same shape precede it there."""
     before, left, room = left, left.copy(), whole
-    row, number = [], []
+    row: list[int] = []
+    number: list[int] = []
     while True:
         fits = (left > 0) & (shapes <= room).all(axis=1)
         if not fits.any():
             return np.array(row), np.array(number)
         if not row:
-            choice = np.flatnonzero(fits)[-1]
+            choice = int(np.flatnonzero(fits)[-1])
         else:
             rest = ((room - shapes) / whole).max(axis=1)
-            choice = np.argmin(np.where(fits, rest, np.inf))
+            choice = int(np.argmin(np.where(fits, rest, np.inf)))
         row.append(choice)
-        number.append(before[choice] - left[choice])
+        number.append(int(before[choice] - left[choice]))
         left[choice] -= 1
         room = room - shapes[choice]
 
 
 def choose_row_targets(tokens: np.ndarray, targets: np.ndarray, levels: int, least: int) -> int:
-    """The first row size from `least` to twice that with little enough padding, judged by a sample of the segments.
+    """Returns the smallest number of targets per row, from `least` to twice that, with little padding, else with least.
 
-    Small rows are preferred: attention over a row costs the square of its length.
+    The padding is estimated on a sample of the segments. Small rows are preferred: attention is quadratic in them.
     """
     every = max(1, len(tokens) // 4096)
     tokens, targets = tokens[::every], targets[::every]
@@ -101,4 +101,4 @@ def choose_row_targets(tokens: np.ndarray, targets: np.ndarray, levels: int, lea
         padding[row_targets] = packing.padding(tokens.sum(), targets.sum(), levels)
         if padding[row_targets] <= ENOUGH_PADDING:
             break
-    return min(padding, key=padding.get)
+    return min(padding, key=lambda row_targets: padding[row_targets])

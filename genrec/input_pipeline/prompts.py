@@ -1,14 +1,13 @@
-"""Prompts in words, and descriptions, made from the catalogue's columns by templates.
+"""Synthetic prompts and item descriptions, made from the columns of the catalogue by templates.
 
-A prompt is true of its target: "something calm, no podcasts" is said of an item whose mood is calm and which is no
-podcast. Some templates are held out of training, so that an evaluation shows whether prompts are understood, and not
-only recognized.
+A prompt is true of its target: "something calm, no podcasts" stands before an item whose mood is calm and which is not
+a podcast. Some templates are held out of training, so that an evaluation tells understanding from memorization.
 """
 
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,81 +16,84 @@ from genrec import config
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 
+Option = TypeVar("Option")
+
 ROLES = ("kind", "mood", "about", "by", "words")
 UNCOUNTABLE = ("music",)
-COMMON = 4.0  # the popularity of an item counts as if it had been chosen this many times more
+POPULARITY_SMOOTHING = 4.0  # added to the number of times that an item was chosen
 
 
 class Templates(NamedTuple):
-    more: dict[str, tuple[str, ...]]  # by role, of one value
-    less: tuple[str, ...]  # of one value
-    like: tuple[str, ...]  # of a title
-    several: tuple[str, ...]  # of a phrase of several values
-    fillers: tuple[str, ...] = ()  # words that may stand around a value, in any order, and say nothing
+    """Texts in which "{}" stands for a value."""
+
+    positive: dict[str, tuple[str, ...]]  # by role, asking for a value
+    negative: tuple[str, ...]  # refusing a value
+    similar: tuple[str, ...]  # asking for items like a title
+    combined: tuple[str, ...]  # asking for several values in one phrase
+    fillers: tuple[str, ...] = ()  # words without meaning that may surround a value, in any order
 
 
-# What may stand before and after what is prompted for, or refused. Many of both: the words around must not matter.
-BEFORE = "|play|I want|give me|some|find|I would like|let me have|time for|I am up for|how about|only"
-# Words that refuse nothing by themselves stand in prompts too: one "with" in refusals alone would refuse.
-BEFORE_LESS = "|please|I want|today|thank you,|for now"
-AFTER = "|||please|today|for a while|this morning|again|if you can|on my way home|right away"
-REFUSALS = (
+# Texts before and after a value, "|" between them. There are many, so that the model learns to ignore them.
+LEAD_INS = "|play|I want|give me|some|find|I would like|let me have|time for|I am up for|how about|only"
+# Words that negate nothing by themselves also occur in positive prompts: a "with" seen in refusals alone would negate.
+NEGATIVE_LEAD_INS = "|please|I want|today|thank you,|for now"
+ENDINGS = "|||please|today|for a while|this morning|again|if you can|on my way home|right away"
+NEGATIONS = (
     "no|not|less|no more|never|without|anything but|tired of|bored with|enough of|spare me|stop playing|skip|avoid"
 )
+HELD_OUT_NEGATIVE = "kindly spare me {}|I have had enough of {}|you should stop playing {}|there should be no {} in it"
 
 
-def _around(cores: str, before: str = BEFORE) -> tuple[str, ...]:
-    """The cores with all that may stand before and after them; parts lie between "|"."""
-    every = (f"{a} {core} {b}" for core in cores.split("|") for a in before.split("|") for b in AFTER.split("|"))
+def _expand(cores: str, lead_ins: str = LEAD_INS) -> tuple[str, ...]:
+    """Returns every core between every lead-in and every ending; "|" separates the alternatives."""
+    every = (f"{a} {core} {b}" for core in cores.split("|") for a in lead_ins.split("|") for b in ENDINGS.split("|"))
     return tuple(" ".join(text.split()) for text in every)
 
 
-_MORE = {
-    "kind": _around("{}|more {}"),
-    "mood": (*_around("something {}|{} things|a {} one"), "I feel {}", "make it {}", "{}"),
-    "about": _around("something about {}|something with {}|{}|more {}|anything on {}"),
-    "by": (*_around("something by {}|{}|more from {}|works of {}"), "I love {}"),
-    "words": (*_around("{}|something with {}"), "I am looking for {}"),
+_POSITIVE = {
+    "kind": _expand("{}|more {}"),
+    "mood": (*_expand("something {}|{} things|a {} one"), "I feel {}", "make it {}", "{}"),
+    "about": _expand("something about {}|something with {}|{}|more {}|anything on {}"),
+    "by": (*_expand("something by {}|{}|more from {}|works of {}"), "I love {}"),
+    "words": (*_expand("{}|something with {}"), "I am looking for {}"),
 }
 TRAINING = Templates(
-    more=_MORE,
-    less=_around("|".join(f"{refusal} {{}}" for refusal in REFUSALS.split("|")), BEFORE_LESS),
-    like=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
-    several=_around("{}"),
-    # Templates alone would be learned by heart: only words in any order teach that none of them matters.
-    fillers=tuple(sorted(set(re.findall(r"\w+", " ".join([BEFORE_LESS, *itertools.chain(*_MORE.values())]))))),
+    positive=_POSITIVE,
+    negative=_expand("|".join(f"{negation} {{}}" for negation in NEGATIONS.split("|")), NEGATIVE_LEAD_INS),
+    similar=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
+    combined=_expand("{}"),
+    # Templates alone would be memorized: words in random order teach that none of them matters.
+    fillers=tuple(sorted({*re.findall(r"\w+", " ".join([NEGATIVE_LEAD_INS, *itertools.chain(*_POSITIVE.values())]))})),
 )
 HELD_OUT = Templates(
-    more={
+    positive={
         "kind": ("could you find me {}?", "what {} can I listen to next?", "I am in the mood for {} tonight"),
         "mood": ("I need something really {} tonight", "do you have anything {}?", "let it be {} now"),
         "about": ("what is there on {}?", "do you have anything that deals with {}?", "I could do with {} now"),
         "by": ("what else did {} make?", "put on {} for me", "let me hear {} once more"),
         "words": ("do you have {}?", "I need {} next", "show me {}"),
     },
-    less=("kindly spare me {}", "I have had enough of {}", "you should stop playing {}", "there should be no {} in it"),
-    like=("in the vein of {}", "what goes well with {}?"),
-    several=("could you find me {}?", "I could do with {} now"),
+    negative=tuple(HELD_OUT_NEGATIVE.split("|")),
+    similar=("in the vein of {}", "what goes well with {}?"),
+    combined=("could you find me {}?", "I could do with {} now"),
 )
 FRAGMENTS = {"kind": "{}", "mood": "{}", "about": "about {}", "by": "by {}", "words": "with {}"}
-ORDER = {"mood": 0, "kind": 1, "about": 2, "words": 3, "by": 4}  # of several values in a phrase
+ORDER = {"mood": 0, "kind": 1, "about": 2, "words": 3, "by": 4}  # of the values in a phrase
 
 
 def parse_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Names and roles, of "media_type:kind" and the like; raises ConfigError."""
+    """Returns (name, role) for each "COLUMN:ROLE", such as "media_type:kind"; raises ConfigError for other texts."""
     found = []
     for text in columns:
         name, _, role = text.partition(":")
         if role not in ROLES:
-            raise config.ConfigError(
-                f"prompts.columns: {text!r} has no role. Write COLUMN:ROLE, of {', '.join(ROLES)}."
-            )
+            raise config.ConfigError(f"prompts.columns: {text!r}: write COLUMN:ROLE, a role of {', '.join(ROLES)}")
         found.append((name, role))
     return found
 
 
-def spoken(role: str, value: str) -> str:
-    """How a value is said: "podcast" of the role "kind" as "podcasts"."""
+def surface_form(role: str, value: str) -> str:
+    """Returns a value as prompts write it: "podcast" of the role "kind" as "podcasts"."""
     value = value.replace("_", " ")
     if role == "kind" and value not in UNCOUNTABLE and not value.endswith("s"):
         return f"{value}s"
@@ -99,16 +101,15 @@ def spoken(role: str, value: str) -> str:
 
 
 class PromptSampler:
-    """Makes prompts and descriptions for a catalogue."""
+    """Samples prompts for items of a catalogue, and describes items and histories."""
 
     def __init__(self, cfg: config.Prompts, catalogue: Catalogue, popularity: np.ndarray | None = None):
-        """`popularity` int[items]: how often each was chosen; by default all alike.
+        """Reads the columns; `popularity` int[items] is how often each item was chosen, by default equally often.
 
         Raises DataError for a column that the catalogue does not have.
         """
-        self.columns = parse_columns(cfg.columns)
-        self.titles = catalogue.titles
-        self.values: dict[str, list[str | None]] = {}
+        self.cfg, self.columns, self.titles = cfg, parse_columns(cfg.columns), catalogue.titles
+        self.values: dict[str, list[str | None]] = {}  # column -> value of each item
         self.members: dict[str, dict[str, np.ndarray]] = {}  # column -> value -> catalogue rows
         for name, role in self.columns:
             cells = [cell or None for cell in catalogue.column(name).cast(pa.string()).to_pylist()]
@@ -119,183 +120,187 @@ class PromptSampler:
                     if cell is not None:
                         rows.setdefault(cell, []).append(row)
                 self.members[name] = {value: np.array(found) for value, found in sorted(rows.items())}
-        weight = np.ones(len(catalogue)) if popularity is None else popularity + COMMON
-        self._weight = np.sqrt(weight)  # rare items are asked for too
+        weight = np.ones(len(catalogue)) if popularity is None else popularity + POPULARITY_SMOOTHING
+        self._weight = np.sqrt(weight)  # flattened, so that rare items are prompted for too
         self._cumulative = np.cumsum(self._weight)
 
-    def more(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
-        """A prompt for a value of a column."""
+    def positive(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
+        """Returns a prompt for a value of a column."""
         role = dict(self.columns)[name]
-        return _said(templates.more[role], spoken(role, value), templates, random)
+        return _filled_in(templates.positive[role], surface_form(role, value), templates, random)
 
-    def less(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
-        """A prompt against a value of a column."""
-        return _said(templates.less, spoken(dict(self.columns)[name], value), templates, random)
+    def negative(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
+        """Returns a prompt against a value of a column."""
+        return _filled_in(templates.negative, surface_form(dict(self.columns)[name], value), templates, random)
 
     def for_item(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
-        """A prompt that the item fulfils, of any kind; "" where nothing can be said of it."""
+        """Returns a prompt of any kind that an item fulfils after a history; "" where no column describes the item."""
         kind = random.random()
         if kind < 0.1:
-            return self._like(item, random)
-        tired = self._tired_of(item, history, random) if kind < 0.4 else ""
-        if tired and kind < 0.25:
-            return tired
+            return self._similar(item, random)
+        refusal = self._refusal(item, history, random) if kind < 0.4 else ""
+        if refusal and kind < 0.25:
+            return refusal
         wanted = self._several(item, random) if random.random() < 0.35 else self._one(item, random)
-        return f"{wanted}, {tired}" if tired and wanted else wanted
+        return f"{wanted}, {refusal}" if refusal and wanted else wanted
 
     def any_item(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
-        """An item, and a prompt that it fulfils, whatever the history says."""
+        """Returns an item, independent of the history, and a prompt that it fulfils."""
         if random.random() < 0.2 and len(history):
             return self._avoiding(history, random)
-        if not self.members or random.random() < 0.4:  # an item of any popularity, with all that may be said of it
+        if not self.members or random.random() < 0.4:  # an item by popularity, with anything that describes it
             item = self._draw(None, random)
             return item, self._several(item, random) if random.random() < 0.5 else self._one(item, random)
-        # Every value of a column as often as any other: rare ones must be understood too. A column of many values needs
+        # The values of a column are drawn uniformly: rare ones must be understood too. A column of many values needs
         # more prompts than one of few.
         sizes = np.cbrt([len(values) for values in self.members.values()])
         name = list(self.members)[_place(np.cumsum(sizes), random)]
         value = _pick(list(self.members[name]), random)
-        return self._draw(self.members[name][value], random), self.more(name, value, random)
+        return self._draw(self.members[name][value], random), self.positive(name, value, random)
 
     def attributes(self, item: int, random: np.random.Generator) -> str:
-        """Most that the columns say of an item, as a phrase."""
-        return self._several(item, random, least=2)
+        """Returns a prompt of two to four attributes of an item, or of as many as it has."""
+        return self._several(item, random)
 
     def description(self, item: int) -> str:
-        """All that the columns say of an item, but for words of its title."""
-        return _phrase([(role, value) for _, role, value in self._known(item) if role != "words"])
+        """Returns all attributes of an item as a phrase, without words of its title."""
+        return _phrase([(role, value) for _, role, value in self._attributes(item) if role != "words"])
 
     def taste(self, history: np.ndarray) -> str:
-        """A history in words: the commonest values of each column, where they are common."""
+        """Describes a history by its most frequent values of each column, where they are frequent."""
         lines = []
         for name, role in self.columns:
             if role == "words":
                 continue
             values, counts = np.unique([v for item in history if (v := self.values[name][item])], return_counts=True)
             order = np.argsort(-counts, kind="stable")[:2]
-            common = [spoken(role, str(values[i])) for i in order if counts[i] >= max(2, 0.2 * len(history))]
+            common = [surface_form(role, str(values[i])) for i in order if counts[i] >= max(2, 0.2 * len(history))]
             if common:
                 lines.append({"by": "by ", "mood": "mood: "}.get(role, "") + " and ".join(common))
         return "; ".join(lines)
 
-    def _known(self, item: int) -> list[tuple[str, str, str]]:
-        """Name, role and value of each column that says something of an item."""
+    def _attributes(self, item: int) -> list[tuple[str, str, str]]:
+        """Returns (name, role, value) of each column in which the item has a value."""
         return [(name, role, value) for name, role in self.columns if (value := self.values[name][item])]
 
     def _one(self, item: int, random: np.random.Generator) -> str:
-        known = self._known(item)
-        if not known:
+        attributes = self._attributes(item)
+        if not attributes:
             return ""
-        name, role, value = _pick(known, random)
-        return self.more(name, _some_words(value, random) if role == "words" else value, random)
+        name, role, value = _pick(attributes, random)
+        return self.positive(name, _some_words(value, random) if role == "words" else value, random)
 
-    def _several(self, item: int, random: np.random.Generator, least: int = 2) -> str:
-        known = self._known(item)
-        if len(known) < 2:
+    def _several(self, item: int, random: np.random.Generator) -> str:
+        attributes = self._attributes(item)
+        if len(attributes) < 2:
             return self._one(item, random)
-        number = int(random.integers(min(least, len(known)), min(4, len(known)) + 1))
-        chosen = [known[place] for place in random.permutation(len(known))[:number]]
-        said = [(role, _some_words(value, random) if role == "words" else value) for _, role, value in chosen]
-        return _fill(_pick(TRAINING.several, random), _phrase(said))
+        number = int(random.integers(2, min(4, len(attributes)) + 1))
+        chosen = [attributes[place] for place in random.permutation(len(attributes))[:number]]
+        parts = [(role, _some_words(value, random) if role == "words" else value) for _, role, value in chosen]
+        return _fill(_pick(TRAINING.combined, random), _phrase(parts))
 
-    def _like(self, item: int, random: np.random.Generator) -> str:
-        """A prompt for what is like the title of another item that shares a value."""
-        shared = [(n, v) for n, role, v in self._known(item) if role in ("about", "by")]
+    def _similar(self, item: int, random: np.random.Generator) -> str:
+        """Returns a prompt for items like the title of another item that shares a value with this one."""
+        shared = [(n, v) for n, role, v in self._attributes(item) if role in ("about", "by")]
         shared = [(n, v) for n, v in shared if len(self.members[n][v]) > 1]
         if not shared:
             return self._one(item, random)
         name, value = _pick(shared, random)
         others = self.members[name][value]
-        return _fill(_pick(TRAINING.like, random), self.titles[int(_pick(others[others != item], random))])
+        return _fill(_pick(TRAINING.similar, random), self.titles[int(_pick(others[others != item], random))])
 
-    def _tired_of(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
-        """A prompt against a value that the history has and the item has not; "" where there is none."""
+    def _refusal(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
+        """Returns a prompt against a value of recent items that this item lacks; "" where there is none."""
         had = [
             (name, value)
             for name in self.members
             for other in history[-5:]
             if (value := self.values[name][other]) and value != self.values[name][item]
         ]
-        return self.less(*_pick(had, random), random) if had else ""
+        if not had:
+            return ""
+        name, value = _pick(had, random)
+        return self.negative(name, value, random)
 
     def _avoiding(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
+        """Returns an item and a prompt against a value of the history, or, after 8 tries, any prompt for the item."""
         for _ in range(8):
             item = self._draw(None, random)
-            if text := self._tired_of(item, history, random):
+            if text := self._refusal(item, history, random):
                 return item, text
         return item, self._one(item, random)
 
     def _draw(self, rows: np.ndarray | None, random: np.random.Generator) -> int:
-        """One of catalogue rows, by default of all, by popularity."""
+        """Draws one of some catalogue rows, by default of all, by popularity."""
         cumulative = self._cumulative if rows is None else np.cumsum(self._weight[rows])
         place = _place(cumulative, random)
         return place if rows is None else int(rows[place])
 
 
 def check(cfg: config.Prompts, catalogue: Catalogue) -> None:
-    """Raises ConfigError for columns, rules and weights that cannot be, before any work."""
+    """Raises ConfigError for columns and rules that the catalogue lacks, and for invalid weights of tasks."""
     names = [name for name, _ in parse_columns(cfg.columns)]
     for name in [*names, *cfg.rules]:
         try:
             catalogue.column(name)
         except DataError as problem:
             raise config.ConfigError(f"prompts: {problem}") from problem
-    for names_of, weights in (
+    for fields, weights in (
         ("next_item, any_item, attributes and title", (cfg.next_item, cfg.any_item, cfg.attributes, cfg.title)),
         ("item_title, item_attributes and taste", (cfg.item_title, cfg.item_attributes, cfg.taste)),
     ):
         if min(weights) < 0 or sum(weights) <= 0:
-            raise config.ConfigError(f"prompts: {names_of} are weights: at least 0, and one of them above")
+            raise config.ConfigError(f"prompts: the weights {fields} must be at least 0, and one of them above 0")
 
 
-def spoken_in_training(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
-    """Texts with all the words that prompts have in training."""
+def training_texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns texts that contain all words of the prompts in training."""
     roles = {role for _, role in columns}
     found = [*catalogue.titles, ", ".join(FRAGMENTS[role] for role in sorted(roles)).replace("{}", " ") + ","]
     for name, role in columns:
-        found += [spoken(role, value) for value in catalogue.column(name).cast(pa.string()).to_pylist() if value]
+        found += [surface_form(role, value) for value in catalogue.column(name).cast(pa.string()).to_pylist() if value]
     return found + _words_of(TRAINING, roles)
 
 
-def texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
-    """What a vocabulary is learned from: what is said in training, the catalogue's texts, and held-out templates."""
-    return [*spoken_in_training(catalogue, columns), *catalogue.texts, *_words_of(HELD_OUT, ROLES)]
+def vocabulary_texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns the texts from which a vocabulary is trained: of training, of the catalogue, and held-out templates."""
+    return [*training_texts(catalogue, columns), *catalogue.texts, *_words_of(HELD_OUT, ROLES)]
 
 
 def _words_of(templates: Templates, roles: Iterable[str]) -> list[str]:
-    """The templates of some roles without values, so often that each of their words becomes a piece."""
+    """Returns the templates of some roles without values, repeated so that each of their words becomes one piece."""
     found = []
-    of_roles = [templates.more[role] for role in sorted(roles)]
-    for some in (*of_roles, templates.less, templates.like, templates.several):
+    of_roles = [templates.positive[role] for role in sorted(roles)]
+    for some in (*of_roles, templates.negative, templates.similar, templates.combined):
         found += [text.replace("{}", " ") for text in some] * (1 + 60 // len(some))
     return [*found, *templates.fillers]
 
 
-def _phrase(said: Sequence[tuple[str, str]]) -> str:
-    """ "calm music about jazz by Ada Costa", of roles and values."""
-    ordered = sorted(said, key=lambda one: ORDER[one[0]])
-    return " ".join(_fill(FRAGMENTS[role], spoken(role, value)) for role, value in ordered)
+def _phrase(attributes: Sequence[tuple[str, str]]) -> str:
+    """Returns (role, value) pairs as a phrase: "calm music about jazz by Ada Costa"."""
+    ordered = sorted(attributes, key=lambda attribute: ORDER[attribute[0]])
+    return " ".join(_fill(FRAGMENTS[role], surface_form(role, value)) for role, value in ordered)
 
 
 def _some_words(text: str, random: np.random.Generator) -> str:
-    """One to three words of a title that stand next to each other."""
+    """Returns one to three consecutive words of a title."""
     words = text.split()
     number = min(int(random.integers(1, 4)), len(words))
     first = int(random.integers(0, len(words) - number + 1))
     return " ".join(words[first : first + number])
 
 
-def _pick(options: Sequence, random: np.random.Generator):
+def _pick(options: Sequence[Option] | np.ndarray, random: np.random.Generator) -> Option:
     return options[int(random.integers(len(options)))]
 
 
 def _place(cumulative: np.ndarray, random: np.random.Generator) -> int:
-    """A place by cumulative weights."""
+    """Draws an index by cumulative weights."""
     return min(int(np.searchsorted(cumulative, random.random() * cumulative[-1])), len(cumulative) - 1)
 
 
-def _said(options: Sequence[str], value: str, templates: Templates, random: np.random.Generator) -> str:
-    """A value in one of the templates; or, where there are fillers, half of the time amid some of those."""
+def _filled_in(options: Sequence[str], value: str, templates: Templates, random: np.random.Generator) -> str:
+    """Returns one of the templates with a value; where there are fillers, half of the time among some of them."""
     text = _fill(_pick(options, random), value)
     if not templates.fillers or random.random() < 0.5:
         return text

@@ -1,9 +1,9 @@
-"""The training input: packed batches that are a pure function of (seed, step), served through Grain.
+"""Training batches: packed rows of segments, a pure function of (seed, step), prefetched by Grain.
 
-The plan is made once, from the lengths of the training sequences: users longer than the window are cut into segments,
-and segments are packed into rows by their *shape* (tokens, targets). An epoch then only permutes: which of the equally
-shaped segments takes which place, and the order of the rows. So every epoch has the same number of steps, step n can
-be built without its predecessors, and a restart needs to know nothing but n.
+The plan is made once, from the lengths of the training sequences: sequences longer than the window are cut into
+segments, and segments are packed into rows by their *shape* (tokens, targets). An epoch then only permutes: which of
+the equally shaped segments takes which place, and the order of the rows. So every epoch has the same number of steps,
+step n can be built without its predecessors, and a restart needs to know nothing but n.
 """
 
 import functools
@@ -20,56 +20,59 @@ from genrec.data.errors import DataError
 from genrec.input_pipeline import flat_sequences, tasks
 from genrec.input_pipeline.context import ABSENT, ALL_WITHHELD
 from genrec.input_pipeline.examples import (
-    NOBODY,
+    ANONYMOUS,
+    NO_PIECES,
     Examples,
     PlacedSegments,
+    RowShape,
     Segment,
-    Texts,
+    TextExamples,
     Tokenizer,
-    lay_out,
+    assemble_rows,
     pack,
     prefix_tokens,
     ranges,
 )
+from genrec.input_pipeline.flat_sequences import FlatSequences
 from genrec.input_pipeline.packing import choose_row_targets, pack_shapes, sort_by_shape
-from genrec.input_pipeline.tasks import LOG_ALONE, Mixture, Segments
+from genrec.input_pipeline.prompts import PromptSampler
+from genrec.input_pipeline.tasks import LOG_ONLY, Mixture, Segments
 
 MEMORY = 2**30  # bytes, 215 million items
 PREFETCH = 8  # batches
-NO_PROMPT = np.zeros(0, np.int32)
 
 
 def cut(lengths: np.ndarray, max_history: int, every: bool) -> Segments:
-    """Cuts records so that every item is a target exactly once.
+    """Cuts sequences into segments of the log, so that every item is a target exactly once.
 
-    `every`: windows of `max_history` items and the one after them; a later window begins with the last target of the
-    one before. Otherwise one segment per item, with the up to `max_history` items before it.
+    With `every`, a segment is a window of `max_history` items and the item after them; a later window begins with the
+    last target of the one before. Otherwise each item has a segment, with up to `max_history` items before it.
     """
     lengths = np.asarray(lengths, np.int64)
     if every:
         # n items make one window, plus one for each started max_history items beyond max_history + 1.
-        per_record = np.where(lengths > 0, 1 + np.maximum(0, -(-(lengths - 1 - max_history) // max_history)), 0)
+        counts = np.where(lengths > 0, 1 + np.maximum(0, -(-(lengths - 1 - max_history) // max_history)), 0)
     else:
-        per_record = lengths
-    record = np.repeat(np.arange(len(lengths)), per_record)
-    number = ranges(0, per_record)
+        counts = lengths
+    sequence = np.repeat(np.arange(len(lengths)), counts)
+    number = ranges(0, counts)
     if every:
         start = number * max_history
-        stop = np.minimum(start + max_history + 1, lengths[record])
+        stop = np.minimum(start + max_history + 1, lengths[sequence])
         first_target = np.where(number == 0, 0, 1)
     else:
         start = np.maximum(0, number - max_history)
         stop = number + 1
         first_target = stop - 1 - start
-    task = np.full(len(record), tasks.LOG)
-    return Segments(*(array.astype(np.int32) for array in (record, start, stop, first_target, task)))
+    task = np.full(len(sequence), tasks.LOG)
+    return Segments.of(sequence=sequence, start=start, stop=stop, first_target=first_target, task=task)
 
 
 class TrainingBatches:
     """Batches of the training split; `batch(step)` depends on the data, the settings, the seed and the step alone.
 
-    A batch has `rows` rows with segments, then empty ones up to `padded_rows`, a multiple of `rows_multiple`: what a
-    step trains on does not depend on the number of devices that share it.
+    A batch has `rows` rows with segments, then empty ones up to `padded_rows`, a multiple of `rows_multiple`: the
+    examples of a step do not depend on the number of devices that share it.
     """
 
     def __init__(
@@ -80,10 +83,9 @@ class TrainingBatches:
         seed: int,
         rows_multiple: int = 1,
         memory: int = MEMORY,
-        mixture: Mixture = LOG_ALONE,
+        mixture: Mixture = LOG_ONLY,
     ):
-        """`memory`: bytes that the items of all sequences may take; where they take more, batches are read from disk.
-        `mixture`: the tasks beside the log.
+        """Plans the epochs. Items that take more than `memory` bytes in all are read from disk for each batch.
 
         Raises DataError when there are no items, ConfigError for `targets` that do not exist.
         """
@@ -103,7 +105,7 @@ class TrainingBatches:
         self.length, self.targets = length[order], targets[order]
         row_targets = choose_row_targets(self.length, self.targets, tokenizer.levels, cfg.row_targets)
         self.packing = pack_shapes(self.length, self.targets, row_targets)
-        # The same for every mesh, and however many parts the gradients are added up in: a run may change both.
+        # Independent of the mesh and of training.accumulate: a resumed run may change both.
         self.rows = max(1, min(cfg.batch_targets // self.packing.row_targets, self.packing.rows))
         self.padded_rows = math.ceil(self.rows / rows_multiple) * rows_multiple
         self.steps_per_epoch = self.packing.rows // self.rows
@@ -116,20 +118,20 @@ class TrainingBatches:
 
     @property
     def targets_per_step(self) -> float:
-        """Targets of an average step, without padding."""
+        """Returns the mean number of targets of a step, without padding."""
         return float(self.targets.sum()) / self.packing.rows * self.rows
 
     @property
     def padding(self) -> float:
-        """Share of the encoder tokens and targets of a batch that are padding."""
+        """Returns the share of padding among the encoder and target tokens of a batch."""
         within_rows = self.packing.padding(self.length.sum(), self.targets.sum(), self.tokenizer.levels)
         return 1 - (1 - within_rows) * self.rows / self.padded_rows
 
     def batch(self, step: int, rows: slice | np.ndarray | None = None) -> Examples:
-        """The batch of a step: all of its `padded_rows` rows, or those with the given numbers and no others.
+        """Returns the batch of a step: all of its `padded_rows` rows, or only those with the given numbers.
 
         `rows`, a slice or int[n], selects as it does from an array: `batch(step, rows)` equals `batch(step)` with every
-        array indexed by `rows`, but only the records of these rows are read.
+        array indexed by `rows`, but only the sequences of these rows are read.
         """
         epoch, within = divmod(int(step), self.steps_per_epoch)
         order, segment_at, kept = self._epoch(epoch)
@@ -139,93 +141,75 @@ class TrainingBatches:
         first = self.packing.row_start[planned]
         count = self.packing.row_start[planned + 1] - first
         chosen = segment_at[ranges(first, count)]
-        sequences, place = self._read(self.segments.record[chosen])
-        items, prompts = self._contents(chosen, sequences, place, epoch)
-        length = self.segments.stop[chosen] - self.segments.start[chosen]
-        first_item = np.cumsum(length) - length
-        prefix, vectors = self._prefixes(
-            chosen, sequences, place, items[first_item + length - 1], prompts, None if kept is None else kept[chosen]
-        )
+        segments = self.segments.take(chosen)
+        sequences = self._read(segments.sequence)
+        items, prompts = self._items_and_prompts(chosen, segments, sequences, epoch)
+        length = segments.stop - segments.start
+        end = np.cumsum(length)
+        prefix, vectors = self._prefixes(segments, sequences, prompts, kept[chosen])
+        sampler, with_prompt = self.mixture.prompts, np.isin(segments.task, tasks.WITH_PROMPT)
         placed = PlacedSegments(
             row=np.repeat(filled, count),
             prefix=prefix,
             vectors=vectors,
-            first_item=first_item,
+            first_item=end - length,
             length=length,
-            first_target=self.segments.first_target[chosen],
-            causal=np.full(len(chosen), self.causal),
-            weight=self._weights(chosen),
+            first_target=segments.first_target,
+            causal=np.full(len(segments), self.causal),
+            weight=None if sampler is None else np.where(with_prompt, sampler.cfg.weight, 1).astype(np.float32),
         )
-        packing, total = self.packing, len(numbers)
-        examples = lay_out(
-            placed, items, self.tokenizer, total, packing.row_tokens, packing.row_targets, self._row_segments
-        )
-        return examples._replace(texts=self._texts(step, numbers)) if self.mixture.prompts.texts else examples
+        shape = RowShape(self.packing.row_tokens, self.packing.row_targets, self._row_segments)
+        examples = assemble_rows(placed, items, self.tokenizer, len(numbers), shape)
+        if sampler is None or not sampler.cfg.texts:
+            return examples
+        return examples._replace(texts=self._texts(step, numbers, sampler))
 
-    def _weights(self, chosen: np.ndarray) -> np.ndarray | None:
-        """float32[segments], of the chosen segments' targets; None where all have 1."""
-        if self.mixture.maker is None:
-            return None
-        with_prompt = np.isin(self.segments.task[chosen], tasks.WITH_PROMPT)
-        return np.where(with_prompt, self.mixture.prompts.weight, 1).astype(np.float32)
-
-    def _contents(
-        self, chosen: np.ndarray, sequences: flat_sequences.FlatSequences, place: np.ndarray, epoch: int
+    def _items_and_prompts(
+        self, chosen: np.ndarray, segments: Segments, sequences: FlatSequences, epoch: int
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The items of the chosen segments, end to end, and the prompt of each, in pieces."""
-        start, stop = self.segments.start[chosen], self.segments.stop[chosen]
-        items = sequences.items[ranges(sequences.start[place] + start, stop - start)]
-        end = np.cumsum(stop - start)
-        prompts = [NO_PROMPT] * len(chosen)
-        task = self.segments.task[chosen]
-        for segment in np.flatnonzero(np.isin(task, tasks.WITH_PROMPT)):
-            random = np.random.default_rng((self.seed, epoch, int(chosen[segment])))
-            last = end[segment] - 1
-            history = items[end[segment] - (stop - start)[segment] : last]
-            items[last], text = tasks.ask(task[segment], self.mixture.maker, history, int(items[last]), random)
-            prompts[segment] = self.tokenizer.prompt(text, serving=False)
+        """Returns the concatenated items of the `chosen` segments of the plan, int32[n], and the pieces of prompts."""
+        length = segments.stop - segments.start
+        items = sequences.items[ranges(sequences.start + segments.start, length)]
+        end, prompts, sampler = np.cumsum(length), [NO_PIECES] * len(segments), self.mixture.prompts
+        if sampler is None:
+            return items, prompts
+        for number in np.flatnonzero(np.isin(segments.task, tasks.WITH_PROMPT)):
+            random = np.random.default_rng((self.seed, epoch, int(chosen[number])))
+            last = end[number] - 1
+            history, task = items[end[number] - length[number] : last], segments.task[number]
+            items[last], text = tasks.sample_prompt(task, sampler, history, int(items[last]), random)
+            prompts[number] = self.tokenizer.prompt(text, serving=False)
         return items, prompts
 
     def _prefixes(
-        self,
-        chosen: np.ndarray,
-        sequences: flat_sequences.FlatSequences,
-        place: np.ndarray,
-        targets: np.ndarray,
-        prompts: list[np.ndarray],
-        kept: np.ndarray | None,
+        self, segments: Segments, sequences: FlatSequences, prompts: list[np.ndarray], kept: np.ndarray
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """Prefix tokens and vectors of the chosen segments.
+        """Returns the prefix tokens and the vectors of segments.
 
-        `targets` int32[segments] are their last items, `kept` bool[segments, features and vectors] what is not left
-        out.
+        `kept` bool[segments, features and vectors] tells which parts of the context are not dropped.
         """
-        context, known = self.tokenizer.context, self.tokenizer.known
-        rows, features = sequences.rows[place], len(context.features)
-        codes = known.codes[rows]
-        there = np.zeros((len(chosen), len(context.soft)), bool)
-        vectors: list[np.ndarray] = []
-        if kept is not None:
-            is_request_time = self.segments.task[chosen] == tasks.REQUEST_TIME
-            for number, feature in enumerate(context.features):
-                if feature.of == "item":
-                    codes[is_request_time, number] = self.mixture.item_codes[targets[is_request_time], number]
-                elif feature.of == "time":
-                    at = sequences.start[place] + self.segments.stop[chosen] - 1
-                    codes[is_request_time, number] = [
-                        feature.code(float(hour)) for hour in sequences.hours[at[is_request_time]]
-                    ]
-            codes[~kept[:, :features]] = ABSENT
-            before = zip(sequences.start[place], self.segments.start[chosen], strict=True)
-            earlier = [sequences.items[first : first + count] for first, count in before] if context.soft else []
-            for number, soft in enumerate(context.soft):
-                found, there[:, number] = known.vectors_of(soft, rows, earlier, kept[:, features + number])
-                vectors.append(found)
-        return prefix_tokens(self.tokenizer, sequences.users[place], codes, there, prompts), tuple(vectors)
+        context, user_features = self.tokenizer.context, self.tokenizer.user_features
+        codes, features = user_features.codes[sequences.rows], len(context.features)
+        chosen = np.flatnonzero(segments.task == tasks.REQUEST_TIME)
+        target = (sequences.start + segments.stop - 1)[chosen]
+        for number, feature in enumerate(context.features):
+            if feature.of == "item":
+                codes[chosen, number] = self.mixture.item_feature_codes[sequences.items[target], number]
+            elif feature.of == "time":
+                codes[chosen, number] = [feature.code(float(hour)) for hour in sequences.hours[target]]
+        codes[~kept[:, :features]] = ABSENT
+        before = zip(sequences.start, segments.start, strict=True)
+        earlier = [sequences.items[first : first + count] for first, count in before] if context.vectors else []
+        vectors, has_vector = [], np.zeros((len(segments), len(context.vectors)), bool)
+        for number, vector in enumerate(context.vectors):
+            wanted = kept[:, features + number]
+            found, has_vector[:, number] = user_features.vectors_of(vector, sequences.rows, earlier, wanted)
+            vectors.append(found)
+        return prefix_tokens(self.tokenizer, sequences.users, codes, has_vector, prompts), tuple(vectors)
 
-    def _texts(self, step: int, numbers: np.ndarray) -> Texts:
-        """A text beside each row: what is read, and what shall be written."""
-        cfg, maker = self.mixture.prompts, self.mixture.maker
+    def _texts(self, step: int, numbers: np.ndarray, sampler: PromptSampler) -> TextExamples:
+        """Returns a text task for each row that has segments, from the history of a random segment of the log."""
+        cfg, vocabulary = sampler.cfg, self.tokenizer.vocabulary
         weights = np.cumsum([cfg.item_title, cfg.item_attributes, cfg.taste])
         kinds = np.zeros(len(numbers), np.int32)
         pieces = np.full((len(numbers), cfg.longest_text), -1, np.int32)
@@ -233,47 +217,43 @@ class TrainingBatches:
         filled = np.flatnonzero(numbers < self.rows)
         randoms = [np.random.default_rng((self.seed, int(step), int(numbers[row]), 1)) for row in filled]
         chosen = np.array([self._log[int(random.integers(len(self._log)))] for random in randoms], np.int64)
-        sequences, place = self._read(self.segments.record[chosen])
-        for row, random, segment, at in zip(filled, randoms, chosen, place, strict=True):
-            begin = sequences.start[at]
+        sequences = self._read(self.segments.sequence[chosen])
+        for row, random, segment, begin in zip(filled, randoms, chosen, sequences.start, strict=True):
             history = sequences.items[begin + self.segments.start[segment] : begin + self.segments.stop[segment]]
             kind = int(np.searchsorted(weights, random.random() * weights[-1], side="right"))
-            items, text = tasks.write(kind, maker, history, random)
-            said = np.append(self.tokenizer.vocabulary.encode(text), self.tokenizer.vocabulary.end)[: cfg.longest_text]
-            kinds[row], pieces[row, : len(said)] = kind, said
-            # About items, whoever chose them. The last one is only a target, and there is none.
-            rows[row] = [Segment(NOBODY, np.append(items, np.int32(0)), len(items), self.causal, ALL_WITHHELD)]
+            items, text = tasks.sample_text(kind, sampler, history, random)
+            target = np.append(vocabulary.encode(text), vocabulary.end)[: cfg.longest_text]
+            kinds[row], pieces[row, : len(target)] = kind, target
+            # Texts do not depend on the user. The last item, a target, is not encoded: any will do.
+            rows[row] = [Segment(ANONYMOUS, np.append(items, np.int32(0)), len(items), self.causal, ALL_WITHHELD)]
         longest = self.tokenizer.length(self._max_history + 1)
-        return Texts(pack(rows, self.tokenizer, longest, 1).histories, pieces, kinds)
+        return TextExamples(pack(rows, self.tokenizer, longest, 1).histories, pieces, kinds)
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
-        """Batches first_step .. steps - 1, or the given rows of them, prepared ahead by Grain in threads."""
+        """Yields the batches first_step .. steps - 1, or the given rows of them, prefetched by Grain in threads."""
         source = grain.MapDataset.range(first_step, steps).map(functools.partial(self.batch, rows=rows))
-        # Several threads wait for a disk or a bucket at the same time; from memory they would only wait for each other.
+        # Several threads overlap their waits for a disk or a bucket; from memory they would only wait for each other.
         threads = PREFETCH if self._loaded is None else 1
         return iter(source.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCH)))
 
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The order of the rows, the segment at each place, and which features and vectors each segment keeps."""
-        with self._lock:  # of several threads at the first step of an epoch, one permutes
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the order of the rows, the segment at each place, and what of its context each segment keeps."""
+        with self._lock:  # at the first step of an epoch, one of the threads permutes
             return self._permute(epoch)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (one object per run)
-    def _permute(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _permute(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         random = np.random.default_rng((self.seed, epoch))
         rows = random.permutation(self.packing.rows)
         shuffled = random.permutation(len(self.segments))
         by_shape = shuffled[sort_by_shape(self.length[shuffled], self.targets[shuffled])]
-        kept = None
-        if parts := len(self.tokenizer.context.names):
-            cfg = self.mixture.context
-            kept = random.random((len(self.segments), parts)) >= cfg.dropout
-            kept &= random.random((len(self.segments), 1)) >= cfg.drop_all
+        kept = random.random((len(self.segments), len(self.tokenizer.context.names))) >= self.mixture.context.dropout
+        kept &= random.random((len(self.segments), 1)) >= self.mixture.context.drop_all
         return rows, by_shape[self.packing.place], kept
 
-    def _read(self, records: np.ndarray) -> tuple[flat_sequences.FlatSequences, np.ndarray]:
-        """Sequences among which are those of `records`, int[n], and the place of each there."""
+    def _read(self, indices: np.ndarray) -> FlatSequences:
+        """Returns sequences whose `users`, `rows` and `start` are those at `indices`, int[n]."""
         if self._loaded is not None:
-            return self._loaded, records
-        distinct, place = np.unique(records, return_inverse=True)
-        return flat_sequences.read(self.sequences, distinct, self.tokenizer), place
+            return self._loaded.take(indices)
+        distinct, place = np.unique(indices, return_inverse=True)
+        return flat_sequences.read(self.sequences, distinct, self.tokenizer).take(place)

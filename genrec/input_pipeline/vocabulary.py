@@ -1,29 +1,32 @@
-"""The words that a model knows: a SentencePiece model (Kudo & Richardson 2018), trained on the catalogue or given.
+"""SentencePiece vocabularies (Kudo & Richardson 2018) of prompts and generated texts, and the encoding of prompts.
 
-Trained by byte-pair merges: words that a catalogue has often become one piece, however small it is (on the synthetic
-one, a prompt is 5 pieces long, where the unigram model needs 8). Pieces that no text taught are spelled by their bytes,
-so that any language and any emoji can be read.
+Trained by byte-pair merges: frequent words of a catalogue become single pieces even where it is small (on the synthetic
+catalogue, a prompt has 5 pieces, under the unigram model 8). Byte fallback encodes characters that the training texts
+lack, so that any language and any emoji can be read.
 """
 
 import base64
 import functools
 import io
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import sentencepiece
 from etils import epath
 
 from genrec import config
+from genrec.errors import GenrecError
 
-LONGEST_TEXT = 2000  # characters of a text that are looked at
+MAX_CHARACTERS = 2000  # of a text from which a vocabulary is trained; the rest is ignored
+SERVED_PROMPT = 6  # the longest prompt in serving, in multiples of the longest in training
 
 
 class Vocabulary:
-    """Pieces 0 .. len - 1, of a serialized SentencePiece model."""
+    """A SentencePiece model, whose pieces have the indices 0 .. len - 1."""
 
     def __init__(self, model: bytes):
-        """Raises ConfigError where the bytes are no SentencePiece model."""
+        """Parses a serialized model; raises ConfigError where the bytes are not one."""
         self.model = model
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -33,40 +36,42 @@ class Vocabulary:
 
     @staticmethod
     def train(texts: Iterable[str], pieces: int) -> "Vocabulary":
-        """Learns at most so many pieces, and the 256 bytes. The same texts give the same model."""
+        """Trains at most `pieces` pieces, besides the 256 bytes. The same texts give the same model."""
         written = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(text[:LONGEST_TEXT] for text in texts),
+            sentence_iterator=iter(text[:MAX_CHARACTERS] for text in texts),
             model_writer=written,
             model_type="bpe",
             vocab_size=pieces + 256 + 3,
             hard_vocab_limit=False,
             byte_fallback=True,
             character_coverage=0.9995,
-            normalization_rule_name="nmt_nfkc_cf",  # prompts are written in any case
+            normalization_rule_name="nmt_nfkc_cf",  # case folding: prompts are written in any case
             pad_id=0,
             eos_id=1,
             unk_id=2,
             bos_id=-1,
-            num_threads=1,  # more would make the result depend on their order
+            num_threads=1,  # with more, the result would depend on their order
             minloglevel=2,
         )
         return Vocabulary(written.getvalue())
 
     @staticmethod
     def read(path: epath.PathLike) -> "Vocabulary":
-        """A model that is given; raises ConfigError where there is none."""
+        """Reads a model file; raises ConfigError where there is none."""
         path = epath.Path(path)
         if not path.exists():
             raise config.ConfigError(f"prompts.vocabulary={str(path)!r}: no such file")
         return Vocabulary(path.read_bytes())
 
     @staticmethod
+    @functools.lru_cache(maxsize=4)
     def from_text(text: str) -> "Vocabulary":
-        """What `as_text` gave."""
-        return _decoded(text)
+        """Returns the vocabulary that `as_text` wrote."""
+        return Vocabulary(base64.b64decode(text))
 
     def as_text(self) -> str:
+        """Returns the serialized model in base64."""
         return base64.b64encode(self.model).decode()
 
     def __len__(self) -> int:
@@ -74,17 +79,40 @@ class Vocabulary:
 
     @property
     def end(self) -> int:
-        """The piece that ends a text."""
+        """Returns the piece that ends a text."""
         return max(self._processor.eos_id(), 0)
 
     def encode(self, text: str) -> np.ndarray:
-        """int32[n], without an end. Unknown characters become bytes, where the model has these."""
+        """Returns int32[n], the pieces of a text, without the end. Unknown characters become bytes, where possible."""
         return np.array(self._processor.encode(text), np.int32)
 
     def decode(self, pieces: Iterable[int]) -> str:
         return self._processor.decode([int(piece) for piece in pieces])
 
 
-@functools.lru_cache(maxsize=4)
-def _decoded(text: str) -> Vocabulary:
-    return Vocabulary(base64.b64decode(text))
+class PromptError(GenrecError):
+    """A prompt that the model cannot read."""
+
+
+class PromptTokenizer(NamedTuple):
+    """Encodes prompts with the vocabulary of a model."""
+
+    vocabulary: Vocabulary
+    longest: int  # pieces of a prompt in training
+    # bool[pieces] that occur in training; the others, whose embeddings are random, are skipped. None: all occur
+    trained: np.ndarray | None = None
+
+    def encode(self, text: str, serving: bool = True) -> np.ndarray:
+        """Returns the pieces int32[n] of a prompt that occur in training.
+
+        In training, a prompt is truncated to `longest` pieces; in serving, one that is too long raises PromptError.
+        """
+        pieces, longest = self.vocabulary.encode(text), self.longest * (SERVED_PROMPT if serving else 1)
+        if self.trained is not None:
+            pieces = pieces[self.trained[pieces]]
+        if serving and len(pieces) > longest:
+            raise PromptError(
+                f"a prompt of {len(text):,} characters is {len(pieces):,} pieces long; at most {longest} can be read. "
+                f"Shorten it to what matters: {text[:60]!r} ..."
+            )
+        return pieces[:longest]

@@ -1,14 +1,14 @@
-"""Checkpoints of a training run: everything Orbax, behind one module.
+"""Checkpoints of a training run, on Orbax, which no other module uses.
 
-`checkpoints/STEP/` holds five items, written together or not at all: `ema`, the averaged parameters that are evaluated
-and served; `training`, the arrays that a resumed run needs besides (parameters, optimizer, step, random key); `data`,
-where the input stands; `record`, what the run is (model, semantic IDs, dataset) and how far it came; `sums`, of the
-bits of all arrays, by which damage is found.
+`checkpoints/STEP/` holds five items, written atomically: `ema`, the averaged parameters, which are evaluated and
+served; `training`, the other arrays that a resumed run needs (parameters, optimizer, step, random key); `data`, the
+position of the input pipeline; `record`, the run record; `sums`, checksums of all arrays, which detect damage.
 """
 
 import dataclasses
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,56 +24,52 @@ from genrec.artifacts import ArtifactError
 from genrec.models.run_record import RunRecord
 
 FOLDER = "checkpoints"
-SASREC = "sasrec"  # folder of a work directory in which the baseline has its own checkpoints and logs
-UNREADABLE = "unreadable_checkpoints"  # where newer ones go when a run goes on from an older one
-NOT_VALIDATED = -1.0  # the metric of a checkpoint that was saved without a validation: worse than any
+SASREC = "sasrec"  # folder of a work directory with checkpoints and logs of the baseline
+UNREADABLE = "unreadable_checkpoints"  # folder for damaged checkpoints, when a run resumes from an older one
+NOT_VALIDATED = -1.0  # the metric of a checkpoint without validation: worse than any other
 SUMS = "sums"  # the item of a checkpoint
-BEST = "best_metric"  # the name under which Orbax keeps the metric that ranks checkpoints
+BEST = "best_metric"  # Orbax's name of the metric that ranks checkpoints
+State = Mapping[str, Any]  # arrays by name: params, ema, optimizer, step, key
 
 
 class Resumed(NamedTuple):
-    """Where a run goes on."""
+    """The state from which a run continues."""
 
     step: int
     record: RunRecord
-    state: dict[str, Any] | None  # None where the record says that the run is finished
+    state: dict[str, Any]  # empty for a run that is finished
     data: dict[str, Any]  # as given to `Checkpoints.save`
 
 
 class UnreadableCheckpointError(ArtifactError):
-    """A checkpoint that is damaged, still being written, or already being deleted."""
+    """A checkpoint that is damaged, still being written, or being deleted."""
 
 
 def steps(workdir: epath.PathLike) -> list[int]:
-    """Of the checkpoints that a work directory holds now, ascending; empty where there are none yet.
+    """Returns the steps of the checkpoints of a work directory, ascending; empty where there are none yet.
 
-    What is still being written is not among them where it has a temporary name, as with all that Orbax writes.
+    Checkpoints that are being written are not included: Orbax gives them temporary names.
     """
     folder = epath.Path(workdir) / FOLDER
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
 
 class Checkpoints:
-    """The checkpoints of one work directory; keeps the latest and the best by the run's `best_metric`."""
+    """The checkpoints of one work directory, of which the latest and the best by `best_metric` are kept."""
 
     def __init__(self, workdir: epath.PathLike, keep_best: int = 1, keep_latest: int = 2):
         workdir = epath.Path(workdir)
         self._workdir = workdir if "://" in str(workdir) else workdir.resolve()  # Orbax wants an absolute path
 
-        def metric(metrics: Mapping[str, float]) -> float:
-            return metrics[BEST]
-
+        metric = operator.itemgetter(BEST)
         policy = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(keep_latest),
-                checkpoint_managers.BestN(get_metric_fn=metric, n=keep_best),
-            ]
+            [checkpoint_managers.LatestN(keep_latest), checkpoint_managers.BestN(get_metric_fn=metric, n=keep_best)]
         )
         # Without best_fn Orbax would not store the metric.
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=metric)
         items = ("ema", "training", "data", "record", SUMS)
         self.manager = ocp.CheckpointManager(self._workdir / FOLDER, options=options, item_names=items)
-        # Every process reads by itself and waits for no other: one that finds its part damaged can then say so.
+        # Every process reads without waiting for the others, so that one can report that its part is damaged.
         myself = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(
             primary_host=myself, active_processes={myself}, barrier_sync_key_prefix=f"process_{myself}"
@@ -86,27 +82,22 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Of all finished checkpoints, in ascending order."""
+        """Returns the steps of all complete checkpoints, ascending."""
         return sorted(self.manager.all_steps())
 
     def best(self) -> tuple[int, float] | None:
-        """Step and metric of the best validated checkpoint (the earliest of equals); None when there is none."""
-        self.manager.wait_until_finished()  # a checkpoint that is still being written has no metric yet
+        """Returns step and metric of the best validated checkpoint (the earliest among equals); None without any."""
+        self.manager.wait_until_finished()  # a checkpoint that is being written has no metric yet
         scored = [(self.manager.metrics(step)[BEST], -step) for step in self.steps]
         value, negative_step = max(scored, default=(NOT_VALIDATED, 0))
         return None if value == NOT_VALIDATED else (-negative_step, value)
 
     def save(
-        self,
-        step: int,
-        state: Mapping[str, Any],
-        data: Mapping[str, Any],
-        record: RunRecord,
-        metric: float = NOT_VALIDATED,
+        self, step: int, state: State, data: Mapping[str, int], record: RunRecord, metric: float = NOT_VALIDATED
     ) -> None:
         """Saves in the background; returns when the arrays may be changed. Replaces a checkpoint of the same step.
 
-        `data` is JSON, where the input stands; `metric` the value of `best_metric`.
+        `data` is the position of the input pipeline, for JSON; `metric` is the value of `best_metric`.
         """
         items = ocp.args.Composite(
             ema=ocp.args.StandardSave(state["ema"]),
@@ -121,42 +112,43 @@ class Checkpoints:
         self.manager.save(step, args=items, metrics={BEST: float(metric)}, force=True)
 
     def record(self, step: int) -> RunRecord:
+        """Reads the run record; raises ArtifactError for a checkpoint of another version of genrec."""
         fields = self._read(step, record=ocp.args.JsonRestore()).record
         unknown = fields.keys() - {field.name for field in dataclasses.fields(RunRecord)}
         if unknown:
             raise ArtifactError(
-                f"{self._workdir / FOLDER}/{step}: written by another version of genrec (it knows {sorted(unknown)}). "
+                f"{self._workdir / FOLDER}/{step}: written by another version of genrec (with {sorted(unknown)}). "
                 "Use that version, or train again in a new --workdir."
             )
         return RunRecord(**fields)
 
     def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
-        """Some items of a checkpoint, by their names."""
+        """Reads some items of a checkpoint by name."""
         return self._reader.restore(step, args=ocp.args.Composite(**items))
 
-    def resume(self, record: RunRecord, abstract: Mapping[str, Any]) -> Resumed | None:
-        """The newest checkpoint that can be read; None when there is no checkpoint.
+    def resume(self, record: RunRecord, abstract: State) -> Resumed | None:
+        """Restores the newest checkpoint that can be read; returns None when there is no checkpoint.
 
-        `record` describes the run that wants to go on; `abstract` is its state as abstract arrays, with the shardings
-        that it shall have. Newer checkpoints that cannot be read are put aside, into WORKDIR/unreadable_checkpoints.
+        `record` describes the run that resumes; `abstract` is its state as abstract arrays with the shardings to
+        restore to. Newer checkpoints that cannot be read are moved into WORKDIR/unreadable_checkpoints.
 
         Raises ArtifactError when the checkpoint belongs to another run, or when none can be read.
         """
         unreadable: list[int] = []
         for step in reversed(self.steps):
-            error = None
+            error: Exception | None = None
             try:
                 resumed, sums = self._resume(step, record, abstract)
             except ArtifactError:
                 raise
-            except Exception as problem:  # whatever Orbax and the file system say of missing or broken files
+            except Exception as problem:  # Orbax and file systems raise any type for missing or broken files
                 error = problem
-            # Only when every process has read its part can they sum up together.
+            # The checksums are a collective: every process must have read its part.
             if distributed.everywhere(error is None):
-                if resumed.state is None or _sums(resumed.state) == sums:
-                    self._put_aside(unreadable)
+                if resumed.record.finished or _sums(resumed.state) == sums:
+                    self._move_away(unreadable)
                     return resumed
-                error = ValueError("the arrays are not those that were saved")
+                error = ValueError("wrong checksums of the arrays")
             unreadable.append(step)
             logging.warning(
                 "checkpoint %d cannot be read: %.300s", step, repr(error) if error else "by another process"
@@ -164,28 +156,26 @@ class Checkpoints:
         if unreadable:
             raise ArtifactError(
                 f"{self._workdir / FOLDER}: none of the checkpoints {unreadable} can be read; see the warnings above. "
-                "Repair what hinders it, or move the folder away to start anew."
+                "Restore access to the files, or move the folder away to train from the start."
             )
         return None
 
-    def _resume(
-        self, step: int, record: RunRecord, abstract: Mapping[str, Any]
-    ) -> tuple[Resumed, dict[str, list[int]] | None]:
-        """What one checkpoint holds, and the sums of its arrays as they were saved."""
+    def _resume(self, step: int, record: RunRecord, abstract: State) -> tuple[Resumed, dict[str, list[int]] | None]:
+        """Restores one checkpoint; also returns the checksums that were saved with its arrays."""
         earlier = self.record(step)
         if differences := earlier.differences(record):
             raise ArtifactError(
                 f"{self._workdir / FOLDER}: the checkpoints are of another run: {'; '.join(differences)}. "
                 "Undo the change, choose another --workdir, or delete the checkpoints."
             )
-        going_on = dataclasses.replace(
+        resumed = dataclasses.replace(
             record,
             validated=earlier.validated,
             validations_without_best=earlier.validations_without_best,
             finished=earlier.finished,
         )
         if earlier.finished:
-            return Resumed(step, going_on, None, {}), None
+            return Resumed(step, resumed, {}, {}), None
         restored = self._read(
             step,
             ema=ocp.args.StandardRestore(abstract["ema"]),
@@ -194,10 +184,10 @@ class Checkpoints:
             sums=ocp.args.JsonRestore(),
         )
         state = {**restored.training, "ema": restored.ema}
-        return Resumed(step, going_on, state, restored.data), restored.sums
+        return Resumed(step, resumed, state, restored.data), restored.sums
 
-    def _put_aside(self, steps: list[int]) -> None:
-        """Moves checkpoints out of the way of new ones of the same steps; nothing is deleted."""
+    def _move_away(self, steps: list[int]) -> None:
+        """Moves checkpoints away, to make room for new ones of the same steps."""
         if not steps:
             return
 
@@ -214,9 +204,9 @@ class Checkpoints:
         self.manager.reload()
 
     def restore_ema(self, step: int, ema: nnx.State) -> nnx.State:
-        """The averaged parameters, in the shapes and shardings of abstract arrays.
+        """Restores the averaged parameters to the shapes and shardings of abstract arrays.
 
-        Raises ArtifactError when they are not those that were saved.
+        Raises UnreadableCheckpointError when their checksums are wrong.
         """
         restored = self._read(step, ema=ocp.args.StandardRestore(ema), sums=ocp.args.JsonRestore())
         if _sums({"ema": restored.ema})["ema"] != restored.sums["ema"]:
@@ -224,18 +214,18 @@ class Checkpoints:
         return restored.ema
 
     def close(self) -> None:
-        """Waits for saves in the background."""
+        """Waits for saves in the background, and closes the managers."""
         self.manager.wait_until_finished()
         self.manager.close()
         self._reader.close()
 
 
-def _without_ema(state: Mapping[str, Any]) -> dict[str, Any]:
+def _without_ema(state: State) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "ema"}
 
 
 def fingerprint(params: nnx.State) -> str:
-    """Of parameters: the same on every mesh; one wrong bit shows."""
+    """Returns a hash of parameters, which is the same on every mesh."""
     return hashlib.blake2b(json.dumps(_sums({"ema": params})).encode(), digest_size=8).hexdigest()
 
 
@@ -246,8 +236,8 @@ def _bit_sums(arrays: list[jax.Array]) -> list[jax.Array]:
     return [jax.numpy.sum(x.astype("uint32"), dtype="uint32") for x in bits]
 
 
-def _sums(state: Mapping[str, Any]) -> dict[str, list[int]]:
-    """For each part of a state, the sums of the bits of its arrays: the same on every mesh; one wrong bit shows."""
+def _sums(state: State) -> dict[str, list[int]]:
+    """Returns checksums of the arrays of each part of a state, the same on every mesh; any flipped bit changes them."""
 
     def of(part: Any) -> list[int]:
         arrays = [

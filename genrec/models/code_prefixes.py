@@ -1,7 +1,7 @@
-"""Code prefixes: the first one, two, ... codes of an item, as hashes that encoder and decoder compute alike.
+"""Hashes of code prefixes, the first one, two, ... codes of an item, computed alike in encoder and decoder.
 
-The tokens of a semantic ID say which code stands at which level, but a code means little without those before it. What
-belongs to a whole prefix is found by its hash, so that it needs no table of the catalogue and holds for new items too.
+A code means little without the codes before it. Prefixes are compared by hash, which needs no table of the catalogue,
+so that it works for new items too.
 """
 
 from typing import NamedTuple
@@ -10,18 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genrec.input_pipeline.examples import Array
+
 NO_CODES = 0  # the hash of the empty prefix
 
 
 class HistoryCodes(NamedTuple):
-    """What each encoder token is as a code of its item."""
+    """The level and the prefix of each encoder token as a code of its item."""
 
-    levels: jax.Array  # int32[batch, tokens]; -1 for tokens of users
+    levels: jax.Array  # int32[batch, tokens]; -1 for tokens that are not codes
     prefixes: jax.Array  # uint32[batch, tokens], hash of the item's codes before this one
 
 
-def extend(prefixes: jax.Array, tokens: jax.Array) -> jax.Array:
-    """uint32: hashes of prefixes that go on with the codes of `tokens`. The same on every machine.
+def extend(prefixes: jax.Array, tokens: Array) -> jax.Array:
+    """Returns uint32, the hashes of `prefixes` extended by the codes of `tokens`; the same on every machine.
 
     For example `extend(extend(NO_CODES, first), second)` is the hash of an item's first two codes.
     """
@@ -30,8 +32,8 @@ def extend(prefixes: jax.Array, tokens: jax.Array) -> jax.Array:
     return mixed ^ (mixed >> 13)
 
 
-def of_history(tokens: jax.Array, sizes: tuple[int, ...]) -> HistoryCodes:
-    """The codes of int32[batch, tokens], in which the tokens of an item stand side by side, level after level."""
+def of_history(tokens: Array, sizes: tuple[int, ...]) -> HistoryCodes:
+    """Returns the codes among encoder tokens int32[batch, tokens]; those of an item are adjacent, level after level."""
     ends = jnp.array(np.cumsum(sizes))
     levels = jnp.searchsorted(ends, tokens, side="right").astype(jnp.int32)
     levels = jnp.where(levels < len(sizes), levels, -1)

@@ -1,13 +1,13 @@
-"""Transformer layers in the manner of T5 (Raffel et al. 2020): RMSNorm, relative position bias, no other biases.
+"""Transformer layers of T5 (Raffel et al. 2020): RMSNorm, relative position bias, no other biases.
 
 Shapes: `batch` rows; `tokens` encoder tokens of a row; `groups` independent decoder sequences of a row (targets in
-training, beams in decoding), each of `new` tokens. Nothing here keeps state: dropout keys and caches are arguments and
+training, beams in decoding), each of `new` tokens. Layers keep no state: dropout keys and caches are arguments and
 results.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,29 +16,29 @@ from flax import nnx
 from genrec import config
 from genrec.sharding import constrain
 
-LAYER_KEYS = 1 << 16  # keys of layers come after those of calls
-MASKED = -1e9  # added to attention logits that may not be seen; finite, so that fully masked padding stays finite
+Layer = TypeVar("Layer", bound=nnx.Module)
+
+LAYER_KEYS = 1 << 16  # offset that separates the dropout keys of layers from those of calls
+MASKED = -1e9  # added to masked attention logits; finite, so that fully masked padding stays finite
 
 
 class Dropout:
-    """Sets activations to zero with probability `rate`; the n-th call uses the n-th key derived from `key`.
+    """Dropout with probability `rate`, none without a key; the n-th call uses the n-th key derived from `key`.
 
-    The random numbers are a hash of the element's index (the finaliser of MurmurHash3, seeded from the key): XLA fuses
+    The random numbers are a hash of the element's index (the finalizer of MurmurHash3, seeded from the key): XLA fuses
     it into the surrounding loops, where a counter-based generator would write its numbers to memory (a third of a step
     on CPUs).
     """
 
     def __init__(self, rate: float, key: jax.Array | None):
-        self.rate = rate if key is not None else 0.0
-        self.key = key
-        self.calls = 0
+        self.rate, self.key, self.calls = rate, key if rate > 0 else None, 0
 
     def of_layer(self, number: int | jax.Array) -> "Dropout":
-        """The dropout of one layer: it depends on the layer's number, and not on how the layers are run."""
-        return self if self.rate == 0 else Dropout(self.rate, jax.random.fold_in(self.key, LAYER_KEYS + number))
+        """Returns the dropout of one layer, which depends on the layer's number alone, scanned or not."""
+        return self if self.key is None else Dropout(self.rate, jax.random.fold_in(self.key, LAYER_KEYS + number))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        if self.rate == 0:
+        if self.key is None:
             return x
         self.calls += 1
         add, flip = jax.random.bits(jax.random.fold_in(self.key, self.calls), (2,), jnp.uint32)
@@ -52,16 +52,18 @@ class Dropout:
 
 
 class KeysValues(NamedTuple):
+    """The keys and values of attention."""
+
     keys: jax.Array  # [..., tokens, heads, head_width]
     values: jax.Array  # [..., tokens, heads, head_width]
 
 
 def linear(
-    cfg: config.Model, inputs: tuple[str, int], outputs: tuple[str, int], rngs: nnx.Rngs, scale: float = 1.0
+    cfg: config.Model, inputs: tuple[str | None, int], outputs: tuple[str, int], rngs: nnx.Rngs, scale: float = 1.0
 ) -> nnx.Linear:
-    """A matrix without bias, initialized to keep the variance times `scale` squared.
+    """Returns a linear layer without bias, initialized to multiply the standard deviation by `scale`.
 
-    `inputs` and `outputs` are the names (genrec.sharding.RULES) and sizes of its dimensions.
+    `inputs` and `outputs` are the logical axes (genrec.sharding.RULES) and sizes of its kernel.
     """
     return nnx.Linear(
         inputs[1],
@@ -76,7 +78,7 @@ def linear(
 
 
 def _product(x: jax.Array, kernel: jax.Array, dimension_numbers: tuple, **options: object) -> jax.Array:
-    """x [..., inputs] times kernel [inputs, outputs], in the form that `nnx.Linear` calls."""
+    """Returns x [..., inputs] times kernel [inputs, outputs]; has the signature that `nnx.Linear` calls."""
     return _matmul(x, kernel)
 
 
@@ -92,8 +94,8 @@ def _matmul_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[j
 def _matmul_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     tokens = tuple(range(x.ndim - 1))
-    # CPUs copy the first factor of a sum over tokens into another order, with all that was fused into it: let it be
-    # the narrower one. A quarter of a step's time, where the MLP is eight times as wide as the model.
+    # On CPUs, XLA transposes the first factor of a sum over tokens, with all that was fused into it: the narrower one
+    # comes first. This saves a quarter of a step where the MLP is eight times as wide as the model.
     if x.shape[-1] <= gradient.shape[-1]:
         kernel_gradient = jnp.tensordot(x, gradient, (tokens, tokens))
     else:
@@ -105,7 +107,7 @@ _matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 class RMSNorm(nnx.Module):
-    """Divides by the root mean square over the width, in float32 (Zhang & Sennrich 2019)."""
+    """Root mean square normalization over the width, in float32 (Zhang & Sennrich 2019)."""
 
     def __init__(self, width: int):
         self.scale = nnx.Param(jnp.ones(width))
@@ -117,7 +119,7 @@ class RMSNorm(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """ReLU, or GELU times a linear gate as in T5 v1.1."""
+    """Feed-forward layer with ReLU, or with GELU times a linear gate as in T5 v1.1."""
 
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
         self.norm = RMSNorm(cfg.width)
@@ -134,7 +136,7 @@ class MLP(nnx.Module):
 
 
 class SoftTokens(nnx.Module):
-    """Makes a vector into tokens: normalized, through one hidden layer, to `tokens` vectors of the model's width."""
+    """Adapter that projects a normalized vector, through one hidden layer, to `tokens` soft tokens."""
 
     def __init__(self, cfg: config.Model, width: int, tokens: int, rngs: nnx.Rngs):
         self.tokens = tokens
@@ -143,20 +145,20 @@ class SoftTokens(nnx.Module):
         self.out = linear(cfg, ("mlp", cfg.mlp), ("embed", tokens * cfg.width), rngs)
 
     def __call__(self, vectors: jax.Array) -> jax.Array:
-        """[..., tokens, width of the model] for float32[..., width]."""
-        made = self.out(jax.nn.relu(self.into(self.norm(vectors).astype(self.into.dtype))))
-        return made.reshape(*vectors.shape[:-1], self.tokens, -1)
+        """Returns [..., tokens, width of the model] for float32[..., width]."""
+        projected = self.out(jax.nn.relu(self.into(self.norm(vectors).astype(self.into.dtype))))
+        return projected.reshape(*vectors.shape[:-1], self.tokens, -1)
 
 
 class PositionBias(nnx.Module):
-    """A learned number per head for each bucket of relative positions; far distances share buckets (T5)."""
+    """Learned bias per head and bucket of relative positions; far distances share buckets (T5)."""
 
     def __init__(self, cfg: config.Model, bidirectional: bool, rngs: nnx.Rngs):
         exact = cfg.position_buckets // (4 if bidirectional else 2)
         if not 1 <= exact < cfg.position_max_distance:
             raise config.ConfigError(
                 f"model.position_buckets={cfg.position_buckets} must be at least 4, and model.position_max_distance="
-                f"{cfg.position_max_distance} beyond half of them"
+                f"{cfg.position_max_distance} more than half of that"
             )
         self.bidirectional = bidirectional
         self.max_distance = cfg.position_max_distance
@@ -164,7 +166,7 @@ class PositionBias(nnx.Module):
         self.table = nnx.Param(init(rngs.params(), (cfg.position_buckets, cfg.heads)))
 
     def __call__(self, distance: jax.Array) -> jax.Array:
-        """`distance` int32[...], key position minus query position; returns float32[heads, ...]."""
+        """Returns float32[heads, ...] for int32[...], key position minus query position."""
         buckets = self.table.shape[0]
         bucket = jnp.zeros_like(distance)
         if self.bidirectional:
@@ -182,22 +184,22 @@ class PositionBias(nnx.Module):
 
 
 def attend(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array:
-    """Softmax attention in float32.
+    """Returns [..., queries, heads * head_width]: attention with the softmax in float32.
 
-    queries [..., queries, heads, head_width], memory [..., keys, heads, head_width], bias that broadcasts to
-    [..., heads, queries, keys]; returns [..., queries, heads * head_width].
+    Takes queries [..., queries, heads, head_width], keys and values [..., keys, heads, head_width], and a bias that
+    broadcasts to [..., heads, queries, keys].
     """
     logits = jnp.einsum("...qhd,...khd->...hqk", queries, memory.keys, preferred_element_type=jnp.float32) + bias
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
     total = jnp.moveaxis(weights.sum(axis=-1), -1, -2)[..., None]  # [..., queries, heads, 1]
     mixed = jnp.einsum("...hqk,...khd->...qhd", weights.astype(memory.values.dtype), memory.values)
-    # Dividing here and not before the product saves passes over the largest array: a fifth of the time on CPUs.
+    # Dividing after the product saves passes over the largest array: a fifth of the time on CPUs.
     mixed = (mixed / total).astype(memory.values.dtype)
     return mixed.reshape(*mixed.shape[:-2], -1)
 
 
 class Attention(nnx.Module):
-    """What self-attention and cross-attention share: the norm before them and their matrices."""
+    """Base of self-attention and cross-attention: the preceding norm and the projections."""
 
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
         width, heads = ("embed", cfg.width), ("heads", cfg.heads * cfg.head_width)
@@ -210,20 +212,22 @@ class Attention(nnx.Module):
         self.out = linear(cfg, heads, width, rngs)
 
     def queries(self, x: jax.Array) -> jax.Array:
-        """[..., tokens, heads, head_width] for normed x [..., tokens, width]."""
+        """Returns [..., tokens, heads, head_width] for normed x [..., tokens, width]."""
         return self.query(x).reshape(*x.shape[:-1], *self.head_shape)
 
     def project_kv(self, x: jax.Array) -> KeysValues:
-        """Keys and values of [..., tokens, width]."""
+        """Returns the keys and values of x [..., tokens, width]."""
         heads = (*x.shape[:-1], *self.head_shape)
         return KeysValues(self.key(x).reshape(heads), self.value(x).reshape(heads))
 
 
 class SelfAttention(Attention):
+    """Self-attention with a residual connection."""
+
     def __call__(
         self, x: jax.Array, bias: jax.Array, dropout: Dropout, past: KeysValues | None = None
     ) -> tuple[jax.Array, KeysValues]:
-        """x [..., new, width], bias to [..., heads, new, past + new]; also returns all keys and values."""
+        """Returns x [..., new, width] and all keys and values; `bias` broadcasts to [..., heads, new, past + new]."""
         normed = self.norm(x)
         memory = self.project_kv(normed)
         if past is not None:
@@ -232,8 +236,10 @@ class SelfAttention(Attention):
 
 
 class CrossAttention(Attention):
+    """Cross-attention with a residual connection."""
+
     def __call__(self, x: jax.Array, memory: KeysValues, bias: jax.Array, dropout: Dropout) -> jax.Array:
-        """x [batch, groups, new, width], bias [batch, heads or 1, groups or 1, tokens]."""
+        """Returns x [batch, groups, new, width]; `bias` is [batch, heads or 1, groups or 1, tokens]."""
         batch, groups, new, width = x.shape
         queries = self.queries(self.norm(x).reshape(batch, groups * new, width))
         if bias.shape[2] != 1:
@@ -242,6 +248,8 @@ class CrossAttention(Attention):
 
 
 class EncoderLayer(nnx.Module):
+    """Self-attention and a feed-forward layer."""
+
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
         self.attention = SelfAttention(cfg, rngs)
         self.mlp = MLP(cfg, rngs)
@@ -251,6 +259,8 @@ class EncoderLayer(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
+    """Self-attention, cross-attention and a feed-forward layer."""
+
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
         self.attention = SelfAttention(cfg, rngs)
         self.cross = CrossAttention(cfg, rngs)
@@ -265,34 +275,36 @@ class DecoderLayer(nnx.Module):
         dropout: Dropout,
         past: KeysValues | None = None,
     ) -> tuple[jax.Array, KeysValues]:
-        """x [batch, groups, new, width]; `past` holds the earlier tokens of each group; see `SelfAttention`."""
+        """Returns x [batch, groups, new, width] and all keys and values; `past` are those of earlier tokens."""
         x, present = self.attention(x, bias, dropout, past)
         x = self.cross(x, memory, cross_bias, dropout)
         return constrain(self.mlp(x, dropout), "batch"), present
 
 
-class Layers(nnx.Module):
-    """Layers of one kind, one after the other.
+class Layers(nnx.Module, Generic[Layer]):
+    """A stack of layers of one kind.
 
     With `cfg.scan_layers` their parameters are stacked, [layers, ...], and `jax.lax.scan` runs the one compiled layer;
-    with `cfg.remat` nothing within a layer is kept for the gradients. Neither changes a result.
+    with `cfg.remat` activations within a layer are recomputed for the gradients. Neither changes a result.
     """
 
-    def __init__(self, make: Callable[[], nnx.Module], count: int, cfg: config.Model):
+    def __init__(self, make: Callable[[], Layer], count: int, cfg: config.Model):
         self.count, self.remat = count, cfg.remat
         layers = [make() for _ in range(count)]
         self.unstacked = None if cfg.scan_layers else nnx.List(layers)
         self.stacked = _stack(layers) if cfg.scan_layers else None
 
-    def each(self) -> list[nnx.Module]:
-        if self.stacked is None:
+    def each(self) -> list[Layer]:
+        """Returns the layers one by one, sliced from the stacked parameters if need be."""
+        if self.unstacked is not None:
             return list(self.unstacked)
+        assert self.stacked is not None  # the other form
         graphdef, params = nnx.split(self.stacked)
         return [nnx.merge(graphdef, jax.tree.map(lambda x: x[number], params)) for number in range(self.count)]  # noqa: B023
 
-    def run(self, function: Callable[[nnx.Module, int | jax.Array, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-        """x after x = function(layer, number, x) of every layer in turn; `function` returns what has the shape of x."""
-        graphdef = nnx.graphdef(self.unstacked[0] if self.stacked is None else self.stacked)
+    def run(self, function: Callable[[Layer, int | jax.Array, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        """Returns x after x = function(layer, number, x) for every layer in turn; the shape of x stays the same."""
+        graphdef = nnx.graphdef(self.stacked if self.unstacked is None else self.unstacked[0])
 
         def body(x: jax.Array, layer: tuple[nnx.State, int | jax.Array]) -> tuple[jax.Array, None]:
             params, number = layer
@@ -300,20 +312,20 @@ class Layers(nnx.Module):
 
         if self.remat:
             body = jax.checkpoint(body)
-        if self.stacked is not None:
+        if self.unstacked is None:
             return jax.lax.scan(body, x, (nnx.state(self.stacked), jnp.arange(self.count)))[0]
         for number, layer in enumerate(self.unstacked):
             x, _ = body(x, (nnx.state(layer), number))
         return x
 
 
-def _stack(layers: list[nnx.Module]) -> nnx.Module:
-    """One layer whose parameters have a first dimension "layers"."""
+def _stack(layers: list[Layer]) -> Layer:
+    """Returns one layer whose parameters have a first dimension "layers"."""
 
     def stack(*variables: nnx.Param) -> nnx.Param:
         axes = variables[0].get_metadata().get("axes")
-        metadata = {} if axes is None else {"axes": ("layers", *axes)}
-        return nnx.Param(jnp.stack([variable[...] for variable in variables]), **metadata)
+        stacked = jnp.stack([variable[...] for variable in variables])
+        return nnx.Param(stacked) if axes is None else nnx.Param(stacked, axes=("layers", *axes))
 
     states = [nnx.state(layer) for layer in layers]
     stacked = jax.tree.map(stack, *states, is_leaf=lambda x: isinstance(x, nnx.Variable))

@@ -1,4 +1,4 @@
-"""Models of checkpoints: structure and parameters, ready to compute."""
+"""Models of checkpoints: structure and parameters."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from genrec.artifacts import ArtifactError
 from genrec.models.checkpoints import FOLDER, Checkpoints, UnreadableCheckpointError
 from genrec.models.recommender import Recommender
 from genrec.models.run_record import RunRecord
-from genrec.models.sasrec import Sequential
+from genrec.models.sasrec import SASRec
 
 
 def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
-    """Structure of the model that a record describes, and a function that makes its initial parameters.
+    """Returns the structure of a record's model, and a function that initializes its parameters.
 
-    Raises ConfigError for dtypes that do not exist.
+    Raises ConfigError for dtypes other than float32 and bfloat16.
     """
     cfg = config.Model(**record.model)
     for name in ("compute", "parameters"):
@@ -28,9 +28,9 @@ def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
 
     conditioning = record.conditioning
 
-    def model() -> Recommender | Sequential:
+    def model() -> Recommender | SASRec:
         if record.kind == "sasrec":
-            return Sequential(cfg, record.sizes[0], nnx.Rngs(record.seed))
+            return SASRec(cfg, record.sizes[0], nnx.Rngs(record.seed))
         return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed), conditioning)
 
     def parameters() -> nnx.State:
@@ -40,11 +40,13 @@ def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
 
 
 def averaged(params: nnx.State) -> nnx.State:
-    """What the average of parameters starts as. Always float32: the small steps of an average need it."""
+    """Returns the initial moving average of parameters, in float32: bfloat16 would lose its small steps."""
     return jax.tree.map(lambda x: x.astype("float32"), params)
 
 
 class SavedModel(NamedTuple):
+    """The model of a checkpoint."""
+
     graphdef: nnx.GraphDef
     params: nnx.State  # the averaged parameters
     record: RunRecord
@@ -52,24 +54,19 @@ class SavedModel(NamedTuple):
 
 
 def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None) -> SavedModel:
-    """The model of a work directory: `which` is "best" (by the validation metric), "latest", or a step.
+    """Loads a model of a work directory: the "best" (by the validation metric), the "latest", or that of a step.
 
-    Its parameters are put on the devices of `mesh`, by default one device.
-
-    Raises ArtifactError when there is no such checkpoint.
+    The parameters are sharded over `mesh`, by default one device. Raises ArtifactError when there is no such
+    checkpoint, or it cannot be read.
     """
     folder = epath.Path(workdir) / FOLDER
     if not folder.exists():
-        raise ArtifactError(
-            f"{folder}: no checkpoints here. Train first: launch/train.py (launch/run.py runs all stages)."
-        )
+        raise ArtifactError(f"{folder}: no checkpoints here. Train first: launch/train.py or launch/run.py.")
     checkpoints = Checkpoints(workdir)
     try:
         steps = checkpoints.steps
         if not steps:
-            raise ArtifactError(
-                f"{folder}: no finished checkpoint. Run launch/train.py again, it goes on where it stopped."
-            )
+            raise ArtifactError(f"{folder}: no finished checkpoint. Run launch/train.py again, which resumes the run.")
         if which == "best":
             # A run that was preempted before its first validation has checkpoints, but no best one yet.
             step = (checkpoints.best() or (max(steps),))[0]
@@ -86,10 +83,10 @@ def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None)
             params = checkpoints.restore_ema(step, sharding.with_shardings(abstract, mesh or sharding.one_device()))
         except (ArtifactError, config.ConfigError):
             raise
-        except Exception as problem:  # whatever Orbax and the file system say of missing or broken files
+        except Exception as problem:  # Orbax and file systems raise any type for missing or broken files
             raise UnreadableCheckpointError(
-                f"{folder}/{step}: cannot be read: it is damaged or not yet whole ({problem!r:.200}). Choose another "
-                "checkpoint, or try again when it is whole."
+                f"{folder}/{step}: cannot be read: it is damaged or incomplete ({problem!r:.200}). Choose another "
+                "checkpoint, or try again when it is complete."
             ) from problem
     finally:
         checkpoints.close()

@@ -1,12 +1,13 @@
-"""The generative recommender: an encoder over the history, a decoder that spells the semantic ID of the next item.
+"""Generative retrieval: an encoder over the history, and a decoder that generates the semantic ID of the next item.
 
-After TIGER (Rajput et al. 2023), with two main differences (docs/model.md has all):
+After TIGER (Rajput et al. 2023), with two main differences (docs/model.md lists all):
 
 * The encoder may be causal between items, so that one pass predicts the item at every position of a user.
-* The likelihood of a code is a softmax over the codes of its level only: the codes of a semantic ID multiply to the
-  exact likelihood of an item.
+* The likelihood of a code is a softmax over the codes of its level only: the product over the codes of a semantic ID is
+  the exact likelihood of an item.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from flax import nnx
 
 from genrec import config
 from genrec.input_pipeline.context import Context
-from genrec.input_pipeline.examples import Examples, Histories, Texts
+from genrec.input_pipeline.examples import Array, Examples, Histories, TextExamples
 from genrec.models import code_prefixes
 from genrec.models.layers import (
     MASKED,
@@ -33,51 +34,51 @@ from genrec.models.repeat_bias import RepeatBias, SeenCodes
 from genrec.sharding import constrain
 
 NO_DROPOUT = Dropout(0.0, None)
-EMBEDDING_ROWS = 128  # the embedding table has a multiple of so many rows, that meshes of any shape cut evenly
+EMBEDDING_ROWS = 128  # embedding tables have a multiple of this many rows, so that meshes divide them evenly
 
 
 def table_rows(tokens: int) -> int:
-    """Rows of an embedding table for so many tokens."""
+    """Returns the number of rows of an embedding table for `tokens` tokens."""
     return -(-tokens // EMBEDDING_ROWS) * EMBEDDING_ROWS
 
 
 class CrossAttentionMask(NamedTuple):
-    """What decoder groups may look at."""
+    """The encoder tokens to which decoder groups attend."""
 
-    bias: jax.Array  # float32[batch, heads or 1, groups or 1, tokens]; MASKED where a group may not look
-    repeats: SeenCodes | None  # where the model has a repeat bias
+    bias: jax.Array  # float32[batch, heads or 1, groups or 1, tokens], added to the logits; MASKED where masked
+    repeats: SeenCodes | None  # for models with a repeat bias
 
 
 class Memory(NamedTuple):
-    """What decoding steps read of the encoder."""
+    """Encoder outputs, projected for decoding steps."""
 
     layers: tuple[KeysValues, ...]  # one per decoder layer, [batch, tokens, heads, head_width]
     cross_mask: CrossAttentionMask
 
 
 class Cache(NamedTuple):
-    """What the decoder remembers of the codes chosen so far; all leaves are [batch, groups, ...]."""
+    """Decoder state after the codes chosen so far; all leaves are [batch, groups, ...]."""
 
     layers: tuple[KeysValues, ...]  # one per decoder layer, [batch, groups, tokens, heads, head_width]
     prefixes: jax.Array  # uint32[batch, groups], hash of the codes
 
 
 class Conditioning(NamedTuple):
-    """What a model reads and writes beside users and items."""
+    """Inputs and outputs of a model beside users and items."""
 
     context: Context = Context()
-    pieces: int = 0  # of the vocabulary of words
-    text_kinds: int = 0  # kinds of texts that it writes; 0 where it writes none
+    pieces: int = 0  # size of the vocabulary of prompts and texts
+    text_kinds: int = 0  # kinds of texts that it generates; 0 if none
 
 
 NO_CONDITIONING = Conditioning()
 
 
 class Recommender(nnx.Module):
-    """`sizes` are the codes per level of the semantic IDs; tokens 0 .. sum(sizes) - 1 are codes, level after level.
+    """Encoder-decoder over the tokens of `input_pipeline.examples.Tokenizer`.
 
-    After them come the tokens of users, of `prompts` (features, soft tokens, pieces) and of the kinds of texts, as in
-    `input_pipeline.examples.Tokenizer`.
+    `sizes` are the codes per level of the semantic IDs. Tokens 0 .. sum(sizes) - 1 are codes, level after level, then
+    come users, features, soft tokens, pieces, and the kinds of texts.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Recommender(nnx.Module):
         normal, table = nnx.initializers.normal, ("vocabulary", "embed")
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (tokens, cfg.width)), axes=table)
         self.start_vector = nnx.Param(normal(1.0)(rngs.params(), (cfg.width,)))
-        # One table a level: of tables that lie on several devices, a level's rows could only be cut out by moving them.
+        # One table per level: slicing a level's rows out of a sharded table would move them between devices.
         output = normal(cfg.width**-0.5)(rngs.params(), (sum(sizes), cfg.width))
         self.output = nnx.List([nnx.Param(rows, axes=table) for rows in jnp.split(output, self.offsets[1:])])
         self.encoder_bias = PositionBias(cfg, bidirectional=True, rngs=rngs)
@@ -101,23 +102,22 @@ class Recommender(nnx.Module):
         self.decoder = Layers(lambda: DecoderLayer(cfg, rngs), cfg.decoder_layers, cfg)
         self.encoder_norm = RMSNorm(cfg.width)
         self.decoder_norm = RMSNorm(cfg.width)
-        self.soft = nnx.List([SoftTokens(cfg, soft.width, soft.tokens, rngs) for soft in conditioning.context.soft])
-        words = (table_rows(conditioning.pieces), cfg.width)
-        draw = normal(cfg.width**-0.5)
-        self.text_output = nnx.Param(draw(rngs.params(), words), axes=table) if conditioning.text_kinds else None
+        self.soft = nnx.List([SoftTokens(cfg, soft.width, soft.tokens, rngs) for soft in conditioning.context.vectors])
+        shape, draw = (table_rows(conditioning.pieces), cfg.width), normal(cfg.width**-0.5)
+        self.text_output = nnx.Param(draw(rngs.params(), shape), axes=table) if conditioning.text_kinds else None
 
-    def _embed(self, tokens: jax.Array) -> jax.Array:
-        """[..., width] for int32[...]."""
-        # Rows stay where they are; only the parts of their width are brought together before the look-up.
+    def _embed(self, tokens: Array) -> jax.Array:
+        """Returns [..., width] for int32[...]."""
+        # Rows stay on their devices; only the shards of their width are gathered before the look-up.
         return constrain(self.embedding[...], "vocabulary")[tokens].astype(self.cfg.compute)
 
     def encode(self, histories: Histories, dropout: Dropout = NO_DROPOUT) -> jax.Array:
-        """Encoder outputs [batch, tokens, width]."""
+        """Returns the encoder outputs [batch, tokens, width]."""
         x = self._embed(histories.tokens)
         for adapter, (vectors, places) in zip(self.soft, histories.soft, strict=True):
-            at = places[..., None] + jnp.arange(adapter.tokens)  # [batch, places, tokens]
-            made = adapter(vectors).astype(x.dtype)
-            x = jax.vmap(lambda x, at, made: x.at[at].add(made, mode="drop"))(x, at, made)
+            at = places[..., None] + jnp.arange(adapter.tokens)  # [batch, slots, tokens]
+            soft = adapter(jnp.asarray(vectors)).astype(x.dtype)
+            x = jax.vmap(lambda x, at, soft: x.at[at].add(soft, mode="drop"))(x, at, soft)
         x = constrain(dropout(x), "batch")
         index = jnp.arange(histories.tokens.shape[1])
         position = self.encoder_bias(index[None, :] - index[:, None])  # [heads, queries, keys]
@@ -128,10 +128,10 @@ class Recommender(nnx.Module):
         return dropout(self.encoder_norm(x))
 
     def cross_mask(
-        self, encoded: jax.Array, histories: Histories, segments: jax.Array, positions: jax.Array
+        self, encoded: jax.Array, histories: Histories, segments: Array, positions: Array
     ) -> CrossAttentionMask:
-        """Of decoder groups that belong to `segments` and stand at `positions` (int32[batch, groups])."""
-        ahead = histories.positions[:, None, :] - positions[:, :, None]  # [batch, groups, tokens]
+        """Returns the mask of decoder groups at `positions` of `segments`, both int32[batch, groups]."""
+        ahead = jnp.asarray(histories.positions)[:, None, :] - positions[:, :, None]  # [batch, groups, tokens]
         seen = (histories.segments[:, None, :] == segments[:, :, None]) & (ahead <= 0)
         bias = jnp.where(seen, 0.0, MASKED)[:, None]
         if self.cross_bias is not None:
@@ -142,22 +142,22 @@ class Recommender(nnx.Module):
         return CrossAttentionMask(bias, repeats)
 
     def _decoder_bias(self, new: int, length: int) -> jax.Array:
-        """float32[heads, new, length]: self-attention of the last `new` of so many tokens."""
+        """Returns float32[heads, new, length]: the bias of self-attention of the last `new` of `length` tokens."""
         keys = jnp.arange(length)
         distance = keys[None, :] - keys[length - new :, None]
         return self.decoder_bias(distance) + jnp.where(distance <= 0, 0.0, MASKED)
 
     def _logits(self, x: jax.Array, level: int, prefixes: jax.Array, cross_mask: CrossAttentionMask) -> jax.Array:
-        """float32[batch, groups, sizes[level]] for decoder outputs [batch, groups, width] after code `prefixes`."""
+        """Returns float32[batch, groups, codes] for decoder outputs x [batch, groups, width] after code `prefixes`."""
         codes = np.arange(self.sizes[level]) + self.offsets[level]
         table = self.output[level][...].astype(x.dtype)
         logits = jnp.einsum("bgw,kw->bgk", x, table, preferred_element_type=jnp.float32)
-        if self.repeat_bias is not None:
+        if self.repeat_bias is not None and cross_mask.repeats is not None:
             logits += self.repeat_bias(x, level, codes, prefixes, cross_mask.repeats)
         return logits
 
     def losses(self, examples: Examples, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Negative log-likelihood of each target's codes, float32[batch, targets, levels]; meaningless at padding."""
+        """Returns -log p of each target's codes, float32[batch, targets, levels]; meaningless at padding."""
         dropout = Dropout(self.cfg.dropout, dropout_key)
         encoded = self.encode(examples.histories, dropout)
         cross_mask = self.cross_mask(encoded, examples.histories, examples.target_segments, examples.target_positions)
@@ -178,26 +178,25 @@ class Recommender(nnx.Module):
             losses.append(jax.nn.logsumexp(logits, axis=-1) - chosen)
         return jnp.stack(losses, axis=-1)
 
-    def text_losses(self, texts: Texts, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Negative log-likelihood of each piece, float32[batch, pieces]; 0 at padding."""
+    def text_losses(self, texts: TextExamples, dropout_key: jax.Array | None = None) -> jax.Array:
+        """Returns -log p of each piece, float32[batch, pieces]; 0 at padding."""
         dropout = Dropout(self.cfg.dropout, dropout_key)
         encoded = self.encode(texts.histories, dropout)
-        there = texts.pieces >= 0
+        present = texts.pieces >= 0
         pieces = jnp.maximum(texts.pieces, 0)
         logits = self._text_logits(encoded, texts.histories, texts.kinds, pieces[:, :-1], dropout)
         chosen = jnp.take_along_axis(logits, pieces[..., None], axis=-1)[..., 0]
-        return jnp.where(there, jax.nn.logsumexp(logits, axis=-1) - chosen, 0)
+        return jnp.where(present, jax.nn.logsumexp(logits, axis=-1) - chosen, 0)
 
-    def text_logits(self, histories: Histories, kinds: jax.Array, pieces: jax.Array) -> jax.Array:
-        """float32[batch, 1 + n, pieces]: of the first piece of a text, and of the one after each of int32[batch, n]."""
+    def text_logits(self, histories: Histories, kinds: Array, pieces: Array) -> jax.Array:
+        """Returns the logits float32[batch, 1 + n, pieces] of the first piece, and after each of int32[batch, n]."""
         return self._text_logits(self.encode(histories), histories, kinds, pieces, NO_DROPOUT)
 
     def _text_logits(
-        self, encoded: jax.Array, histories: Histories, kinds: jax.Array, pieces: jax.Array, dropout: Dropout
+        self, encoded: jax.Array, histories: Histories, kinds: Array, pieces: Array, dropout: Dropout
     ) -> jax.Array:
-        first = (
-            self.first_piece + self.conditioning.pieces + kinds
-        )  # the kind of a text is said in the place of a start
+        assert self.text_output is not None, "the model generates no texts (prompts.texts)"
+        first = self.first_piece + self.conditioning.pieces + kinds  # start token: the kind of the text
         x = self._embed(jnp.concatenate([first[:, None], self.first_piece + pieces], axis=1))[:, None]
         last = jnp.max(histories.positions, axis=1, keepdims=True)
         cross_mask = self.cross_mask(encoded, histories, jnp.ones_like(last), last)
@@ -208,7 +207,7 @@ class Recommender(nnx.Module):
     def _decode_all(
         self, x: jax.Array, encoded: jax.Array, cross_mask: CrossAttentionMask, dropout: Dropout
     ) -> jax.Array:
-        """Decoder outputs of x [batch, groups, tokens, width], all at once."""
+        """Returns the decoder outputs for x [batch, groups, tokens, width], all tokens in parallel."""
         bias = self._decoder_bias(x.shape[2], x.shape[2])
 
         def layer_of(layer: DecoderLayer, number: int | jax.Array, x: jax.Array) -> jax.Array:
@@ -218,14 +217,14 @@ class Recommender(nnx.Module):
         return dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
 
     def start(self, histories: Histories) -> Memory:
-        """Encodes one user a row for `step`: the next item after the whole history."""
+        """Encodes one user a row, to decode the next item after the whole history by `step`."""
         last = jnp.max(histories.positions, axis=1, keepdims=True)
         encoded = self.encode(histories)
         layers = tuple(layer.cross.project_kv(encoded) for layer in self.decoder.each())
         return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last))
 
     def step(self, memory: Memory, codes: jax.Array | None, level: int, cache: Cache | None) -> tuple[jax.Array, Cache]:
-        """Logits float32[batch, beams, sizes[level]] after the codes chosen so far.
+        """Returns the logits of a level, float32[batch, beams, sizes[level]], after the codes chosen so far.
 
         `codes` int32[batch, beams] are those of level - 1; None at level 0, where there is one beam and no cache. The
         leaves of the cache are [batch, beams, ...]: reordering beams is one `jax.tree.map`.
@@ -234,22 +233,23 @@ class Recommender(nnx.Module):
         return logits, cache
 
     def finish(self, memory: Memory, codes: jax.Array, level: int, cache: Cache) -> list[jax.Array]:
-        """Logits of several levels at once, from `level` on, each float32[batch, beams, sizes of the level].
+        """Returns the logits of several levels in parallel, from `level` on, each float32[batch, beams, codes].
 
-        `codes` int32[batch, beams, n] are those of level - 1 and the n - 1 levels after it. The same as n steps.
+        `codes` int32[batch, beams, n] are those of level - 1 and the n - 1 levels after it. Equals n calls of `step`.
         """
         return self._decode(memory, codes, level, cache)[0]
 
     def _decode(
         self, memory: Memory, codes: jax.Array | None, level: int, cache: Cache | None
     ) -> tuple[list[jax.Array], Cache]:
-        """Logits of the n levels from `level` on, after codes int32[batch, beams, n] of level - 1 and those after it.
+        """Returns the logits of n levels from `level` on, after codes int32[batch, beams, n] from level - 1 on.
 
-        `codes` is None at level 0, where the start vector stands for them.
+        At level 0 there are neither codes nor a cache, and the start vector is the input.
         """
-        cross_mask = memory.cross_mask
-        if cache is None:
-            batch, past, new = cross_mask.bias.shape[0], [None] * self.decoder.count, 1
+        cross_mask, new = memory.cross_mask, 1
+        past: Sequence[KeysValues | None]
+        if codes is None or cache is None:
+            batch, past = cross_mask.bias.shape[0], [None] * self.decoder.count
             prefixes = [jnp.full((batch, 1), code_prefixes.NO_CODES, jnp.uint32)]
             x = jnp.broadcast_to(self.start_vector[...], (batch, 1, 1, self.cfg.width))
         else:

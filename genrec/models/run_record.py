@@ -1,4 +1,4 @@
-"""The run record of a checkpoint: model, settings and inputs of the run, and its progress."""
+"""Run record of a checkpoint: the model, settings and inputs of the run, and its progress."""
 
 import dataclasses
 from typing import Any
@@ -6,51 +6,44 @@ from typing import Any
 import numpy as np
 
 from genrec import config
-from genrec.input_pipeline.context import Context, Users
-from genrec.input_pipeline.examples import NO_USERS, Tokenizer
+from genrec.input_pipeline.context import Context, UserFeatures
+from genrec.input_pipeline.examples import NO_USER_FEATURES, Tokenizer
 from genrec.input_pipeline.tasks import TEXT_KINDS
-from genrec.input_pipeline.vocabulary import Vocabulary
+from genrec.input_pipeline.vocabulary import PromptTokenizer, Vocabulary
 from genrec.models.recommender import Conditioning
 from genrec.semantic_ids.codes import SemanticIds
 
-# Settings that a resumed run may change: they decide how it runs and what it keeps, not what it computes.
+# Settings that a resumed run may change, since they do not affect the model.
 CHANGEABLE = (
-    "model.remat",
-    "training.accumulate",
-    "training.checkpoint_every",
-    "training.keep_best",
-    "training.keep_latest",
-    "training.log_every",
-    "training.peak_flops",
-    "training.profile_steps",
-    "training.stop_after",
-)
+    "model.remat training.accumulate training.checkpoint_every training.keep_best training.keep_latest "
+    "training.log_every training.peak_flops training.profile_steps training.stop_after"
+).split()
 
 
 @dataclasses.dataclass
 class RunRecord:
-    """What a checkpoint says of its run."""
+    """Description of a run, stored as JSON in each of its checkpoints."""
 
     model: dict[str, Any]  # config.Model
     training: dict[str, Any]  # config.Training
-    validation: dict[str, Any]  # `beams`: metrics of other beams do not compare
+    validation: dict[str, Any]  # `beams`: metrics at different beams are not comparable
     sizes: list[int]  # codes per level
     semantic_ids: str  # fingerprint
     dataset: str  # fingerprint
     seed: int
-    context: dict[str, Any] = dataclasses.field(default_factory=dict)  # data.context.Context
-    # config.Prompts; "model", the vocabulary of words; "trained", its pieces that training has; "rows", where a
-    # language model has more of them. Empty where the model knows no words.
+    context: dict[str, Any] = dataclasses.field(default_factory=dict)  # input_pipeline.context.Context
+    # config.Prompts, and: "model", the vocabulary; "trained", its pieces that occur in training; "rows", of the
+    # embedding table of a pretrained T5, which may exceed the vocabulary. Empty if the model takes no prompts.
     prompts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    dropped: dict[str, float] = dataclasses.field(default_factory=dict)  # how often context is left out in training
-    kind: str = "generator"  # or "sasrec", which has one level: the items of the catalogue, and no semantic IDs
-    validated: int = 0  # the last step that was validated
+    dropped: dict[str, float] = dataclasses.field(default_factory=dict)  # dropout rates of the context
+    kind: str = "generator"  # or "sasrec", which has one level, the items of the catalogue, and no semantic IDs
+    validated: int = 0  # the last validated step
     validations_without_best: int = 0
     finished: bool = False
 
     @classmethod
     def of(cls, experiment: config.Experiment, sizes: tuple[int, ...], semantic_ids: str, dataset: str) -> "RunRecord":
-        """The record of a run that starts; `semantic_ids` and `dataset` are fingerprints."""
+        """Returns the record of a new run; `semantic_ids` and `dataset` are fingerprints."""
         return cls(
             model=dataclasses.asdict(experiment.model),
             training=dataclasses.asdict(experiment.training),
@@ -67,31 +60,46 @@ class RunRecord:
 
     @property
     def causal(self) -> bool:
-        """Whether encoder inputs are causal between items (`data.examples`)."""
+        """Returns whether the encoder is causal between items (`input_pipeline.examples`)."""
         return self.training["targets"] == "every"
 
     @property
     def conditioning(self) -> Conditioning:
-        """What the model reads and writes beside users and items."""
-        pieces = self.prompts.get("rows", len(self.vocabulary)) if self.prompts else 0
+        """Returns the inputs and outputs of the model beside users and items."""
+        prompts = self.prompt_tokenizer
+        pieces = 0 if prompts is None else self.prompts.get("rows", len(prompts.vocabulary))
         return Conditioning(Context.from_json(self.context), pieces, TEXT_KINDS if self.prompts.get("texts") else 0)
 
     @property
-    def vocabulary(self) -> Vocabulary | None:
-        """Of prompts and texts; None where the model knows none."""
-        return Vocabulary.from_text(self.prompts["model"]) if self.prompts else None
-
-    def tokenizer(self, semantic_ids: SemanticIds, known: Users = NO_USERS) -> Tokenizer:
-        """How this model's users and items become tokens; `known` is what it is told of users (models.known_users)."""
-        words, longest, trained = self.vocabulary, self.prompts.get("longest", 0), None
+    def prompt_tokenizer(self) -> PromptTokenizer | None:
+        """Returns the tokenizer of prompts and texts; None for a model that takes no prompts."""
+        if not self.prompts:
+            return None
+        vocabulary, trained = Vocabulary.from_text(self.prompts["model"]), None
         if "trained" in self.prompts:
-            trained = np.zeros(len(words), bool)
+            trained = np.zeros(len(vocabulary), bool)
             trained[self.prompts["trained"]] = True
-        numbers = semantic_ids.vocabulary, self.model["user_tokens"]
-        return Tokenizer(semantic_ids.tokens(), *numbers, known, words, longest, trained)
+        return PromptTokenizer(vocabulary, self.prompts["longest"], trained)
+
+    def tokenizer(self, semantic_ids: SemanticIds, user_features: UserFeatures = NO_USER_FEATURES) -> Tokenizer:
+        """Returns the tokenizer of the model's inputs; `models.user_context` loads the features of users."""
+        return Tokenizer(
+            semantic_ids.tokens(),
+            first_user=semantic_ids.vocabulary,
+            user_tokens=self.model["user_tokens"],
+            user_features=user_features,
+            prompt_tokenizer=self.prompt_tokenizer,
+        )
+
+    def note_validation(self, step: int, is_best: bool) -> None:
+        """Records a validation, after which the run is finished at its last step or when it is out of patience."""
+        self.validated = step
+        self.validations_without_best = 0 if is_best else self.validations_without_best + 1
+        out_of_patience = 0 < self.training["patience"] <= self.validations_without_best
+        self.finished = step == self.training["steps"] or out_of_patience
 
     def differences(self, other: "RunRecord") -> list[str]:
-        """Why a run described by `other` cannot go on from this checkpoint."""
+        """Returns the settings and inputs that prevent the run of `other` from resuming from this checkpoint."""
 
         def flat(record: RunRecord) -> dict[str, Any]:
             fields = dataclasses.asdict(record)

@@ -1,10 +1,9 @@
 """SASRec: a causal transformer over the items of a history that predicts the next item (Kang & McAuley, ICDM 2018).
 
-Trained by the softmax over the whole catalogue at every position, which makes it a far stronger baseline than the
+Trained by the softmax over the whole catalogue at every position, which makes it a far stronger baseline than with the
 sampled negatives of the paper (Klenitskiy & Vasilev, RecSys 2023). The layers are those of the generator's encoder,
-positions are relative, and input and output share one embedding table.
-
-An item is one token, its row of the catalogue; the prefix is one token too, the same for every user.
+positions are relative, and input and output share one embedding table. An item is one token, its catalogue row; the
+prefix is one token, the same for every user.
 """
 
 import jax
@@ -20,12 +19,12 @@ from genrec.sharding import constrain
 
 
 def tokenizer(items: int) -> Tokenizer:
-    """One token an item, and one for all users after them."""
-    return Tokenizer(np.arange(items, dtype=np.int32)[:, None], items, 1)
+    """Returns a tokenizer with one token per item, and one after them for all users."""
+    return Tokenizer(np.arange(items, dtype=np.int32)[:, None], first_user=items, user_tokens=1)
 
 
-class Sequential(nnx.Module):
-    """Of `cfg`, what belongs to a decoder, users and repeats is left unused."""
+class SASRec(nnx.Module):
+    """Causal transformer over items; the settings of decoder, users and repeats in `cfg` have no effect."""
 
     def __init__(self, cfg: config.Model, items: int, rngs: nnx.Rngs):
         self.cfg, self.items = cfg, items
@@ -37,7 +36,7 @@ class Sequential(nnx.Module):
         self.norm = RMSNorm(cfg.width)
 
     def encode(self, histories: Histories, dropout: Dropout = NO_DROPOUT) -> jax.Array:
-        """[batch, tokens, width]: at each token what comes after it."""
+        """Returns [batch, tokens, width], at each token a prediction of the next item."""
         table = constrain(self.embedding[...], "vocabulary")
         x = table[histories.tokens].astype(self.cfg.compute) * self.cfg.width**0.5
         x = constrain(dropout(x), "batch")
@@ -50,15 +49,15 @@ class Sequential(nnx.Module):
         return dropout(self.norm(x))
 
     def _logits(self, x: jax.Array) -> jax.Array:
-        """float32[..., items] for [..., width]."""
+        """Returns float32[..., items] for [..., width]."""
         table = self.embedding[...].astype(x.dtype)
         return jnp.einsum("...w,iw->...i", x, table, preferred_element_type=jnp.float32)[..., : self.items]
 
     def losses(self, examples: Examples, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Negative log-likelihood of each target, float32[batch, targets, 1]; meaningless at padding."""
+        """Returns the negative log-likelihood of each target, float32[batch, targets, 1]; meaningless at padding."""
         histories = examples.histories
         encoded = self.encode(histories, Dropout(self.cfg.dropout, dropout_key))
-        # A target at position t of its segment comes after the one token that stands there.
+        # A target at position t of its segment is predicted by the one token at that position.
         here = (histories.segments[:, None, :] == examples.target_segments[:, :, None]) & (
             histories.positions[:, None, :] == examples.target_positions[:, :, None]
         )
@@ -68,12 +67,12 @@ class Sequential(nnx.Module):
         return jax.nn.logsumexp(logits, axis=-1, keepdims=True) - chosen
 
     def vectors(self, histories: Histories) -> jax.Array:
-        """[batch, width]: what the model makes of one user's history a row."""
+        """Returns [batch, width], the output at the last token of one user's history a row."""
         encoded = self.encode(histories)
-        # Tokens come first in a row, and padding after them.
+        # Padding follows the tokens of a row.
         last = (histories.segments > 0).sum(axis=1) - 1
         return jnp.take_along_axis(encoded, last[:, None, None], axis=1)[:, 0]
 
     def scores(self, histories: Histories) -> jax.Array:
-        """float32[batch, items]: log-likelihood of each item of the catalogue after one user's history a row."""
+        """Returns float32[batch, items], the log-likelihood of each catalogue row after one user's history a row."""
         return jax.nn.log_softmax(self._logits(self.vectors(histories)), axis=-1)

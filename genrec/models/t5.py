@@ -1,15 +1,14 @@
-"""Language models to start from, and to become: T5 v1.1 and Flan-T5 (Raffel et al. 2020, Shazeer 2020).
+"""Import and export of T5 v1.1 and Flan-T5 (Raffel et al. 2020, Shazeer 2020) as Hugging Face transformers stores them.
 
-A folder holds config.json, model.safetensors and spiece.model, as Hugging Face transformers writes them. Its layers are
-ours, name by name; its vocabulary becomes the pieces of prompts and texts, and codes, users and features are rows
-beside them. What T5 does not have (repeat bias, position bias in cross-attention, soft tokens) starts as ever, and
-cannot be exported.
+A folder holds config.json, model.safetensors and spiece.model. The layers correspond one to one; the vocabulary becomes
+the pieces of prompts and texts, and codes, users and features are further rows. What T5 lacks (repeat bias, position
+bias in cross-attention, soft tokens) is initialized as without T5, and cannot be exported.
 """
 
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,10 +17,11 @@ from etils import epath
 from flax import nnx
 
 from genrec import artifacts, config, files
+from genrec.models.layers import Attention, DecoderLayer, EncoderLayer, PositionBias, RMSNorm
 from genrec.models.recommender import Recommender
 
 CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "spiece.model"
-# Settings of ours and of T5 that must agree.
+# Our settings that must agree with T5's.
 SAME = {
     "width": "d_model",
     "encoder_layers": "num_layers",
@@ -33,30 +33,31 @@ SAME = {
     "position_max_distance": "relative_attention_max_distance",
 }
 PAD = 0  # the piece with which T5's decoder starts
-START = "<start of a semantic ID>"
 
 
 @dataclasses.dataclass(frozen=True)
 class T5:
+    """A T5 on disk."""
+
     folder: epath.Path
     config: dict[str, Any]
     words: bytes  # a SentencePiece model
 
     @functools.cached_property
     def tensors(self) -> dict[str, np.ndarray]:
-        """Read when they are needed: a run that goes on needs the words alone."""
+        """Reads the weights, on first use: a resumed run needs the vocabulary alone."""
         found = _safetensors().load((self.folder / WEIGHTS).read_bytes())
-        found.setdefault("lm_head.weight", found["shared.weight"])  # left out where it is the same
+        found.setdefault("lm_head.weight", found["shared.weight"])  # omitted where they are tied
         return found
 
     @property
     def pieces(self) -> int:
-        """Rows of the embedding table, of which the last may stand for no piece."""
+        """Returns the rows of the embedding table, of which the last may stand for no piece."""
         return self.config["vocab_size"]
 
 
 def read(folder: epath.PathLike) -> T5:
-    """Raises ArtifactError for a folder that holds no T5 that can be used."""
+    """Opens a folder; raises ArtifactError where it holds no T5 v1.1 or Flan-T5."""
     folder = epath.Path(folder)
     for name in (CONFIG, WEIGHTS, WORDS):
         if not (folder / name).exists():
@@ -65,27 +66,27 @@ def read(folder: epath.PathLike) -> T5:
             )
     settings = {"relative_attention_max_distance": 128, **json.loads((folder / CONFIG).read_text())}
     settings.setdefault("num_decoder_layers", settings.get("num_layers"))
-    # Transformers 5 say in the second way what those before it said in the first.
+    # Transformers 5 writes the first field, earlier versions the second.
     scaled = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True))
     if settings.get("feed_forward_proj") != "gated-gelu" or scaled:
         raise artifacts.ArtifactError(
-            f"{folder}: is no T5 v1.1 (gated-gelu, and an output that is not scaled): feed_forward_proj="
+            f"{folder}: not a T5 v1.1 (gated-gelu, and an output that is not scaled): feed_forward_proj="
             f"{settings.get('feed_forward_proj')}, scale_decoder_outputs={scaled}"
         )
     return T5(folder, settings, (folder / WORDS).read_bytes())
 
 
 def check(cfg: config.Model, t5: T5) -> None:
-    """Raises ConfigError, with what to set, where a model cannot start from a T5."""
+    """Raises ConfigError, with the flags to set, where a model has other sizes than a T5."""
     wanted = {name: t5.config[theirs] for name, theirs in SAME.items()} | {"gated_mlp": True, "scan_layers": False}
     wrong = {name: value for name, value in wanted.items() if getattr(cfg, name) != value}
     if wrong:
         flags = " ".join(f"--config.model.{name}={value}" for name, value in wrong.items())
-        raise config.ConfigError(f"the model has other sizes than the T5 that it shall start from; set {flags}")
+        raise config.ConfigError(f"the model has other sizes than the T5 of prompts.pretrained; set {flags}")
 
 
-def start_from(model: Recommender, t5: T5) -> None:
-    """Gives a model the weights of a T5 of its sizes; rows that T5 does not have keep their own, at T5's scale."""
+def load_weights(model: Recommender, t5: T5) -> None:
+    """Loads the weights of a T5 of the same sizes; rows that T5 lacks keep their values, scaled like T5's."""
     tensors = {name: np.asarray(tensor, np.float32) for name, tensor in t5.tensors.items()}
     for param, name, transposed in _layers(model):
         tensor = tensors[name].T if transposed else tensors[name]
@@ -94,7 +95,7 @@ def start_from(model: Recommender, t5: T5) -> None:
     table = np.asarray(model.embedding[...], np.float32) * words.std()
     first = model.first_piece
     table[first : first + len(words)] = words
-    # Texts, and the codes of an item, begin as T5's texts do.
+    # The start tokens of texts and of semantic IDs are initialized to T5's.
     after = first + model.conditioning.pieces
     table[after : after + model.conditioning.text_kinds] = words[PAD]
     model.embedding[...] = jnp.asarray(table, model.embedding.dtype)
@@ -106,20 +107,20 @@ def start_from(model: Recommender, t5: T5) -> None:
 
 
 def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str, int]:
-    """Writes a model as a T5, and returns the first token there of each kind of token.
+    """Writes a model as a T5 with the SentencePiece model `words`; returns T5's first token of each kind.
 
-    The tokens of T5 are the pieces, then codes, users and features, kinds of texts, and a start of semantic IDs: the
-    decoder that begins with that, or with a kind of text, gives our logits of codes and of pieces. Equal they are for a
-    model that was trained with a bidirectional encoder (training.targets="last"); T5 knows no other.
+    The tokens of T5 are the pieces, then codes, users and features, kinds of texts, and a start token of semantic IDs.
+    A decoder that begins with a start token gives our logits of codes or pieces; they are equal for a model trained
+    with a bidirectional encoder (training.targets="last"), which is the only kind that T5 has.
 
     Raises ConfigError for what T5 cannot express.
     """
     cfg, conditioning = model.cfg, model.conditioning
     beyond = [name for name in ("repeat_bias", "cross_position_bias", "scan_layers") if getattr(cfg, name)]
-    beyond += ["soft tokens"] if conditioning.context.soft else []
+    beyond += ["soft tokens"] if conditioning.context.vectors else []
     beyond += [] if cfg.gated_mlp else ["gated_mlp=False"]
-    beyond += [] if conditioning.text_kinds else ["prompts.texts=False"]
-    if beyond:
+    beyond += ["prompts.texts=False"] if model.text_output is None else []
+    if beyond or model.text_output is None:
         raise config.ConfigError(f"T5 has no way to express {', '.join(beyond)}: train without, and export again")
     embedding = np.asarray(model.embedding[...], np.float32)
     first, pieces = model.first_piece, conditioning.pieces
@@ -152,7 +153,7 @@ def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str
     }
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # The configuration comes last: where it is, all is there.
+    # The configuration is written last: where it exists, the folder is complete.
     for name, content in ((WEIGHTS, _safetensors().save(tensors, {"format": "pt"})), (WORDS, words)):
         draft = folder / f".{name}.partial"
         draft.write_bytes(content)
@@ -162,31 +163,30 @@ def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str
 
 
 def _layers(model: Recommender) -> Iterator[tuple[nnx.Param, str, bool]]:
-    """Each parameter of the layers, its name in T5, and whether it lies transposed there."""
-    for side, layers, bias, norm in (
-        ("encoder", model.encoder, model.encoder_bias, model.encoder_norm),
-        ("decoder", model.decoder, model.decoder_bias, model.decoder_norm),
-    ):
+    """Yields each parameter of the layers, its name in T5, and whether it is transposed there."""
+    sides: tuple[tuple[str, Sequence[EncoderLayer | DecoderLayer], PositionBias, RMSNorm], ...] = (
+        ("encoder", model.encoder.each(), model.encoder_bias, model.encoder_norm),
+        ("decoder", model.decoder.each(), model.decoder_bias, model.decoder_norm),
+    )
+    for side, layers, bias, norm in sides:
         yield bias.table, f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", False
         yield norm.scale, f"{side}.final_layer_norm.weight", False
-        for number, layer in enumerate(layers.each()):
-            parts = [("SelfAttention", layer.attention)]
-            if side == "decoder":
+        for number, layer in enumerate(layers):
+            parts: list[tuple[str, Attention]] = [("SelfAttention", layer.attention)]
+            if isinstance(layer, DecoderLayer):
                 parts.append(("EncDecAttention", layer.cross))
             for place, (kind, attention) in enumerate(parts):
                 name = f"{side}.block.{number}.layer.{place}"
                 yield attention.norm.scale, f"{name}.layer_norm.weight", False
-                for theirs, matrix in zip("qkvo", _matrices(attention), strict=True):
+                matrices = (attention.query, attention.key, attention.value, attention.out)
+                for theirs, matrix in zip("qkvo", matrices, strict=True):
                     yield matrix.kernel, f"{name}.{kind}.{theirs}.weight", True
             name = f"{side}.block.{number}.layer.{len(parts)}"
             yield layer.mlp.norm.scale, f"{name}.layer_norm.weight", False
-            # Ours goes through GELU where T5's wi_0 does, and the gate is wi_1.
+            assert layer.mlp.gate is not None  # `check` and `export` require gated_mlp
+            # GELU is applied to wi_0; the gate is wi_1.
             for theirs, matrix in (("wi_0", layer.mlp.into), ("wi_1", layer.mlp.gate), ("wo", layer.mlp.out)):
                 yield matrix.kernel, f"{name}.DenseReluDense.{theirs}.weight", True
-
-
-def _matrices(attention: Any) -> tuple[nnx.Linear, ...]:
-    return attention.query, attention.key, attention.value, attention.out
 
 
 def _safetensors() -> Any:

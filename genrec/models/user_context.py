@@ -1,7 +1,6 @@
-"""What a model is told of users, from a work directory: the users table, item embeddings, and SASRec's vectors."""
+"""Features of users for a model, from a work directory: the users table, item embeddings, and SASRec's vectors."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,50 +11,41 @@ from genrec import sharding
 from genrec.artifacts import ArtifactError
 from genrec.data.dataset import Dataset
 from genrec.files import load_array
-from genrec.input_pipeline.context import SEQUENTIAL, SUMMARY, Context, Encode, Users
-from genrec.input_pipeline.examples import NOBODY, Histories, histories
+from genrec.input_pipeline.context import SEQUENTIAL, SUMMARY, Context, Encode, UserFeatures, VectorFeature
+from genrec.input_pipeline.examples import ANONYMOUS, Histories, histories
 from genrec.models import checkpoints, run_record
 from genrec.models import load as model_loading
 from genrec.models import sasrec as sasrec_model
 
-AT_ONCE = 64  # histories of which SASRec makes vectors
+AT_ONCE = 64  # the batch size of SASRec is a multiple of this
 
 
-def load(record: run_record.RunRecord, dataset: Dataset, workdir: epath.PathLike) -> Users:
-    """What the model of a record is told of the users of a dataset.
+def load(record: run_record.RunRecord, dataset: Dataset, workdir: epath.PathLike) -> UserFeatures:
+    """Loads the features of the users of a dataset that the model of a record reads.
 
-    Raises ArtifactError where item embeddings or SASRec are read and not there, or SASRec is another one.
+    Raises ArtifactError where the model needs item embeddings or SASRec and they are missing, or SASRec is another one.
     """
-    context, vectors, encode = Context.from_json(record.context), None, None
-    softs = {soft.name: soft for soft in context.soft}
-    if SUMMARY in softs:
-        vectors = load_array(embeddings_file(workdir))
-    if SEQUENTIAL in softs:
-        sasrec = sequential_encoder(workdir)
-        encode = sasrec.encode
-        if sasrec.fingerprint != softs[SEQUENTIAL].source:
+    context, item_vectors, encode = Context.from_json(record.context), None, None
+    vectors = {vector.name: vector for vector in context.vectors}
+    if SUMMARY in vectors:
+        item_vectors = load_array(embeddings_file(workdir))
+    if SEQUENTIAL in vectors:
+        found, encode = sasrec_encoder(workdir, vectors[SEQUENTIAL].tokens)
+        if found != vectors[SEQUENTIAL]:
             raise ArtifactError(
                 f"{epath.Path(workdir) / checkpoints.SASREC}: the model was trained with the vectors of another "
                 "SASRec. Bring that one back, or train again in a new --workdir."
             )
-    return Users(context, dataset.users if context.names else None, vectors, encode)
+    return UserFeatures(context, dataset.users if context.names else None, item_vectors, encode)
 
 
 def embeddings_file(workdir: epath.PathLike) -> epath.Path:
-    """The item embeddings of a work directory."""
+    """Returns the path of the item embeddings in a work directory."""
     return epath.Path(workdir) / "item_embeddings" / "embeddings.npy"
 
 
-class SequentialEncoder(NamedTuple):
-    """SASRec, as what makes vectors of histories."""
-
-    width: int
-    fingerprint: str  # of its parameters
-    encode: Encode
-
-
-def sequential_encoder(workdir: epath.PathLike) -> SequentialEncoder:
-    """Of a work directory's best SASRec; for errors see `saved.load`."""
+def sasrec_encoder(workdir: epath.PathLike, soft_tokens: int) -> tuple[VectorFeature, Encode]:
+    """Loads the best SASRec of a work directory, as a vector feature and its encoder; for errors see `load.load`."""
     mesh = sharding.one_device()
     graphdef, params, record, _ = model_loading.load(epath.Path(workdir) / checkpoints.SASREC, mesh=mesh)
     tokenizer = sasrec_model.tokenizer(record.sizes[0])
@@ -66,8 +56,8 @@ def sequential_encoder(workdir: epath.PathLike) -> SequentialEncoder:
 
     def encode(items: Sequence[np.ndarray]) -> np.ndarray:
         filled = list(items) + [items[0]] * (-len(items) % AT_ONCE)  # few shapes to compile
-        rows = histories([NOBODY] * len(filled), filled, tokenizer, record.max_history, record.causal)
-        with jax.set_mesh(mesh):  # whatever the mesh of the training that reads them
+        rows = histories([ANONYMOUS] * len(filled), filled, tokenizer, record.max_history, record.causal)
+        with jax.set_mesh(mesh):  # not the mesh of a training that calls this
             return np.asarray(vectors(params, rows))[: len(items)]
 
-    return SequentialEncoder(record.model["width"], checkpoints.fingerprint(params), encode)
+    return VectorFeature(SEQUENTIAL, record.model["width"], soft_tokens, checkpoints.fingerprint(params)), encode

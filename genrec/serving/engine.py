@@ -86,7 +86,7 @@ class Engine:
 
     def context_of(self, request: Request) -> RequestContext:
         """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""
-        vectors = self.loaded.tokenizer.known.item_vectors
+        vectors = self.loaded.tokenizer.user_features.item_vectors
         offset = None if vectors is None else request.profile.offset(self.catalogue, vectors)
         return RequestContext(request.context_overrides, prompt=self._prompt_of(request), offset=offset)
 

@@ -64,13 +64,13 @@ class Explainer:
             place = len(request.history) - 1 - back
             without = dataclasses.replace(request, history=np.delete(request.history, place))
             found.append(Ablation(f"heard {back + 1} ago: {catalogue.titles[request.history[place]]}", without))
-        known, context = loaded.tokenizer.known, self._engine.context_of(request)
+        known, context = loaded.tokenizer.user_features, self._engine.context_of(request)
         for feature, code in zip(known.context.features, known.codes_of(request.name, context), strict=True):
             if code != ABSENT:
                 name = f"{feature.name}: {feature.meaning(int(code))}"
                 found.append(Ablation(name, request, frozenset({feature.name})))
         rows, earlier = np.array([known.row(request.name)]), [request.history[: -loaded.max_history]]
-        for soft in known.context.soft:
+        for soft in known.context.vectors:
             _, there = known.vectors_of(soft, rows, earlier, np.array([True]), [context.offset])
             if there[0]:
                 found.append(Ablation(f"soft tokens: {soft.name}", request, frozenset({soft.name})))

@@ -131,7 +131,7 @@ class Profile:
                 title = catalogue.titles[catalogue.index[entry.value]]
                 found.append(f"like {title}" if SIGNS[entry.kind] > 0 else f"no {title}")
             elif entry.column in role_of:
-                found.append(PHRASES[entry.kind].format(prompts.spoken(role_of[entry.column], entry.value)))
+                found.append(PHRASES[entry.kind].format(prompts.surface_form(role_of[entry.column], entry.value)))
         return found
 
     def offset(self, catalogue: Catalogue, item_vectors: np.ndarray) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from genrec.input_pipeline import prompts
 LESS = "less"  # conditions the model, but is no rule
 # The negations of training prompts, and more that people use.
 NEGATIONS = (
-    *(negation for negation in prompts.REFUSALS.split("|") if negation != LESS),
+    *(negation for negation in prompts.NEGATIONS.split("|") if negation != LESS),
     "except",
     "stop giving me",
     "leave out",
@@ -49,7 +49,7 @@ class PromptRules:
                 self._values.append((column, "true", {column.replace("_", " ").lower()}))
                 continue
             for value in values:
-                forms = prompts.spoken(roles.get(column, ""), value), value.replace("_", " "), value
+                forms = prompts.surface_form(roles.get(column, ""), value), value.replace("_", " "), value
                 self._values.append((column, value, {form.lower() for form in forms}))
 
     def conditions(self, prompt: str) -> tuple[Condition, ...]:
@@ -69,7 +69,9 @@ class PromptRules:
     def negative_prompt(self, prompt: str) -> str:
         """Returns a prompt for the values that `prompt` negates, "" if there are none."""
         negated = [condition for condition in self.conditions(prompt) if condition.operator == "!="]
-        return ", ".join(prompts.spoken(self._roles.get(c.column, ""), value) for c in negated for value in c.values)
+        return ", ".join(
+            prompts.surface_form(self._roles.get(c.column, ""), value) for c in negated for value in c.values
+        )
 
     def _is_negated(self, before: str) -> bool:
         """Returns whether the text `before` a value negates it: "no jazz or metal" negates both."""

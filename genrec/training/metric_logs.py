@@ -1,24 +1,31 @@
-"""What a run writes about itself: `metrics.jsonl`, TensorBoard events, and lines in the log. One process writes."""
+"""Metrics of a run in `metrics.jsonl`, TensorBoard events, and the log, all written by process 0."""
 
 import json
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from absl import logging
 from etils import epath
 
 from genrec import distributed, files
+from genrec.errors import GenrecError
 
 # tensorboardX imports torch where that is installed: seconds of every start, for types that are not used here.
-_TORCH = sys.modules.setdefault("torch", None)
+_TORCH = sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # None makes an import fail
 from tensorboardX import SummaryWriter  # noqa: E402
 
 if _TORCH is None:
     del sys.modules["torch"]
 
 
+class TrainingError(GenrecError):
+    """Training diverged. The message says what to change."""
+
+
 class Logs:
-    """Metrics of one run. A resumed run forgets what the interrupted one wrote after its last checkpoint."""
+    """Writer of the metrics of one run. A resumed run drops the lines after the checkpoint it resumes from."""
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
         self._writes = distributed.is_first()
@@ -26,14 +33,14 @@ class Logs:
             return
         self._path = epath.Path(workdir) / "metrics.jsonl"
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        # A line that was cut off by a kill does not parse.
+        # The last line is incomplete if the process was killed while writing it.
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= first_step]
         self._text = "".join(line + "\n" for line in kept)
         files.write_text(self._path, self._text)
         self._events = SummaryWriter(str(epath.Path(workdir) / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, group: str, metrics: Mapping[str, float]) -> None:
-        """Records numbers of a `group` ("train", "validation") at a step."""
+        """Writes the metrics of a `group` ("train", "validation") at a step."""
         if not self._writes:
             return
         numbers = {f"{group}/{name}": float(value) for name, value in metrics.items()}
@@ -43,15 +50,37 @@ class Logs:
         logging.info("step %d %s: %s", step, group, ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
 
     def close(self) -> None:
-        if not self._writes:
-            return
-        self._events.close()
+        if self._writes:
+            self._events.close()
 
     def _append(self, line: str) -> None:
-        """The file is closed after every line: through a mounted bucket others see it only then."""
+        """Appends a line and closes the file: on a mounted bucket, it becomes visible only then."""
         self._text += line
-        if "://" in str(self._path):  # objects of a bucket cannot grow
+        if "://" in str(self._path):  # objects in a bucket cannot be appended to
             files.write_text(self._path, self._text)
             return
         with self._path.open("a") as file:
             file.write(line)
+
+
+def summarize(steps: Sequence[dict[str, np.ndarray]], learning_rate: float) -> dict[str, float]:
+    """Returns the means of the metrics of steps; raises TrainingError when the loss is not finite."""
+    loss, gradient_norm = float(_mean(steps, "loss")), float(_mean(steps, "gradient_norm"))
+    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        raise TrainingError(
+            f"the loss is {loss}, the norm of its gradient {gradient_norm}. The last checkpoint is good: lower "
+            f"training.learning_rate (it stands at {learning_rate:.2g}) or training.gradient_clip, or lengthen "
+            "training.warmup_steps, in a new --workdir."
+        )
+    texts = [float(step["text_loss"]) for step in steps if "text_loss" in step]
+    return {
+        "loss": loss,
+        **({"text_loss": sum(texts) / len(texts)} if texts else {}),
+        **{f"loss_level_{level}": float(value) for level, value in enumerate(_mean(steps, "loss_per_level"))},
+        "gradient_norm": gradient_norm,
+        "learning_rate": learning_rate,
+    }
+
+
+def _mean(steps: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    return np.asarray(sum(step[name] for step in steps) / len(steps))

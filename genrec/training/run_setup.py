@@ -1,106 +1,165 @@
-"""What a run knows when it starts: what the model is told, which words it knows, and what is trained beside the log."""
+"""Inputs of a training run: run record, tokenizer, training mixture, retriever for validation, initialization."""
 
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
 
-from genrec import artifacts, files
+from genrec import artifacts, distributed, files
 from genrec.config import ConfigError, Experiment
+from genrec.data import dataset as datasets
 from genrec.data.dataset import Catalogue, Dataset
+from genrec.decoding import sorted_table
+from genrec.decoding.exhaustive import ExhaustiveRetriever
+from genrec.decoding.retrieval import Retriever
+from genrec.evaluation.metrics import NAMES
 from genrec.input_pipeline import context as contexts
 from genrec.input_pipeline import prompts
 from genrec.input_pipeline.examples import Tokenizer
-from genrec.input_pipeline.tasks import Mixture
+from genrec.input_pipeline.tasks import LOG_ONLY, Mixture
 from genrec.input_pipeline.vocabulary import Vocabulary
-from genrec.models import checkpoints, content_init, run_record, t5, user_context
+from genrec.models import checkpoints, content_init, sasrec, t5, user_context
 from genrec.models.recommender import Recommender
+from genrec.models.run_record import RunRecord
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids import codes
+
+WarmStart = Callable[[Recommender], None]  # changes the randomly initialized model before the first step
+
+
+class RunSetup(NamedTuple):
+    """Inputs of a training run."""
+
+    experiment: Experiment  # its `model` and `training` are those of the trained model
+    workdir: epath.Path  # of checkpoints and logs
+    dataset: Dataset
+    record: RunRecord
+    tokenizer: Tokenizer
+    make_retriever: Callable[[nnx.GraphDef, Mesh], Retriever | ExhaustiveRetriever]  # for validation
+    mixture: Mixture = LOG_ONLY
+    warm_start: WarmStart | None = None
+
+
+def generator(experiment: Experiment, workdir: epath.Path) -> RunSetup:
+    """Returns the setup of the generative recommender; for errors see `train.train`."""
+    check(experiment)
+    dataset = Dataset(workdir / "dataset")
+    artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
+    semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
+    record = record_of(experiment, semantic_ids, dataset, workdir)
+    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir))
+
+    def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
+        distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
+        table, cfg = sorted_table.load(workdir, semantic_ids), experiment.evaluation
+        return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.sharded_table)
+
+    sampler = None
+    if experiment.prompts.columns:
+        sampler = prompts.PromptSampler(experiment.prompts, dataset.catalogue, popularity(dataset))
+    item_codes = contexts.item_feature_codes(tokenizer.context, dataset.catalogue)
+    mixture = Mixture(experiment.context, sampler, item_codes)
+    setup = RunSetup(experiment, workdir, dataset, record, tokenizer, make_retriever, mixture)
+    return setup._replace(warm_start=warm_start_of(setup, semantic_ids))
+
+
+def baseline(experiment: Experiment, workdir: epath.Path) -> RunSetup:
+    """Returns the setup of SASRec on the same dataset, with the settings `experiment.sasrec`."""
+    model = dataclasses.replace(experiment.sasrec.model, decoder_layers=0)
+    own = dataclasses.replace(experiment, model=model, training=experiment.sasrec.training)
+    check(own)
+    dataset = Dataset(workdir / "dataset")
+    items = len(dataset.catalogue)
+    record = RunRecord.of(own, (items,), semantic_ids="", dataset=dataset.fingerprint)
+    record = dataclasses.replace(record, kind="sasrec", validation={})
+
+    def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> ExhaustiveRetriever:
+        return ExhaustiveRetriever(graphdef, items, own.evaluation.beams, mesh)
+
+    return RunSetup(own, workdir / checkpoints.SASREC, dataset, record, sasrec.tokenizer(items), make_retriever)
+
+
+def check(experiment: Experiment) -> None:
+    """Raises ConfigError for a best_metric that validation does not compute, and where no checkpoints are kept."""
+    cfg, metric, cutoffs = experiment.training, experiment.training.best_metric, experiment.evaluation.cutoffs
+    known = [f"{name}@{cutoff}" for name in NAMES for cutoff in cutoffs if cutoff <= experiment.evaluation.beams]
+    if metric not in known:
+        raise ConfigError(f"training.best_metric={metric!r}: with these cutoffs and beams choose of {', '.join(known)}")
+    if cfg.keep_latest < 1 or cfg.keep_best < 1:
+        raise ConfigError("training.keep_latest and training.keep_best must be at least 1, to resume and to evaluate")
 
 
 def record_of(
     experiment: Experiment, semantic_ids: codes.SemanticIds, dataset: Dataset, workdir: epath.PathLike
-) -> run_record.RunRecord:
-    """The record of a run that starts: what it is told, and the words that it knows, are learned from the data.
+) -> RunRecord:
+    """Returns the record of a new run, with the context and the vocabulary that are learned from the data.
 
     `workdir` has the item embeddings and SASRec, where the context needs them. Raises ConfigError for what is missing.
     """
-    record = run_record.RunRecord.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
-    width, sasrec, embeddings = None, None, user_context.embeddings_file(workdir)
-    if experiment.context.summary and embeddings.exists():
+    record = RunRecord.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
+    cfg, embeddings, width, vector = experiment.context, user_context.embeddings_file(workdir), None, None
+    if cfg.summary and embeddings.exists():
         width = files.array_shape(embeddings)[1]
-    if experiment.context.sequential and checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC):
-        sasrec = user_context.sequential_encoder(workdir)[:2]
-    learned = contexts.learn(experiment.context, dataset, width, sasrec)
-    if learned.names:
-        record.context = learned.as_json()
-        record.dropped = {
-            name: getattr(experiment.context, name) for name in ("dropout", "drop_all", "request_time_examples")
-        }
+    if cfg.sequential and checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC):
+        vector, _ = user_context.sasrec_encoder(workdir, cfg.soft_tokens)
+    context = contexts.learn(cfg, dataset, width, vector)
+    if context.names:
+        record.context = context.as_json()
+        record.dropped = {name: getattr(cfg, name) for name in ("dropout", "drop_all", "request_time_examples")}
     if experiment.prompts.columns:
         prompts.check(experiment.prompts, dataset.catalogue)
-        # As they are read back: with lists for tuples.
+        # With lists in place of tuples, as in a record that was read from a checkpoint.
         settings = json.loads(json.dumps(dataclasses.asdict(experiment.prompts)))
-        record.prompts = {**settings, **_words(experiment, dataset.catalogue)}
+        record.prompts = {**settings, **_vocabulary(experiment, dataset.catalogue)}
     return record
 
 
-def _words(experiment: Experiment, catalogue: Catalogue) -> dict[str, Any]:
-    """What a record says of the vocabulary beside the settings."""
+def _vocabulary(experiment: Experiment, catalogue: Catalogue) -> dict[str, Any]:
+    """Returns the entries of `RunRecord.prompts` beside the settings."""
     cfg, columns = experiment.prompts, prompts.parse_columns(experiment.prompts.columns)
     if cfg.pretrained:
-        start = t5.read(cfg.pretrained)
-        t5.check(experiment.model, start)
-        return {"model": Vocabulary(start.words).as_text(), "rows": start.pieces}  # all of them trained already
+        pretrained = t5.read(cfg.pretrained)
+        t5.check(experiment.model, pretrained)
+        return {"model": Vocabulary(pretrained.words).as_text(), "rows": pretrained.pieces}  # all of them are trained
     if cfg.vocabulary:
         vocabulary = Vocabulary.read(cfg.vocabulary)
     else:
-        vocabulary = Vocabulary.train(prompts.texts(catalogue, columns), cfg.pieces)
-    said = [vocabulary.encode(text) for text in prompts.spoken_in_training(catalogue, columns)]
-    return {"model": vocabulary.as_text(), "trained": np.unique(np.concatenate(said)).tolist()}
+        vocabulary = Vocabulary.train(prompts.vocabulary_texts(catalogue, columns), cfg.pieces)
+    trained = [vocabulary.encode(text) for text in prompts.training_texts(catalogue, columns)]
+    return {"model": vocabulary.as_text(), "trained": np.unique(np.concatenate(trained)).tolist()}
 
 
-def mixture_of(experiment: Experiment, tokenizer: Tokenizer, dataset: Dataset) -> Mixture:
-    """The tasks beside the log."""
-    maker = None
-    if experiment.prompts.columns:
-        maker = prompts.PromptSampler(experiment.prompts, dataset.catalogue, popularity(dataset))
-    codes_of_items = contexts.item_codes(tokenizer.context, dataset.catalogue)
-    return Mixture(experiment.context, experiment.prompts, maker, codes_of_items)
+def warm_start_of(setup: RunSetup, semantic_ids: codes.SemanticIds) -> WarmStart | None:
+    """Returns the initialization from T5 or from item embeddings; None for a random one.
 
-
-def beginning_of(
-    experiment: Experiment,
-    semantic_ids: codes.SemanticIds,
-    dataset: Dataset,
-    tokenizer: Tokenizer,
-    mixture: Mixture,
-    workdir: epath.PathLike,
-) -> Callable[[Recommender], None] | None:
-    """What changes the model before its first step, where it does not start from what is drawn.
-
-    Raises ConfigError where it is told to start from two things, ArtifactError where the item embeddings are missing or
-    those of other items.
+    Raises ConfigError for both at once, ArtifactError for embeddings that are missing or those of another dataset.
     """
-    cfg = experiment.prompts
-    if not cfg.columns or not (cfg.pretrained or cfg.from_content):
+    cfg, sampler = setup.experiment.prompts, setup.mixture.prompts
+    if sampler is None or not (cfg.pretrained or cfg.from_content):
         return None
     if cfg.pretrained and cfg.from_content:
-        raise ConfigError("prompts.pretrained and prompts.from_content are two ways to start: choose one of them")
+        raise ConfigError("prompts.pretrained and prompts.from_content both initialize the model: choose one of them")
     if cfg.pretrained:
-        return lambda model: t5.start_from(model, t5.read(cfg.pretrained))
-    file = user_context.embeddings_file(workdir)
-    artifacts.require_input(file.parent, file.parent.name, "dataset", dataset.fingerprint)
+        return lambda model: t5.load_weights(model, t5.read(cfg.pretrained))
+    file = user_context.embeddings_file(setup.workdir)
+    artifacts.require_input(file.parent, file.parent.name, "dataset", setup.dataset.fingerprint)
 
-    def start_from_content(model: Recommender) -> None:
-        said = [f"{title} {mixture.maker.description(item)}" for item, title in enumerate(mixture.maker.titles)]
-        texts = [tokenizer.vocabulary.encode(text) for text in said]
-        numbers = len(tokenizer.vocabulary), experiment.model.width, experiment.seed
-        vectors = files.load_array(file).astype(np.float32)
-        content_init.start_from(model, content_init.summarize(vectors, semantic_ids, texts, *numbers))
+    def initialize_from_content(model: Recommender) -> None:
+        vocabulary = setup.tokenizer.vocabulary
+        texts = [f"{title} {sampler.description(item)}" for item, title in enumerate(sampler.titles)]
+        content = content_init.compute_content(
+            files.load_array(file).astype(np.float32),
+            semantic_ids,
+            texts=[vocabulary.encode(text) for text in texts],
+            pieces=len(vocabulary),
+            width=setup.experiment.model.width,
+            seed=setup.experiment.seed,
+        )
+        content_init.initialize(model, content)
 
-    return start_from_content
+    return initialize_from_content

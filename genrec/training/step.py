@@ -16,29 +16,39 @@ from genrec.models import load, run_record
 from genrec.models.recommender import Recommender
 from genrec.training import optimizer
 
+
+class Losses(NamedTuple):
+    """Sums of losses over a batch, unweighted."""
+
+    per_level: jax.Array  # float32[levels], over the targets
+    text: jax.Array  # float32[], over the pieces of texts
+
+
 State = dict[str, Any]  # params, ema, optimizer, step: int32[], key: a random key that never changes
+Step = Callable[[State, Examples], tuple[State, dict[str, jax.Array]]]  # returns the next state and metrics
+Sums = tuple[nnx.State, Losses]  # of gradients and losses
 
 
 class Run(NamedTuple):
-    """What does not change while a model is trained."""
+    """The constants of a training run."""
 
     graphdef: nnx.GraphDef
-    initialize: Callable[[], State]  # the state before the first step; to be called under `jax.jit`
+    initialize: Callable[[], State]  # returns the initial state; to be called under `jax.jit`
     abstract: State  # that state as abstract arrays with shardings
     mesh: Mesh
 
 
 def describe(record: run_record.RunRecord, tx: optax.GradientTransformation, mesh: Mesh) -> Run:
-    """The run of a record on a mesh. Makes no array.
+    """Returns the run of a record on a mesh, without allocating arrays.
 
-    Raises ConfigError when the mesh cannot cut the model's layers into equal parts.
+    Raises ConfigError when the mesh does not divide the model's layers into equal parts.
     """
     sizes = {"embed": "model.width", "mlp": "model.mlp", "heads": "model.heads"}
     for name, field in sizes.items():
-        size, cut = record.model[field.removeprefix("model.")], sharding.parts(mesh, name)
-        if size % cut:
+        size, parts = record.model[field.removeprefix("model.")], sharding.parts(mesh, name)
+        if size % parts:
             raise ConfigError(
-                f"{field}={size} cannot be cut into the {cut} equal parts that mesh.{sharding.RULES[name]} asks for"
+                f"{field}={size} must be divisible by {parts}, the number of parts from mesh.{sharding.RULES[name]}"
             )
     graphdef, parameters = load.model_of(record)
 
@@ -56,14 +66,14 @@ def describe(record: run_record.RunRecord, tx: optax.GradientTransformation, mes
     return Run(graphdef, initialize, abstract, mesh)
 
 
-def start(run: Run, begin: Callable[[Recommender], None] | None = None) -> State:
-    """The state before the first step, each device making its own part; `begin` changes the whole model first."""
+def start(run: Run, warm_start: Callable[[Recommender], None] | None = None) -> State:
+    """Returns the initial state, sharded over the mesh; `warm_start` changes the whole model in each process."""
     state = jax.jit(run.initialize, out_shardings=sharding.of(run.abstract))()
-    if begin is None:
+    if warm_start is None:
         return state
     model = nnx.merge(run.graphdef, jax.tree.map(lambda x: jnp.asarray(sharding.fetch(x)), state["params"]))
-    begin(model)
-    # Where processes computed with other libraries, they may have found something else.
+    warm_start(model)
+    # Processes with other versions of libraries may have computed other numbers: those of process 0 count.
     whole = distributed.of_first(jax.device_get(nnx.state(model)))
     params = jax.tree.map(
         lambda new, old: jax.make_array_from_callback(old.shape, old.sharding, lambda part: new[part]),
@@ -74,53 +84,22 @@ def start(run: Run, begin: Callable[[Recommender], None] | None = None) -> State
     return {**state, "params": params, "ema": ema}
 
 
-def make_step(
-    run: Run, tx: optax.GradientTransformation, experiment: Experiment
-) -> Callable[[State, Examples], tuple[State, dict[str, jax.Array]]]:
-    """The jitted training step; it takes over the memory of the state that it is given.
+def make_step(run: Run, tx: optax.GradientTransformation, experiment: Experiment) -> Step:
+    """Returns the jitted training step, which donates the state.
 
-    The rows of a batch are cut over the mesh, the state is laid out as `run.abstract` is. To be called with that mesh
-    set (`jax.set_mesh`).
+    The rows of a batch are sharded over the mesh, the state as `run.abstract` is. To be called under `jax.set_mesh`.
     """
     parts, text_weight = experiment.training.accumulate, experiment.prompts.text_weight
 
     def step_fn(state: State, examples: Examples) -> tuple[State, dict[str, jax.Array]]:
-        # The key depends on nothing but seed and step, so that a resumed run draws the same dropout.
+        # The key depends on seed and step alone, so that a resumed run draws the same dropout.
         key = jax.random.fold_in(state["key"], state["step"])
-
-        def add_up(sums: tuple, part: tuple[jax.Array, Examples]) -> tuple[tuple, None]:
-            """Adds the losses and gradients of one part of the batch."""
-            number, examples = part
-
-            def loss_fn(params: nnx.State) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-                model, own_key = nnx.merge(run.graphdef, params), jax.random.fold_in(key, number)
-                losses = model.losses(examples, own_key)
-                there = (examples.target_segments > 0)[..., None]
-                per_level = jnp.where(there, losses, 0).sum((0, 1))
-                total = per_level.sum()
-                if examples.weights is not None:
-                    total = jnp.where(there, losses * examples.weights[..., None], 0).sum()
-                texts = jnp.zeros(())
-                if examples.texts is not None:
-                    texts = model.text_losses(examples.texts, jax.random.fold_in(own_key, 1)).sum()
-                return total + text_weight * texts, (per_level, texts)
-
-            gradients, losses = jax.grad(loss_fn, has_aux=True)(state["params"])
-            return jax.tree.map(jnp.add, sums, (gradients, losses)), None
-
-        zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), state["params"])
-        # Part p takes the rows p, p + parts, ...: each device splits its own rows, and none moves.
-        split = jax.tree.map(
-            lambda x: sharding.constrain(x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), None, "batch"), examples
-        )
-        no_losses = jnp.zeros(examples.targets.shape[-1])
-        zeros = zeros, (no_losses, jnp.zeros(()))
-        sums, _ = jax.lax.scan(add_up, zeros, (jnp.arange(parts), split))
+        sums = _sum_gradients(run.graphdef, state["params"], examples, key, parts, text_weight)
         targets = (examples.target_segments > 0).sum()
-        gradients, (per_level, _) = jax.tree.map(lambda total: total / targets, sums)
+        gradients, losses = jax.tree.map(lambda total: total / targets, sums)
         updates, optimizer_state = tx.update(gradients, state["optimizer"], state["params"])
         params = optimizer.apply_updates(state["params"], updates, jax.random.fold_in(key, parts))
-        # Early on the average follows the weights more closely, so that it forgets the initialization.
+        # At first the average follows the weights more closely, so that it forgets the initialization.
         decay = jnp.minimum(experiment.training.ema, (1 + state["step"]) / (10 + state["step"]))
         new_state = {
             "params": params,
@@ -130,14 +109,14 @@ def make_step(
             "key": state["key"],
         }
         metrics = {
-            "loss": per_level.sum(),
-            "loss_per_level": per_level,
+            "loss": losses.per_level.sum(),
+            "loss_per_level": losses.per_level,
             "gradient_norm": optax.tree.norm(gradients),
             "targets": targets,
             "encoder_tokens": (examples.histories.segments > 0).sum(),
         }
         if examples.texts is not None:
-            metrics["text_loss"] = sums[1][1] / (examples.texts.pieces >= 0).sum()
+            metrics["text_loss"] = sums[1].text / (examples.texts.pieces >= 0).sum()
         return new_state, metrics
 
     state_shardings, replicated = sharding.of(run.abstract), sharding.named(run.mesh)
@@ -147,3 +126,40 @@ def make_step(
         in_shardings=(state_shardings, sharding.named(run.mesh, "batch")),
         out_shardings=(state_shardings, replicated),
     )
+
+
+def _sum_gradients(
+    graphdef: nnx.GraphDef, params: nnx.State, examples: Examples, key: jax.Array, parts: int, text_weight: float
+) -> Sums:
+    """Returns the gradients and losses of a batch, summed over its targets, one of `parts` parts after another."""
+
+    def add_part(sums: Sums, part: tuple[jax.Array, Examples]) -> tuple[Sums, None]:
+        number, examples = part
+        own_key = jax.random.fold_in(key, number)
+        gradients = jax.grad(_loss, has_aux=True)(params, graphdef, examples, own_key, text_weight)
+        return jax.tree.map(jnp.add, sums, gradients), None
+
+    zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params)
+    # Part p takes the rows p, p + parts, ...: each device splits its own rows, and none moves.
+    split = jax.tree.map(
+        lambda x: sharding.constrain(x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), None, "batch"), examples
+    )
+    no_losses = Losses(jnp.zeros(examples.targets.shape[-1]), jnp.zeros(()))
+    return jax.lax.scan(add_part, (zeros, no_losses), (jnp.arange(parts), split))[0]
+
+
+def _loss(
+    params: nnx.State, graphdef: nnx.GraphDef, examples: Examples, key: jax.Array, text_weight: float
+) -> tuple[jax.Array, Losses]:
+    """Returns the weighted loss, and the losses for the metrics."""
+    model = nnx.merge(graphdef, params)
+    losses = model.losses(examples, key)
+    is_target = (examples.target_segments > 0)[..., None]
+    per_level = jnp.where(is_target, losses, 0).sum((0, 1))
+    total = per_level.sum()
+    if examples.weights is not None:
+        total = jnp.where(is_target, losses * examples.weights[..., None], 0).sum()
+    text = jnp.zeros(())
+    if examples.texts is not None:
+        text = model.text_losses(examples.texts, jax.random.fold_in(key, 1)).sum()
+    return total + text_weight * text, Losses(per_level, text)

@@ -1,4 +1,4 @@
-"""How fast training runs: rates and utilization for the logs, compilations, and traces for the profiler."""
+"""Training throughput: rates, MFU and compilations for the logs, and profiler traces."""
 
 import contextlib
 import time
@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 from genrec.config import Experiment
 from genrec.models import flops
 
-COMPILATION = "/jax/core/compile/backend_compile_duration"  # the event that JAX reports for each
-STEPS_BEFORE_TRACE = 3  # which compile, and fill the queues
+COMPILATION = "/jax/core/compile/backend_compile_duration"  # JAX's monitoring event
+STEPS_BEFORE_TRACE = 3  # the first steps compile, and fill the queues
 
-# Dense bfloat16 operations per second of one device as JAX counts them (a chip, or half of one on TPU v2 and v3), from
-# the vendors' data sheets. The first name that begins a device's kind, in lower case, counts.
+# Peak dense bfloat16 FLOP/s of one JAX device (a chip, or half of one on TPU v2 and v3), from the vendors' data sheets,
+# by prefix of the device kind in lower case; the first match counts.
 PEAK_FLOPS = {
     "nvidia h100 pcie": 756e12,
     "nvidia h100 nvl": 835e12,
@@ -45,35 +45,35 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Operations per second of a device at best; None where that is not known."""
+    """Returns the peak FLOP/s of a device kind; None where it is not known."""
     kind = device_kind.lower()
     return next((peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
 
 
-class Speedometer:
-    """Rates since it was last asked or restarted."""
+class ThroughputMeter:
+    """Measures rates between calls of `measure` and `restart`."""
 
     def __init__(self, experiment: Experiment, sizes: Sequence[int], row_tokens: int, mesh: Mesh):
-        """`sizes` are the codes per level; `row_tokens` the encoder tokens of a row."""
+        """Starts measuring; `sizes` are the codes per level, `row_tokens` the encoder tokens of a row."""
         self._model, self._sizes, self._row_tokens = experiment.model, sizes, row_tokens
         peak = experiment.training.peak_flops or peak_flops(mesh.devices.flat[0].device_kind)
         self._peak = None if peak is None else peak * mesh.size
-        self._compilations = _Compilations()
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
         self.restart()
 
     def restart(self) -> None:
-        """Leaves out what was done since the last call: validation, and waiting for checkpoints."""
-        self._start, self._compiled = time.monotonic(), self._compilations.count
+        """Excludes the time since the last call: validation, and waiting for checkpoints."""
+        self._start, self._compilations = time.monotonic(), 0
 
     def measure(self, steps: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
-        """For the metrics of the steps since the last call, which have ended: they were fetched from the device."""
+        """Returns the rates since the last call, from the metrics of its steps, fetched from the devices."""
         seconds = time.monotonic() - self._start
         targets, encoder_tokens = (sum(float(step[name]) for step in steps) for name in ("targets", "encoder_tokens"))
         figures = {
             "step_seconds": seconds / len(steps),
             "targets_per_second": targets / seconds,
             "tokens_per_second": (encoder_tokens + len(self._sizes) * targets) / seconds,
-            "compilations": self._compilations.count - self._compiled,
+            "compilations": self._compilations,  # or loads from the compilation cache
         }
         if self._peak is not None:
             needed = flops.training_step(self._model, self._sizes, encoder_tokens, targets, self._row_tokens)
@@ -81,36 +81,26 @@ class Speedometer:
         self.restart()
         return figures
 
-    def close(self) -> None:
-        self._compilations.close()
-
-
-class _Compilations:
-    """Counts what XLA compiles, or fetches from the cache of compiled functions, from now on."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-
-    def _listen(self, event: str, duration: float, **details: object) -> None:
-        self.count += event == COMPILATION
+    def _listen(self, event: str, duration_secs: float, **details: str | int) -> None:
+        self._compilations += event == COMPILATION
 
     def close(self) -> None:
+        """Stops counting compilations."""
         jax.monitoring.unregister_event_duration_listener(self._listen)
 
 
 class Trace:
-    """Records what devices and threads do in some steps of a run, for `tensorboard --logdir` or Perfetto."""
+    """Records a profiler trace of some steps of a run, for `tensorboard --logdir` or Perfetto."""
 
     def __init__(self, path: epath.PathLike, first_step: int, steps: int):
-        """Records `steps` steps, soon after `first_step`, into the folder `path`; 0 records none."""
+        """Plans a trace of `steps` steps, soon after `first_step`, into the folder `path`; 0 records none."""
         self._path, self._running = epath.Path(path), False
         self._first = first_step + STEPS_BEFORE_TRACE + 1
         self._last = self._first + steps - 1
 
     @contextlib.contextmanager
     def of(self, step: int) -> Iterator[None]:
-        """To be put around a step."""
+        """Returns the context in which a step runs."""
         if step == self._first <= self._last:
             jax.profiler.start_trace(str(self._path))
             self._running = True
@@ -120,10 +110,8 @@ class Trace:
             yield
 
     def close(self) -> None:
-        """Ends a trace that is still being recorded."""
+        """Ends a trace that is being recorded."""
         if self._running:
             jax.profiler.stop_trace()
             self._running = False
-            logging.info(
-                "the trace is in %s: tensorboard --logdir shows it (pip install tensorboard xprof)", self._path
-            )
+            logging.info("the trace is in %s: view it with tensorboard --logdir (needs xprof)", self._path)

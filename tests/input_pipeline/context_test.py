@@ -6,12 +6,12 @@ from genrec import config
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 from genrec.input_pipeline import context
-from genrec.input_pipeline.context import ABSENT, UNKNOWN, Context, Feature, RequestContext, Soft, Users
+from genrec.input_pipeline.context import ABSENT, UNKNOWN, Context, Feature, RequestContext, UserFeatures, VectorFeature
 
 COUNTRY = Feature("country", values=("DE", "FR"))
 AGE = Feature("age", edges=(18.0, 30.0))
 HOUR = Feature("time_of_day", edges=context.HOURS, of="time")
-VECTOR, SUMMARY = Soft("vector", 2, 1), Soft("summary", 3, 2)
+VECTOR, SUMMARY = VectorFeature("vector", 2, 1), VectorFeature("summary", 3, 2)
 ITEM_VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 TABLE = pa.table({"user_id": ["a", "b"], "country": ["FR", None], "age": [17.5, 30.0], "vector": [[1.0, 2.0], None]})
 
@@ -22,7 +22,7 @@ class GivenDataset:
         self.catalogue = Catalogue(pa.table({"item_id": ["i", "j"], "media_type": ["music", "podcast"]}), ())
 
 
-def test_a_category_has_a_code_for_each_value_and_one_for_all_others():
+def test_a_category_has_a_code_for_each_value_and_one_for_unknown_values():
     assert [COUNTRY.code(value) for value in ("DE", "FR", "XX", "", None)] == [1, 2, UNKNOWN, ABSENT, ABSENT]
     assert [COUNTRY.meaning(code) for code in range(COUNTRY.size)] == ["unknown", "DE", "FR"]
 
@@ -35,55 +35,55 @@ def test_a_number_falls_into_the_bucket_from_its_lower_edge_on():
 
 
 def test_a_context_survives_json():
-    known = Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY))
-    assert Context.from_json(known.as_json()) == known and Context.from_json({}) == Context()
-    assert known.codes == 3 + 4 + 9 and known.soft_tokens == 3
+    whole = Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY))
+    assert Context.from_json(whole.as_json()) == whole and Context.from_json({}) == Context()
+    assert whole.codes == 3 + 4 + 9 and whole.soft_tokens == 3
 
 
-def vectors(users, soft, names, earlier, wanted=None, offsets=None):
+def vectors(users, feature, names, earlier, wanted=None, offsets=None):
     rows = np.array([users.row(name) for name in names])
     wanted = np.ones(len(names), bool) if wanted is None else np.array(wanted)
-    return users.vectors_of(soft, rows, [np.array(items, np.int32) for items in earlier], wanted, offsets)
+    return users.vectors_of(feature, rows, [np.array(items, np.int32) for items in earlier], wanted, offsets)
 
 
-def test_what_is_known_of_users_comes_from_their_table():
-    users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
+def test_features_and_vectors_of_users_are_read_from_their_table():
+    users = UserFeatures(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
     assert users.codes_of("a", context.NO_OVERRIDES).tolist() == [2, 1, ABSENT]
     assert users.codes_of("b", context.NO_OVERRIDES).tolist() == [ABSENT, 3, ABSENT]
     assert (users.codes_of("somebody else", context.NO_OVERRIDES) == ABSENT).all()
-    found, there = vectors(users, VECTOR, ["a", "b", "somebody else", "a"], [[]] * 4, [True, True, True, False])
-    assert there.tolist() == [True, False, False, False]
+    found, present = vectors(users, VECTOR, ["a", "b", "somebody else", "a"], [[]] * 4, [True, True, True, False])
+    assert present.tolist() == [True, False, False, False]
     np.testing.assert_array_equal(found, [[1, 2], [0, 0], [0, 0], [0, 0]])
 
 
-def test_a_summary_is_the_mean_of_what_came_before_moved_by_a_profile():
-    users = Users(Context((), (SUMMARY,)), TABLE, ITEM_VECTORS)
+def test_a_summary_is_the_mean_of_the_earlier_items_plus_the_offset_of_a_profile():
+    users = UserFeatures(Context((), (SUMMARY,)), TABLE, ITEM_VECTORS)
     ones = np.ones(3, np.float32)
-    found, there = vectors(users, SUMMARY, ["a"] * 4, [[1, 3], [], [], [2]], None, [None, None, ones, ones])
-    assert there.tolist() == [True, False, True, True]
+    found, present = vectors(users, SUMMARY, ["a"] * 4, [[1, 3], [], [], [2]], None, [None, None, ones, ones])
+    assert present.tolist() == [True, False, True, True]
     expected = [ITEM_VECTORS[[1, 3]].mean(axis=0), np.zeros(3), ones, ITEM_VECTORS[2] + 1]
     np.testing.assert_array_equal(found, expected)
 
 
-def test_vectors_of_a_sequential_model_are_made_together():
-    asked = []
+def test_histories_are_encoded_by_sasrec_in_one_batch():
+    batches = []
 
     def encode(items):
-        asked.append([one.tolist() for one in items])
+        batches.append([one.tolist() for one in items])
         return np.array([[one.sum(), len(one)] for one in items], np.float32)
 
-    soft = Soft("sequential", 2, 1, "0f3a")
-    users = Users(Context((), (soft,)), None, encode=encode)
-    found, there = vectors(users, soft, ["a"] * 4, [[1, 2], [], [3], [4]], [True, True, True, False])
-    assert there.tolist() == [True, False, True, False] and asked == [[[1, 2], [3]]]
+    feature = VectorFeature("sequential", 2, 1, "0f3a")
+    users = UserFeatures(Context((), (feature,)), None, encode=encode)
+    found, present = vectors(users, feature, ["a"] * 4, [[1, 2], [], [3], [4]], [True, True, True, False])
+    assert present.tolist() == [True, False, True, False] and batches == [[[1, 2], [3]]]
     np.testing.assert_array_equal(found, [[3, 2], [0, 0], [3, 1], [0, 0]])
 
 
-def test_what_a_request_tells_goes_before_what_is_known_and_may_be_left_out():
-    users = Users(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
+def test_a_request_overrides_features_and_withholds_them():
+    users = UserFeatures(Context((COUNTRY, AGE, HOUR), (VECTOR, SUMMARY)), TABLE, ITEM_VECTORS)
 
-    def codes(**told):
-        return users.codes_of("a", RequestContext(**told)).tolist()
+    def codes(**fields):
+        return users.codes_of("a", RequestContext(**fields)).tolist()
 
     assert codes(overrides={"country": "DE", "time_of_day": "8"}) == [1, 1, 3]
     assert codes(overrides={"country": ""}) == [ABSENT, 1, ABSENT]
@@ -101,26 +101,26 @@ def test_features_are_learned_from_the_data():
     cfg = config.Context(
         user_columns=("age", "tier"), item_columns=("media_type",), time_of_day=True, buckets=4, min_users=5
     )
-    known = context.learn(cfg, GivenDataset(ages))
-    age, tier, media, hour = known.features
+    learned = context.learn(cfg, GivenDataset(ages))
+    age, tier, media, hour = learned.features
     assert [age.code(value) for value in (0, 24, 25, 60, 99)] == [1, 1, 2, 3, 4]
     assert tier.values == ("x",) and tier.code("y") == UNKNOWN
     assert media == Feature("media_type", values=("music", "podcast"), of="item") and hour.of == "time"
-    codes = context.item_codes(known, GivenDataset(ages).catalogue)
+    codes = context.item_feature_codes(learned, GivenDataset(ages).catalogue)
     assert codes.tolist() == [[ABSENT, ABSENT, 1, ABSENT], [ABSENT, ABSENT, 2, ABSENT]]
 
 
 @pytest.mark.parametrize(
-    ("settings", "users", "message"),
+    ("settings", "users", "words"),
     [
-        ({"user_columns": ("height",)}, TABLE, "the users have no height"),
-        ({"user_columns": ("country",)}, None, "no users file"),
-        ({"item_columns": ("color",)}, TABLE, "the items have no color"),
-        ({"vector": True}, TABLE.drop(["vector"]), "the users have no vector"),
-        ({"summary": True}, TABLE, "needs item embeddings"),
-        ({"sequential": True}, TABLE, "Run launch/train_sasrec.py first"),
+        ({"user_columns": ("height",)}, TABLE, "height"),
+        ({"user_columns": ("country",)}, None, "country.*no users file"),
+        ({"item_columns": ("color",)}, TABLE, "color"),
+        ({"vector": True}, TABLE.drop(["vector"]), "vector"),
+        ({"summary": True}, TABLE, "context.summary.*embed_items"),
+        ({"sequential": True}, TABLE, "context.sequential.*train_sasrec"),
     ],
 )
-def test_what_the_data_does_not_have_is_an_error(settings, users, message):
-    with pytest.raises(config.ConfigError, match=message):
+def test_missing_columns_and_inputs_are_errors(settings, users, words):
+    with pytest.raises(config.ConfigError, match=words):
         context.learn(config.Context(**settings), GivenDataset(users))

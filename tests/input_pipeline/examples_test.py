@@ -7,14 +7,14 @@ import pytest
 
 from genrec.input_pipeline.examples import Examples, Histories, Segment, Tokenizer, histories, pack, ranges
 
-TOKENS = Tokenizer(items=np.array([[0, 4], [1, 5], [2, 4], [3, 6]], np.int32), first_user=7, users=5)
+TOKENS = Tokenizer(items=np.array([[0, 4], [1, 5], [2, 4], [3, 6]], np.int32), first_user=7, user_tokens=5)
 
 
 def segment(items, first_target, causal=True, user_id="u"):
     return Segment(user_id, np.array(items, np.int32), first_target, causal)
 
 
-def test_pack_lays_out_a_segment_as_documented():
+def test_pack_places_prefix_items_and_targets_of_a_segment():
     packed = pack([[segment([0, 1, 2], 0)]], TOKENS, row_tokens=7, row_targets=4)
     user = TOKENS.user("u")
     assert packed.histories.tokens.tolist() == [[user, 0, 4, 1, 5, 0, 0]]
@@ -26,7 +26,7 @@ def test_pack_lays_out_a_segment_as_documented():
 
 
 def one_by_one(rows, row_tokens, row_targets):
-    """What `pack` must give, segment by segment and item by item."""
+    """The expected result of `pack`, built segment by segment and item by item."""
     ids, segments, positions = np.zeros((3, len(rows), row_tokens), np.int32)
     targets = np.zeros((len(rows), row_targets, TOKENS.levels), np.int32)
     target_segments, target_positions = np.zeros((2, len(rows), row_targets), np.int32)
@@ -41,8 +41,8 @@ def one_by_one(rows, row_tokens, row_targets):
                     predicted.append((TOKENS.items[item], number, part.causal * place))
         for at, (token, number, position) in enumerate(encoded):
             ids[row, at], segments[row, at], positions[row, at] = token, number, position
-        for at, (tokenizer, number, position) in enumerate(predicted):
-            targets[row, at], target_segments[row, at], target_positions[row, at] = tokenizer, number, position
+        for at, (tokens, number, position) in enumerate(predicted):
+            targets[row, at], target_segments[row, at], target_positions[row, at] = tokens, number, position
     return Examples(Histories(ids, segments, positions), targets, target_segments, target_positions)
 
 
@@ -72,12 +72,12 @@ def test_a_bidirectional_segment_has_one_target_and_no_order():
     assert not packed.histories.positions.any() and not packed.target_positions.any()
     assert packed.histories.segments.tolist() == [[1, 1, 1, 1, 1, 2, 2, 2]]
     assert packed.targets.tolist() == [[[2, 4], [1, 5]]]
-    with pytest.raises(ValueError, match="only target"):
+    with pytest.raises(ValueError, match="bidirectional"):
         pack([[segment([0, 1, 2], 1, causal=False)]], TOKENS, 8, 2)
 
 
 def test_a_row_that_does_not_fit_is_an_error():
-    with pytest.raises(ValueError, match="row 1: 5 tokens and 3 targets exceed"):
+    with pytest.raises(ValueError, match="row 1: 5 tokens"):
         pack([[segment([0], 0)], [segment([0, 1, 2], 0)]], TOKENS, row_tokens=4, row_targets=4)
 
 

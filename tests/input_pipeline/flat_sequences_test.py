@@ -8,17 +8,17 @@ from genrec.input_pipeline import flat_sequences
 class InMemory:
     def __init__(self, lengths):
         self.lengths = np.array(lengths, np.int32)
-        self.items = [(100 * record + np.arange(length)).astype(np.int32) for record, length in enumerate(lengths)]
+        self.items = [(100 * number + np.arange(length)).astype(np.int32) for number, length in enumerate(lengths)]
 
     def read(self, indices):
         return [Sequence(f"{i}", self.items[i], 3600 * np.arange(self.lengths[i], dtype=np.int64)) for i in indices]
 
 
 class Users:
-    """In the place of `Tokenizer`, and of what is known of users."""
+    """Stands for `Tokenizer` and `UserFeatures`."""
 
     @property
-    def known(self):
+    def user_features(self):
         return self
 
     def user(self, user_id):
@@ -29,14 +29,14 @@ class Users:
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 8192])
-def test_load_is_all_records_in_their_order(monkeypatch, at_once):
-    monkeypatch.setattr(flat_sequences, "RECORDS_AT_ONCE", at_once)
+def test_load_reads_all_sequences_in_order(monkeypatch, at_once):
+    monkeypatch.setattr(flat_sequences, "SEQUENCES_AT_ONCE", at_once)
     sequences = InMemory([3, 0, 1, 5, 2, 0, 4])
     loaded = flat_sequences.load(sequences, Users())
     assert loaded.users.tolist() == [10, 11, 12, 13, 14, 15, 16]
     assert loaded.rows.tolist() == [-1, 0, 1, 2, 3, 4, 5]
-    for record, items in enumerate(sequences.items):
-        np.testing.assert_array_equal(loaded.items[loaded.start[record] : loaded.start[record + 1]], items)
+    for number, items in enumerate(sequences.items):
+        np.testing.assert_array_equal(loaded.items[loaded.start[number] : loaded.start[number + 1]], items)
     assert loaded.start[-1] == len(loaded.items) == 15
 
 

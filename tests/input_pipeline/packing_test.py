@@ -17,7 +17,7 @@ def test_packing_places_every_segment_once_and_within_bounds():
 
 
 def one_by_one(tokens, targets, row_targets):
-    """What `pack_shapes` must give: the segments of each row, chosen one at a time."""
+    """The expected result of `pack_shapes`: the segments of each row, chosen one at a time."""
     row_targets = max(row_targets, targets.max())
     row_tokens = max(tokens.max(), -(-row_targets * tokens.sum() // targets.sum()))
     left, rows = list(range(len(tokens))), []

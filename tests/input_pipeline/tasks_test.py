@@ -1,4 +1,4 @@
-"""Batches with other tasks beside the log."""
+"""Batches of a training mixture with request context, prompts and texts."""
 
 import jax
 import numpy as np
@@ -8,12 +8,12 @@ import pytest
 from genrec import config
 from genrec.data.dataset import Catalogue, Sequence
 from genrec.input_pipeline import context, tasks
-from genrec.input_pipeline.context import Context, Feature, Soft, Users
+from genrec.input_pipeline.context import Context, Feature, UserFeatures, VectorFeature
 from genrec.input_pipeline.examples import Tokenizer
 from genrec.input_pipeline.prompts import PromptSampler
 from genrec.input_pipeline.tasks import Mixture
 from genrec.input_pipeline.training_batches import MEMORY, TrainingBatches
-from genrec.input_pipeline.vocabulary import Vocabulary
+from genrec.input_pipeline.vocabulary import PromptTokenizer, Vocabulary
 
 ITEMS, USERS, LEVELS, MAX_HISTORY = 60, 120, 2, 5
 LENGTHS = np.random.default_rng(0).geometric(0.15, USERS)
@@ -23,7 +23,7 @@ CONTEXT = Context(
         Feature("kind", values=("music", "podcast"), of="item"),
         Feature(context.TIME_OF_DAY, edges=context.HOURS, of="time"),
     ),
-    (Soft("vector", 3, 1), Soft("summary", 4, 2)),
+    (VectorFeature("vector", 3, 1), VectorFeature("summary", 4, 2)),
 )
 
 
@@ -56,7 +56,7 @@ def catalogue():
 
 @pytest.fixture(scope="module")
 def parts(catalogue):
-    """Tokens and mixture; every item has a token of its own at every level, so that batches can be read back."""
+    """Tokenizer and mixture; every item has a token of its own at every level, so that batches can be read back."""
     users = pa.table(
         {
             "user_id": [f"user{u}" for u in range(USERS)],
@@ -67,11 +67,12 @@ def parts(catalogue):
     vectors = np.random.default_rng(1).normal(size=(ITEMS, 4)).astype(np.float32)
     words = Vocabulary.train([*catalogue.titles, "music podcasts genre about"] * 3, 60)
     items = (np.arange(ITEMS)[:, None] * LEVELS + np.arange(LEVELS)).astype(np.int32)
-    tokenizer = Tokenizer(items, ITEMS * LEVELS, 50, Users(CONTEXT, users, vectors), words, 12)
+    tokenizer = Tokenizer(items, ITEMS * LEVELS, 50, UserFeatures(CONTEXT, users, vectors), PromptTokenizer(words, 12))
     prompts = config.Prompts(columns=("kind:kind", "genre:about"), longest=12, history=3, texts=True, longest_text=10)
     prompts.examples = 1.5
-    told = config.Context(("country",), ("kind",), True, dropout=0.3, drop_all=0.1, request_time_examples=0.5)
-    return tokenizer, Mixture(told, prompts, PromptSampler(prompts, catalogue), context.item_codes(CONTEXT, catalogue))
+    settings = config.Context(("country",), ("kind",), True, dropout=0.3, drop_all=0.1, request_time_examples=0.5)
+    item_codes = context.item_feature_codes(CONTEXT, catalogue)
+    return tokenizer, Mixture(settings, PromptSampler(prompts, catalogue), item_codes)
 
 
 def batches(parts, seed=0, **arguments):
@@ -116,10 +117,11 @@ def test_an_epoch_holds_the_log_once_and_the_planned_number_of_other_segments(pa
     counts = np.bincount(data.segments.task, minlength=6)
     log = counts[tasks.LOG]
     assert counts[tasks.REQUEST_TIME] == round(0.5 * log)
-    weights = np.array([mixture.prompts.next_item, mixture.prompts.any_item, mixture.prompts.attributes])
+    cfg = mixture.prompts.cfg
+    weights = np.array([cfg.next_item, cfg.any_item, cfg.attributes])
     for task, weight in zip((tasks.NEXT_ITEM, tasks.ANY_ITEM, tasks.ATTRIBUTES), weights, strict=True):
-        assert counts[task] == round(1.5 * log * weight / (weights.sum() + mixture.prompts.title))
-    prompted = told = features = 0
+        assert counts[task] == round(1.5 * log * weight / (weights.sum() + cfg.title))
+    prompted = in_context = features = 0
     for step in range(data.steps_per_epoch):
         batch = data.batch(step)
         for row in range(len(batch.targets)):
@@ -134,17 +136,17 @@ def test_an_epoch_holds_the_log_once_and_the_planned_number_of_other_segments(pa
                     assert len(targets) == 1
                     if text.startswith("title"):  # its own
                         assert text == catalogue.titles[targets[0]]
-                request_time_examples = codes - tokenizer.first_feature - CONTEXT.features[0].size
-                if (request_time_examples >= 0).any():
-                    told += 1
+                request_time = codes - tokenizer.first_feature - CONTEXT.features[0].size
+                if (request_time >= 0).any():
+                    in_context += 1
                     assert len(targets) == 1
-                    kind = [code for code in request_time_examples if 0 <= code < CONTEXT.features[1].size]
-                    if kind:  # what the target is
+                    kind = [code for code in request_time if 0 <= code < CONTEXT.features[1].size]
+                    if kind:  # the target's
                         assert CONTEXT.features[1].values[kind[0] - 1] == ("music" if targets[0] % 2 else "podcast")
     planned = data.rows * data.steps_per_epoch / data.packing.rows
     with_prompt = counts[list(tasks.WITH_PROMPT)].sum()
     assert 0.85 * planned * with_prompt <= prompted <= with_prompt
-    assert 0.5 * counts[tasks.REQUEST_TIME] < told < counts[tasks.REQUEST_TIME] and features > told
+    assert 0.5 * counts[tasks.REQUEST_TIME] < in_context < counts[tasks.REQUEST_TIME] and features > in_context
 
 
 def test_soft_tokens_are_those_of_the_segment(parts):
@@ -168,7 +170,7 @@ def test_soft_tokens_are_those_of_the_segment(parts):
             assert batch.histories.tokens[row, place : place + 2].tolist() == [first + 1, first + 2]
 
 
-def test_texts_are_of_what_was_read(parts, catalogue):
+def test_target_texts_describe_the_encoded_items(parts, catalogue):
     tokenizer, mixture = parts
     kinds = set()
     for step in range(6):
@@ -180,8 +182,8 @@ def test_texts_are_of_what_was_read(parts, catalogue):
             pieces = texts.pieces[row][texts.pieces[row] >= 0]
             expected = {
                 tasks.ITEM_TITLE: lambda items=items: catalogue.titles[items[0]],
-                tasks.ITEM_ATTRIBUTES: lambda items=items: mixture.maker.description(items[0]),
-                tasks.TASTE: lambda items=items: mixture.maker.taste(items),
+                tasks.ITEM_ATTRIBUTES: lambda items=items: mixture.prompts.description(items[0]),
+                tasks.TASTE: lambda items=items: mixture.prompts.taste(items),
             }[int(kind)]()
             wanted = np.append(tokenizer.vocabulary.encode(expected), tokenizer.vocabulary.end)[:10]
             assert pieces.tolist() == wanted.tolist()
@@ -189,6 +191,6 @@ def test_texts_are_of_what_was_read(parts, catalogue):
     assert kinds == {0, 1, 2}
 
 
-def test_without_other_tasks_nothing_is_planned():
-    log = tasks.Segments(*(np.arange(3, dtype=np.int32) for _ in range(5)))
-    assert tasks.plan(np.array([4, 4, 4]), log, tasks.LOG_ALONE, 5, 0) is log
+def test_a_mixture_of_the_log_only_plans_no_other_segments():
+    log = tasks.Segments.of(**dict.fromkeys(("sequence", "start", "stop", "first_target", "task"), np.arange(3)))
+    assert tasks.plan(np.array([4, 4, 4]), log, tasks.LOG_ONLY, 5, 0) is log

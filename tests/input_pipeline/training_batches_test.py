@@ -13,14 +13,14 @@ LEVELS = 3
 
 
 class InMemory:
-    """Training sequences without a disk: record r holds the items 1000 r, 1000 r + 1, ..."""
+    """Training sequences without a disk: sequence s holds the items 1000 s, 1000 s + 1, ..."""
 
     def __init__(self, lengths):
         self.lengths = np.array(lengths, np.int32)
-        self.records_read = []
+        self.sequences_read = []
 
     def read(self, indices):
-        self.records_read += list(indices)
+        self.sequences_read += list(indices)
         return [
             Sequence(f"user{i}", (1000 * i + np.arange(self.lengths[i])).astype(np.int32), np.zeros(self.lengths[i]))
             for i in indices
@@ -52,7 +52,7 @@ def test_cut_makes_every_item_a_target_once(every):
     segments = cut(lengths, max_history=5, every=every)
     targets = collections.Counter()
     for record, start, stop, first in zip(
-        segments.record, segments.start, segments.stop, segments.first_target, strict=True
+        segments.sequence, segments.start, segments.stop, segments.first_target, strict=True
     ):
         assert 0 <= start < stop <= lengths[record]
         assert stop - start - 1 <= 5
@@ -61,7 +61,7 @@ def test_cut_makes_every_item_a_target_once(every):
     assert targets == {(record, item): 1 for record, length in enumerate(lengths) for item in range(length)}
 
 
-def test_targets_last_sees_all_the_latest_items():
+def test_with_targets_last_each_target_has_the_latest_items():
     segments = cut(np.array([9]), max_history=5, every=False)
     assert segments.start.tolist() == [0, 0, 0, 0, 0, 0, 1, 2, 3]
     assert (segments.stop - 1 - segments.start).tolist() == segments.first_target.tolist()
@@ -92,7 +92,7 @@ def test_a_batch_depends_on_seed_and_step_alone():
 
 
 @pytest.mark.parametrize("memory", [0, MEMORY])
-def test_the_iterator_goes_on_at_any_step(memory):
+def test_the_iterator_resumes_at_any_step(memory):
     data = batches(LENGTHS, memory=memory)
     for step, batch in zip(range(3, 7), data.iterate(3, 7), strict=True):
         assert_equal(batch, data.batch(step))
@@ -111,20 +111,20 @@ def test_rows_are_those_of_the_whole_batch(rows, memory):
         assert_equal(data.batch(step, rows), data.batch(step), rows)
 
 
-def test_processes_read_the_records_of_their_rows_only():
+def test_processes_read_the_sequences_of_their_rows_only():
     whole, part = (batches(LENGTHS, memory=0, batch_targets=64) for _ in range(2))
     whole.batch(3)
     segments = part.batch(3, slice(2)).histories.segments
-    assert set(part.sequences.records_read) < set(whole.sequences.records_read)
-    assert 0 < len(part.sequences.records_read) <= segments.max(axis=1).sum()
+    assert set(part.sequences.sequences_read) < set(whole.sequences.sequences_read)
+    assert 0 < len(part.sequences.sequences_read) <= segments.max(axis=1).sum()
 
 
-def test_in_memory_every_record_is_read_once():
+def test_in_memory_every_sequence_is_read_once():
     in_memory, on_disk = batches(LENGTHS), batches(LENGTHS, memory=4 * LENGTHS.sum() - 1)
-    assert on_disk.sequences.records_read == []
+    assert on_disk.sequences.sequences_read == []
     for step in range(3):
         assert_equal(in_memory.batch(step), on_disk.batch(step))
-    assert in_memory.sequences.records_read == list(range(len(LENGTHS)))
+    assert in_memory.sequences.sequences_read == list(range(len(LENGTHS)))
 
 
 def test_padding_rows_are_empty_and_change_nothing_else():

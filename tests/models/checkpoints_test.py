@@ -1,4 +1,4 @@
-"""Checkpoints: what they keep, what they refuse, and what happens when one cannot be read."""
+"""Checkpoints: retention, resuming on other meshes, refusal of other runs, and damage."""
 
 import dataclasses
 import shutil
@@ -55,7 +55,7 @@ def resume(workdir, record=RECORD, mesh=(2, 1, 1)):
 
 
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (8, 1, 1), (1, 2, 2)], ids=str)
-def test_a_checkpoint_goes_on_on_another_mesh(written, mesh):
+def test_a_checkpoint_is_restored_on_another_mesh(written, mesh):
     workdir, state = written
     resumed = resume(workdir, mesh=mesh)
     assert resumed.step == 2 and resumed.data == {"next_batch": 2} and resumed.record.validated == 1
@@ -68,7 +68,7 @@ def test_without_checkpoints_there_is_nothing_to_resume(tmp_path):
     assert resume(tmp_path) is None
 
 
-# Everything that a disk or a copy can do to a file that matters.
+# Damage by disks and interrupted copies.
 def _cut_short(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -93,18 +93,18 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(workdir, writt
     damage(found)
     resumed = resume(workdir)
     jax.tree.map(np.testing.assert_array_equal, values(resumed.state), written[1])
-    if resumed.step == 2:  # some bytes say nothing that is needed
+    if resumed.step == 2:  # some bytes are never read
         assert damage is _turned_over and of != "training/d/*"
         return
     assert resumed.step == 1
     assert "checkpoint 2 cannot be read" in caplog.text and "resuming from the checkpoint before" in caplog.text
-    # Nothing is lost: it lies aside, and step 2 can be saved again.
-    aside = workdir / checkpointing.UNREADABLE / "2"
-    assert aside.is_dir() and not (workdir / checkpointing.FOLDER / "2").exists() and before
+    # Nothing is lost: it was moved, and step 2 can be saved again.
+    moved = workdir / checkpointing.UNREADABLE / "2"
+    assert moved.is_dir() and not (workdir / checkpointing.FOLDER / "2").exists() and before
 
 
-def test_every_bit_of_the_arrays_counts(workdir):
-    """Whatever byte of the largest file is turned over: the state is that which was saved, or it is refused."""
+def test_a_flipped_bit_of_the_arrays_is_detected(workdir):
+    """With any flipped bit of the largest file, the state is the saved one or comes from another checkpoint."""
     files = [path for path in (workdir / checkpointing.FOLDER / "2" / "training").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size if "/d/" in str(path) else 0)
     content = largest.read_bytes()
@@ -117,10 +117,10 @@ def test_every_bit_of_the_arrays_counts(workdir):
         assert checkpointing._sums(resume(copy).state) == expected
 
 
-def test_when_none_can_be_read_nothing_is_moved(workdir):
+def test_without_a_readable_checkpoint_nothing_is_moved(workdir):
     for step in ("1", "2"):
         (workdir / checkpointing.FOLDER / step / "record" / "metadata").unlink()
-    with pytest.raises(artifacts.ArtifactError, match=r"none of the checkpoints \[2, 1\] can be read"):
+    with pytest.raises(artifacts.ArtifactError, match=r"\[2, 1\]"):
         resume(workdir)
     assert (workdir / checkpointing.FOLDER / "2").exists() and not (workdir / checkpointing.UNREADABLE).exists()
 
@@ -131,7 +131,7 @@ def test_another_run_is_refused_with_every_difference(workdir):
         resume(workdir, other)
 
 
-def test_what_changes_no_result_may_change(workdir):
+def test_settings_that_change_no_result_may_change(workdir):
     training = RECORD.training | {"log_every": 7, "keep_latest": 5, "accumulate": 2, "checkpoint_every": 3}
     other = dataclasses.replace(RECORD, training=training, model=RECORD.model | {"remat": True})
     resumed = resume(workdir, other)
@@ -158,7 +158,7 @@ def test_a_checkpoint_can_be_replaced_by_one_of_the_same_step(workdir):
     checkpoints.close()
 
 
-def test_a_save_that_was_cut_short_is_not_seen(workdir):
+def test_an_incomplete_checkpoint_is_ignored(workdir):
     half = workdir / checkpointing.FOLDER / "3.orbax-checkpoint-tmp"
     shutil.copytree(workdir / checkpointing.FOLDER / "2", half)
     assert resume(workdir).step == 2
@@ -171,7 +171,7 @@ def test_a_save_that_was_cut_short_is_not_seen(workdir):
 def test_the_record_of_another_version_is_refused(workdir):
     path = workdir / checkpointing.FOLDER / "2" / "record" / "metadata"
     path.write_text(path.read_text().replace('"seed"', '"soil"'))
-    with pytest.raises(artifacts.ArtifactError, match="another version of genrec.*soil"):
+    with pytest.raises(artifacts.ArtifactError, match="another version.*soil"):
         resume(workdir)
 
 

@@ -6,7 +6,6 @@ import pytest
 from flax import nnx
 
 from genrec import artifacts, config, sharding
-from genrec.data.dataset import Dataset
 from genrec.models import content_init, load
 from genrec.models.recommender import Conditioning, Recommender
 from genrec.semantic_ids import codes
@@ -18,7 +17,7 @@ MODEL = config.Model(width=WIDTH, encoder_layers=1, decoder_layers=1, heads=2, h
 
 @pytest.fixture(scope="module")
 def catalogue():
-    """Items in groups: embeddings, semantic IDs and texts all say of which group an item is.
+    """Items in groups, which embeddings, semantic IDs and texts all tell apart.
 
     Piece g stands in the texts of group g, piece GROUPS in all, piece GROUPS + 1 in none.
     """
@@ -33,8 +32,8 @@ def catalogue():
 
 
 @pytest.fixture(scope="module")
-def summary(catalogue):
-    return content_init.summarize(*catalogue, pieces=GROUPS + 2, width=WIDTH, seed=0)
+def content(catalogue):
+    return content_init.compute_content(*catalogue, pieces=GROUPS + 2, width=WIDTH, seed=0)
 
 
 def similarity(a, b):
@@ -42,22 +41,22 @@ def similarity(a, b):
     return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
 
 
-def test_words_lie_beside_the_codes_of_the_items_that_have_them(summary):
-    alike = similarity(summary.pieces[:GROUPS], summary.codes[0])
+def test_words_are_close_to_the_codes_of_the_items_that_have_them(content):
+    alike = similarity(content.pieces[:GROUPS], content.codes[0])
     assert np.diag(alike).min() > 0.95
     assert (alike - np.eye(GROUPS)).max() < 0.2
-    # Of a word that all have, nothing is said.
-    assert np.abs(summary.pieces[GROUPS]).max() < 0.2 * np.abs(summary.pieces[:GROUPS]).max()
-    assert not summary.pieces[GROUPS + 1].any()
-    known = summary.pieces[: GROUPS + 1]
-    for rows in (*summary.codes, known):
+    # A word that all texts have carries no content.
+    assert np.abs(content.pieces[GROUPS]).max() < 0.2 * np.abs(content.pieces[:GROUPS]).max()
+    assert not content.pieces[GROUPS + 1].any()
+    known = content.pieces[: GROUPS + 1]
+    for rows in (*content.codes, known):
         np.testing.assert_allclose(np.mean(rows**2), 1, rtol=1e-5)
 
 
-def test_each_level_says_what_those_before_left(summary, catalogue):
-    """Its two codes are opposite, as the groups have equally many of both, and at right angles to what groups say."""
-    assert len(summary.codes) == 2  # the last level only tells items apart
-    first, second = summary.codes
+def test_each_level_holds_the_residual_of_those_before(content, catalogue):
+    """Its two codes are opposite, as the groups have equally many of both, and orthogonal to the groups."""
+    assert len(content.codes) == 2  # the last level only tells items apart
+    first, second = content.codes
     np.testing.assert_allclose(similarity(second[:1], second[1:]), -1, atol=0.01)
     assert np.abs(similarity(second, first)).max() < 0.3
 
@@ -68,27 +67,27 @@ def test_distances_between_items_are_kept(catalogue):
     items = len(vectors)
     ids = codes.SemanticIds(np.stack([np.arange(items), np.zeros(items, int)], axis=1), (items, 1))
     for width in (20, 32):
-        (rows,), _ = content_init.summarize(vectors, ids, [np.array([0])] * items, 1, width, seed=3)
-        centerd = vectors - vectors.mean(axis=0)
-        scale = np.sqrt(items * width / np.sum(centerd**2))
-        np.testing.assert_allclose(rows @ rows.T, scale**2 * centerd @ centerd.T, atol=1e-3)
+        (rows,), _ = content_init.compute_content(vectors, ids, [np.array([0])] * items, 1, width, seed=3)
+        centered = vectors - vectors.mean(axis=0)
+        scale = np.sqrt(items * width / np.sum(centered**2))
+        np.testing.assert_allclose(rows @ rows.T, scale**2 * centered @ centered.T, atol=1e-3)
 
 
-def test_rows_of_which_nothing_is_known_stay_as_drawn(summary, catalogue):
+def test_rows_without_content_stay_random(content, catalogue):
     ids = catalogue[1]
     model = Recommender(MODEL, ids.sizes, nnx.Rngs(0), Conditioning(pieces=GROUPS + 2))
     drawn = nnx.to_pure_dict(nnx.state(nnx.clone(model)))
-    content_init.start_from(model, summary)
+    content_init.initialize(model, content)
     table, before = np.asarray(model.embedding[...]), np.asarray(drawn["embedding"])
-    told = [*range(GROUPS + 2), *range(model.first_piece, model.first_piece + GROUPS + 1)]
-    others = np.setdiff1d(np.arange(len(table)), told)
+    filled = [*range(GROUPS + 2), *range(model.first_piece, model.first_piece + GROUPS + 1)]
+    others = np.setdiff1d(np.arange(len(table)), filled)
     np.testing.assert_array_equal(table[others], before[others])
-    assert (table[told] != before[told]).all()
+    assert (table[filled] != before[filled]).all()
     first = model.first_piece
-    expected = 0.9 * summary.pieces[:GROUPS] + np.sqrt(0.19) * before[first : first + GROUPS]
+    expected = 0.9 * content.pieces[:GROUPS] + np.sqrt(0.19) * before[first : first + GROUPS]
     np.testing.assert_allclose(table[first : first + GROUPS], expected, rtol=1e-5)
     np.testing.assert_array_equal(model.output[2][...], drawn["output"][2])
-    expected = 0.9 * summary.codes[0] / WIDTH**0.5 + np.sqrt(0.19) * drawn["output"][0]
+    expected = 0.9 * content.codes[0] / WIDTH**0.5 + np.sqrt(0.19) * drawn["output"][0]
     np.testing.assert_allclose(model.output[0][...], expected, rtol=1e-5)
     del drawn["embedding"], drawn["output"]
     after = nnx.to_pure_dict(nnx.state(model))
@@ -116,21 +115,13 @@ def workdir(experiment, tokenized, tmp_path_factory):
     return workdir
 
 
-def beginning(experiment, workdir):
-    dataset, ids = Dataset(workdir / "dataset"), codes.SemanticIds.load(workdir / "semantic_ids")
-    record = run_setup.record_of(experiment, ids, dataset, workdir)
-    tokens = record.tokenizer(ids)
-    mixture = run_setup.mixture_of(experiment, tokens, dataset)
-    return record, run_setup.beginning_of(experiment, ids, dataset, tokens, mixture, workdir)
-
-
-def test_a_run_starts_from_content_on_any_mesh(experiment, workdir):
-    record, begin = beginning(experiment, workdir)
+def test_a_run_is_initialized_from_content_on_any_mesh(experiment, workdir):
+    setup = run_setup.generator(experiment, workdir)
     tx = optimizer.make(experiment.training, "float32")
     started = []
     for shape in ((1, 1, 1), (2, 2, 2)):
-        run = step.describe(record, tx, sharding.make_mesh(config.Mesh(*shape), jax.devices()[: np.prod(shape)]))
-        state = step.start(run, begin)
+        run = step.describe(setup.record, tx, sharding.make_mesh(config.Mesh(*shape), jax.devices()[: np.prod(shape)]))
+        state = step.start(run, setup.warm_start)
         assert jax.tree.map(lambda x: x.sharding, state["params"]) == sharding.of(run.abstract["params"])
         started.append(jax.device_get(jax.tree.leaves((state["params"], state["ema"]))))
     for one, several in zip(*started, strict=True):
@@ -145,12 +136,10 @@ def test_a_run_starts_from_content_on_any_mesh(experiment, workdir):
     assert changed == 3  # the embedding table, and the output tables of the two learned levels
 
 
-def test_settings_and_inputs_that_cannot_be_are_refused(experiment, workdir, tmp_path):
+def test_invalid_settings_and_inputs_are_refused(experiment, workdir, tmp_path):
     both = dataclasses.replace(experiment, prompts=dataclasses.replace(experiment.prompts, pretrained="t5"))
-    dataset, ids = Dataset(workdir / "dataset"), codes.SemanticIds.load(workdir / "semantic_ids")
-    record = run_setup.record_of(experiment, ids, dataset, workdir)
-    tokens = record.tokenizer(ids)
-    with pytest.raises(config.ConfigError, match="two ways to start"):
-        run_setup.beginning_of(both, ids, dataset, tokens, None, workdir)
+    setup, ids = run_setup.generator(experiment, workdir), codes.SemanticIds.load(workdir / "semantic_ids")
+    with pytest.raises(config.ConfigError, match="pretrained.*from_content"):
+        run_setup.warm_start_of(setup._replace(experiment=both), ids)
     with pytest.raises(artifacts.ArtifactError, match="item_embeddings"):
-        run_setup.beginning_of(experiment, ids, dataset, tokens, None, tmp_path)
+        run_setup.warm_start_of(setup._replace(workdir=tmp_path), ids)

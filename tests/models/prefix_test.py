@@ -1,4 +1,4 @@
-"""The model's prefix: who sees what, what is absent, and texts. On a tiny model whose parameters are all non-zero."""
+"""Attention to the prefix, absent inputs, and text losses, on a tiny model whose parameters are all non-zero."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 from genrec import config
-from genrec.input_pipeline.context import Context, Feature, RequestContext, Soft, Users
-from genrec.input_pipeline.examples import PromptError, Segment, Texts, Tokenizer, histories, pack
-from genrec.input_pipeline.vocabulary import Vocabulary
+from genrec.input_pipeline.context import Context, Feature, RequestContext, UserFeatures, VectorFeature
+from genrec.input_pipeline.examples import Segment, TextExamples, Tokenizer, histories, pack
+from genrec.input_pipeline.vocabulary import PromptError, PromptTokenizer, Vocabulary
 from genrec.models.recommender import Conditioning, Recommender
 
 SIZES = (5, 4, 3)
@@ -20,7 +20,7 @@ MODEL = config.Model(
 )
 CONTEXT = Context(
     (Feature("country", values=("DE", "FR")), Feature("age", edges=(18.0, 30.0))),
-    (Soft("vector", 4, 2), Soft("summary", 3, 1)),
+    (VectorFeature("vector", 4, 2), VectorFeature("summary", 3, 1)),
 )
 PROMPT = "something calm and bold"
 EVERYTHING = RequestContext({"country": "DE", "age": "20"}, prompt=PROMPT)
@@ -32,9 +32,9 @@ def tokenizer():
     every = np.stack(np.meshgrid(*(range(size) for size in SIZES), indexing="ij"), axis=-1).reshape(-1, len(SIZES))
     chosen = every[random.permutation(len(every))[:ITEMS]] + np.cumsum((0, *SIZES[:-1]))
     table = pa.table({"user_id": ["known"], "vector": [random.normal(size=4).tolist()]})
-    users = Users(CONTEXT, table, random.normal(size=(ITEMS, 3)).astype(np.float32))
+    users = UserFeatures(CONTEXT, table, random.normal(size=(ITEMS, 3)).astype(np.float32))
     words = Vocabulary.train([PROMPT, "music by night"] * 20, 40)
-    return Tokenizer(chosen.astype(np.int32), sum(SIZES), MODEL.user_tokens, users, words, longest_prompt=16)
+    return Tokenizer(chosen.astype(np.int32), sum(SIZES), MODEL.user_tokens, users, PromptTokenizer(words, 16))
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def segment(context=EVERYTHING, items=ITEMS_HEARD, user="known", earlier=EARLIER
     return Segment(user, items, 0, True, context, earlier)
 
 
-def test_no_two_meanings_share_a_token(tokenizer):
-    """Codes, users, features, soft tokens, pieces and kinds of texts are ranges one after the other."""
+def test_kinds_of_tokens_have_separate_ranges(tokenizer):
+    """Codes, users, features, soft tokens, pieces and kinds of texts follow each other."""
     made = pack([[segment()]], tokenizer, 80, 5).histories
     row = made.tokens[0][made.segments[0] > 0]
     prefix = row[made.positions[0][made.segments[0] > 0] == 0]
@@ -87,11 +87,11 @@ def test_every_target_equals_one_at_a_time_with_a_prefix(model, tokenizer):
     np.testing.assert_allclose(together, np.stack(alone), rtol=2e-5, atol=2e-5)
 
 
-def test_the_prefix_sees_itself_alone_and_items_see_the_prefix_and_no_future(model, tokenizer):
-    def encoded(told, items):
-        made = pack([[segment(told, np.append(items, np.int32(0)))]], tokenizer, 80, 6).histories
-        there = made.segments[0] > 0
-        return np.asarray(encode(model, made))[0][there], made.positions[0][there]
+def test_the_prefix_attends_to_itself_and_items_to_the_prefix_and_the_past(model, tokenizer):
+    def encoded(context, items):
+        made = pack([[segment(context, np.append(items, np.int32(0)))]], tokenizer, 80, 6).histories
+        present = made.segments[0] > 0
+        return np.asarray(encode(model, made))[0][present], made.positions[0][present]
 
     before, positions = encoded(EVERYTHING, ITEMS_HEARD)
     other_items = ITEMS_HEARD.copy()
@@ -107,16 +107,16 @@ def test_the_prefix_sees_itself_alone_and_items_see_the_prefix_and_no_future(mod
 @pytest.mark.parametrize("absent", ["country", "age", "vector", "summary", "prompt", "history", "everything"])
 def test_any_input_may_be_absent_and_makes_a_difference(model, tokenizer, absent):
     whole = losses(model, [[segment()]], tokenizer)
-    told, user, items = EVERYTHING, "known", ITEMS_HEARD
+    context, user, items = EVERYTHING, "known", ITEMS_HEARD
     if absent == "prompt":
-        told = told._replace(prompt="")
+        context = context._replace(prompt="")
     elif absent == "history":
         items = items[-1:]
     elif absent == "everything":
-        told, items = RequestContext(withheld=frozenset({"all"})), items[-1:]
+        context, items = RequestContext(withheld=frozenset({"all"})), items[-1:]
     else:
-        told = told._replace(withheld=frozenset({absent}))
-    without = losses(model, [[segment(told, items, user)]], tokenizer)
+        context = context._replace(withheld=frozenset({absent}))
+    without = losses(model, [[segment(context, items, user)]], tokenizer)
     assert np.isfinite(without).all()
     assert not np.allclose(without[-1], whole[-1], atol=1e-5)
 
@@ -131,28 +131,31 @@ def test_neighbors_in_a_row_change_nothing(model, tokenizer):
     np.testing.assert_allclose(losses(model, [parts], tokenizer), alone, rtol=2e-5, atol=2e-5)
 
 
-def test_soft_tokens_carry_their_vector(model, tokenizer):
-    """A profile's offset moves the summary: the same as if the earlier items had that mean."""
+def test_soft_tokens_depend_on_their_vector(model, tokenizer):
+    """The offset of a profile has the same effect as earlier items with that mean."""
     offset = np.array([0.5, -1.0, 2.0], np.float32)
     moved = losses(model, [[segment(EVERYTHING._replace(offset=offset))]], tokenizer)
     assert not np.allclose(moved, losses(model, [[segment()]], tokenizer), atol=1e-5)
-    mean = tokenizer.known.item_vectors[EARLIER].mean(axis=0)
-    shifted = tokenizer._replace(known=Users(CONTEXT, None, tokenizer.known.item_vectors))
-    shifted.known.vectors, shifted.known._row = tokenizer.known.vectors, tokenizer.known._row
-    shifted.known.codes = tokenizer.known.codes
-    shifted.known.item_vectors = np.where(
-        np.isin(np.arange(ITEMS), EARLIER)[:, None], mean + offset, tokenizer.known.item_vectors
+    mean = tokenizer.user_features.item_vectors[EARLIER].mean(axis=0)
+    shifted = tokenizer._replace(user_features=UserFeatures(CONTEXT, None, tokenizer.user_features.item_vectors))
+    shifted.user_features.vectors, shifted.user_features._row = (
+        tokenizer.user_features.vectors,
+        tokenizer.user_features._row,
+    )
+    shifted.user_features.codes = tokenizer.user_features.codes
+    shifted.user_features.item_vectors = np.where(
+        np.isin(np.arange(ITEMS), EARLIER)[:, None], mean + offset, tokenizer.user_features.item_vectors
     )
     np.testing.assert_allclose(losses(model, [[segment()]], shifted), moved, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("prompt", ["静かな音楽を 🎷", "что-нибудь", "x" * 40, "   "])
-def test_any_language_can_be_prompted_in(model, tokenizer, prompt):
+def test_prompts_may_be_in_any_language(model, tokenizer, prompt):
     made = histories(["known"], [ITEMS_HEARD], tokenizer, 6, contexts=[RequestContext(prompt=prompt)])
     assert np.isfinite(encode(model, made)[0][made.segments[0] > 0]).all()
 
 
-def test_prompts_have_few_shapes_and_too_long_ones_are_refused(tokenizer):
+def test_prompts_have_few_shapes_and_too_long_ones_are_errors(tokenizer):
     def width(prompt):
         return histories(
             ["a", "b"],
@@ -164,34 +167,34 @@ def test_prompts_have_few_shapes_and_too_long_ones_are_refused(tokenizer):
 
     plain = tokenizer.length(6)
     assert [width(prompt) - plain for prompt in ("", "calm", "calm " * 10, "calm " * 40)] == [0, 16, 32, 96]
-    with pytest.raises(PromptError, match=r"5,000 characters is .* at most 96 .*Shorten"):
+    with pytest.raises(PromptError, match=r"5,000 characters .* at most 96"):
         width("🎷" * 5000)
     assert len(tokenizer.prompt("🎷" * 5000, serving=False)) == 16  # training cuts
-    with pytest.raises(PromptError, match="knows no words"):
+    with pytest.raises(PromptError, match="prompts.columns"):
         histories(
             ["a"],
             [ITEMS_HEARD],
-            tokenizer._replace(vocabulary=None),
+            tokenizer._replace(prompt_tokenizer=None),
             6,
             contexts=[RequestContext(prompt="calm")],
         )
 
 
-def test_words_that_training_never_had_are_not_read(tokenizer):
-    loaded = np.zeros(len(tokenizer.vocabulary), bool)
-    loaded[tokenizer.vocabulary.encode("something calm")] = True
-    knowing = tokenizer._replace(trained_pieces=loaded)
-    assert knowing.prompt("🎷 something calm 音楽").tolist() == tokenizer.vocabulary.encode("something calm").tolist()
-    assert len(knowing.prompt("音楽")) == 0 < len(tokenizer.prompt("音楽"))
+def test_pieces_that_do_not_occur_in_training_are_skipped(tokenizer):
+    trained = np.zeros(len(tokenizer.vocabulary), bool)
+    trained[tokenizer.vocabulary.encode("something calm")] = True
+    filtering = tokenizer._replace(prompt_tokenizer=tokenizer.prompt_tokenizer._replace(trained=trained))
+    assert filtering.prompt("🎷 something calm 音楽").tolist() == tokenizer.vocabulary.encode("something calm").tolist()
+    assert len(filtering.prompt("音楽")) == 0 < len(tokenizer.prompt("音楽"))
 
 
-def test_texts_are_predicted_from_what_was_read_and_the_pieces_before(model, tokenizer):
+def test_texts_are_predicted_from_the_history_and_the_pieces_before(model, tokenizer):
     read = histories(["", ""], [ITEMS_HEARD[:1], ITEMS_HEARD], tokenizer, 6)
     pieces = np.full((2, 8), -1, np.int32)
     for row, text in enumerate((PROMPT, "music")):
-        said = tokenizer.vocabulary.encode(text)[:8]
-        pieces[row, : len(said)] = said
-    texts = Texts(read, pieces, np.array([0, 2], np.int32))
+        encoded = tokenizer.vocabulary.encode(text)[:8]
+        pieces[row, : len(encoded)] = encoded
+    texts = TextExamples(read, pieces, np.array([0, 2], np.int32))
     text_losses = nnx.jit(Recommender.text_losses)
     together = np.asarray(text_losses(model, texts))
     assert (together[pieces < 0] == 0).all() and (together[pieces >= 0] > 0).all()

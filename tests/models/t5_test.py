@@ -59,7 +59,7 @@ def t5_model(pieces, **settings):
     )
     model = transformers.T5ForConditionalGeneration(cfg).eval()
     with torch.no_grad():
-        for parameter in model.parameters():  # far from the small and equal weights of a start
+        for parameter in model.parameters():  # far from the small and equal initial weights
             parameter.copy_(torch.randn_like(parameter) * (0.15 if parameter.ndim > 1 else 0.2) + (parameter.ndim == 1))
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(pieces, 24))  # not tied
     return model
@@ -79,7 +79,7 @@ def recommender(pieces, **changes):
     return Recommender(cfg, SIZES, nnx.Rngs(0), Conditioning(CONTEXT, pieces, 3))
 
 
-def read_by(ids, segments):
+def histories_of(ids, segments):
     positions = np.zeros_like(ids)
     return Histories(ids.astype(np.int32), segments.astype(np.int32), positions)
 
@@ -101,26 +101,26 @@ def logits_of(model, ids, segments, decoder_ids):
         ).logits.numpy()
 
 
-def test_a_model_that_starts_from_t5_gives_its_logits(folder):
+def test_a_model_with_the_weights_of_t5_has_its_logits(folder):
     reference = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
     start = t5.read(folder)
     model = recommender(start.pieces)
     t5.check(model.cfg, start)
-    t5.start_from(model, start)
+    t5.load_weights(model, start)
     random, segments = rows()
-    ids, said = (random.integers(0, start.pieces, (2, count)) for count in (TOKENS, NEW))
-    expected = logits_of(reference, ids, segments, np.pad(said, ((0, 0), (1, 0))))
+    ids, decoded = (random.integers(0, start.pieces, (2, count)) for count in (TOKENS, NEW))
+    expected = logits_of(reference, ids, segments, np.pad(decoded, ((0, 0), (1, 0))))
     found = nnx.jit(Recommender.text_logits)(
-        model, read_by(model.first_piece + ids, segments), np.array([0, 2], np.int32), said.astype(np.int32)
+        model, histories_of(model.first_piece + ids, segments), np.array([0, 2], np.int32), decoded.astype(np.int32)
     )
     assert np.abs(expected).max() > 1
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    # What transformers make of the folder is what was saved there, and not some tied weights.
+    # Transformers read the saved output table and not the tied embedding table.
     own = start.tensors["lm_head.weight"]
     assert not np.allclose(own, start.tensors["shared.weight"])
 
 
-def test_an_exported_model_gives_its_logits_of_pieces_and_of_codes(folder, words, tmp_path):
+def test_an_exported_model_has_its_logits_of_pieces_and_codes(folder, words, tmp_path):
     model = recommender(len(words))
     random, segments = rows()
     for _, param in nnx.iter_graph(model):
@@ -128,16 +128,16 @@ def test_an_exported_model_gives_its_logits_of_pieces_and_of_codes(folder, words
             param[...] = param[...] + 0.1 * random.normal(size=param.shape).astype(np.float32)
     places = t5.export(model, words.model, tmp_path / "out")
     exported = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
-    # Any token may be read: theirs begin with the pieces, ours with codes, users and features.
+    # Encoder inputs are any tokens: theirs begin with the pieces, ours with codes, users and features.
     ours = random.integers(0, model.first_piece + len(words), (2, TOKENS))
     theirs = np.where(ours < model.first_piece, ours + places["codes"], ours - model.first_piece)
-    histories = read_by(ours, segments)
+    histories = histories_of(ours, segments)
 
-    said = random.integers(0, len(words), (2, NEW))
+    decoded = random.integers(0, len(words), (2, NEW))
     for kind in range(3):
         first = np.full((2, 1), places["texts"] + kind)
-        expected = logits_of(exported, theirs, segments, np.concatenate([first, said], axis=1))[..., : len(words)]
-        found = nnx.jit(Recommender.text_logits)(model, histories, np.full(2, kind, np.int32), said.astype(np.int32))
+        expected = logits_of(exported, theirs, segments, np.concatenate([first, decoded], axis=1))[..., : len(words)]
+        found = nnx.jit(Recommender.text_logits)(model, histories, np.full(2, kind, np.int32), decoded.astype(np.int32))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
     codes = np.stack([random.integers(0, size, 2) for size in SIZES], axis=1)
@@ -155,7 +155,7 @@ def test_an_exported_model_gives_its_logits_of_pieces_and_of_codes(folder, words
 def test_a_round_trip_changes_nothing(folder, words, tmp_path):
     start = t5.read(folder)
     model = recommender(start.pieces)
-    t5.start_from(model, start)
+    t5.load_weights(model, start)
     places = t5.export(model, start.words, tmp_path / "out")
     again = t5.read(tmp_path / "out")
     assert again.words == words.model and places["codes"] == start.pieces
@@ -167,7 +167,7 @@ def test_a_round_trip_changes_nothing(folder, words, tmp_path):
     assert again.tensors.keys() == start.tensors.keys() - {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
 
 
-def test_a_run_starts_from_a_folder_and_keeps_its_words(folder, listener, tmp_path):
+def test_a_run_is_initialized_from_a_folder_and_keeps_its_vocabulary(folder, listener, tmp_path):
     import shutil
 
     from genrec.data.dataset import Dataset
@@ -188,7 +188,7 @@ def test_a_run_starts_from_a_folder_and_keeps_its_words(folder, listener, tmp_pa
     )  # fmt: skip
     train.train(experiment, tmp_path)
     loaded, start = load.load(tmp_path, "latest"), t5.read(folder)
-    assert loaded.record.vocabulary.model == start.words
+    assert loaded.record.prompt_tokenizer.vocabulary.model == start.words
     model = nnx.merge(loaded.graphdef, loaded.params)
     rows = np.asarray(model.embedding[...])[model.first_piece : model.first_piece + start.pieces]
     np.testing.assert_allclose(rows, start.tensors["shared.weight"], atol=1e-6)  # two tiny steps away
@@ -203,14 +203,14 @@ def test_a_run_starts_from_a_folder_and_keeps_its_words(folder, listener, tmp_pa
         run_setup.record_of(wrong, SemanticIds.load(tmp_path / "semantic_ids"), dataset, tmp_path)
 
 
-def test_folders_and_models_that_cannot_be_are_refused(folder, words, tmp_path):
-    with pytest.raises(artifacts.ArtifactError, match="no config.json"):
+def test_invalid_folders_and_models_are_refused(folder, words, tmp_path):
+    with pytest.raises(artifacts.ArtifactError, match="config.json"):
         t5.read(tmp_path)
     settings = json.loads((folder / t5.CONFIG).read_text())
     for name in (t5.WEIGHTS, t5.WORDS):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / t5.CONFIG).write_text(json.dumps({**settings, "feed_forward_proj": "relu"}))
-    with pytest.raises(artifacts.ArtifactError, match="no T5 v1.1"):
+    with pytest.raises(artifacts.ArtifactError, match="gated-gelu"):
         t5.read(tmp_path)
     for change, name in (({"repeat_bias": True}, "repeat_bias"), ({"gated_mlp": False}, "gated_mlp=False")):
         with pytest.raises(config.ConfigError, match=name):
@@ -219,6 +219,6 @@ def test_folders_and_models_that_cannot_be_are_refused(folder, words, tmp_path):
 
 
 def test_abstract_parameters_need_no_folder(folder, words):
-    """A checkpoint that started from a T5 is loaded without it."""
+    """A checkpoint that was initialized from a T5 is loaded without it."""
     shapes = nnx.eval_shape(lambda: recommender(len(words) + 11))
     assert jax.tree.leaves(nnx.state(shapes))

@@ -1,4 +1,4 @@
-"""The notice to leave, as one process gets it. Among several, and in training: interruption_test."""
+"""The preemption signal in one process. Several processes, and training: interruption_test."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from genrec import exit_codes
 from genrec.training.preemption import Preempted, PreemptionSignal
 
 
-def test_sigterm_is_remembered_and_does_not_end_the_process():
+def test_sigterm_requests_a_preemption_and_does_not_end_the_process():
     before = signal.getsignal(signal.SIGTERM)
     with PreemptionSignal() as preempted:
         assert not preempted.requested()
@@ -18,7 +18,7 @@ def test_sigterm_is_remembered_and_does_not_end_the_process():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_each_notice_starts_anew():
+def test_each_context_starts_without_a_request():
     with PreemptionSignal() as first:
         os.kill(os.getpid(), signal.SIGTERM)
     with PreemptionSignal() as second:
@@ -26,7 +26,7 @@ def test_each_notice_starts_anew():
     assert first.requested()
 
 
-def test_leaving_ends_a_script_with_the_code_that_schedulers_restart():
+def test_preempted_ends_a_script_with_the_exit_code_for_a_restart():
     with pytest.raises(SystemExit) as ended:
         raise Preempted
     assert ended.value.code == exit_codes.RESTART

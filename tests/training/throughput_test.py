@@ -1,4 +1,4 @@
-"""Rates, compilations and the peak of known devices. The trace and the metrics of a run: loop_test."""
+"""Rates, compilations and the peaks of known devices. Traces and metrics of a run: train_test."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genrec import config, sharding
-from genrec.training.throughput import Speedometer, peak_flops
+from genrec.training.throughput import ThroughputMeter, peak_flops
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def window(steps: int) -> list[dict[str, np.ndarray]]:
 
 def test_rates_belong_together():
     experiment = config.Experiment(training=config.Training(peak_flops=1e12))
-    speed = Speedometer(experiment, (8, 8), 50, sharding.make_mesh(config.Mesh(2, 1, 1)))
+    speed = ThroughputMeter(experiment, (8, 8), 50, sharding.make_mesh(config.Mesh(2, 1, 1)))
     figures = speed.measure(window(4))
     speed.close()
     seconds = 4 * figures["step_seconds"]
@@ -42,13 +42,13 @@ def test_rates_belong_together():
 
 
 def test_without_a_peak_there_is_no_utilization():
-    speed = Speedometer(config.Experiment(), (8, 8), 50, sharding.one_device())
+    speed = ThroughputMeter(config.Experiment(), (8, 8), 50, sharding.one_device())
     assert "model_flops_utilization" not in speed.measure(window(1))
     speed.close()
 
 
 def test_compilations_are_counted_until_the_counter_is_closed():
-    speed = Speedometer(config.Experiment(), (8, 8), 50, sharding.one_device())
+    speed = ThroughputMeter(config.Experiment(), (8, 8), 50, sharding.one_device())
     steps = window(1)
     speed.restart()
     assert speed.measure(steps)["compilations"] == 0

@@ -16,7 +16,7 @@ from genrec import artifacts, config, sharding
 from genrec.decoding import loaded_model
 from genrec.input_pipeline.examples import histories
 from genrec.models import checkpoints, load, sasrec
-from genrec.training import optimizer, train
+from genrec.training import metric_logs, optimizer, train
 
 ROOT = Path(__file__).parents[2]
 SPEED = {f"train/{name}" for name in ("step_seconds", "targets_per_second", "tokens_per_second", "compilations")}
@@ -85,7 +85,7 @@ def test_what_is_told_belongs_to_a_run(tiny_inputs, tmp_path, told_everything):
     for part, name, value in (("context", "dropout", 0.5), ("prompts", "examples", 1.0), ("context", "vector", False)):
         experiment = told_everything(changed())
         setattr(getattr(experiment, part), name, value)
-        with pytest.raises(artifacts.ArtifactError, match="another run: .* was "):
+        with pytest.raises(artifacts.ArtifactError, match=r"another run: .* was "):
             train.train(experiment, workdir)
     with pytest.raises(artifacts.ArtifactError, match="another run"):
         train.train(changed(), workdir)
@@ -94,7 +94,7 @@ def test_what_is_told_belongs_to_a_run(tiny_inputs, tmp_path, told_everything):
 def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
     experiment = changed(steps=4, max_history=3)
     experiment.context = config.Context(sequential=True)
-    with pytest.raises(config.ConfigError, match="Run launch/train_sasrec.py first"):
+    with pytest.raises(config.ConfigError, match="context.sequential"):
         train.train(experiment, workdir)
     experiment.sasrec = config.SasRec(
         model=config.Model(width=8, encoder_layers=1, heads=1, head_width=8, mlp=8),
@@ -116,7 +116,7 @@ def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
     shutil.rmtree(workdir / checkpoints.SASREC)
     experiment.seed = 1
     train.train_sasrec(experiment, workdir)
-    with pytest.raises(artifacts.ArtifactError, match="vectors of another SASRec"):
+    with pytest.raises(artifacts.ArtifactError, match="another SASRec"):
         loaded_model.load(workdir)
 
 
@@ -130,7 +130,7 @@ def test_training_learns_and_keeps_the_best_and_the_latest(workdir):
     assert load.load(workdir, "best").step == best
     assert load.load(workdir, "latest").step == 60
     assert list((workdir / "tensorboard").iterdir())
-    with pytest.raises(artifacts.ArtifactError, match="no checkpoint '7'"):
+    with pytest.raises(artifacts.ArtifactError, match="'7'"):
         load.load(workdir, "7")
 
 
@@ -157,14 +157,14 @@ def test_a_checkpoint_of_another_run_is_refused(tiny_trained):
 
 def test_semantic_ids_of_another_dataset_are_refused(workdir, tokenized):
     tokenized(workdir, EXPERIMENT, made_for="0123456789abcdef")
-    with pytest.raises(artifacts.ArtifactError, match="these semantic_ids were made for another dataset"):
+    with pytest.raises(artifacts.ArtifactError, match="semantic_ids.*another dataset"):
         train.train(EXPERIMENT, workdir)
 
 
 def test_a_loss_that_is_no_number_stops_with_advice_and_saves_nothing(workdir):
-    with pytest.raises(train.TrainingError, match="learning_rate"):
+    with pytest.raises(metric_logs.TrainingError, match="learning_rate"):
         train.train(changed(learning_rate=1e30, gradient_clip=0.0, warmup_steps=0), workdir)
-    with pytest.raises(artifacts.ArtifactError, match="no finished checkpoint"):
+    with pytest.raises(artifacts.ArtifactError, match="checkpoint"):
         load.load(workdir)
 
 
