@@ -26,7 +26,7 @@ from genrec.input_pipeline.vocabulary import SERVED_PROMPT, PromptError, PromptT
 Array = np.ndarray | jax.Array  # NumPy on the host, JAX in compiled functions
 Count = TypeVar("Count", int, np.ndarray)
 
-ANONYMOUS = ""  # the user of inputs that belong to nobody
+ANONYMOUS = ""  # the user id of inputs without a user
 NO_USER_FEATURES = UserFeatures(Context(), None)
 NO_ITEMS = np.zeros(0, np.int32)
 NO_PIECES = np.zeros(0, np.int32)

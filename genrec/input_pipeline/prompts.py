@@ -134,7 +134,7 @@ class PromptSampler:
         return _filled_in(templates.negative, surface_form(dict(self.columns)[name], value), templates, random)
 
     def for_item(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
-        """Returns a prompt of any kind that an item fulfils after a history; "" where no column describes the item."""
+        """Returns a prompt of any kind that an item fulfills after a history; "" where no column describes the item."""
         kind = random.random()
         if kind < 0.1:
             return self._similar(item, random)
@@ -145,7 +145,7 @@ class PromptSampler:
         return f"{wanted}, {refusal}" if refusal and wanted else wanted
 
     def any_item(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
-        """Returns an item, independent of the history, and a prompt that it fulfils."""
+        """Returns an item, independent of the history, and a prompt that it fulfills."""
         if random.random() < 0.2 and len(history):
             return self._avoiding(history, random)
         if not self.members or random.random() < 0.4:  # an item by popularity, with anything that describes it

@@ -15,7 +15,7 @@ from genrec.input_pipeline.prompts import PromptSampler
 # Tasks that predict items
 LOG = 0  # the next item at every position of a window of the log; all other tasks have one target
 REQUEST_TIME = 1  # the next item, from request-time context too: features of its time and of itself
-NEXT_ITEM = 2  # the next item, from a prompt that it fulfils too
+NEXT_ITEM = 2  # the next item, from a prompt that it fulfills too
 ANY_ITEM = 3  # an item that is independent of the history, from a prompt
 ATTRIBUTES, TITLE = 4, 5  # an item, from its attributes or its title alone
 WITH_PROMPT = (NEXT_ITEM, ANY_ITEM, ATTRIBUTES, TITLE)

@@ -3,7 +3,7 @@
 The plan is made once, from the lengths of the training sequences: sequences longer than the window are cut into
 segments, and segments are packed into rows by their *shape* (tokens, targets). An epoch then only permutes: which of
 the equally shaped segments takes which place, and the order of the rows. So every epoch has the same number of steps,
-step n can be built without its predecessors, and a restart needs to know nothing but n.
+step n can be built without its predecessors, and a restart needs only n.
 """
 
 import functools

@@ -3,7 +3,7 @@
 Semantic IDs are learned from item embeddings, which hold much of the meaning of titles. A model with random embedding
 tables must learn both again from examples, one code and one word at a time. Here the row of a code is initialized to
 the mean embedding of the items that have the code, and that of a piece to the mean of the items whose text has it: a
-prompt and the items that fulfil it are close before the first step.
+prompt and the items that fulfill it are close before the first step.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Trainings that are killed, asked to leave, or go on elsewhere: by whole scripts, in one process or several."""
+"""Trainings that are killed, preempted, or resumed on other devices: by whole scripts, in one process or several."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ from genrec.training import preemption, train
 
 
 def same_parameters(one, other):
-    """Bit by bit, at the latest checkpoint of both work directories: the weights and their average, by the sums too."""
+    """Compares the latest checkpoints of two work directories: the averaged parameters, and all checksums."""
     params, sums = [], []
     for workdir in (one, other):
         found = load.load(workdir, "latest")
@@ -57,7 +57,7 @@ def processes(folder: Path, number: int, *command: str) -> list[Script]:
 
 @pytest.fixture(scope="module")
 def long_experiment():
-    """Of some seconds, on one device."""
+    """An experiment that trains for some seconds on one device."""
     experiment = changed(steps=600, validate_every=100, log_every=5)
     experiment.mesh = config.Mesh(1, 1, 1)
     return experiment
@@ -74,7 +74,7 @@ def uninterrupted(tiny_inputs, tmp_path_factory, long_experiment):
 
 
 def test_killed_at_twenty_instants_it_ends_with_the_same_bits(uninterrupted, long_experiment, tiny_inputs, tmp_path):
-    """By SIGKILL, at random instants of training, of validating and of writing checkpoints."""
+    """By SIGKILL, at random instants of training, validation and writing checkpoints."""
     killed = shutil.copytree(tiny_inputs, tmp_path / "killed")
     in_danger = copy.deepcopy(long_experiment)
     in_danger.training.checkpoint_every = 5  # most of the time goes into them
@@ -110,7 +110,7 @@ def test_sigterm_loses_no_step(uninterrupted, long_experiment, tiny_inputs, tmp_
     same_parameters(uninterrupted, stopped)
 
 
-def test_a_validation_that_is_cut_short_is_made_up_for(tiny_inputs, tiny_trained, tmp_path, monkeypatch):
+def test_an_interrupted_validation_is_repeated(tiny_inputs, tiny_trained, tmp_path, monkeypatch):
     stopped = shutil.copytree(tiny_inputs, tmp_path / "stopped")
     search = Retriever.__call__
 
@@ -130,7 +130,7 @@ def test_a_validation_that_is_cut_short_is_made_up_for(tiny_inputs, tiny_trained
 
 
 def test_two_processes_train_as_one(tiny_inputs, tmp_path):
-    """The same curves with the same global batch; a notice to leave reaches both; the checkpoint goes on anywhere."""
+    """The same curves with the same global batch; a preemption reaches both; any devices resume from the checkpoint."""
     one, two = (shutil.copytree(tiny_inputs, tmp_path / name) for name in ("one", "two"))
     experiment = changed(steps=24, validate_every=12, log_every=4)
     experiment.mesh = config.Mesh(data=-1, fsdp=2, tensor=1)
@@ -162,8 +162,8 @@ def test_two_processes_train_as_one(tiny_inputs, tmp_path):
         )
 
 
-def test_a_checkpoint_of_eight_devices_goes_on_on_two_processes(tiny_inputs, tmp_path):
-    """Even if one of them finds its part of the newest one damaged, and the other does not."""
+def test_a_checkpoint_of_eight_devices_is_restored_on_two_processes(tiny_inputs, tmp_path):
+    """Even if one process finds its part of the newest checkpoint damaged, and the other does not."""
     workdir = shutil.copytree(tiny_inputs, tmp_path / "work")
     experiment = changed(stop_after=4, log_every=1, checkpoint_every=2)
     experiment.mesh = config.Mesh(data=2, fsdp=2, tensor=2)

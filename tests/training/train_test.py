@@ -28,7 +28,7 @@ def workdir(tiny_inputs, tmp_path):
 
 
 @pytest.fixture
-def told_everything(everything_known):
+def with_all_inputs(everything_known):
     """Gives an experiment features, vectors, prompts and texts."""
 
     def give(experiment):
@@ -42,10 +42,10 @@ def told_everything(everything_known):
 
 
 @pytest.mark.parametrize("reading", ["every", "last", "everything"])
-def test_resumed_equals_uninterrupted(tiny_inputs, tmp_path, told_everything, reading):
+def test_resumed_equals_uninterrupted(tiny_inputs, tmp_path, with_all_inputs, reading):
     def experiment(**training):
         if reading == "everything":
-            return told_everything(changed(**training))
+            return with_all_inputs(changed(**training))
         experiment = changed(targets=reading, **training)
         experiment.mesh = config.Mesh() if reading == "every" else experiment.mesh  # eight devices
         return experiment
@@ -66,11 +66,11 @@ def test_resumed_equals_uninterrupted(tiny_inputs, tmp_path, told_everything, re
             assert same.items() <= found_lines[step].items()
 
 
-def test_what_is_told_trains_the_same_on_any_mesh(tiny_inputs, tmp_path, told_everything):
+def test_context_and_prompts_train_the_same_on_any_mesh(tiny_inputs, tmp_path, with_all_inputs):
     curves = []
     for number, mesh in enumerate((config.Mesh(1, 1, 1), config.Mesh(8, 1, 1), config.Mesh(2, 2, 2))):
         workdir = shutil.copytree(tiny_inputs, tmp_path / f"mesh{number}")
-        experiment = told_everything(changed(stop_after=3, log_every=1))
+        experiment = with_all_inputs(changed(stop_after=3, log_every=1))
         experiment.mesh, experiment.model.mlp = mesh, 32
         train.train(experiment, workdir)
         curves.append([[row["train/loss"], row["train/text_loss"]] for row in lines(workdir, "train").values()])
@@ -79,11 +79,11 @@ def test_what_is_told_trains_the_same_on_any_mesh(tiny_inputs, tmp_path, told_ev
         np.testing.assert_allclose(curve, curves[0], rtol=2e-3)
 
 
-def test_what_is_told_belongs_to_a_run(tiny_inputs, tmp_path, told_everything):
+def test_context_and_prompts_belong_to_a_run(tiny_inputs, tmp_path, with_all_inputs):
     workdir = shutil.copytree(tiny_inputs, tmp_path / "work")
-    train.train(told_everything(changed(stop_after=4)), workdir)
+    train.train(with_all_inputs(changed(stop_after=4)), workdir)
     for part, name, value in (("context", "dropout", 0.5), ("prompts", "examples", 1.0), ("context", "vector", False)):
-        experiment = told_everything(changed())
+        experiment = with_all_inputs(changed())
         setattr(getattr(experiment, part), name, value)
         with pytest.raises(artifacts.ArtifactError, match=r"another run: .* was "):
             train.train(experiment, workdir)
@@ -91,7 +91,7 @@ def test_what_is_told_belongs_to_a_run(tiny_inputs, tmp_path, told_everything):
         train.train(changed(), workdir)
 
 
-def test_vectors_of_sasrec_are_read_and_belong_to_it(workdir):
+def test_vectors_of_sasrec_are_read_and_those_of_another_refused(workdir):
     experiment = changed(steps=4, max_history=3)
     experiment.context = config.Context(sequential=True)
     with pytest.raises(config.ConfigError, match="context.sequential"):
@@ -161,7 +161,7 @@ def test_semantic_ids_of_another_dataset_are_refused(workdir, tokenized):
         train.train(EXPERIMENT, workdir)
 
 
-def test_a_loss_that_is_no_number_stops_with_advice_and_saves_nothing(workdir):
+def test_a_loss_that_is_not_finite_stops_with_advice_and_saves_nothing(workdir):
     with pytest.raises(metric_logs.TrainingError, match="learning_rate"):
         train.train(changed(learning_rate=1e30, gradient_clip=0.0, warmup_steps=0), workdir)
     with pytest.raises(artifacts.ArtifactError, match="checkpoint"):
@@ -186,7 +186,7 @@ def test_accumulating_gradients_changes_nothing(tiny_inputs, tmp_path):
 
 
 @pytest.mark.parametrize("metric", ["ndgc@10", "ndcg@20"])
-def test_a_metric_that_validation_does_not_give_is_refused_before_any_work(workdir, metric):
+def test_a_metric_that_validation_does_not_compute_is_refused_before_any_work(workdir, metric):
     with pytest.raises(config.ConfigError, match="ndcg@10"):
         train.train(changed(best_metric=metric), workdir)
     assert not (workdir / "checkpoints").exists()
