@@ -47,17 +47,17 @@ def embeddings_file(workdir: epath.PathLike) -> epath.Path:
 def sasrec_encoder(workdir: epath.PathLike, soft_tokens: int) -> tuple[VectorFeature, Encode]:
     """Loads the best SASRec of a work directory, as a vector feature and its encoder; for errors see `load.load`."""
     mesh = sharding.one_device()
-    graphdef, params, record, _ = model_loading.load(epath.Path(workdir) / checkpoints.SASREC, mesh=mesh)
-    tokenizer = sasrec_model.tokenizer(record.sizes[0])
+    sasrec = model_loading.load(epath.Path(workdir) / checkpoints.SASREC, mesh=mesh)
+    record, tokenizer = sasrec.record, sasrec_model.tokenizer(sasrec.record.sizes[0])
 
     @jax.jit
     def vectors(params: nnx.State, rows: Histories) -> jax.Array:
-        return nnx.merge(graphdef, params).vectors(rows).astype("float32")
+        return nnx.merge(sasrec.graphdef, params).vectors(rows).astype("float32")
 
     def encode(items: Sequence[np.ndarray]) -> np.ndarray:
         filled = list(items) + [items[0]] * (-len(items) % AT_ONCE)  # few shapes to compile
         rows = histories([ANONYMOUS] * len(filled), filled, tokenizer, record.max_history, record.causal)
         with jax.set_mesh(mesh):  # not the mesh of a training that calls this
-            return np.asarray(vectors(params, rows))[: len(items)]
+            return np.asarray(vectors(sasrec.params, rows))[: len(items)]
 
-    return VectorFeature(SEQUENTIAL, record.model["width"], soft_tokens, checkpoints.fingerprint(params)), encode
+    return VectorFeature(SEQUENTIAL, record.model["width"], soft_tokens, checkpoints.fingerprint(sasrec.params)), encode
