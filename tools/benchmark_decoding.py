@@ -33,7 +33,7 @@ def main() -> None:
         print(benchmark.of_random(_CONFIG.value, _ITEMS.value, sizes, _BATCH.value, beams, _SECONDS.value))
     else:
         for width in beams:
-            print(benchmark.overhead(_ITEMS.value, sizes, _BATCH.value, width, _SECONDS.value))
+            print(benchmark.constraint_overhead(_ITEMS.value, sizes, _BATCH.value, width, _SECONDS.value))
         if _INDEX.value:
             print(benchmark.index_costs(_ITEMS.value, sizes))
 

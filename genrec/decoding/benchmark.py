@@ -1,10 +1,10 @@
-"""What decoding costs: the constraint against a search without one, the index, and each level of a real model."""
+"""Benchmarks of decoding: constrained against unconstrained search, index construction, and the levels of a model."""
 
 import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,8 @@ from flax import nnx
 from genrec import config
 from genrec.data.filters import Filter
 from genrec.decoding import beam_search, loaded_model
-from genrec.decoding.catalogue_index import BeamState, CatalogueIndex, Constraints
+from genrec.decoding.beam_search import RankedItems
+from genrec.decoding.catalogue_index import BeamState, CatalogueIndex, MaybeConstraints
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
@@ -23,12 +24,12 @@ from genrec.input_pipeline.examples import Histories, Tokenizer, histories
 from genrec.models import load, run_record
 
 ELIGIBLE = 0.3  # share of the items that pass the filter
-SEEN = 50  # items that are excluded
-CHANGED = 1000  # items that come, and that go
+EXCLUDED = 50  # items excluded per row
+CHANGED = 1000  # items that are added, and removed
 
 
 def random_codes(items: int, sizes: Sequence[int], seed: int = 0) -> np.ndarray:
-    """uint16[items, levels]: every code as likely as any other of its level."""
+    """Draws codes uint16[items, levels], uniform within each level."""
     random = np.random.default_rng(seed)
     return np.stack([random.integers(0, size, items, np.uint16) for size in sizes], axis=1)
 
@@ -36,9 +37,9 @@ def random_codes(items: int, sizes: Sequence[int], seed: int = 0) -> np.ndarray:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Unconstrained(CatalogueIndex):
-    """Every sequence of codes exists, and nobody asks which item it is: what a beam search costs anyhow."""
+    """Index in which every sequence of codes exists: the baseline cost of a beam search."""
 
-    def score(self, state: BeamState, base: jax.Array, logits: jax.Array, constraints: Constraints | None) -> jax.Array:
+    def score(self, state: BeamState, base: jax.Array, logits: jax.Array, constraints: MaybeConstraints) -> jax.Array:
         return base[..., None] + logits
 
     @property
@@ -49,8 +50,8 @@ class Unconstrained(CatalogueIndex):
         return places, parents, parents, parents
 
 
-def in_turn(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Median seconds of each call: all are called once to compile, then in turn for so many seconds in all."""
+def interleaved_medians(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """Returns the median seconds of each call: all are called once to compile, then in turn for `seconds` in total."""
     for call in calls.values():
         jax.block_until_ready(call())
     taken: dict[str, list[float]] = {name: [] for name in calls}
@@ -63,35 +64,35 @@ def in_turn(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, fl
     return {name: float(np.median(times)) for name, times in taken.items()}
 
 
-def overhead(items: int, sizes: Sequence[int], batch: int, beams: int, seconds: float) -> str:
-    """What a search takes without constraint, with the catalogue's, with a filter, and with seen items left out.
+def constraint_overhead(items: int, sizes: Sequence[int], batch: int, beams: int, seconds: float) -> str:
+    """Measures a search without constraints, with those of the catalogue, with a filter, and with excluded items.
 
-    The decoder gives the same random logits, which are there already: nothing but the search takes time.
+    The decoder returns given random logits, so that only the search takes time.
     """
     random = np.random.default_rng(1)
     table = SortedTable.build(random_codes(items, sizes), sizes)
     live = LiveIndex(table, filters=1)
     eligible = frozenset(random.choice(items, int(items * ELIGIBLE), replace=False).tolist())
-    seen = [random.choice(items, SEEN, replace=False) for _ in range(batch)]
+    seen = [random.choice(items, EXCLUDED, replace=False) for _ in range(batch)]
     filtered = live.constraints([Restriction(Filter(allow=eligible))] * batch)
-    without_seen = live.constraints([Restriction(exclude=some) for some in seen])
+    excluding = live.constraints([Restriction(exclude=some) for some in seen])
     plain = Unconstrained.of(live.index)
-    logits = [random.normal(0, 3, (batch, beams, size)).astype(np.float32) for size in sizes]
+    random_logits = [random.normal(0, 3, (batch, beams, size)).astype(np.float32) for size in sizes]
 
     @jax.jit
-    def search(index: CatalogueIndex, logits: list[jax.Array], constraints: Constraints | None) -> jax.Array:
+    def search(index: CatalogueIndex, logits: list[jax.Array], constraints: MaybeConstraints) -> RankedItems[jax.Array]:
         def step(codes: jax.Array | None, level: int, cache: None) -> tuple[jax.Array, None]:
             return logits[level][:, : 1 if codes is None else codes.shape[1]], None
 
         return beam_search.beam_search(step, index, batch, beams, constraints=constraints)
 
-    logits, filtered, without_seen = jax.device_put((logits, filtered, without_seen))
-    taken = in_turn(
+    logits, filtered, excluding = jax.device_put((random_logits, filtered, excluding))
+    taken = interleaved_medians(
         {
             "unconstrained": functools.partial(search, plain, logits, None),
             "catalogue": functools.partial(search, live.index, logits, None),
             f"filter of {ELIGIBLE:.0%}": functools.partial(search, live.index, logits, filtered),
-            f"{SEEN} seen": functools.partial(search, live.index, logits, without_seen),
+            f"{EXCLUDED} seen": functools.partial(search, live.index, logits, excluding),
         },
         seconds,
     )
@@ -105,7 +106,7 @@ def overhead(items: int, sizes: Sequence[int], batch: int, beams: int, seconds: 
 
 
 def index_costs(items: int, sizes: Sequence[int]) -> str:
-    """How long an index takes to make and to change, and how many bytes it has."""
+    """Measures the seconds to build and to change an index, and its bytes."""
     lines, codes = [], random_codes(items, sizes)
     some = Filter(allow=frozenset(range(0, items, 3)))
     new, new_codes = np.arange(items, items + CHANGED), random_codes(CHANGED, sizes, seed=1)
@@ -135,14 +136,14 @@ def index_costs(items: int, sizes: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-class Costs(NamedTuple):
-    """Seconds of the parts of a search, one number a level but for the encoder and the whole."""
+class LevelCosts(NamedTuple):
+    """Seconds of the parts of a search, per level except for the encoder and the whole."""
 
     encoder: float
     model: list[float]  # logits of a level
-    mask: list[float]  # their normalizer, and which children there are
-    top_k: list[float]  # the best of them, and their ranges
-    reorder: list[float]  # of the cache
+    mask: list[float]  # their normalizer, and the existing children
+    top_k: list[float]  # the best children and their ranges
+    reorder: list[float]  # of the cache, at all levels but the last
     whole: float  # the search in one compiled function
 
     def __str__(self) -> str:
@@ -157,10 +158,10 @@ class Costs(NamedTuple):
         return "\n".join(lines)
 
 
-def costs(retriever: Retriever, params: nnx.State, rows: Histories, seconds: float) -> Costs:
-    """What each level of a search costs, each part in a compiled function of its own, which runs alone.
+def level_costs(retriever: Retriever, params: nnx.State, rows: Histories, seconds: float) -> LevelCosts:
+    """Measures each part of a search at each level, in a compiled function of its own.
 
-    In one function XLA joins some of their loops, so the whole may take less than its parts.
+    The whole may take less than the sum of its parts, because XLA fuses some of their loops.
     """
     graphdef, index, beams = retriever.graphdef, retriever.live.index, retriever.beams
 
@@ -169,44 +170,48 @@ def costs(retriever: Retriever, params: nnx.State, rows: Histories, seconds: flo
         return nnx.merge(graphdef, params).step(memory, codes, level, cache)
 
     start = jax.jit(lambda params, histories: nnx.merge(graphdef, params).start(histories))
-    mask = jax.jit(lambda index, state, logits: index.score(state, *index.normalize(state, logits), None))
-    top_k = jax.jit(lambda index, state, scores, k: index.choose(state, scores, None, k, None), static_argnums=3)
-    reorder = jax.jit(beam_search.reorder)
+    reorder = jax.jit(beam_search.reorder_cache)
+    choose = jax.jit(lambda index, state, scores, k: index.choose(state, scores, None, k, None), static_argnums=3)
+
+    @jax.jit
+    def mask(index: CatalogueIndex, state: BeamState, logits: jax.Array) -> jax.Array:
+        base, logits = index.normalize(state, logits)
+        return index.score(state, base, logits, None)
+
     each = seconds / (4 * index.levels + 1)
 
     def timed(function: Callable, *arguments: Any, **named: Any) -> tuple[float, Any]:
         call = functools.partial(function, *arguments, **named)
-        return in_turn({"": call}, each)[""], call()
+        return interleaved_medians({"": call}, each)[""], call()
 
     encoder, memory = timed(start, params, rows)
-    parts: tuple[list[float], ...] = ([], [], [], [])
+    found = LevelCosts(encoder, [], [], [], [], interleaved_medians({"": lambda: retriever(params, rows)}, each)[""])
     state, codes, cache = index.start(len(rows.tokens)), None, None
     for level, size in enumerate(index.sizes):
         last = level + 1 == index.levels
         width = beams if last else min(beams, state.beams * size)
         taken, (logits, cache) = timed(model, params, memory, codes, cache, level=level)
-        parts[0].append(taken)
+        found.model.append(taken)
         taken, scores = timed(mask, index, state, logits)
-        parts[1].append(taken)
-        taken, chosen = timed(top_k, index, state, scores, width)
-        parts[2].append(taken)
+        found.mask.append(taken)
+        taken, chosen = timed(choose, index, state, scores, width)
+        found.top_k.append(taken)
         if not last:
             taken, cache = timed(reorder, cache, chosen.parents)
-            parts[3].append(taken)
+            found.reorder.append(taken)
         state, codes = chosen.state, chosen.codes
-    whole = in_turn({"": lambda: retriever(params, rows)}, each)[""]
-    return Costs(encoder, *parts, whole)
+    return found
 
 
-def speeds(retriever: Retriever, params: nnx.State, rows: Histories, beams: Sequence[int], seconds: float) -> str:
-    """Users a second at each width, measured in turn."""
+def throughput(retriever: Retriever, params: nnx.State, rows: Histories, beams: Sequence[int], seconds: float) -> str:
+    """Measures users per second at each width, in turn."""
     calls = {str(width): functools.partial(retriever, params, rows, beams=width) for width in beams}
-    users = len(rows.tokens)
-    return "\n".join(f"{name:>4} beams {users / taken:8.1f} users/s" for name, taken in in_turn(calls, seconds).items())
+    medians, users = interleaved_medians(calls, seconds), len(rows.tokens)
+    return "\n".join(f"{name:>4} beams {users / taken:8.1f} users/s" for name, taken in medians.items())
 
 
 def of_trained(workdir: epath.PathLike, batch: int, beams: Sequence[int], seconds: float) -> str:
-    """Users a second with the best checkpoint of a work directory, and what each level costs at the last width."""
+    """Measures users per second of the best checkpoint of a work directory, and each level at the last width."""
     loaded = loaded_model.load(workdir)
     sequences = loaded.dataset.split("test")
     users = sequences.read(np.random.default_rng(0).permutation(len(sequences))[:batch])
@@ -217,7 +222,7 @@ def of_trained(workdir: epath.PathLike, batch: int, beams: Sequence[int], second
 def of_random(
     experiment: config.Experiment, items: int, sizes: Sequence[int], batch: int, beams: Sequence[int], seconds: float
 ) -> str:
-    """The same with random weights, a random catalogue, and users with as many items as the model reads."""
+    """Measures the same with random weights, a random catalogue, and users with full histories."""
     codes, random = random_codes(items, sizes), np.random.default_rng(1)
     record = run_record.RunRecord.of(experiment, tuple(sizes), "random", "random")
     graphdef, create = load.model_of(record)
@@ -238,5 +243,5 @@ def _measure(
     seconds: float,
 ) -> str:
     retriever = Retriever(graphdef, LiveIndex(table, filters=0), beams[-1], min(beams))
-    lines = [f"batch {len(rows.tokens)}", speeds(retriever, params, rows, beams, seconds), f"{beams[-1]} beams:"]
-    return "\n".join([*lines, str(costs(retriever, params, rows, seconds))])
+    lines = [f"batch {len(rows.tokens)}", throughput(retriever, params, rows, beams, seconds), f"{beams[-1]} beams:"]
+    return "\n".join([*lines, str(level_costs(retriever, params, rows, seconds))])

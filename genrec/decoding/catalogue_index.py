@@ -1,6 +1,6 @@
-"""The catalogue as a sorted table of codes, so that a beam search can only produce items that exist.
+"""Catalogue index: a sorted table of codes that constrains a beam search to items that exist.
 
-Items are sorted by their codes; all items that share a prefix are then neighbors, and a beam *is* a range of rows
+Items are sorted by their codes, so that all items with a common prefix are neighbors, and a beam *is* a range of rows
 [first, end). For example, three items with two levels:
 
     row  codes  item
@@ -10,97 +10,98 @@ Items are sorted by their codes; all items that share a prefix are then neighbor
 
 How the children of a beam are found depends on the level:
 
-* while the number of possible prefixes fits a budget, by a *boundary table*: a bit for each child says whether it
-  exists, and the first row of each prefix says where its range lies;
+* while the number of possible prefixes fits a budget, by a *boundary table*: a bit for each child is set if it exists,
+  and the first row of each prefix gives its range;
 * below, by a *window*: the rows of the beam themselves, of which the first of each run of equal codes is a child. The
   window is as wide as the largest range of that level, which is small because the levels above have divided the
-  catalogue. Rows know how many leading codes they share with the row before, which tells where a run begins.
+  catalogue. A run starts where a row shares too few leading codes with the previous row, which is stored.
 
-A *filter* is the same two things made for some of the items only: the bits of the children that lead to an eligible
-item, and the codes that an eligible row shares with the *eligible* row before it. So a filtered search takes the same
-steps as an unfiltered one, sees no dead ends, and every row of a batch may have a filter of its own.
+A *filter* consists of the same two arrays for some of the items: the bits of the children that lead to an eligible
+item, and the number of codes that an eligible row shares with the previous *eligible* row. So a filtered search takes
+the same steps as an unfiltered one and has no dead ends, and every row of a batch may have its own filter.
 
-Shapes never depend on how many items there are, only on the `Layout`, which leaves room: a changed catalogue, or
-another filter, is other arrays for the same compiled function.
+Shapes do not depend on the number of items, only on the `Layout`, which leaves room: a changed catalogue or another
+filter is other arrays for the same compiled function.
 """
 
 import dataclasses
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genrec.decoding import sampling, top_k
-from genrec.decoding.index_arrays import BITS, NOT_ELIGIBLE, IndexArrays, Layout, arrays, filter_of
-from genrec.decoding.sampling import Drawn, Sampling
+from genrec.decoding import top_k
+from genrec.decoding.index_arrays import BITS, NOT_ELIGIBLE, ArrayT, IndexArrays, Layout, filter_arrays, index_arrays
+from genrec.decoding.sampling import PerturbedScores, Sampling, gumbel_noise, perturb
 from genrec.decoding.sorted_table import SortedTable
 
 
-class Constraints(NamedTuple):
-    """What each row of a batch may get; made by `LiveIndex.constraints`."""
+class Constraints(NamedTuple, Generic[ArrayT]):
+    """The eligible items of each row of a batch, made by `LiveIndex.constraints`."""
 
-    filters: jax.Array  # int32[batch], a filter of the index
-    excluded: jax.Array  # int32[batch, excluded], rows of the table, or one beyond it where a list is shorter
-    # int32[batch, excluded]: the first level at which a prefix of the row has no item left that is not excluded. From
-    # there on the prefix is no child.
-    empty_from: jax.Array
-    codes: jax.Array  # int32[batch, excluded, tables], the row's codes at the levels that have boundary tables
+    filters: ArrayT  # int32[batch], the slot of a filter in the index
+    excluded: ArrayT  # int32[batch, excluded], rows of the table; padded with a row beyond it
+    # int32[batch, excluded]: the first level at which all eligible items with the row's prefix are excluded. From there
+    # on the prefix is no child.
+    empty_from: ArrayT
+    codes: ArrayT  # int32[batch, excluded, tables], the row's codes at the levels with boundary tables
+
+
+MaybeConstraints = Constraints[jax.Array] | None  # None: every item is eligible
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BeamState:
-    """Where each beam of a search stands, in the order of the table; dead ones are last.
-
-    A beam with score -inf is dead: it has no rows, and no children.
-    """
+    """Beams of a search in table order, dead beams last. A dead beam has score -inf, no rows and no children."""
 
     first: jax.Array  # int32[batch, beams], first row of the beam's range
     end: jax.Array  # int32[batch, beams], one past the last row
-    prefix: jax.Array  # int32[batch, beams], number of the beam's prefix among all of its level that could be
+    prefix: jax.Array  # int32[batch, beams], number of the beam's prefix among all possible ones of its level
     root: jax.Array  # int32[batch, beams], the code of the first level
     scores: jax.Array  # float32[batch, beams], log-probability of the codes so far
-    pruned: jax.Array  # float32[batch], the best score of all beams that were left behind; -inf if none was
-    drawn: Drawn | None  # where the search samples
-    level: int = dataclasses.field(metadata={"static": True})  # the level that is chosen next
+    pruned: jax.Array  # float32[batch], the best score of all pruned beams; -inf if there are none
+    perturbed: PerturbedScores | None  # [batch, beams], if the search samples
+    level: int = dataclasses.field(metadata={"static": True})  # the level to choose next
 
     @property
     def beams(self) -> int:
         return self.scores.shape[1]
 
     @property
-    def keys(self) -> jax.Array:
-        """float32[batch, beams]: what beams are chosen by."""
-        return self.scores if self.drawn is None else self.drawn.perturbed
+    def selection_scores(self) -> jax.Array:
+        """float32[batch, beams]: the scores that select beams, perturbed if the search samples."""
+        return self.scores if self.perturbed is None else self.perturbed.with_noise
 
 
 class Expansion(NamedTuple):
-    """The chosen children of all beams, in the order of the table."""
+    """The chosen children of all beams, in table order."""
 
-    parents: jax.Array  # int32[batch, k], the beam that each came from
+    parents: jax.Array  # int32[batch, k], the beam of each child
     codes: jax.Array  # int32[batch, k]
-    scores: jax.Array  # float32[batch, k], -inf where there are fewer children
+    scores: jax.Array  # float32[batch, k], -inf if there are fewer children
     state: BeamState  # at the next level
-    kept: jax.Array  # bool[], whether every beam has become its only child: nothing needs to be reordered
+    kept: jax.Array  # bool[], whether every beam is replaced by its only child, so that no cache is reordered
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class CatalogueIndex(IndexArrays):
-    """A pytree of arrays: pass it to jitted functions as an argument. Built by `CatalogueIndex.build`."""
+class CatalogueIndex(IndexArrays[jax.Array]):
+    """The index of a catalogue, a pytree: pass it to jitted functions as an argument. Built by `build`."""
 
     @staticmethod
     def build(codes: np.ndarray, sizes: tuple[int, ...], boundary_budget: int | None = None) -> "CatalogueIndex":
-        """The index of `codes` uint16[items, levels], without filters; see `SortedTable.build` and `Layout.fitting`."""
+        """Builds the index of `codes` uint16[items, levels]; see `SortedTable.build` and `Layout.fitting`."""
         table = SortedTable.build(codes, sizes)
         layout = Layout.fitting([table], boundary_budget)
-        return CatalogueIndex.of(jax.tree.map(jnp.asarray, arrays(table, layout, [filter_of(table, layout)])))
+        arrays = index_arrays(table, layout, [filter_arrays(table, layout)])
+        return CatalogueIndex.of(jax.tree.map(jnp.asarray, arrays))
 
     @classmethod
-    def of(cls, index: IndexArrays) -> Self:
-        """The same arrays, searched as this class does it."""
-        return cls(*(getattr(index, field.name) for field in dataclasses.fields(index)))
+    def of(cls, index: IndexArrays[jax.Array]) -> Self:
+        """Returns the same arrays as an index of this class."""
+        return cls(**{field.name: getattr(index, field.name) for field in dataclasses.fields(index)})
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -115,44 +116,40 @@ class CatalogueIndex(IndexArrays):
         return self.layout.tables
 
     def start(self, batch: int) -> BeamState:
-        """One beam for each row of the batch: the whole catalogue, with probability 1."""
+        """Returns one beam for each row of the batch, the root: the whole catalogue, with probability 1."""
         zeros = jnp.zeros((batch, 1), jnp.int32)
         end = jnp.broadcast_to(self.count, zeros.shape)
         scores = zeros.astype(jnp.float32)
-        return BeamState(zeros, end, zeros, zeros, scores, jnp.full(batch, -jnp.inf), drawn=None, level=0)
+        return BeamState(zeros, end, zeros, zeros, scores, jnp.full(batch, -jnp.inf), perturbed=None, level=0)
 
     def expand(
         self,
         state: BeamState,
         logits: jax.Array,
         k: int,
-        constraints: Constraints | None = None,
-        sample: Sampling | None = None,
-        most: jax.Array | None = None,
+        constraints: MaybeConstraints = None,
+        sampling: Sampling[jax.Array] | None = None,
+        limit: jax.Array | None = None,
     ) -> Expansion:
         """Chooses the k best children of all beams, by the log-probability of their codes.
 
-        A child's score is its parent's plus log softmax(logits)[code] over *all* codes of the level, also those that
-        lead to no item: scores stay the model's own likelihoods. Of equal scores the one that stands first in the
-        table wins, at this and every later level: the result does not depend on how the search went. Where there are
-        fewer than k children the rest is dead: score -inf, parent and code 0.
+        The score of a child is that of its parent plus log softmax(logits)[code] over *all* codes of the level, even
+        those that lead to no item: scores stay the model's own likelihoods. Of equal scores the first in table order
+        wins, at this and every later level, so that the result does not depend on the order of the search. If there
+        are fewer than k children, the rest is dead: score -inf, parent and code 0.
 
-        Args:
-          state: Where the beams stand.
-          logits: [batch, beams, sizes[state.level]].
-          k: Beams of the next level.
-          constraints: What each row of the batch may get; by default everything.
-          sample: Draws the children instead (genrec.decoding.sampling).
-          most: int32[batch], the most beams that may share a code of the first level.
+        Logits are [batch, beams, sizes[state.level]]. With `sampling`, children are sampled instead. `limit`
+        int32[batch] is the largest number of beams with the same code of the first level.
         """
-        scores = self.score(state, *self.normalize(state, logits), constraints)
-        drawn = None if sample is None else self.draw(state, scores, sample)
-        return self.choose(state, scores, drawn, k, most)
+        base, logits = self.normalize(state, logits)
+        scores = self.score(state, base, logits, constraints)
+        perturbed = None if sampling is None else self.perturb(state, scores, sampling)
+        return self.choose(state, scores, perturbed, k, limit)
 
     def normalize(self, state: BeamState, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What to add to the logits for scores, float32[batch, beams], and the logits in float32.
+        """Returns float32[batch, beams], to be added to the logits for scores, and the logits in float32.
 
-        One number a beam, so that no array of log-probabilities is made.
+        One number per beam, so that no array of log-probabilities is materialized.
         """
         size = self.sizes[state.level]
         if logits.shape != (*state.scores.shape, size):
@@ -160,52 +157,52 @@ class CatalogueIndex(IndexArrays):
                 f"logits of level {state.level} have shape {logits.shape}, not {(*state.scores.shape, size)} "
                 "[batch, beams, codes of the level]"
             )
-        # Low precision would make ties of different scores, and is slow to sort on CPU.
+        # Low precision would round different scores to ties, and is slow to sort on CPU.
         logits = logits.astype(jnp.float32)
         return state.scores - jax.nn.logsumexp(logits, axis=-1), logits
 
-    def score(self, state: BeamState, base: jax.Array, logits: jax.Array, constraints: Constraints | None) -> jax.Array:
-        """float32[batch, beams, children]: scores of all that could be a child; -inf where there is none."""
+    def score(self, state: BeamState, base: jax.Array, logits: jax.Array, constraints: MaybeConstraints) -> jax.Array:
+        """Returns float32[batch, beams, children]: the scores of all possible children; -inf if one does not exist."""
         if state.level < self.tables:
             exists = self._existing_codes(state, constraints)
         else:
             exists = self._existing_rows(state, constraints)
-            # Rows beyond the range may hold codes of the next prefix, which have logits too: `exists` hides them.
+            # Rows beyond the range may have codes of the next prefix, whose logits `exists` masks.
             logits = jnp.take_along_axis(logits, self._codes(state), axis=-1)
-        # By rounding, a sum may exceed its first part by a little; a child is never more likely than its parent.
+        # A child is never more likely than its parent, although the rounded sum may be.
         scores = jnp.minimum(base[..., None] + logits, state.scores[..., None])
         scores = jnp.where(exists, scores, -jnp.inf)
         if constraints is None or not constraints.excluded.shape[1]:
             return scores
-        return self._without_empty(state, scores, constraints)
+        return self._mask_empty(state, scores, constraints)
 
-    def draw(self, state: BeamState, scores: jax.Array, sample: Sampling) -> Drawn:
-        """What the children of [batch, beams, children] are chosen by, instead of their scores."""
-        # One number for each code, wherever the index keeps it: what is drawn depends on no layout.
-        noise = sampling.noise(sample.seeds, state.level, (state.beams, self.sizes[state.level]))
+    def perturb(self, state: BeamState, scores: jax.Array, sampling: Sampling[jax.Array]) -> PerturbedScores:
+        """Returns the perturbed scores of the children [batch, beams, children], which select them when sampling."""
+        # Noise per code rather than per column, so that draws do not depend on the layout.
+        noise = gumbel_noise(sampling.seeds, state.level, (state.beams, self.sizes[state.level]))
         if state.level >= self.tables:
             noise = jnp.take_along_axis(noise, self._codes(state), axis=-1)
-        parents = state.drawn or Drawn(state.scores, state.scores)
-        return sampling.draw(parents, scores, state.scores, noise, sample)
+        parents = state.perturbed or PerturbedScores(state.scores, state.scores)
+        return perturb(parents, scores, state.scores, noise, sampling)
 
     def choose(
-        self, state: BeamState, scores: jax.Array, drawn: Drawn | None, k: int, most: jax.Array | None
+        self, state: BeamState, scores: jax.Array, perturbed: PerturbedScores | None, k: int, limit: jax.Array | None
     ) -> Expansion:
-        """The k best of [batch, beams, children], as `expand` gives them, or those that were drawn best."""
+        """Chooses the k best of [batch, beams, children] by their scores or, when sampling, their perturbed scores."""
         batch, beams, children = scores.shape
-        keys = scores if drawn is None else drawn.perturbed
-        if most is not None and state.level:
-            keys = top_k.at_most(keys, state.root, most)
-        flat = keys.reshape(batch, -1)
+        selection = scores if perturbed is None else perturbed.with_noise
+        if limit is not None and state.level:
+            selection = top_k.limit_per_group(selection, state.root, limit)
+        flat = selection.reshape(batch, -1)
         if state.level >= self.tables and k == beams:
-            # Below the tables most beams come down to one item: each then stays where it is.
-            only = ((keys > -jnp.inf).sum(axis=-1) <= 1).all()
-            chosen, rest = jax.lax.cond(only, lambda keys: _only_children(keys), lambda _: top_k.best(flat, k), keys)
+            # Below the tables most beams have a single item left: no sort is needed.
+            only = ((selection > -jnp.inf).sum(axis=-1) <= 1).all()
+            chosen, rest = jax.lax.cond(only, _only_children, lambda _: top_k.top_k(flat, k), selection)
         else:
             only = jnp.array(False)
-            chosen, rest = top_k.best(flat, k)
+            chosen, rest = top_k.top_k(flat, k)
         live = chosen < beams * children
-        scores, drawn = jax.tree.map(lambda x: take(x.reshape(batch, -1), chosen), (scores, drawn))
+        scores, perturbed = jax.tree.map(lambda x: take(x.reshape(batch, -1), chosen), (scores, perturbed))
         chosen = jnp.where(live, chosen, 0)
         parents, places = chosen // children, chosen % children
         codes, first, end, prefix = self._descend(state, parents, places)
@@ -214,42 +211,42 @@ class CatalogueIndex(IndexArrays):
             jnp.where(live, x, 0) for x in (parents, codes, first, end, prefix, root)
         )
         pruned = jnp.maximum(state.pruned, rest)
-        following = BeamState(first, end, prefix, root, scores, pruned, drawn, level=state.level + 1)
+        following = BeamState(first, end, prefix, root, scores, pruned, perturbed, level=state.level + 1)
         return Expansion(parents, codes, scores, following, only)
 
-    def _filter(self, constraints: Constraints | None, batch: int) -> jax.Array:
-        """int32[batch, 1], the filter of each row."""
+    def _filter(self, constraints: MaybeConstraints, batch: int) -> jax.Array:
+        """Returns int32[batch, 1], the filter of each row."""
         return jnp.zeros((batch, 1), jnp.int32) if constraints is None else constraints.filters[:, None]
 
-    def _existing_codes(self, state: BeamState, constraints: Constraints | None) -> jax.Array:
-        """bool[batch, beams, codes of the level]."""
+    def _existing_codes(self, state: BeamState, constraints: MaybeConstraints) -> jax.Array:
+        """Returns bool[batch, beams, codes of the level]: which codes of the level are children."""
         words = self.filters.exists[state.level][self._filter(constraints, len(state.scores)), state.prefix]
         bits = (words[..., None] >> jnp.arange(BITS, dtype=jnp.uint32)) & 1  # [batch, beams, words, 32]
         return bits.reshape(*state.scores.shape, -1)[..., : self.sizes[state.level]] > 0
 
     def _codes(self, state: BeamState) -> jax.Array:
-        """int32[batch, beams, window]: codes of the rows of each beam."""
+        """Returns int32[batch, beams, window]: the codes of the rows of each beam."""
         later = state.level - self.tables
         return _read(self.columns[later], state.first, self.layout.windows[later]).astype(jnp.int32)
 
-    def _existing_rows(self, state: BeamState, constraints: Constraints | None) -> jax.Array:
-        """bool[batch, beams, window]: which of these rows begin a child."""
+    def _existing_rows(self, state: BeamState, constraints: MaybeConstraints) -> jax.Array:
+        """Returns bool[batch, beams, window]: which rows of each beam are the first of a child."""
         window = self.layout.windows[state.level - self.tables]
         inside = jnp.arange(window) < (state.end - state.first)[..., None]
         return inside & (self._shared(state.first, window, constraints) <= state.level)
 
-    def _shared(self, first: jax.Array, window: int, constraints: Constraints | None) -> jax.Array:
-        """uint8[batch, beams, window], of the filters' `shared` from each `first` on."""
+    def _shared(self, first: jax.Array, window: int, constraints: MaybeConstraints) -> jax.Array:
+        """Returns uint8[batch, beams, window]: `shared` of each row's filter, from row `first` of each beam on."""
         rows = first[..., None] + jnp.arange(window)
         return self.filters.shared[self._filter(constraints, len(first))[..., None], rows]
 
-    def _without_empty(self, state: BeamState, scores: jax.Array, constraints: Constraints) -> jax.Array:
-        """Scores with -inf for children all of whose eligible items are excluded.
+    def _mask_empty(self, state: BeamState, scores: jax.Array, constraints: Constraints[jax.Array]) -> jax.Array:
+        """Returns the scores with -inf for children all of whose eligible items are excluded.
 
-        An excluded row lies in at most one beam, and within it in one child: as many single places as excluded rows.
+        An excluded row lies in at most one beam and one child, so that at most one score per excluded row changes.
         """
         rows = constraints.excluded  # [batch, excluded]
-        # Beams are in table order, so the one that could hold a row is the last that begins no later.
+        # Beams are in table order, so the only one that can contain a row is the last that starts no later.
         first = jnp.where(state.end > state.first, state.first, self.layout.capacity)
         no_later = first[:, None] <= rows[..., None]  # [batch, excluded, beams]
         beam = jnp.where(no_later, jnp.arange(state.beams), -1).max(axis=-1)  # [batch, excluded]
@@ -257,7 +254,7 @@ class CatalogueIndex(IndexArrays):
         if state.level < self.tables:
             place = constraints.codes[..., state.level]
         else:
-            # Where a child is empty the row that stands for it is excluded too: each row speaks for itself.
+            # If a child is empty, its first row is excluded too: each row masks itself.
             place = rows - jnp.take_along_axis(state.first, jnp.maximum(beam, 0), axis=1)
         empty = inside & (constraints.empty_from <= state.level)
         batch, beams, children = scores.shape
@@ -266,7 +263,7 @@ class CatalogueIndex(IndexArrays):
         return flat.reshape(scores.shape)
 
     def _descend(self, state: BeamState, parents: jax.Array, places: jax.Array) -> tuple[jax.Array, ...]:
-        """Codes, first rows, ends and prefix numbers of the children at `places` of their parents, each [batch, k]."""
+        """Returns codes, first rows, ends and prefixes [batch, k] of the children at `places` of their parents."""
         if state.level < self.tables:
             prefix = jnp.take_along_axis(state.prefix, parents, axis=1) * self.sizes[state.level] + places
             starts = self.starts[state.level]
@@ -283,29 +280,29 @@ class CatalogueIndex(IndexArrays):
         return code, first, first + run.sum(axis=-1, dtype=jnp.int32), jnp.zeros_like(first)
 
     def single(self, state: BeamState) -> jax.Array:
-        """bool[]: whether every live beam has come down to one row, whose other codes `remaining` tells."""
+        """Returns bool[]: whether every live beam has a single row, whose later codes `remaining` returns."""
         return (state.end - state.first <= 1).all()
 
     def follow(self, state: BeamState, logits: jax.Array, codes: jax.Array) -> BeamState:
-        """The next level's state where every live beam is one row, whose codes are int32[batch, beams]."""
+        """Advances beams of a single row each to the next level by their known codes int32[batch, beams]."""
         base, logits = self.normalize(state, logits)
         scores = base + jnp.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
         scores = jnp.where(state.scores > -jnp.inf, jnp.minimum(scores, state.scores), -jnp.inf)
         return dataclasses.replace(state, scores=scores, level=state.level + 1)
 
     def remaining(self, state: BeamState) -> list[jax.Array]:
-        """int32[batch, beams] for each level from the state's on: the codes of the beams' first rows."""
+        """Returns int32[batch, beams] for each level from the state's on: the codes of the beams' first rows."""
         return [column[state.first].astype(jnp.int32) for column in self.columns[state.level - self.tables :]]
 
     def best_items(
-        self, state: BeamState, constraints: Constraints | None = None
+        self, state: BeamState, constraints: MaybeConstraints = None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The items of complete beams (after the last level), their scores and first codes, each [batch, n].
+        """Returns the items of complete beams (after the last level), their scores and first codes, each [batch, n].
 
-        Best first, in the order of the beams' keys, and of equal ones in table order; items that share their codes
-        are all there, in the order of their numbers. Item -1 and score -inf in the last places, where there are none.
+        They are in descending order of the beams' selection scores, then in table order. Items with equal codes are all
+        included, by item number. Padded with item -1 and score -inf.
         """
-        _, order = jax.lax.top_k(state.keys, state.beams)
+        _, order = jax.lax.top_k(state.selection_scores, state.beams)
         first, end, scores, root = (
             jnp.take_along_axis(x, order, axis=1) for x in (state.first, state.end, state.scores, state.root)
         )
@@ -318,12 +315,12 @@ class CatalogueIndex(IndexArrays):
             items, scores, root = (jnp.take_along_axis(x, front, axis=1) for x in (items, scores, root))
         return items, jnp.where(items >= 0, scores, -jnp.inf), root
 
-    def _leaves(self, first: jax.Array, end: jax.Array, constraints: Constraints | None) -> jax.Array:
-        """int32[batch, beams, leaf]: the items of complete beams; -1 where there is none."""
+    def _leaves(self, first: jax.Array, end: jax.Array, constraints: MaybeConstraints) -> jax.Array:
+        """Returns int32[batch, beams, leaf]: the items of complete beams, padded with -1."""
         leaf = self.layout.windows[-1]
         rows = first[..., None] + jnp.arange(leaf)
         eligible = rows < end[..., None]
-        if leaf > 1:  # otherwise the search has seen to the rest
+        if leaf > 1:  # otherwise the search has found eligible rows only
             eligible &= self._shared(first, leaf, constraints) != NOT_ELIGIBLE
             if constraints is not None and constraints.excluded.shape[1]:
                 eligible &= (rows[..., None] != constraints.excluded[:, None, None]).all(axis=-1)
@@ -331,20 +328,20 @@ class CatalogueIndex(IndexArrays):
 
 
 def _read(array: jax.Array, first: jax.Array, width: int) -> jax.Array:
-    """array[first : first + width] for each first, int32[batch, beams]: [batch, beams, width]."""
+    """Returns array[first : first + width] for each first, int32[batch, beams]: [batch, beams, width]."""
     return array[first[..., None] + jnp.arange(width)]
 
 
 def take(x: jax.Array, chosen: jax.Array, none: float = -jnp.inf) -> jax.Array:
-    """x[b, chosen[b, i]] of [batch, n], and `none` where chosen is n."""
+    """Returns x[b, chosen[b, i]] of [batch, n], and `none` where chosen is n."""
     n = x.shape[1]
     return jnp.where(chosen < n, jnp.take_along_axis(x, jnp.minimum(chosen, n - 1), axis=1), none)
 
 
-def _only_children(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What `choice.best` gives for [batch, beams, children] where no beam has two: each beam's own child."""
-    batch, beams, children = keys.shape
-    place = jnp.argmax(keys, axis=-1)
+def _only_children(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the result of `top_k.top_k` for scores [batch, beams, children] where no beam has two children."""
+    batch, beams, children = scores.shape
+    place = jnp.argmax(scores, axis=-1)
     chosen = jnp.arange(beams) * children + place
-    chosen = jnp.where(keys.max(axis=-1) > -jnp.inf, chosen, beams * children)
-    return chosen.astype(jnp.int32), jnp.full(batch, -jnp.inf, keys.dtype)
+    chosen = jnp.where(scores.max(axis=-1) > -jnp.inf, chosen, beams * children)
+    return chosen.astype(jnp.int32), jnp.full(batch, -jnp.inf, scores.dtype)

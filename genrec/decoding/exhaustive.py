@@ -1,6 +1,7 @@
-"""Lists of a model that scores every item of the catalogue; in the place of a search, see `retrieval.Retriever`."""
+"""Exhaustive retrieval: the top items of a model that scores every item of the catalogue."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,17 @@ from genrec.input_pipeline.examples import Histories
 
 
 class ExhaustiveRetriever:
-    """Compiled once per shape of its inputs. Nothing is left out: every list is certified."""
+    """Retriever that scores all items, compiled once per shape of its inputs; every list is certified."""
 
     def __init__(self, graphdef: nnx.GraphDef, items: int, top: int, mesh: Mesh | None = None):
-        """`graphdef`: a model with `scores` (models.sequential); `items`: of the catalogue; `top`: of a list."""
+        """`graphdef` is of a model with `scores` (models.sasrec), `items` the catalogue's size, `top` that of lists."""
         self.mesh, self.beams, self.top = mesh or sharding.one_device(), top, top
         found = min(top, items)
 
         @functools.partial(jax.jit, out_shardings=sharding.named(self.mesh))
-        def search(params: nnx.State, histories: Histories) -> RankedItems:
+        def search(params: nnx.State, histories: Histories) -> RankedItems[jax.Array]:
             scores = nnx.merge(graphdef, params).scores(histories)
-            values, rows = jax.lax.top_k(scores, found)  # of equals, the first of the catalogue comes first
+            values, rows = jax.lax.top_k(scores, found)  # of equal scores, the lower catalogue row comes first
             short = ((0, 0), (0, top - found))
             return RankedItems(
                 jnp.pad(rows, short, constant_values=-1),
@@ -39,21 +40,22 @@ class ExhaustiveRetriever:
         self._search, self._score = search, score
 
     def round_up(self, rows: int) -> int:
-        """The least batch of at least `rows` that the devices can share evenly."""
+        """Returns the smallest batch of at least `rows` that divides evenly among the devices."""
         parts = sharding.parts(self.mesh, "batch")
         return -(-rows // parts) * parts
 
-    def __call__(self, params: nnx.State, histories: Histories) -> RankedItems:
-        """The best items of each row of `histories`, still being computed when this returns."""
+    def __call__(self, params: nnx.State, histories: Histories) -> RankedItems[jax.Array]:
+        """Returns the best items of each row of `histories`, computed asynchronously."""
         with jax.set_mesh(self.mesh):
             return self._search(params, self._put(histories))
 
     def score(self, params: nnx.State, histories: Histories, items: np.ndarray) -> jax.Array:
-        """float32[rows, n]: log-likelihoods of items int32[rows, n], catalogue rows."""
+        """Returns float32[rows, n]: log-likelihoods of catalogue rows int32[rows, n]."""
         with jax.set_mesh(self.mesh):
             return self._score(params, self._put(histories), self._put(np.asarray(items, np.int32)))
 
-    def _put(self, rows: Histories | np.ndarray) -> Histories | jax.Array:
+    def _put(self, rows: Any) -> Any:
+        """Shards the rows of a tree of NumPy arrays over the devices."""
         total = len(jax.tree.leaves(rows)[0])
         own = sharding.own_rows(self.mesh, total)
         return sharding.put_rows(self.mesh, jax.tree.map(lambda x: x[own], rows), total)

@@ -1,24 +1,27 @@
-"""Batches of users with histories of similar length: less padding, and few shapes to compile."""
+"""Length buckets: batches of users with histories of similar length, for less padding in few compiled shapes."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-# Histories are padded to one of these shares of `max_history`: each is one compilation, and less work for short ones.
+# Histories are padded to one of these shares of `max_history`; each is a compilation.
 BUCKETS = (0.25, 0.5, 1.0)
-# A bucket with fewer batches than this joins the next longer one: its compilation would cost more than it saves.
-BATCHES_WORTH_COMPILING = 2
+# A bucket with fewer batches joins the next longer one, because its compilation would cost more time than it saves.
+MIN_BATCHES = 2
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    places: np.ndarray  # int64[n], which users; n may be less than the batch size
-    max_history: int  # to which their histories are padded
+    """Users of one batch."""
+
+    users: np.ndarray  # int64[n], their places; n may be less than the batch size
+    max_history: int  # items to which their histories are padded
 
 
-def plan(lengths: np.ndarray, batch: int, max_history: int) -> list[Batch]:
-    """Batches of at most `batch` users with histories of int[users] items, up to `max_history`; short ones first."""
+def plan_batches(lengths: np.ndarray, batch: int, max_history: int) -> list[Batch]:
+    """Plans batches of at most `batch` users with histories of int[users] items, shortest first."""
     order = np.argsort(lengths, kind="stable")
     limits = sorted({math.ceil(max_history * share) for share in BUCKETS})
     batches: list[Batch] = []
@@ -27,17 +30,17 @@ def plan(lengths: np.ndarray, batch: int, max_history: int) -> list[Batch]:
         last = limit == limits[-1]
         count = int((lengths <= limit).sum()) - done
         if not last:
-            # Whole batches only: the rest is padded a little more, but fills the first batch of the next bucket.
-            count = count // batch * batch if count >= BATCHES_WORTH_COMPILING * batch else 0
+            # Full batches only: the rest is padded more, but fills the first batch of the next bucket.
+            count = count // batch * batch if count >= MIN_BATCHES * batch else 0
         for start in range(done, done + count, batch):
             batches.append(Batch(order[start : min(start + batch, done + count)], limit))
         done += count
     return batches
 
 
-def ahead(batches: Iterable[Batch], function: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
-    """Each batch with function(batch), which is called one batch ahead: a device need not wait for the next inputs."""
-    waiting = None
+def prefetch(batches: Iterable[Batch], function: Callable[[Batch], T]) -> Iterator[tuple[Batch, T]]:
+    """Yields each batch with function(batch), called one batch ahead so that devices do not wait for inputs."""
+    waiting: tuple[Batch, T] | None = None
     for batch in batches:
         found = batch, function(batch)
         if waiting is not None:

@@ -1,4 +1,4 @@
-"""A `CatalogueIndex` that follows its catalogue: items come and go, filters are made once and shared by requests."""
+"""Catalogue index of a changing catalogue: items are added and removed, and requests share filters."""
 
 import collections
 import dataclasses
@@ -13,23 +13,22 @@ from jax.sharding import Mesh
 from genrec import sharding
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import EVERYTHING, Filter
-from genrec.decoding import sharded_index
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
-from genrec.decoding.index_arrays import FilterArrays, Layout, arrays, filter_of
-from genrec.decoding.sharded_index import ShardedIndex
+from genrec.decoding.index_arrays import FilterArrays, Layout, filter_arrays, index_arrays
+from genrec.decoding.sharded_index import ShardedIndex, shard_bounds
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
-FILTERS = 8  # kept at a time, by default: about a byte an item each
-FEWEST_EXCLUDED = 16  # lists of excluded items are padded to this length, or the next power of 2
-MOST_EXCLUDED = 1024  # longer lists become a filter of their own
+FILTERS = 8  # default number of filters kept at a time; each takes about a byte per item
+MIN_EXCLUDED = 16  # lists of excluded items are padded to this length, or the next power of 2
+MAX_EXCLUDED = 1024  # a longer list becomes a filter of its own
 
 
 @dataclasses.dataclass(frozen=True)
 class Restriction:
-    """What one request may get."""
+    """The eligible items of a request."""
 
-    filter: Filter = EVERYTHING  # what many requests share
-    exclude: Sequence[int] = ()  # items of this request's own, such as those of the history
+    filter: Filter = EVERYTHING  # shared by requests
+    exclude: Sequence[int] | np.ndarray = ()  # items of this request alone, such as those of the history
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +36,11 @@ class _Eligible:
     """The rows of the table that pass a filter."""
 
     rows: np.ndarray  # int[n], ascending
-    shared: np.ndarray  # uint8[n], leading codes that each shares with the one before
+    shared: np.ndarray  # uint8[n], leading codes that each shares with the previous one
 
 
 class LiveIndex:
-    """Not for several threads at once; what `index` and `constraints` gave before a change stays valid."""
+    """Catalogue index that can be updated. Not thread-safe; earlier results of `index` and `constraints` stay valid."""
 
     def __init__(
         self,
@@ -54,39 +53,31 @@ class LiveIndex:
     ):
         """Args:
         table: The items.
-        catalogue: Whose columns filters may ask for; item i is its row i.
-        filters: How many are kept at a time, beside the one that lets everything pass. A batch may not use more.
-        mesh: Whose devices hold the index, each the whole of it; by default one device.
-        cut: Whether each device holds a part instead (genrec.decoding.sharded_index).
+        catalogue: The columns that filters refer to; item i is row i.
+        filters: Number of filters kept at a time, beside the one that passes every item; a batch may not use more.
+        mesh: The devices that hold the index, by default one.
+        sharded: Whether each device holds a shard (genrec.decoding.sharded_index) rather than all of the index.
         boundary_budget: See `Layout.fitting`.
 
-        Raises CatalogueError where the table is to be cut but the budget allows no boundary table.
+        Raises CatalogueError if the table is sharded but the budget allows no boundary table.
         """
         self.mesh = mesh or sharding.one_device()
         self._catalogue, self._filters, self._budget = catalogue, filters, boundary_budget
         self._sharded = sharded
-        self._axes = ("table",) if sharded else ()  # the first of every array
-        self._layout: Layout | None = None
-        self.layouts = 0  # how often shapes were chosen: 1, and once more whenever a change needed more room
+        self._axes = ("table",) if sharded else ()  # names of the first axis of every array
+        self.layouts = 0  # number of layouts so far: 1, and one more whenever a change needs more room
         self._set = jax.jit(self._with_filter, out_shardings=sharding.named(self.mesh, *self._axes))
-        self._use(table)
+        self._use(table, self._choose_layout(table))
 
-    def _together(self, parts: list[Any]) -> Any:
-        """The same trees of NumPy arrays of all parts, as one of the index."""
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts) if self._sharded else parts[0]
+    def _stack(self, shards: list[Any]) -> Any:
+        """Stacks the trees of NumPy arrays of all shards."""
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *shards) if self._sharded else shards[0]
 
-    def _with_filter(self, filters: FilterArrays, slot: jax.Array, one: FilterArrays) -> FilterArrays:
+    def _with_filter(
+        self, filters: FilterArrays[jax.Array], slot: jax.Array, one: FilterArrays[jax.Array]
+    ) -> FilterArrays[jax.Array]:
         place = (*(slice(None) for _ in self._axes), slot)
         return jax.tree.map(lambda all_, part: all_.at[place].set(part), filters, one)
-
-    @property
-    def index(self) -> CatalogueIndex:
-        """On the devices; pass it to jitted functions as an argument."""
-        return self._index
-
-    @property
-    def table(self) -> SortedTable:
-        return self._table
 
     def update(
         self,
@@ -97,109 +88,106 @@ class LiveIndex:
     ) -> None:
         """Adds items with their codes uint16[n, levels], and removes others; see `SortedTable.changed`.
 
-        `catalogue` replaces the one whose columns filters ask for. Nothing needs to be compiled again, unless the
-        change needs more room than the layout has: that is logged, and `layouts` counts it.
+        `catalogue` replaces the columns that filters refer to. Nothing is compiled again, unless the change needs more
+        room than the layout has: that is logged, and `layouts` counts it.
         """
         if add_codes is None:
-            add_codes = np.zeros((0, self._table.levels), np.uint16)
-        table = self._table.changed(np.asarray(add_items, np.int64), add_codes, remove_items)
+            add_codes = np.zeros((0, self.table.levels), np.uint16)
+        table = self.table.changed(np.asarray(add_items, np.int64), add_codes, remove_items)
         if catalogue is not None:
             self._catalogue = catalogue
-        self._use(table)
+        shards = table.split(self._bounds)
+        if not all(map(self._layout.holds, shards)):
+            shards = self._choose_layout(table)
+            logging.warning(
+                f"the catalogue has outgrown its layout: the next search compiles. New layout: {self._layout}"
+            )
+        self._use(table, shards)
 
-    def _use(self, table: SortedTable) -> None:
-        parts = [] if self._layout is None else table.split(self._bounds)
-        if self._layout is None or not all(map(self._layout.holds, parts)):
-            self._bounds = sharded_index.bounds(table, sharding.parts(self.mesh, "table") if self._sharded else 1)
-            parts = table.split(self._bounds)
-            self._layout = Layout.fitting(parts, self._budget)
-            if self._sharded and not self._layout.tables:
-                raise CatalogueError(
-                    f"a table that is cut needs a boundary budget of at least {table.sizes[0]}, the codes of its first "
-                    f"level, not {self._budget}"
-                )
-            self.layouts += 1
-            if self.layouts > 1:
-                logging.warning(
-                    "the catalogue has outgrown its layout: the next search compiles. Now room for %d rows in %s",
-                    self._layout.capacity,
-                    self._layout,
-                )
-        self._table, self._parts = table, parts
+    def _choose_layout(self, table: SortedTable) -> list[SortedTable]:
+        """Chooses shapes and, if sharded, the bounds of shards; returns the shards, or the table as the only one."""
+        self._bounds = shard_bounds(table, sharding.parts(self.mesh, "table") if self._sharded else 1)
+        shards = table.split(self._bounds)
+        self._layout = Layout.fitting(shards, self._budget)
+        if self._sharded and not self._layout.tables:
+            raise CatalogueError(
+                f"boundary_budget={self._budget} must be at least {table.sizes[0]}, the codes of level 0"
+            )
+        self.layouts += 1
+        return shards
+
+    def _use(self, table: SortedTable, shards: list[SortedTable]) -> None:
+        self.table, self._shards, layout = table, shards, self._layout
         slots = self._filters + 1
-        host = [arrays(part, self._layout, [filter_of(part, self._layout)] * slots) for part in self._parts]
-        index = (ShardedIndex if self._sharded else CatalogueIndex).of(self._together(host))
-        self._index = jax.tree.map(lambda x: sharding.put(self.mesh, x, *self._axes), index)
-        # The index numbers the rows of each part from a multiple of the capacity on; last, a row beyond all parts.
-        numbers = [n * self._layout.capacity + np.arange(len(part)) for n, part in enumerate(self._parts)]
-        self._numbers = np.concatenate([*numbers, [len(self._parts) * self._layout.capacity]]).astype(np.int32)
-        # Least recently used first. The slot of a filter is its place in the index's arrays; 0 lets everything pass.
+        host = [index_arrays(shard, layout, [filter_arrays(shard, layout)] * slots) for shard in shards]
+        arrays = jax.tree.map(lambda x: sharding.put(self.mesh, x, *self._axes), self._stack(host))
+        # On the devices: pass it to jitted functions as an argument.
+        self.index: CatalogueIndex = (ShardedIndex if self._sharded else CatalogueIndex).of(arrays)
+        # The index numbers the rows of each shard from a multiple of the capacity; last, a row beyond all shards.
+        numbers = [n * layout.capacity + np.arange(len(shard)) for n, shard in enumerate(shards)]
+        self._numbers = np.concatenate([*numbers, [len(shards) * layout.capacity]]).astype(np.int32)
+        # Least recently used first. The slot of a filter is its place in the index's arrays; slot 0 passes every item.
         self._slots: collections.OrderedDict[Filter, int] = collections.OrderedDict()
         self._eligible = {0: _Eligible(np.arange(len(table)), table.shared)}
 
-    def constraints(self, restrictions: Sequence[Restriction]) -> Constraints:
-        """What each row of a batch may get, in NumPy arrays. The index must be asked for after this.
+    def constraints(self, restrictions: Sequence[Restriction]) -> Constraints[np.ndarray]:
+        """Returns the constraints of a batch, for the `index` as it is after this call.
 
-        Raises CatalogueError for more different filters than are kept, and DataError for what a filter cannot ask.
+        Raises CatalogueError for more different filters than are kept, and DataError for an invalid condition.
         """
-        filters = [self._with_long_lists(restriction) for restriction in restrictions]
-        slots = np.array(self._slots_of(filters), np.int32)
-        lists = [
-            np.empty(0, np.int64) if len(restriction.exclude) > MOST_EXCLUDED else restriction.exclude
-            for restriction in restrictions
-        ]
-        return self._constraints(slots, lists)
-
-    def _with_long_lists(self, restriction: Restriction) -> Filter:
-        wanted = restriction.filter
-        if len(restriction.exclude) <= MOST_EXCLUDED:
-            return wanted
-        return dataclasses.replace(wanted, deny=wanted.deny | frozenset(map(int, restriction.exclude)))
+        filters, lists = [], []
+        for restriction in restrictions:
+            wanted, excluded = restriction.filter, np.asarray(restriction.exclude, np.int64)
+            if len(excluded) > MAX_EXCLUDED:
+                wanted = dataclasses.replace(wanted, deny=wanted.deny | frozenset(excluded.tolist()))
+                excluded = excluded[:0]
+            filters.append(wanted)
+            lists.append(excluded)
+        return self._constraints(np.array(self._slots_of(filters), np.int32), lists)
 
     def _slots_of(self, filters: list[Filter]) -> list[int]:
-        """The place of each filter in the index; those that are new take the places of those not used for longest."""
+        """Returns the slot of each filter; new filters take those of the least recently used."""
         wanted = dict.fromkeys(one for one in filters if one != EVERYTHING)
         if len(wanted) > self._filters:
             raise CatalogueError(
-                f"{len(wanted)} different filters in one batch, but the index keeps {self._filters}: keep more "
-                "(filters=), or send requests with equal filters together."
+                f"{len(wanted)} different filters in one batch, but the index keeps {self._filters}: increase "
+                "`filters`, or batch requests with equal filters."
             )
         for known in wanted:
             if known in self._slots:
                 self._slots.move_to_end(known)
         for new in wanted:
-            if new in self._slots:
-                continue
-            self._add(new)
+            if new not in self._slots:
+                self._add(new)
         return [0 if one == EVERYTHING else self._slots[one] for one in filters]
 
     def _add(self, new: Filter) -> None:
-        mask = new.mask(len(self._table.row_of), self._catalogue)[self._table.items]
+        mask = new.mask(len(self.table.row_of), self._catalogue)[self.table.items]
         if len(self._slots) < self._filters:
             slot = len(self._slots) + 1
         else:
             _, slot = self._slots.popitem(last=False)
-        masks = np.split(mask, np.cumsum([len(part) for part in self._parts])[:-1])
-        made = [filter_of(part, self._layout, mask) for part, mask in zip(self._parts, masks, strict=True)]
-        filters = self._set(self._index.filters, slot, self._together(made))
-        self._index = dataclasses.replace(self._index, filters=filters)
+        masks = np.split(mask, np.cumsum([len(shard) for shard in self._shards])[:-1])
+        made = [filter_arrays(shard, self._layout, mask) for shard, mask in zip(self._shards, masks, strict=True)]
+        filters = self._set(self.index.filters, slot, self._stack(made))
+        self.index = dataclasses.replace(self.index, filters=filters)
         rows = np.flatnonzero(mask)
-        shared = np.concatenate([one.shared[: len(part)] for one, part in zip(made, self._parts, strict=True)])
+        shared = np.concatenate([one.shared[: len(shard)] for one, shard in zip(made, self._shards, strict=True)])
         self._eligible[slot] = _Eligible(rows, shared[rows])
         self._slots[new] = slot
 
-    def _constraints(self, slots: np.ndarray, lists: list[Sequence[int]]) -> Constraints:
+    def _constraints(self, slots: np.ndarray, lists: list[np.ndarray]) -> Constraints[np.ndarray]:
+        """Returns the constraints of a batch with these slots of filters and lists of excluded items."""
         batch, longest = len(slots), max(map(len, lists), default=0)
-        width = 0 if longest == 0 else max(FEWEST_EXCLUDED, 1 << (longest - 1).bit_length())
-        rows = np.full((batch, width), len(self._table), np.int32)
-        empty_from = np.full((batch, width), self._table.levels, np.int32)
+        width = 0 if longest == 0 else max(MIN_EXCLUDED, 1 << (longest - 1).bit_length())
+        rows = np.full((batch, width), len(self.table), np.int32)
+        empty_from = np.full((batch, width), self.table.levels, np.int32)
         owners = np.repeat(np.arange(batch), [len(items) for items in lists])
-        items = np.concatenate([np.asarray(items, np.int64) for items in lists]) if batch else np.empty(0, np.int64)
-        found = self._table.rows_of(items)
+        found = self.table.rows_of(np.concatenate([np.empty(0, np.int64), *lists]))
         for slot in np.unique(slots[owners]):
             eligible = self._eligible[int(slot)]
             mine = (slots[owners] == slot) & (found >= 0)
-            # Of each owner the eligible rows, each once, in ascending order.
+            # The distinct eligible rows of each owner in ascending order.
             pairs = np.unique(np.stack([owners[mine], found[mine]], axis=1), axis=0)
             rank = np.searchsorted(eligible.rows, pairs[:, 1])
             passing = np.append(eligible.rows, -1)[rank] == pairs[:, 1]
@@ -207,28 +195,26 @@ class LiveIndex:
             place = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
             rows[pairs[:, 0], place] = pairs[:, 1]
             empty_from[pairs[:, 0], place] = _empty_from(pairs[:, 0], rank, eligible.shared)
-        codes = self._table.codes[np.minimum(rows, len(self._table) - 1), : self._layout.tables].astype(np.int32)
+        codes = self.table.codes[np.minimum(rows, len(self.table) - 1), : self._layout.tables].astype(np.int32)
         return Constraints(slots, self._numbers[rows], empty_from, codes)
 
 
 def _empty_from(owners: np.ndarray, rank: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """The first level at which a prefix of each excluded row has no other eligible rows: int[n].
+    """Returns int[n]: the first level at which all eligible rows with the prefix of an excluded row are excluded.
 
-    All rows with a prefix in common are neighbors. So the eligible rows of a prefix are all excluded if and only if
-    they lie in a stretch of neighbors that are, which is where the row shares fewer codes with both ends of it.
+    Rows with a common prefix are neighbors. So the eligible rows of a prefix are all excluded if and only if they lie
+    in one run of excluded rows, which is so for prefixes longer than those shared with the rows beyond both its ends.
 
-    Args:
-      owners: int[n], whose list a row is on, ascending.
-      rank: int[n], the row's place among the eligible ones, ascending for each owner.
-      shared: uint8[eligible], leading codes that each eligible row shares with the one before.
+    `owners` int[n] are the lists of the rows, ascending, `rank` int[n] their places among the eligible rows, ascending
+    for each owner, and `shared` uint8[eligible] the leading codes that eligible rows share with the previous one.
     """
     if not len(rank):
         return np.zeros(0, np.int64)
-    stretch = np.cumsum(np.concatenate([[0], (np.diff(rank) != 1) | (np.diff(owners) != 0)]))
+    run = np.cumsum(np.concatenate([[0], (np.diff(rank) != 1) | (np.diff(owners) != 0)]))
     before = shared[rank].astype(np.int64)
     after = np.append(shared, 0)[rank + 1].astype(np.int64)  # shared with the next eligible row
-    # Running minima that begin anew with each stretch: later stretches are moved below all earlier ones.
+    # Running minima within each run: later runs are shifted below all earlier ones.
     step = 256
-    from_left = np.minimum.accumulate(before - step * stretch) + step * stretch
-    from_right = np.minimum.accumulate((after + step * stretch)[::-1])[::-1] - step * stretch
+    from_left = np.minimum.accumulate(before - step * run) + step * run
+    from_right = np.minimum.accumulate((after + step * run)[::-1])[::-1] - step * run
     return np.maximum(from_left, from_right)

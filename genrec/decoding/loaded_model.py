@@ -1,7 +1,8 @@
-"""A trained model with all that it needs to recommend, read from a work directory and checked to belong together."""
+"""Loading of a trained model with the artifacts that it needs to recommend, checked for consistency."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -18,30 +19,27 @@ from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Histories, Tokenizer
 from genrec.models import checkpoints, sasrec, user_context
 from genrec.models import load as model_loading
+from genrec.models.run_record import RunRecord
 from genrec.semantic_ids import codes
 from genrec.semantic_ids.codes import SemanticIds
 
 
-class LoadedModel(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A trained model that reads histories, with its dataset."""
+
     dataset: Dataset
-    semantic_ids: SemanticIds | None  # None for SASRec, whose tokens are items
-    table: SortedTable | None  # of the same codes
     graphdef: nnx.GraphDef
-    params: nnx.State  # the averaged parameters
+    params: nnx.State  # averaged parameters
+    record: RunRecord
     step: int  # of training
     tokenizer: Tokenizer
-    max_history: int  # items that the model reads
-    causal: bool  # how it was trained to read them
-    mesh: Mesh  # where the parameters lie
-    finished: bool = False  # whether the training ended with this checkpoint
-    new_items: np.ndarray | None = None  # bool[items]: got their semantic IDs after the training; None: there are none
-
-    prompts: Mapping[str, Any] = {}  # config.Prompts of a model that knows words
+    mesh: Mesh  # the devices of the parameters
 
     @property
-    def writes(self) -> bool:
-        """Whether the model writes texts."""
-        return bool(self.prompts.get("texts"))
+    def max_history(self) -> int:
+        """Items of a history that the model reads."""
+        return self.record.max_history
 
     def histories(
         self,
@@ -50,12 +48,31 @@ class LoadedModel(NamedTuple):
         longest: int | None = None,
         contexts: Sequence[RequestContext] | None = None,
     ) -> Histories:
-        """Encoder inputs of these users: catalogue rows int[n] of each, oldest first, and the `contexts` of requests.
+        """Returns the encoder inputs of users: catalogue rows int[n] of each, oldest first, and request contexts.
 
-        `longest` is to how many items histories are padded, and cut; by default `max_history`. For errors see
-        `examples.histories`.
+        Histories are padded and truncated to `longest` items, by default `max_history`; see `examples.histories`.
         """
-        return examples.histories(names, items, self.tokenizer, longest or self.max_history, self.causal, contexts)
+        longest = longest or self.max_history
+        return examples.histories(names, items, self.tokenizer, longest, self.record.causal, contexts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedGenerator(LoadedModel):
+    """A trained generator of semantic IDs, with those of its catalogue."""
+
+    semantic_ids: SemanticIds
+    table: SortedTable  # of the same codes
+    new_items: np.ndarray | None  # bool[items], which got semantic IDs after the training; None if none did
+
+    @property
+    def prompts(self) -> Mapping[str, Any]:
+        """config.Prompts; empty for a model without prompts."""
+        return self.record.prompts
+
+    @property
+    def generates_texts(self) -> bool:
+        """Whether the model was trained to generate texts."""
+        return bool(self.prompts.get("texts"))
 
 
 def load(
@@ -63,51 +80,48 @@ def load(
     checkpoint: str = "best",
     mesh: Mesh | None = None,
     checkpoints_of: epath.PathLike | None = None,
-) -> LoadedModel:
-    """`checkpoint` is "best", "latest" or a step; its parameters are put on the devices of `mesh`, by default one.
+) -> LoadedGenerator:
+    """Loads the generator of a work directory: `checkpoint` is "best", "latest" or a step.
 
-    `checkpoints_of` is the work directory, or the bucket, that holds the checkpoints, by default the same. One that was
-    trained on an ancestor of the semantic IDs fits too: it knows the levels, and the codes of the items of then.
-
-    Raises ArtifactError when the dataset, the semantic IDs or the checkpoint is missing, or when they were not made
-    for each other.
+    The parameters are put on the devices of `mesh`, by default one. `checkpoints_of` is the work directory or bucket
+    with the checkpoints, by default `workdir`; they may be trained on an ancestor of the semantic IDs. Raises
+    ArtifactError if the dataset, the semantic IDs or the checkpoint is missing, or if they do not belong together.
     """
     workdir, mesh = epath.Path(workdir), mesh or sharding.one_device()
     dataset = Dataset(workdir / "dataset")
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = SemanticIds.load(workdir / "semantic_ids")
-    made_by = epath.Path(checkpoints_of or workdir)
-    graphdef, params, record, step = model_loading.load(made_by, checkpoint, mesh)
-    fitting = [codes.Ancestor(semantic_ids.fingerprint, dataset.fingerprint)]
-    fitting += codes.ancestors(workdir / "semantic_ids")
-    if (record.semantic_ids, record.dataset) not in fitting:
+    folder = epath.Path(checkpoints_of or workdir)
+    graphdef, params, record, step = model_loading.load(folder, checkpoint, mesh)
+    trained_on = codes.Ancestor(record.semantic_ids, record.dataset)
+    fitting = [
+        codes.Ancestor(semantic_ids.fingerprint, dataset.fingerprint),
+        *codes.ancestors(workdir / "semantic_ids"),
+    ]
+    if trained_on not in fitting:
         if record.semantic_ids not in {one.semantic_ids for one in fitting}:
-            wrong, made_for, here = "semantic IDs", record.semantic_ids, semantic_ids.fingerprint
+            wrong, expected, present = "semantic IDs", record.semantic_ids, semantic_ids.fingerprint
         else:
-            wrong, made_for, here = "dataset", record.dataset, dataset.fingerprint
+            wrong, expected, present = "dataset", record.dataset, dataset.fingerprint
         raise artifacts.ArtifactError(
-            f"{made_by}: the checkpoint of step {step} was trained with other {wrong} ({made_for}) than are here "
-            f"now ({here}). Train again in a new --workdir, or bring back the {wrong} of that run."
+            f"{folder}: the checkpoint of step {step} was trained with other {wrong} ({expected}) than those present "
+            f"({present}). Train again in a new --workdir, or restore the {wrong} of that run."
         )
-    generation = len(fitting) - 1 - fitting.index((record.semantic_ids, record.dataset))
-    new = codes.generations(workdir / "semantic_ids", semantic_ids.items) > generation
+    generation = len(fitting) - 1 - fitting.index(trained_on)
+    is_new = codes.generations(workdir / "semantic_ids", semantic_ids.items) > generation
     tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir))
-    table = sorted_table.load(workdir, semantic_ids)
-    reading = record.max_history, record.causal
-    more = record.finished, new if new.any() else None, record.prompts
-    return LoadedModel(dataset, semantic_ids, table, graphdef, params, step, tokenizer, *reading, mesh, *more)
+    table, new = sorted_table.load(workdir, semantic_ids), is_new if is_new.any() else None
+    return LoadedGenerator(dataset, graphdef, params, record, step, tokenizer, mesh, semantic_ids, table, new)
 
 
 def load_sasrec(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | None = None) -> LoadedModel:
-    """The baseline SASRec of a work directory; otherwise as `load`."""
+    """Loads the baseline SASRec of a work directory; for arguments and errors see `load`."""
     workdir, mesh = epath.Path(workdir), mesh or sharding.one_device()
-    dataset = Dataset(workdir / "dataset")
-    graphdef, params, record, step = model_loading.load(workdir / checkpoints.SASREC, checkpoint, mesh)
+    dataset, folder = Dataset(workdir / "dataset"), workdir / checkpoints.SASREC
+    graphdef, params, record, step = model_loading.load(folder, checkpoint, mesh)
     if record.dataset != dataset.fingerprint:
         raise artifacts.ArtifactError(
-            f"{workdir / checkpoints.SASREC}: the checkpoint of step {step} was trained with another dataset "
-            f"({record.dataset}) than is here now ({dataset.fingerprint}). Move the folder away, and train again: "
-            "launch/train_sasrec.py."
+            f"{folder}: the checkpoint of step {step} was trained with another dataset ({record.dataset}) than that "
+            f"present ({dataset.fingerprint}). Move the folder away, and train again: launch/train_sasrec.py."
         )
-    tokenizer, reading = sasrec.tokenizer(len(dataset.catalogue)), (record.max_history, record.causal)
-    return LoadedModel(dataset, None, None, graphdef, params, step, tokenizer, *reading, mesh, record.finished)
+    return LoadedModel(dataset, graphdef, params, record, step, sasrec.tokenizer(len(dataset.catalogue)), mesh)

@@ -1,9 +1,8 @@
-"""Lists with places for new items, which a model that never saw them ranks too low.
+"""New-item quota: a share of each list for items that the model was not trained on.
 
-A generator gives a new item's codes little probability: it has learned how often each code follows, and the item was
-never the answer. So new items are searched among themselves, where the model's taste decides between them, and get a
-share of each list. TIGER (Rajput et al. 2023, section 4.3) reserves a share too, for items that share the learned codes
-of a generated one.
+A generator gives the codes of a new item little probability, because the item was never a target. So new items are
+searched among themselves, where the model ranks them, and get a quota of each list. TIGER (Rajput et al. 2023, section
+4.3) also reserves a share of a list, for items with the learned codes of a generated one.
 """
 
 import math
@@ -22,8 +21,8 @@ from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline.examples import Histories
 
 
-class ReservingRetriever:
-    """Two searches, among all items and among the new ones, and one list of both."""
+class QuotaRetriever:
+    """Retriever that merges a search among all items and a search among new items."""
 
     def __init__(
         self,
@@ -34,40 +33,39 @@ class ReservingRetriever:
         share: float,
         mesh: Mesh | None = None,
     ):
-        """`new_items` bool[items]; `share` of the first k items of a list, for every k. For the rest see `Retriever`.
+        """`new_items` is bool[items], `share` the quota of the first k items of a list, for every k; see `Retriever`.
 
-        Raises ConfigError for a share that cannot be.
+        Raises ConfigError unless 0 <= share <= 1.
         """
         if not 0 <= share <= 1:
-            raise ConfigError(f"evaluation.new_items_share={share}: give a share between 0 and 1")
+            raise ConfigError(f"evaluation.new_items_share={share} must be between 0 and 1")
         live = LiveIndex(table, filters=1, mesh=mesh)
         self._retriever, self._share = Retriever(graphdef, live, beams), share
         self._only_new = Filter(allow=frozenset(np.flatnonzero(new_items).tolist()))
-        self._new = new_items
+        self._is_new = new_items
         self.beams = self.top = beams
 
     def round_up(self, rows: int) -> int:
-        """See `Retriever`."""
+        """Returns the result of `Retriever.round_up`."""
         return self._retriever.round_up(rows)
 
-    def __call__(self, params: nnx.State, histories: Histories) -> RankedItems:
-        """As of a `Retriever`, in NumPy arrays; scores fall but for reserved places, and nothing is certified."""
+    def __call__(self, params: nnx.State, histories: Histories) -> RankedItems[np.ndarray]:
+        """Returns the items of each row of `histories`, none certified; the quota breaks the order of scores."""
         rows = len(histories.tokens)
         constraints = self._retriever.live.constraints([Restriction(self._only_new)] * rows)
-        everything = jax.device_get(self._retriever(params, histories))
+        ranked = jax.device_get(self._retriever(params, histories))
         new = jax.device_get(self._retriever(params, histories, constraints))
-        items, scores = reserve(everything.items, everything.scores, new.items, new.scores, self._new, self._share)
+        items, scores = merge(ranked.items, ranked.scores, new.items, new.scores, self._is_new, self._share)
         return RankedItems(items, scores, np.full(rows, np.inf, np.float32))
 
 
-def reserve(
+def merge(
     items: np.ndarray, scores: np.ndarray, new: np.ndarray, new_scores: np.ndarray, is_new: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists int32[rows, top] with their scores, in which at least floor(share * k) of the first k items are new.
+    """Merges lists int32[rows, top] and lists of new items; floor(share * k) of the first k items are new if possible.
 
-    As far as there are any. Each place takes the best item of the whole list that is left, or, where too few new ones
-    would stand in the list up to here, the best new one. For example (a, b, c, n1) and the new items (n1, n2) with the
-    share 1/2 give (a, n1, b, n2). `is_new` is bool[items].
+    Each place takes the best remaining item of the first list or, if the quota is not met there, the best new one. For
+    example (a, b, c, n1) and the new items (n1, n2) with the share 1/2 give (a, n1, b, n2). `is_new` is bool[items].
     """
     top = items.shape[1]
     found = np.full(items.shape, -1, items.dtype)

@@ -1,10 +1,10 @@
-"""A trained model and a catalogue, joined: histories in, items out; the batch is cut over the devices of a mesh."""
+"""Retrieval of items for histories by a trained model and a catalogue index, with batches sharded over a mesh."""
 
 import collections
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import jax
 import numpy as np
@@ -15,56 +15,62 @@ from genrec import sharding
 from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
 from genrec.decoding.guidance import Guidance, decoder
+from genrec.decoding.index_arrays import ArrayT
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline.examples import Histories
 
-FEWEST_ROWS = 32  # of a batch that is searched again
+MIN_ROWS = 32  # smallest batch that is searched again
+
+
+class Inputs(NamedTuple, Generic[ArrayT]):
+    """The inputs of a search that have a row for each history; `diversity` without its groups, which have none."""
+
+    histories: Histories
+    constraints: Constraints[ArrayT] | None
+    sampling: Sampling[ArrayT] | None
+    diversity: Diversity[ArrayT] | None
+    guidance: Guidance[ArrayT] | None
 
 
 class Retriever:
-    """Compiled once per shape of its inputs; parameters, catalogue, filters and the like are arguments.
+    """Beam search with a model, compiled once per shape of its inputs.
 
-    So new ones need no compilation: `compilations` counts.
+    Parameters, catalogue and filters are arguments of the compiled function: new ones need no compilation.
     """
 
     def __init__(self, graphdef: nnx.GraphDef, live: LiveIndex, beams: int, top: int | None = None):
-        """`graphdef` as `nnx.split(model)` gives it, of a model with `start`, `step` and `finish` (models.recommender).
+        """`graphdef` is of a model with `start`, `step` and `finish` (models.recommender), from `nnx.split(model)`.
 
-        `beams` is the width of a search, `top` the length of the lists, by default the same.
+        `beams` is the width of a search, `top` the length of the lists, by default the width.
         """
         self.graphdef, self.live = graphdef, live
         self.beams, self.top = beams, beams if top is None else top
+        self.compilations = 0  # number of different shapes that were searched
 
-        # Every process gets all beams: what is made of them, such as metrics, is then the same everywhere.
+        # The result is replicated, so that every process computes the same metrics from it.
         @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(live.mesh))
         def search(
-            params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: tuple, width: int
-        ) -> RankedItems:
-            histories, constraints, sample, diversity, guidance = rows
-            if diversity is not None:
-                diversity = diversity._replace(groups=groups)
-            step, finish = decoder(nnx.merge(graphdef, params), histories, guidance)
-            batch = histories.tokens.shape[0]
-            return beam_search(step, index, batch, width, self.top, constraints, sample, diversity, finish)
+            params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: Inputs[jax.Array], width: int
+        ) -> RankedItems[jax.Array]:
+            self.compilations += 1  # runs when traced
+            diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
+            step, finish = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
+            batch = rows.histories.tokens.shape[0]
+            return beam_search(step, index, batch, width, self.top, rows.constraints, rows.sampling, diversity, finish)
 
-        self._search = search
+        self._compiled = search
 
     @staticmethod
-    def over(
+    def of_table(
         graphdef: nnx.GraphDef, table: SortedTable, beams: int, mesh: Mesh | None = None, sharded: bool = False
     ) -> "Retriever":
-        """Of all items of a table, by the devices of `mesh`, by default one; `cut` as for `LiveIndex`."""
+        """Returns a retriever of all items of a table; for `mesh` and `sharded` see `LiveIndex`."""
         return Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, sharded=sharded), beams)
 
-    @property
-    def compilations(self) -> int:
-        """How many different shapes have been searched, each of which was compiled."""
-        return self._search._cache_size()
-
     def round_up(self, rows: int) -> int:
-        """The least batch of at least `rows` that the devices can share evenly."""
+        """Returns the smallest batch of at least `rows` that divides evenly among the devices."""
         parts = sharding.parts(self.live.mesh, "batch")
         return -(-rows // parts) * parts
 
@@ -72,118 +78,125 @@ class Retriever:
         self,
         params: nnx.State,
         histories: Histories,
-        constraints: Constraints | None = None,
-        sample: Sampling | None = None,
-        diversity: Diversity | None = None,
-        guidance: Guidance | None = None,
+        constraints: Constraints[np.ndarray] | None = None,
+        sampling: Sampling[np.ndarray] | None = None,
+        diversity: Diversity[np.ndarray] | None = None,
+        guidance: Guidance[np.ndarray] | None = None,
         beams: int | None = None,
-    ) -> RankedItems:
-        """The items of each row of `histories`, still being computed when this returns.
+    ) -> RankedItems[jax.Array]:
+        """Returns the items of each row of `histories`, computed asynchronously.
 
-        The number of rows must be one that `round_up` gives. `params` lie on the mesh; all else is in NumPy arrays.
-        `guidance` says away from what the search is guided, `beams` is its width.
+        The number of rows must be a result of `round_up`. `params` are on the mesh, all other inputs in host memory.
+        `beams` is the width of this search.
         """
-        mesh, rows = self.live.mesh, len(histories.tokens)
+        return self._search(params, Inputs(histories, constraints, sampling, diversity, guidance), beams)
+
+    def _search(
+        self, params: nnx.State, inputs: Inputs[np.ndarray], beams: int | None = None
+    ) -> RankedItems[jax.Array]:
+        mesh, rows, diversity = self.live.mesh, len(inputs.histories.tokens), inputs.diversity
         groups = None
         if diversity is not None and diversity.groups is not None:
-            groups, diversity = sharding.put(mesh, diversity.groups), diversity._replace(groups=None)
-        own = sharding.own_rows(mesh, rows)
-        by_row = _take((histories, constraints, sample, diversity, guidance), own)
-        placed = sharding.put_rows(mesh, by_row, rows)
+            groups = sharding.put(mesh, diversity.groups)
+            inputs = inputs._replace(diversity=diversity._replace(groups=None))
+        placed = sharding.put_rows(mesh, _take(inputs, sharding.own_rows(mesh, rows)), rows)
         with jax.set_mesh(mesh):
-            return self._search(params, self.live.index, groups, placed, self.beams if beams is None else beams)
+            return self._compiled(params, self.live.index, groups, placed, self.beams if beams is None else beams)
 
-    def widened(
+    def widening_search(
         self,
         params: nnx.State,
         histories: Histories,
         max_beams: int,
         certify: int,
-        constraints: Constraints | None = None,
-        sample: Sampling | None = None,
-        guidance: Guidance | None = None,
-    ) -> RankedItems:
-        """As a call, but rows whose first `certify` items are not certified are searched again, twice as wide.
+        constraints: Constraints[np.ndarray] | None = None,
+        sampling: Sampling[np.ndarray] | None = None,
+        guidance: Guidance[np.ndarray] | None = None,
+    ) -> RankedItems[np.ndarray]:
+        """Searches again with twice the beams, up to `max_beams`, until the first `certify` items are certified.
 
-        Until they are certified, or `max_beams` are reached; what is drawn never is, and stays. In NumPy arrays.
+        Only the rows that are not certified are searched again; sampled items never are.
         """
-        found = RankedItems(*map(np.array, self(params, histories, constraints, sample, guidance=guidance)))
+        inputs = Inputs(histories, constraints, sampling, None, guidance)
+        found = self._search(params, inputs).on_host()
         beams = self.beams
-        while sample is None and beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
+        while sampling is None and beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
             beams = min(2 * beams, max_beams)
-            chosen = self._filled_up(rows, len(found.bound))
-            part, guided = _take((histories, constraints, sample), chosen), _take(guidance, chosen)
-            again = self(params, *part, guidance=guided, beams=beams)
-            for all_, new in zip(found, map(np.asarray, again), strict=True):
-                all_[rows] = new[: len(rows)]
+            again = self._search(params, _take(inputs, self._padded(rows, len(found.bound))), beams).on_host()
+            found.items[rows], found.scores[rows] = again.items[: len(rows)], again.scores[: len(rows)]
+            found.bound[rows] = again.bound[: len(rows)]
         return found
 
-    def diverse(
+    def diverse_search(
         self,
         params: nnx.State,
         histories: Histories,
         restrictions: Sequence[Restriction],
-        diversity: Diversity,
-        sample: Sampling | None = None,
-        guidance: Guidance | None = None,
-    ) -> RankedItems:
-        """As a call, but lists that come out short are filled by searching again.
+        diversity: Diversity[np.ndarray],
+        sampling: Sampling[np.ndarray] | None = None,
+        guidance: Guidance[np.ndarray] | None = None,
+    ) -> RankedItems[np.ndarray]:
+        """Searches again for lists that are short because most beams have the same attribute.
 
-        Where most beams are alike in an attribute, few of them may stand in a list. The next search leaves out all
-        items of which the list has enough, and so finds the best of the others: until the list is full, or nothing is
-        left that may stand in it. That takes a filter for each such row, and the index must have room for so many. In
-        NumPy arrays.
+        The next search excludes all items whose group is at its limit, and so finds the best of the others, until the
+        list is full or no item is left. Each such row needs a filter of its own, for which the index must have room.
         """
-        constraints = self.live.constraints(restrictions)
-        found = RankedItems(*map(np.array, self(params, histories, constraints, sample, diversity, guidance)))
-        if diversity.groups is None:  # the search itself has seen to it
+        inputs = Inputs(histories, self.live.constraints(restrictions), sampling, diversity, guidance)
+        found = self._search(params, inputs).on_host()
+        groups = diversity.groups
+        if groups is None:  # first codes are limited during the search
             return found
-        by_row = histories, sample, diversity._replace(groups=None), guidance
+        inputs = inputs._replace(diversity=diversity._replace(groups=None))
         rows = np.flatnonzero(found.items[:, -1] < 0)
         while len(rows):
-            filled_up = self._filled_up(rows, len(found.bound))
-            narrowed = {row: _narrowed(restrictions[row], found.items[row], diversity, row) for row in rows}
-            constraints = self.live.constraints([narrowed[row] for row in filled_up])
-            part, more, limits, guided = _take(by_row, filled_up)
-            again = self(params, part, constraints, more, limits._replace(groups=diversity.groups), guided)
+            padded = self._padded(rows, len(found.bound))
+            narrowed = {
+                row: _narrowed(restrictions[row], found.items[row], groups, diversity.max_items[row])
+                for row in rows.tolist()
+            }
+            part = _take(inputs, padded)
+            part = part._replace(
+                constraints=self.live.constraints([narrowed[row] for row in padded.tolist()]),
+                diversity=part.diversity._replace(groups=groups),
+            )
+            again = self._search(params, part).on_host()
             before = (found.items[rows] >= 0).sum(axis=1)
-            for row, *more in zip(rows, np.asarray(again.items), np.asarray(again.scores), strict=False):
-                both = [
-                    np.concatenate(parts) for parts in zip((found.items[row], found.scores[row]), more, strict=True)
-                ]
-                order = np.arange(2 * self.top) if sample is not None else np.argsort(-both[1], kind="stable")
-                kept = order[_within_limits(both[0][order], diversity, row)][: self.top]
-                found.items[row, : len(kept)], found.scores[row, : len(kept)] = both[0][kept], both[1][kept]
+            for row, items, scores in zip(rows, again.items, again.scores, strict=False):
+                items, scores = np.append(found.items[row], items), np.append(found.scores[row], scores)
+                order = np.arange(2 * self.top) if sampling is not None else np.argsort(-scores, kind="stable")
+                kept = order[_within_limit(items[order], groups, diversity.max_items[row])][: self.top]
+                found.items[row, : len(kept)], found.scores[row, : len(kept)] = items[kept], scores[kept]
             grown = (found.items[rows] >= 0).sum(axis=1) > before
             rows = rows[grown & (found.items[rows, -1] < 0)]
         return found
 
-    def _filled_up(self, rows: np.ndarray, batch: int) -> np.ndarray:
-        """The numbers of some rows of a batch, repeated until they make one of few sizes: each is compiled."""
-        return np.resize(rows, self.round_up(min(batch, max(FEWEST_ROWS, 1 << (len(rows) - 1).bit_length()))))
+    def _padded(self, rows: np.ndarray, batch: int) -> np.ndarray:
+        """Repeats rows of a batch up to one of few batch sizes, each of which is a compilation."""
+        return np.resize(rows, self.round_up(min(batch, max(MIN_ROWS, 1 << (len(rows) - 1).bit_length()))))
 
 
-def _narrowed(restriction: Restriction, items: np.ndarray, diversity: Diversity, row: int) -> Restriction:
-    """Without the items of a list, and those of which it has enough."""
+def _narrowed(restriction: Restriction, items: np.ndarray, groups: np.ndarray, limit: int) -> Restriction:
+    """Returns the restriction without the items of a list and the groups of which the list has `limit` items."""
     items = items[items >= 0]
-    values, counts = np.unique(diversity.groups[items], return_counts=True)
-    full = np.flatnonzero(np.isin(diversity.groups, values[counts >= diversity.most_items[row]]))
+    values, counts = np.unique(groups[items], return_counts=True)
+    full = np.flatnonzero(np.isin(groups, values[counts >= limit]))
     wanted = restriction.filter
     wanted = dataclasses.replace(wanted, deny=wanted.deny | frozenset(full.tolist()))
     return Restriction(wanted, [*restriction.exclude, *items.tolist()])
 
 
-def _within_limits(items: np.ndarray, diversity: Diversity, row: int) -> np.ndarray:
-    """int[n]: the places of a list's items, -1 for none, without those of which there are enough before them."""
+def _within_limit(items: np.ndarray, groups: np.ndarray, limit: int) -> np.ndarray:
+    """Returns int[n]: the places of a list's items that are within the first `limit` of their group; -1 is no item."""
     counts: collections.Counter[int] = collections.Counter()
     places = []
     for place in np.flatnonzero(items >= 0):
-        group = int(diversity.groups[items[place]])
+        group = int(groups[items[place]])
         counts[group] += 1
-        if counts[group] <= diversity.most_items[row]:
+        if counts[group] <= limit:
             places.append(place)
     return np.array(places, np.int64)
 
 
 def _take(tree: Any, rows: np.ndarray) -> Any:
+    """Returns the rows of a tree of arrays."""
     return jax.tree.map(lambda x: x[rows], tree)

@@ -1,70 +1,71 @@
-"""Sampling items without replacement: Gumbel top-k over the tree of codes (Kool, van Hoof & Welling 2019).
+"""Sampling without replacement: Gumbel top-k over the tree of codes (Kool, van Hoof & Welling 2019).
 
-Adding independent Gumbel noise to the log-probabilities of all items and taking the k largest draws k items without
-replacement. Nobody has to list the items: the largest noisy value below a prefix is itself distributed like one, so it
-can be drawn top down, for the children of a beam under the condition that the largest of them is their parent's.
+The k largest of the log-probabilities of all items plus independent Gumbel noise are k draws without replacement. The
+items need not be enumerated: the maximum of the perturbed log-probabilities below a prefix is Gumbel-distributed too,
+so it is sampled top down, for the children of a beam conditioned on their maximum being the value of the parent.
 
-What is drawn from is the model at a temperature, each level renormalized over the codes that lead to an eligible item,
-and cut to the smallest set of codes whose probabilities reach `top_p`. The scores of a search that samples stay the
-model's own log-probabilities.
+The distribution is the model's at a temperature, renormalized at each level over the codes that lead to an eligible
+item and truncated to the smallest set of codes whose probabilities reach `top_p`. The scores of a search that samples
+stay the model's own log-probabilities.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-
-class Sampling(NamedTuple):
-    """How each row of a batch samples."""
-
-    temperature: jax.Array  # float32[batch], above 0: below 1 keeps closer to the likeliest
-    top_p: jax.Array | None  # float32[batch], above 0; None samples from all codes, without having to sort them
-    seeds: jax.Array  # int32[batch]: what a row draws depends on its own seed alone
+from genrec.decoding.index_arrays import ArrayT
 
 
-class Drawn(NamedTuple):
-    """What sampling remembers of each beam, or of each child. Both are 0 for the whole catalogue."""
+class Sampling(NamedTuple, Generic[ArrayT]):
+    """Sampling parameters of each row of a batch."""
 
-    log_probabilities: jax.Array  # float32[batch, ...], of what is drawn from
-    perturbed: jax.Array  # float32[batch, ...], the same with Gumbel noise: what is chosen by
+    temperature: ArrayT  # float32[batch], above 0; the lower, the closer to the most likely items
+    top_p: ArrayT | None  # float32[batch], above 0; None samples from all codes, without sorting them
+    seeds: ArrayT  # int32[batch]; the draws of a row depend on its own seed only
 
 
-def noise(seeds: jax.Array, level: int, shape: tuple[int, ...]) -> jax.Array:
-    """Gumbel noise float32[batch, *shape] of a level, from seeds int32[batch]."""
+class PerturbedScores(NamedTuple):
+    """Log-probabilities of beams or children under the sampling distribution; both are 0 for the root."""
+
+    log_probabilities: jax.Array  # float32[batch, ...]
+    with_noise: jax.Array  # float32[batch, ...], with Gumbel noise: beams are selected by these
+
+
+def gumbel_noise(seeds: jax.Array, level: int, shape: tuple[int, ...]) -> jax.Array:
+    """Draws the Gumbel noise float32[batch, *shape] of a level from seeds int32[batch]."""
     return jax.vmap(lambda seed: jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), level), shape))(seeds)
 
 
-def draw(parents: Drawn, scores: jax.Array, parent_scores: jax.Array, noise: jax.Array, how: Sampling) -> Drawn:
-    """Draws all children.
+def perturb(
+    parents: PerturbedScores,
+    scores: jax.Array,
+    parent_scores: jax.Array,
+    noise: jax.Array,
+    sampling: Sampling[jax.Array],
+) -> PerturbedScores:
+    """Returns the perturbed scores [batch, beams, children] of all children, conditioned on those of their parents.
 
-    Args:
-      parents: Of [batch, beams].
-      scores: float32[batch, beams, children], their log-probabilities for the model, -inf for none.
-      parent_scores: float32[batch, beams].
-      noise: float32[batch, beams, children], of `noise`.
-      how: Temperature and top_p.
-
-    Returns:
-      Of [batch, beams, children]; -inf where there is no child.
+    `scores` float32[batch, beams, children] are the model's log-probabilities, -inf for no child; `parents` and
+    `parent_scores` are [batch, beams]; `noise` float32[batch, beams, children] is `gumbel_noise`.
     """
     live = parent_scores > -jnp.inf
-    logits = (scores - jnp.where(live, parent_scores, 0)[..., None]) / how.temperature[:, None, None]
+    logits = (scores - jnp.where(live, parent_scores, 0)[..., None]) / sampling.temperature[:, None, None]
     log_shares = _log_softmax(logits)
-    if how.top_p is not None:
-        log_shares = _log_softmax(jnp.where(_nucleus(log_shares, how.top_p), log_shares, -jnp.inf))
+    if sampling.top_p is not None:
+        log_shares = _log_softmax(jnp.where(_nucleus(log_shares, sampling.top_p), log_shares, -jnp.inf))
     log_probabilities = jnp.where(live, parents.log_probabilities, -jnp.inf)[..., None] + log_shares
-    return Drawn(log_probabilities, _conditioned(log_probabilities + noise, parents.perturbed))
+    return PerturbedScores(log_probabilities, _conditioned(log_probabilities + noise, parents.with_noise))
 
 
 def _log_softmax(x: jax.Array) -> jax.Array:
-    """Over the last axis; all -inf where nothing is finite."""
+    """Returns the log-softmax over the last axis; all -inf where no value is finite."""
     total = jax.nn.logsumexp(x, axis=-1, keepdims=True)
     return jnp.where(x > -jnp.inf, x - total, -jnp.inf)
 
 
 def _nucleus(log_shares: jax.Array, top_p: jax.Array) -> jax.Array:
-    """bool[batch, beams, children]: the likeliest children until their shares reach top_p; at least one."""
+    """Returns bool[batch, beams, children]: the most likely children until their shares reach top_p; at least one."""
     order = jnp.argsort(-log_shares, axis=-1, stable=True)
     shares = jnp.exp(jnp.take_along_axis(log_shares, order, axis=-1))
     before = jnp.cumsum(shares, axis=-1) - shares
@@ -73,9 +74,9 @@ def _nucleus(log_shares: jax.Array, top_p: jax.Array) -> jax.Array:
 
 
 def _conditioned(free: jax.Array, largest: jax.Array) -> jax.Array:
-    """Gumbel values [batch, beams, children] moved so that the largest child of each beam is its parent's value.
+    """Shifts Gumbel values [batch, beams, children] so that the maximum of each beam is `largest` [batch, beams].
 
-    In the numerically stable form of the paper's appendix B.3.
+    Numerically stable as in appendix B.3 of the paper.
     """
     top = free.max(axis=-1, keepdims=True)
     some = top > -jnp.inf

@@ -1,7 +1,6 @@
-"""The catalogue on the host: items sorted by their codes, kept sorted while items come and go.
+"""Sorted table of a catalogue in host memory: items sorted by their codes, while items are added and removed.
 
-All items that share a prefix are then neighbors. What the device needs of the table is made by
-`genrec.decoding.catalogue_index`; here is what it is made from, in NumPy.
+All items with a common prefix are neighbors. `genrec.decoding.index_arrays` makes the arrays of a search from it.
 """
 
 import dataclasses
@@ -17,36 +16,36 @@ from genrec.files import load_array, save_array
 from genrec.semantic_ids.codes import SemanticIds
 
 KIND = "catalogue_index"
-FOLDER = "catalogue_index"  # of a work directory, beside its checkpoints
+FOLDER = "catalogue_index"  # in a work directory, beside its checkpoints
 CODES_FILE, ITEMS_FILE = "codes.npy", "items.npy"
-MAX_LEVELS = 254  # numbers of shared levels are stored in bytes, of which one value says "not eligible"
+MAX_LEVELS = 254  # numbers of shared levels are stored in bytes, of which one value means "not eligible"
 
 
 class CatalogueError(GenrecError):
-    """Codes or items that cannot be a catalogue, or a change to it. The message says which, and why."""
+    """Codes or items that are invalid in a catalogue or in a change of it. The message says which, and why."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SortedTable:
-    """Rows in the order of their codes; rows with equal codes in the order of their items."""
+    """Items of a catalogue ordered by their codes, and those with equal codes by item number."""
 
     codes: np.ndarray  # uint16[rows, levels]
-    items: np.ndarray  # int32[rows], the item of each row, each only once
-    sizes: tuple[int, ...]  # codes of each level
+    items: np.ndarray  # int32[rows], the item of each row, all different
+    sizes: tuple[int, ...]  # codes per level
 
     @staticmethod
     def build(codes: np.ndarray, sizes: Sequence[int], items: np.ndarray | None = None) -> "SortedTable":
-        """Sorts uint16[items, levels], where codes[:, level] < sizes[level]; items may share their codes.
+        """Sorts items by codes uint16[items, levels], where codes[:, level] < sizes[level]; codes may be equal.
 
-        `items` int32[items] are their numbers, by default 0, 1, ... Raises CatalogueError for codes that do not fit
+        `items` int32[items] are the item numbers, by default 0, 1, ... Raises CatalogueError for codes that do not fit
         the sizes, for an empty catalogue, and for items that occur twice.
         """
         sizes = tuple(int(size) for size in sizes)
         _check_codes(codes, sizes)
         if not len(codes):
-            raise CatalogueError("the catalogue is empty: there is nothing to recommend")
+            raise CatalogueError("the catalogue is empty: it needs at least one item")
         items = _check_items(np.arange(len(codes)) if items is None else items, len(codes))
-        # One stable sort a level, last level first; on 16-bit codes NumPy's stable sort is a radix sort.
+        # One stable sort per level, last level first; on 16-bit codes NumPy's stable sort is a radix sort.
         order = np.argsort(items, kind="stable")
         for level in reversed(range(len(sizes))):
             order = order[np.argsort(codes[order, level], kind="stable")]
@@ -61,7 +60,7 @@ class SortedTable:
 
     @functools.cached_property
     def shared(self) -> np.ndarray:
-        """uint8[rows]: how many leading codes a row shares with the row before it; 0 for the first."""
+        """uint8[rows]: the number of leading codes that a row shares with the previous row; 0 for the first."""
         shared = np.zeros(len(self), np.uint8)
         same = np.arange(len(self)) > 0
         for level in range(self.levels):
@@ -76,19 +75,19 @@ class SortedTable:
         rows[self.items] = np.arange(len(self), dtype=np.int32)
         return rows
 
-    def rows_of(self, items: np.ndarray) -> np.ndarray:
-        """int32[n]: the rows of these items (int[n]); -1 for items that are not in the catalogue."""
-        items = np.asarray(items, np.int64)
-        known = (items >= 0) & (items < len(self.row_of))
-        return np.where(known, self.row_of[np.where(known, items, 0)], np.int32(-1))
+    def rows_of(self, items: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Returns int32[n]: the rows of items int[n]; -1 for items that are not in the catalogue."""
+        wanted = np.asarray(items, np.int64)
+        known = (wanted >= 0) & (wanted < len(self.row_of))
+        return np.where(known, self.row_of[np.where(known, wanted, 0)], np.int32(-1))
 
     def longest_range(self, level: int) -> int:
-        """The most rows that share their codes before `level`; with `level` = levels, the most that share them all."""
+        """Returns the size of the largest range of rows whose codes before `level` (at most `levels`) are equal."""
         starts = np.flatnonzero(self.shared < level)
         return int(np.diff(np.append(starts, len(self))).max(initial=0)) if level else len(self)
 
     def split(self, bounds: np.ndarray) -> list["SortedTable"]:
-        """The rows before the first bound, from there to the second, and so on; bounds are codes of the first level."""
+        """Splits the table at `bounds`, int[parts - 1]: the first codes at which the second and later parts begin."""
         if not len(bounds):
             return [self]
         at = np.searchsorted(self.codes[:, 0], bounds)
@@ -98,15 +97,16 @@ class SortedTable:
     def changed(
         self, add_items: np.ndarray, add_codes: np.ndarray, remove_items: np.ndarray | Sequence[int] = ()
     ) -> "SortedTable":
-        """The table without `remove_items` and with `add_items` int[n], whose codes are uint16[n, levels].
+        """Returns the table without `remove_items` and with `add_items` int[n], whose codes are uint16[n, levels].
 
-        Equals `build` of the new catalogue, and takes a merge where that takes a sort. Raises CatalogueError, before
-        anything is done, for an item to remove that is not there or to add that is (one may replace an item by doing
-        both), and for codes that do not fit.
+        Equal to `build` of the new catalogue, but by a merge rather than a sort. Raises CatalogueError for codes that
+        do not fit, if an item to remove is not in the catalogue, or if an item to add is and is not removed too.
         """
         remove = self.rows_of(remove_items)
         if (remove < 0).any():
-            raise CatalogueError(f"item {np.asarray(remove_items)[remove < 0][0]} is not in the catalogue: not removed")
+            raise CatalogueError(
+                f"item {np.asarray(remove_items)[remove < 0][0]} is not in the catalogue: cannot remove it"
+            )
         kept = np.ones(len(self), bool)
         kept[remove] = False
         _check_codes(add_codes, self.sizes)
@@ -117,16 +117,16 @@ class SortedTable:
             raise CatalogueError(f"item {add_items[there][0]} is in the catalogue already: remove it in the same call")
         codes, items = self.codes[kept], self.items[kept]
         if not len(items) + len(add_items):
-            raise CatalogueError("the catalogue would be empty: there would be nothing to recommend")
+            raise CatalogueError("the catalogue would be empty: keep at least one item")
         if len(add_items):
             added = SortedTable.build(add_codes, self.sizes, add_items)
-            place = np.searchsorted(_keys(codes, items), _keys(added.codes, added.items))
+            place = np.searchsorted(_sort_keys(codes, items), _sort_keys(added.codes, added.items))
             codes, items = np.insert(codes, place, added.codes, axis=0), np.insert(items, place, added.items)
         return SortedTable(codes, items, self.sizes)
 
 
 def save(workdir: epath.PathLike, semantic_ids: SemanticIds) -> None:
-    """Writes the sorted table of these semantic IDs into the work directory, unless it is there."""
+    """Writes the sorted table of these semantic IDs into the work directory, unless it is up to date."""
     path, fingerprint = epath.Path(workdir) / FOLDER, semantic_ids.fingerprint
     if artifacts.up_to_date(path, KIND, fingerprint):
         return
@@ -137,15 +137,15 @@ def save(workdir: epath.PathLike, semantic_ids: SemanticIds) -> None:
 
 
 def load(workdir: epath.PathLike, semantic_ids: SemanticIds) -> SortedTable:
-    """What `save` wrote; where there is none of these semantic IDs, it is built, which takes a sort."""
+    """Loads the sorted table of these semantic IDs; builds it if the work directory has none."""
     path = epath.Path(workdir) / FOLDER
     if artifacts.up_to_date(path, KIND, semantic_ids.fingerprint):
         return SortedTable(load_array(path / CODES_FILE), load_array(path / ITEMS_FILE), semantic_ids.sizes)
     return SortedTable.build(semantic_ids.codes, semantic_ids.sizes)
 
 
-def _keys(codes: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """One comparable value a row: the bytes of its codes and its item, most significant first."""
+def _sort_keys(codes: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Returns one comparable value per row: the big-endian bytes of its codes and its item."""
     content = np.concatenate([codes.astype(">u2").view(np.uint8), items[:, None].astype(">u4").view(np.uint8)], axis=1)
     return np.ascontiguousarray(content).view(f"S{content.shape[1]}")[:, 0]
 

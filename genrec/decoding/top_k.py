@@ -1,53 +1,48 @@
-"""Choosing the best of many keys: exact, and quicker than sorting all of them."""
+"""Exact top-k of the scores of each row, in chunks where that is faster than sorting all scores."""
 
 import jax
 import jax.numpy as jnp
 
-CHUNK = 32  # keys that are first represented by their largest
-WORTH_CHUNKS = 4  # how many times more keys than survive it must be that chunks pay
+CHUNK = 32  # scores that their maximum stands for in the first pass
+MIN_REDUCTION = 4  # chunks are used if the first pass leaves at most one score in so many
 
 
-def best(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Places of the k largest keys of each row, in ascending order, and the largest key that is left.
+def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the places of the k largest scores of each row, in ascending order, and the next largest score.
 
-    For example, of the keys (3, 9, -inf, 5, 7) the best 2 are the places 1 and 4, and 5 is left.
+    For example, the top 2 of the scores (3, 9, -inf, 5, 7) are at the places 1 and 4, and the next is 5.
 
-    Args:
-      keys: float32[batch, n]; -inf is never chosen. Of equal keys the lower place is.
-      k: How many to choose.
-
-    Returns:
-      int32[batch, k], with n in the last places where fewer than k are finite; and float32[batch], -inf if none is
-      left.
+    Of scores float32[batch, n], -inf is never chosen, and of equal scores the one at the lower place is. The places are
+    int32[batch, k], padded with n if fewer than k scores are finite; the next score is float32[batch], -inf if none.
     """
-    batch, n = keys.shape
-    wanted = min(k + 1, n)  # one more, to know what is left
-    if n >= WORTH_CHUNKS * CHUNK * wanted:
-        values, places = _by_chunks(keys, wanted)
+    batch, n = scores.shape
+    wanted = min(k + 1, n)  # one more, the next largest
+    if n >= MIN_REDUCTION * CHUNK * wanted:
+        values, places = _by_chunks(scores, wanted)
     else:
-        values, places = _top_k(keys, wanted)
-    rest = values[:, k] if wanted > k else jnp.full(batch, -jnp.inf, keys.dtype)
+        values, places = _top_k(scores, wanted)
+    rest = values[:, k] if wanted > k else jnp.full(batch, -jnp.inf, scores.dtype)
     chosen = jnp.where(values[:, :k] > -jnp.inf, places[:, :k], n)
     chosen = jnp.sort(chosen, axis=1)
     return jnp.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=n), rest
 
 
-def _top_k(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """`jax.lax.top_k`, whose results may then be cut: without the barrier XLA moves the cut and sorts all keys."""
-    values, places = jax.lax.top_k(keys, k)
-    # One barrier each: a barrier around both is more than XLA can compile for several devices.
+def _top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """Runs `jax.lax.top_k` behind a barrier: otherwise XLA moves a slice of the results before it and sorts all."""
+    values, places = jax.lax.top_k(scores, k)
+    # One barrier each: XLA cannot compile a barrier around both for several devices.
     return jax.lax.optimization_barrier(values), jax.lax.optimization_barrier(places)
 
 
-def _by_chunks(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """`jax.lax.top_k` where k is much smaller than the number of keys.
+def _by_chunks(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the result of `jax.lax.top_k` for a k that is much smaller than the number of scores.
 
-    A chunk that holds one of the k best has one of the k largest maxima, as every chunk with a larger one has a better
-    key too; and with ties, the lower chunk the lower places. So k chunks are enough.
+    The k largest scores lie in the k chunks of largest maxima, because each chunk with a larger maximum has a larger
+    score too; of equal maxima, the lower chunk has the lower places.
     """
-    batch, n = keys.shape
-    keys = jnp.pad(keys, ((0, 0), (0, -n % CHUNK)), constant_values=-jnp.inf)
-    chunks = keys.reshape(batch, -1, CHUNK)
+    batch, n = scores.shape
+    scores = jnp.pad(scores, ((0, 0), (0, -n % CHUNK)), constant_values=-jnp.inf)
+    chunks = scores.reshape(batch, -1, CHUNK)
     _, chosen = _top_k(chunks.max(axis=-1), k)
     chosen = jnp.sort(chosen, axis=1)
     near = jnp.take_along_axis(chunks, chosen[..., None], axis=1).reshape(batch, -1)
@@ -55,24 +50,22 @@ def _by_chunks(keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return values, jnp.take_along_axis(chosen, places // CHUNK, axis=1) * CHUNK + places % CHUNK
 
 
-def at_most(keys: jax.Array, groups: jax.Array, most: jax.Array) -> jax.Array:
-    """Keys with -inf for all but the `most` best of each group.
+def limit_per_group(scores: jax.Array, groups: jax.Array, limit: jax.Array) -> jax.Array:
+    """Returns the scores with -inf for all but the `limit` largest of each group.
 
-    For example, of the keys (5, 4, 3, 2) in the groups (0, 0, 0, 1) with at most 2 of each, the third becomes -inf.
+    For example, of the scores (5, 4, 3, 2) in the groups (0, 0, 0, 1) with a limit of 2, the third becomes -inf.
 
-    Args:
-      keys: float32[batch, members, n] or [batch, members].
-      groups: int32[batch, members], the group of all keys of a member.
-      most: int32[batch], at least 1.
+    `scores` are float32[batch, members, n] or [batch, members], `groups` int32[batch, members] those of all scores of a
+    member, `limit` int32[batch], at least 1.
     """
-    batch = len(keys)
-    groups = jnp.broadcast_to(groups.reshape(*groups.shape, *(1,) * (keys.ndim - 2)), keys.shape)
-    flat, groups = keys.reshape(batch, -1), groups.reshape(batch, -1)
+    batch = len(scores)
+    groups = jnp.broadcast_to(groups.reshape(*groups.shape, *(1,) * (scores.ndim - 2)), scores.shape)
+    flat, groups = scores.reshape(batch, -1), groups.reshape(batch, -1)
     places = jnp.broadcast_to(jnp.arange(flat.shape[1]), flat.shape)
-    # By group, then by key; the sort is stable, so of equal keys the lower place comes first.
+    # Sorted by group, then by score; the sort is stable, so of equal scores the lower place comes first.
     in_order, _, places = jax.lax.sort((groups, -flat, places), dimension=1, num_keys=2)
     new = jnp.concatenate([jnp.ones((batch, 1), bool), in_order[:, 1:] != in_order[:, :-1]], axis=1)
     number = jnp.broadcast_to(jnp.arange(flat.shape[1]), flat.shape)
     within = number - jax.lax.cummax(jnp.where(new, number, 0), axis=1)  # place in its group
     rank = jnp.zeros_like(places).at[jnp.arange(batch)[:, None], places].set(within)
-    return jnp.where(rank < most[:, None], flat, -jnp.inf).reshape(keys.shape)
+    return jnp.where(rank < limit[:, None], flat, -jnp.inf).reshape(scores.shape)

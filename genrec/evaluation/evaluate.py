@@ -15,8 +15,8 @@ from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.splits import NAMES, check_no_leak
 from genrec.decoding import loaded_model
-from genrec.decoding.loaded_model import LoadedModel
-from genrec.decoding.new_item_quota import ReservingRetriever
+from genrec.decoding.loaded_model import LoadedGenerator
+from genrec.decoding.new_item_quota import QuotaRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import baselines, beyond_accuracy, list_checks, metrics, report, results, segments
 from genrec.evaluation.evaluator import Evaluation, Evaluator
@@ -53,7 +53,7 @@ def evaluate(
 class SplitEvaluation:
     """A split, ready for any checkpoint of a run: what does not depend on the checkpoint is done once."""
 
-    def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, loaded: LoadedModel):
+    def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, loaded: LoadedGenerator):
         """`trained` is any checkpoint of the run; for errors see `evaluate`."""
         self._experiment, self._workdir, self._split = experiment, epath.Path(workdir), split
         self._dataset, self._max_history, self._mesh = loaded.dataset, loaded.max_history, loaded.mesh
@@ -67,10 +67,10 @@ class SplitEvaluation:
             cfg,
             loaded.tokenizer,
             loaded.max_history,
-            loaded.causal,
+            loaded.record.causal,
         )
 
-    def run(self, loaded: LoadedModel, folder: epath.PathLike) -> None:
+    def run(self, loaded: LoadedGenerator, folder: epath.PathLike) -> None:
         """Evaluates a checkpoint, writes its results into `folder` and prints the tables."""
         cfg, split = self._cfg, self._split
         logging.info("evaluating step %d on the %s split, %d beams", loaded.step, split, cfg.beams)
@@ -96,7 +96,7 @@ class SplitEvaluation:
         shown = report.write(self._workdir, split, folder)
         print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
-    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], loaded: LoadedModel) -> dict[str, Any]:
+    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], loaded: LoadedGenerator) -> dict[str, Any]:
         """Beside the baselines: by segment, beyond accuracy, and with semantic IDs in the place of items."""
         cutoffs = metrics.cutoffs_of(evaluation.metrics)
         lists = {"model": evaluation.recommended, **{name: found.items for name, found in self._baselines.items()}}
@@ -141,15 +141,15 @@ class SplitEvaluation:
         return load_array(path) if path.exists() else None
 
 
-def _retriever(experiment: Experiment, loaded: LoadedModel) -> Retriever | ReservingRetriever:
+def _retriever(experiment: Experiment, loaded: LoadedGenerator) -> Retriever | QuotaRetriever:
     cfg = experiment.evaluation
     if cfg.new_items_share and loaded.new_items is not None:
         share, new = cfg.new_items_share, loaded.new_items
-        return ReservingRetriever(loaded.graphdef, loaded.table, cfg.beams, new, share, loaded.mesh)
-    return Retriever.over(loaded.graphdef, loaded.table, cfg.beams, loaded.mesh, cfg.sharded_table)
+        return QuotaRetriever(loaded.graphdef, loaded.table, cfg.beams, new, share, loaded.mesh)
+    return Retriever.of_table(loaded.graphdef, loaded.table, cfg.beams, loaded.mesh, cfg.sharded_table)
 
 
-def identity(loaded: LoadedModel, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
+def identity(loaded: LoadedGenerator, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
     """What decides the results of an evaluation: equal identity, equal results."""
     cfg = experiment.evaluation
     return {

@@ -92,7 +92,7 @@ def _evaluate(
         if split not in prepared:
             prepared[split] = evaluate.SplitEvaluation(experiment, workdir, split, loaded)
         prepared[split].run(loaded, folder)
-    return loaded.finished
+    return loaded.record.finished
 
 
 def _summarize(folder: epath.Path, splits: Sequence[str]) -> None:

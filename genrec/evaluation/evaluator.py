@@ -15,7 +15,7 @@ from genrec.data.errors import DataError
 from genrec.decoding import length_buckets
 from genrec.decoding.beam_search import RankedItems
 from genrec.decoding.exhaustive import ExhaustiveRetriever
-from genrec.decoding.new_item_quota import ReservingRetriever
+from genrec.decoding.new_item_quota import QuotaRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import metrics
 from genrec.input_pipeline.context import ALL, TIME_OF_DAY, RequestContext
@@ -52,7 +52,7 @@ class Evaluator:
 
     def __init__(
         self,
-        retriever: Retriever | ExhaustiveRetriever | ReservingRetriever,
+        retriever: Retriever | ExhaustiveRetriever | QuotaRetriever,
         dataset: Dataset,
         split: str,
         cfg: config.Evaluation,
@@ -100,7 +100,7 @@ class Evaluator:
         lengths = self._sequences.lengths[self._records] - 1
         if self._shown is not None:
             lengths = np.minimum(lengths, self._shown)
-        self._batches = length_buckets.plan(np.minimum(lengths, max_history), self._batch, max_history)
+        self._batches = length_buckets.plan_batches(np.minimum(lengths, max_history), self._batch, max_history)
 
     def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
         """Recommends with `params`: beams for every chosen user, and the metrics of the targets' ranks.
@@ -135,15 +135,15 @@ class Evaluator:
         """Batches' places, records and beams."""
 
         def run(batch: length_buckets.Batch) -> tuple[list[Sequence], RankedItems]:
-            records = self._sequences.read(self._records[batch.places])
+            records = self._sequences.read(self._records[batch.users])
             return records, self._recommend(params, self._histories(records, batch.max_history))
 
-        for batch, found in length_buckets.ahead(progress(self._batches, f"evaluate {self._split}"), run):
-            yield batch.places, *found
+        for batch, found in length_buckets.prefetch(progress(self._batches, f"evaluate {self._split}"), run):
+            yield batch.users, *found
 
     def _recommend(self, params: nnx.State, rows: Histories) -> RankedItems:
         if self._max_beams > self._retriever.beams and isinstance(self._retriever, Retriever):
-            return self._retriever.widened(params, rows, self._max_beams, self._certify)
+            return self._retriever.widening_search(params, rows, self._max_beams, self._certify)
         return self._retriever(params, rows)
 
     def _histories(self, records: list[Sequence], max_history: int) -> Histories:

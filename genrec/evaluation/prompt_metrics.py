@@ -19,7 +19,7 @@ from etils import epath
 from genrec import config, files
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
-from genrec.decoding.loaded_model import LoadedModel
+from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.text_generation import TextGenerator
 from genrec.evaluation import charts
 from genrec.input_pipeline import tasks
@@ -50,7 +50,7 @@ class Measured:
 class Steering:
     """The prompts for some users of a split, drawn once; then asked at any strength."""
 
-    def __init__(self, loaded: LoadedModel, split: str, users: int, beams: int, seed: int = 0):
+    def __init__(self, loaded: LoadedGenerator, split: str, users: int, beams: int, seed: int = 0):
         """`users` are chosen by the split alone; 0 takes all. Raises DataError for a model that knows no words."""
         if not loaded.prompts:
             raise DataError("the model knows no words: it was trained without prompts (config.prompts.columns)")
@@ -75,7 +75,7 @@ class Steering:
     @property
     def writes(self) -> bool:
         """Whether the model writes texts."""
-        return self._loaded_model.writes
+        return self._loaded_model.generates_texts
 
     def columns(self) -> list[str]:
         """Of the catalogue, about which one can ask for so many items that they fill a list."""
@@ -143,11 +143,11 @@ class Steering:
             (tasks.ITEM_TITLE, "title", lambda item: self.prompts.titles[item]),
             (tasks.ITEM_ATTRIBUTES, "attributes", self.prompts.description),
         ):
-            figures[f"{name}: token accuracy"] = writer.accuracy(kind, read, [text(int(item)) for item in chosen])
+            figures[f"{name}: token accuracy"] = writer.token_accuracy(kind, read, [text(int(item)) for item in chosen])
         histories = [request.history for request in self.requests][:items]
         said = [self.prompts.taste(history[-self._loaded_model.max_history :]) for history in histories]
-        figures["taste: token accuracy"] = writer.accuracy(tasks.TASTE, histories, said)
-        written = writer.write(tasks.ITEM_ATTRIBUTES, read[:BATCH])
+        figures["taste: token accuracy"] = writer.token_accuracy(tasks.TASTE, histories, said)
+        written = writer.generate(tasks.ITEM_ATTRIBUTES, read[:BATCH])
         normal = self._loaded_model.tokenizer.vocabulary
         exact = [
             text == normal.decode(normal.encode(self.prompts.description(int(item))))

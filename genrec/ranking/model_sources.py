@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from genrec.decoding import length_buckets, loaded_model
 from genrec.decoding.exhaustive import ExhaustiveRetriever
-from genrec.decoding.loaded_model import LoadedModel
+from genrec.decoding.loaded_model import LoadedGenerator, LoadedModel
 from genrec.decoding.retrieval import Retriever
 from genrec.input_pipeline.examples import Histories
 from genrec.progress import progress
@@ -26,9 +26,9 @@ class ModelSource:
         self._loaded, self._retriever, self._batch = loaded, retriever, retriever.round_up(batch)
 
     @staticmethod
-    def generator(loaded: LoadedModel, beams: int, batch: int) -> "ModelSource":
+    def generator(loaded: LoadedGenerator, beams: int, batch: int) -> "ModelSource":
         """Returns the source of a beam search over all items of the catalogue."""
-        return ModelSource(loaded, Retriever.over(loaded.graphdef, loaded.table, beams, loaded.mesh), batch)
+        return ModelSource(loaded, Retriever.of_table(loaded.graphdef, loaded.table, beams, loaded.mesh), batch)
 
     def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
         """Returns the best items; see `lists.Source`. Raises ValueError if `top` exceeds that of the retriever."""
@@ -49,16 +49,16 @@ class ModelSource:
     ) -> Iterator[tuple[np.ndarray, Any]]:
         """Yields the users int[n] of each batch, and function(encoder inputs, users) with n rows or more."""
         lengths = np.minimum([len(history) for history in histories], self._loaded.max_history)
-        planned = length_buckets.plan(lengths, self._batch, self._loaded.max_history)
+        planned = length_buckets.plan_batches(lengths, self._batch, self._loaded.max_history)
 
         def run(batch: length_buckets.Batch) -> Any:
             # The last batch repeats a user until it is full; the copies are dropped.
-            filled = np.append(batch.places, np.repeat(batch.places[:1], self._batch - len(batch.places)))
+            filled = np.append(batch.users, np.repeat(batch.users[:1], self._batch - len(batch.users)))
             names, chosen = [user_ids[place] for place in filled], [histories[place] for place in filled]
             return function(self._loaded.histories(names, chosen, batch.max_history), filled)
 
-        for batch, found in length_buckets.ahead(progress(planned, "search"), run):
-            yield batch.places, jax.device_get(found)
+        for batch, found in length_buckets.prefetch(progress(planned, "search"), run):
+            yield batch.users, jax.device_get(found)
 
 
 class SasRec(ModelSource):

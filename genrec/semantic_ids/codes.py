@@ -1,6 +1,6 @@
-"""`SemanticIds`: which codes every item has, and how codes become the tokens of a model.
+"""Semantic IDs of a catalogue and their token layout, which no other module knows.
 
-The only place that knows the token layout. With sizes (256, 256, 256, 7) the vocabulary has 775 tokens: code 3 of
+ With sizes (256, 256, 256, 7) the vocabulary has 775 tokens: code 3 of
 level 0 is token 3, code 3 of level 1 is token 259, and code 3 of the last level, which separates items whose learned
 codes are equal, is token 771.
 """
@@ -22,15 +22,15 @@ KIND = "semantic_ids"
 CODES_FILE = "codes.npy"
 LAYOUT_FILE = "layout.json"
 GENERATIONS_FILE = "generations.npy"
-MAX_SIZE = 1 << 16  # of a level: codes are stored as uint16
+MAX_SIZE = 1 << 16  # codes per level: they are stored as uint16
 
 
 class SemanticIdError(GenrecError):
-    """Codes that cannot be semantic IDs, or items that cannot be given any. The message says what to do."""
+    """Invalid semantic IDs, or items to which none can be assigned. The message says what to do."""
 
 
 class Ancestor(NamedTuple):
-    """Fingerprints of what checkpoints of an earlier, smaller catalogue were trained on."""
+    """Fingerprints of the semantic IDs and the dataset of an earlier, smaller catalogue that checkpoints may name."""
 
     semantic_ids: str
     dataset: str
@@ -40,10 +40,10 @@ class Ancestor(NamedTuple):
 class SemanticIds:
     """The semantic ID of every item of a catalogue, in catalogue order.
 
-    Raises `SemanticIdError` when a code is beyond its level's size or when two items have equal codes.
+    Raises SemanticIdError if a code is not below the size of its level, or if two items have equal codes.
     """
 
-    codes: np.ndarray  # uint16[items, levels]; the last level separates collisions
+    codes: np.ndarray  # uint16[items, levels]; the last level separates items whose learned codes collide
     sizes: tuple[int, ...]  # codes per level
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class SemanticIds:
             item, level = outside[0]
             raise SemanticIdError(
                 f"item {item} has code {codes[item, level]} at level {level}, which has {sizes[level]} codes. "
-                "Learn the semantic IDs again (launch/learn_semantic_ids.py)."
+                "Learn the semantic IDs again: launch/learn_semantic_ids.py."
             )
         object.__setattr__(self, "codes", np.ascontiguousarray(codes, np.uint16))
         object.__setattr__(self, "sizes", sizes)
@@ -68,7 +68,7 @@ class SemanticIds:
             first, second = self._order[equal[0] : equal[0] + 2]
             raise SemanticIdError(
                 f"items {first} and {second} have the same semantic ID {self.codes[first].tolist()}. "
-                "Give the learned codes to `separate_collisions`, which adds a level that tells them apart."
+                "Pass the learned codes to `separate_collisions`, which adds a level that separates them."
             )
 
     @property
@@ -81,12 +81,12 @@ class SemanticIds:
 
     @property
     def vocabulary(self) -> int:
-        """Tokens of all levels together."""
+        """Number of tokens: the sum of the sizes of all levels."""
         return sum(self.sizes)
 
     @functools.cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Token of code 0 of each level."""
+        """The token of code 0 of each level."""
         return tuple(int(offset) for offset in np.cumsum((0, *self.sizes[:-1])))
 
     @functools.cached_property
@@ -98,11 +98,11 @@ class SemanticIds:
         return np.lexsort(self.codes.T[::-1])
 
     def tokens(self) -> np.ndarray:
-        """int32[items, levels]: `offsets[level] + code`."""
+        """Returns int32[items, levels]: `offsets[level] + code`."""
         return self.codes.astype(np.int32) + np.array(self.offsets, np.int32)
 
     def items_with_prefix(self, prefix: Sequence[int]) -> np.ndarray:
-        """int[found]: catalogue rows, ascending, of the items whose first codes are `prefix` (empty: all items)."""
+        """Returns int[found]: the catalogue rows, ascending, of the items with this prefix (empty: of all items)."""
         if len(prefix) > self.levels:
             raise SemanticIdError(f"a prefix of {len(prefix)} codes is longer than the {self.levels} levels.")
         low, high = 0, self.items
@@ -110,21 +110,11 @@ class SemanticIds:
             column = self.codes[self._order[low:high], level]
             if not 0 <= code < self.sizes[level]:
                 return np.zeros(0, self._order.dtype)
-            low, high = low + np.searchsorted(column, code), low + np.searchsorted(column, code, side="right")
+            low, high = (low + int(np.searchsorted(column, code, side=side)) for side in ("left", "right"))
         return np.sort(self._order[low:high])
 
-    def item_of(self, codes: Sequence[int]) -> int | None:
-        """The catalogue row of the item that has exactly these codes, or None."""
-        if len(codes) != self.levels:
-            raise SemanticIdError(f"{len(codes)} codes given; a semantic ID has {self.levels}.")
-        found = self.items_with_prefix(codes)
-        return int(found[0]) if len(found) else None
-
     def save(self, path: epath.PathLike, ancestors: Sequence[Ancestor] = ()) -> None:
-        """Writes codes and layout into the folder `path`.
-
-        `ancestors` are those whose items have the same codes here, the nearest first.
-        """
+        """Writes codes and layout into the folder `path`; `ancestors` are those they were grown from, latest first."""
         path = epath.Path(path)
         path.mkdir(parents=True, exist_ok=True)
         save_array(path / CODES_FILE, self.codes)
@@ -135,10 +125,10 @@ class SemanticIds:
 
     @staticmethod
     def load(path: epath.PathLike) -> "SemanticIds":
-        """Reads what `save` wrote; raises `ArtifactError` when it is missing or damaged."""
+        """Reads the folder that `save` wrote; raises ArtifactError if it is missing or damaged."""
         path = epath.Path(path)
         if not (path / LAYOUT_FILE).exists() or not (path / CODES_FILE).exists():
-            raise artifacts.ArtifactError(f"{path}: no semantic IDs here. Make them with launch/learn_semantic_ids.py.")
+            raise artifacts.ArtifactError(f"{path}: no semantic IDs here. Run launch/learn_semantic_ids.py.")
         layout = json.loads((path / LAYOUT_FILE).read_text())
         ids = SemanticIds(load_array(path / CODES_FILE), tuple(layout["sizes"]))
         if ids.fingerprint != layout["fingerprint"]:
@@ -150,19 +140,19 @@ class SemanticIds:
 
 
 def ancestors(path: epath.PathLike) -> list[Ancestor]:
-    """Of the semantic IDs in the folder `path`; empty where they were learned and not grown."""
+    """Returns the ancestors of the semantic IDs in the folder `path`; none if they were learned rather than grown."""
     layout = json.loads((epath.Path(path) / LAYOUT_FILE).read_text())
     return [Ancestor(**ancestor) for ancestor in layout.get("ancestors", [])]
 
 
 def generations(path: epath.PathLike, items: int) -> np.ndarray:
-    """int32[items]: when each item got its codes: 0 with the first ancestor, n when these were grown n times."""
+    """Returns int32[items]: the growth step in which each item got its codes; 0 for learned codes."""
     path = epath.Path(path) / GENERATIONS_FILE
     return load_array(path) if path.exists() else np.zeros(items, np.int32)
 
 
 def running_numbers(codes: np.ndarray) -> np.ndarray:
-    """int32[items]: how many items before each have the same codes (integers[items, levels]); 0 for a group's first."""
+    """Returns int32[items]: how many earlier items have the same codes (integers[items, levels])."""
     order = np.lexsort(np.asarray(codes).T[::-1])  # stable: catalogue order within a group
     in_order = np.asarray(codes)[order]
     position = np.arange(len(order))
@@ -174,19 +164,10 @@ def running_numbers(codes: np.ndarray) -> np.ndarray:
 
 
 def separate_collisions(learned_codes: np.ndarray, sizes: Sequence[int], max_group: int) -> SemanticIds:
-    """Adds the last level: a running number, in catalogue order, within each group of items with equal learned codes.
+    """Adds a last level: a running number, in catalogue order, within each group of items with equal learned codes.
 
-    Args:
-      learned_codes: integers[items, learned levels].
-      sizes: codes per learned level.
-      max_group: the size that the last level may reach.
-
-    Returns:
-      Semantic IDs of `learned levels + 1` levels. The last level's size is the largest group's. Codes (4, 2), (4, 2),
-      (1, 0) become (4, 2, 0), (4, 2, 1), (1, 0, 0), and the last level has 2 codes.
-
-    Raises:
-      SemanticIdError: when a group is larger than `max_group`.
+    Codes (4, 2), (4, 2), (1, 0) of integers[items, learned levels] become (4, 2, 0), (4, 2, 1), (1, 0, 0). The size of
+    the last level is that of the largest group, 2. Raises SemanticIdError if it exceeds `max_group`.
     """
     numbers = running_numbers(learned_codes)
     largest = int(numbers.max()) + 1

@@ -1,7 +1,7 @@
-"""Stage `embed`: catalogue -> `item_embeddings/`, one vector per item that says what the item is.
+"""Stage `embed`: catalogue -> `item_embeddings/`, one vector per item.
 
-The content part comes from given vectors or from the items' texts. An optional second part says which items the same
-users chose one after the other; it is read from the training split only, so that no test interaction shapes an ID.
+The content part comes from given vectors or from the items' texts. An optional second part is the items' co-occurrence
+in users' sequences, of the training split only, so that no test interaction influences a semantic ID.
 """
 
 import numpy as np
@@ -27,21 +27,16 @@ def embed(
 ) -> None:
     """Writes float32[items, width] of the dataset's catalogue into `path`, unless it is up to date.
 
-    Args:
-      config: Of the stage.
-      dataset_path: What `prepare` wrote.
-      path: A local folder or one in a bucket.
-      runner: Counts and encodes on Apache Beam; the result is the same but for rounding.
-
-    Raises:
-      EmbeddingError: for vectors that do not fit the catalogue, texts without words, a missing package.
-      ArtifactError: when there is no dataset.
+    With a `runner`, Apache Beam counts and encodes; the result is equal up to rounding. Raises EmbeddingError for
+    vectors that do not fit the catalogue, texts without words or a missing package, ArtifactError without a dataset.
     """
     dataset = Dataset(dataset_path)
     inputs = {"dataset": dataset.fingerprint}
     if config.source == "vectors" and config.vectors:
         if not epath.Path(config.vectors).exists():
-            raise EmbeddingError(f"embeddings.vectors: there is no file {config.vectors}.")
+            raise EmbeddingError(
+                f"embeddings.vectors: there is no file {config.vectors}. Give the path of a .npy file."
+            )
         inputs["vectors"] = artifacts.hash_file(config.vectors)
     recipe = artifacts.hash_of(KIND, config, inputs)
     if artifacts.up_to_date(path, KIND, recipe):
@@ -55,13 +50,13 @@ def embed(
             if config.cooccurrence_weight:
                 pairs = cooccurrence.count_pairs(dataset.split("train"), len(dataset.catalogue))
         if pairs is not None:
-            together = cooccurrence.embeddings(pairs, config.cooccurrence_width)
-            embeddings = np.concatenate([embeddings, np.float32(config.cooccurrence_weight) * together], axis=1)
+            behavior = cooccurrence.embeddings(pairs, config.cooccurrence_width)
+            embeddings = np.concatenate([embeddings, np.float32(config.cooccurrence_weight) * behavior], axis=1)
         files.save_array(draft.path / FILE, embeddings)
         logging.info("embedded %d items in %d dimensions (%s)", *embeddings.shape, config.source)
 
 
 def load(path: epath.PathLike) -> np.ndarray:
-    """float32[items, width] of the artifact in `path`; raises `ArtifactError` when there is none."""
+    """Returns float32[items, width] of the artifact in `path`; raises ArtifactError if there is none."""
     artifacts.read(path, KIND)
     return files.load_array(epath.Path(path) / FILE)

@@ -1,8 +1,8 @@
-"""Stage `embed` on Apache Beam: texts are counted or encoded in blocks of items, pairs of items in blocks of records.
+"""Stage `embed` on Apache Beam: terms and embeddings in blocks of items, pairs of items in blocks of sequences.
 
-The decompositions (truncated SVD of terms and of pairs) need their whole matrix and stay in this process, as does the
-catalogue. Vectors and pairs come out as without Beam to the last bit; sentence encoders and, where there are several
-blocks of items, the decomposition of terms add up in another order and differ by rounding.
+The decompositions (truncated SVD of terms and of pairs) need their whole matrix and run in this process, which holds
+the catalogue too. Given vectors and pairs equal those without Beam bit by bit; sentence encoders and, if there are
+several blocks of items, the decomposition of terms sum in another order and differ by rounding.
 """
 
 import functools
@@ -18,25 +18,19 @@ from genrec.data.beam.runner import BeamRunner
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.semantic_ids import cooccurrence, encoders, tfidf
 
-BLOCK_ITEMS = 1 << 14  # of the catalogue in one block
-STRIPE_ITEMS = 1 << 14  # rows of the matrix of pairs that one worker adds up
+BLOCK_ITEMS = 1 << 14  # catalogue rows of a block
+STRIPE_ITEMS = 1 << 14  # rows of the matrix of pairs that one worker sums
 
-Pairs = tuple[tuple[int, int], scipy.sparse.csr_matrix]  # (block of records, distance), some rows of the matrix
+Pairs = tuple[tuple[int, int], scipy.sparse.csr_matrix]  # (block of sequences, distance), some rows of the matrix
 
 
 def content_and_pairs(
     config: config_lib.Embeddings, dataset: Dataset, path: epath.Path, runner: BeamRunner
 ) -> tuple[np.ndarray, scipy.sparse.csr_matrix | None]:
-    """`embeddings.content`, and `cooccurrence.count_pairs` where the config wants it.
+    """Returns the results of `encoders.content` and, if the config asks for it, of `cooccurrence.count_pairs`.
 
-    Args:
-      config: Of the stage.
-      dataset: In a folder that all workers reach.
-      path: Such a folder too, for what workers leave while this runs.
-      runner: Of the pipelines.
-
-    Raises:
-      EmbeddingError: as `embeddings.embed`.
+    All workers must be able to read the dataset and to write `path`, which is for temporary files. For errors see
+    `embed.embed`.
     """
     folder = path / "beam"
     folder.mkdir()
@@ -47,9 +41,9 @@ def content_and_pairs(
 
 
 def content(config: config_lib.Embeddings, catalogue: Catalogue, folder: epath.Path, runner: BeamRunner) -> np.ndarray:
-    """As `embeddings.content`."""
+    """Returns the result of `encoders.content`."""
     encoders.check_source(config, catalogue)
-    blocks = []
+    blocks: list[str] = []
     for start in range(0, len(catalogue), BLOCK_ITEMS):
         blocks.append(str(folder / f"items-{len(blocks):06d}"))
         rows = np.arange(start, min(start + BLOCK_ITEMS, len(catalogue)))
@@ -68,7 +62,7 @@ def content(config: config_lib.Embeddings, catalogue: Catalogue, folder: epath.P
 
 
 def count_pairs(dataset: Dataset, folder: epath.Path, runner: BeamRunner) -> scipy.sparse.csr_matrix:
-    """As `cooccurrence.count_pairs` of the training split."""
+    """Returns the result of `cooccurrence.count_pairs` for the training split."""
     items = len(dataset.catalogue)
     stripes = runner.group(
         "count_pairs",
@@ -99,16 +93,16 @@ def _encode(block: str, config: config_lib.Embeddings) -> str:
 
 
 def _pairs(block: tuple[int, range], dataset: str, items: int, stripe: int) -> Iterator[tuple[int, Pairs]]:
-    """(stripe, its rows of the matrix) for each distance and stripe of a block of records."""
+    """Yields (stripe, its rows of the matrix) for each distance and stripe of a block of sequences."""
     number, rows = block
-    records = Dataset(dataset).split("train").read(list(rows))
-    for distance, matrix in enumerate(cooccurrence.pairs_by_distance(records, items)):
+    sequences = Dataset(dataset).split("train").read(list(rows))
+    for distance, matrix in enumerate(cooccurrence.pairs_by_distance(sequences, items)):
         for start in range(0, items, stripe):
             yield start, ((number, distance), matrix[start : start + stripe])
 
 
 def _add(start: int, pairs: Iterable[Pairs], folder: str) -> str:
-    """Sums in the order of the records, as floating-point numbers depend on it."""
+    """Sums in the order of the sequences, on which floating-point results depend; returns the path of the sum."""
     ordered = [matrix for _, matrix in sorted(pairs, key=lambda pair: pair[0])]
     path = f"{folder}/pairs-{start:012d}"
     beam_runner.save(path, sum(ordered[1:], start=ordered[0]))

@@ -1,4 +1,4 @@
-"""Encoders of items: TF-IDF with truncated SVD, sentence encoders, or given vectors -> one vector per item."""
+"""Content encoders of items: TF-IDF with truncated SVD, sentence encoders, or given vectors."""
 
 import functools
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from genrec.semantic_ids import tfidf
 
 
 class EmbeddingError(GenrecError):
-    """Item embeddings cannot be made. The message says why and what to do."""
+    """Item embeddings that cannot be computed. The message says why and what to do."""
 
 
 def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
-    """float32[items, width] with rows of length 1 (or 0, for an item without any known word)."""
+    """Returns float32[items, width]: unit vectors, or zeros for an item without any known term."""
     check_source(config, catalogue)
     if config.source == "tfidf":
         counts = tfidf.count(catalogue.texts)
@@ -33,7 +33,7 @@ def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
 
 
 def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
-    """Raises `EmbeddingError` when the source is unknown or its vectors do not fit the catalogue."""
+    """Raises EmbeddingError if the source is unknown or its vectors do not fit the catalogue."""
     if config.source not in ("tfidf", "sentence_transformers", "vectors"):
         raise EmbeddingError(
             f"embeddings.source is {config.source!r}; it can be 'tfidf', 'sentence_transformers' or 'vectors'."
@@ -51,8 +51,7 @@ def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
         return
     if "vector" not in catalogue.table.column_names:
         raise EmbeddingError(
-            "embeddings.source=vectors, but the items file had no column `vector` and embeddings.vectors "
-            "names no .npy file."
+            "embeddings.source=vectors needs a column `vector` in the items file, or a .npy file in embeddings.vectors."
         )
     lengths = pc.list_value_length(catalogue.table["vector"]).to_numpy()
     wrong = np.flatnonzero(lengths != lengths[0])
@@ -65,11 +64,11 @@ def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
 
 
 def encode(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
-    """float[items, width]: the given vectors, or those of the sentence encoder, of a catalogue or a part of it."""
+    """Returns float[items, width]: given vectors or those of a sentence encoder, for a catalogue or a part of it."""
     if config.source == "sentence_transformers":
         return sentence_vectors(catalogue.texts, config.sentence_model)
     if config.vectors:
-        rows = catalogue.table["source_row"].to_numpy()  # rising: the dataset may hold fewer items than the file
+        rows = catalogue.table["source_row"].to_numpy()  # ascending: the dataset may have fewer items than the file
         start = rows.min()
         return files.load_rows(config.vectors, start, rows.max() + 1)[rows - start]
     column = catalogue.table["vector"].combine_chunks()
@@ -77,13 +76,13 @@ def encode(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
 
 
 def normalized(vectors: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
-    """float32[items, width], rows divided by their length; raises `EmbeddingError` for numbers that are not finite."""
+    """Returns float32[items, width]: rows of unit length; raises EmbeddingError for numbers that are not finite."""
     vectors = np.asarray(vectors, np.float32)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise EmbeddingError(
-            f"{len(broken)} of {len(vectors)} item vectors hold NaN or infinity, the first of them that of item "
-            f"{item_ids[broken[0]]!r}. Correct them, or leave those items out."
+            f"{len(broken)} of {len(vectors)} item vectors have NaN or infinity, first that of item "
+            f"{item_ids[broken[0]]!r}. Correct the vectors or remove the items."
         )
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if empty := int((norms == 0).sum()):
@@ -92,15 +91,15 @@ def normalized(vectors: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
 
 
 def project(terms: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
-    """float32[texts, width]: weighted terms (float32[texts, terms]) on their main directions (LSA)."""
+    """Returns float32[texts, width]: a truncated SVD of weighted terms float32[texts, terms] (LSA)."""
     return projection(terms, width).transform(terms)
 
 
 def projection(terms: scipy.sparse.csr_matrix, width: int) -> TruncatedSVD:
-    """The main directions of weighted terms float32[texts, terms]."""
+    """Fits a truncated SVD to weighted terms float32[texts, terms]; raises EmbeddingError if there is no term."""
     if not terms.shape[1]:
         raise EmbeddingError(
-            "The items' texts hold no words. Check data.text_fields, or give vectors (embeddings.source=vectors)."
+            "The items' texts have no words. Check data.text_fields, or give vectors (embeddings.source=vectors)."
         )
     possible = min(width, *terms.shape)
     if possible < width:
@@ -109,11 +108,11 @@ def projection(terms: scipy.sparse.csr_matrix, width: int) -> TruncatedSVD:
 
 
 def sentence_vectors(texts: list[str], model: str) -> np.ndarray:
-    """float32[texts, width] from a sentence encoder of the package sentence-transformers."""
+    """Returns float32[texts, width] of a sentence encoder of the package sentence-transformers."""
     return _encoder(model).encode(texts, batch_size=64, show_progress_bar=True, convert_to_numpy=True)
 
 
-@functools.lru_cache(maxsize=1)  # a worker encodes many blocks
+@functools.lru_cache(maxsize=1)  # a Beam worker encodes many blocks
 def _encoder(model: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer

@@ -1,12 +1,13 @@
-"""New items in a catalogue that a model was trained on: semantic IDs under frozen codebooks, so that it can go on.
+"""Growth of a catalogue: semantic IDs of new items under frozen codebooks, so that trained models stay usable.
 
-What items had stays as it is: the model knows it by heart. New items take the codes of the nearest centers, as if they
-had been there when the codebooks were learned, and a free code of the last level. The sizes of the levels stay too, so
-that checkpoints of the parent fit.
+Old items keep their codes, which the model has learned. New items get the codes that the frozen quantizer gives them,
+and a free code of the last level. The sizes of the levels stay too, so that checkpoints of the parent fit.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -18,45 +19,41 @@ from genrec.data.dataset import Catalogue, Dataset
 from genrec.semantic_ids import codes, embed, encoders, residual_kmeans, tfidf, tokenize
 from genrec.semantic_ids.codes import SemanticIdError, SemanticIds
 
-NEIGHBORS = 10  # whose co-occurrence part stands for that of a new item
+NEIGHBORS = 10  # old items whose mean co-occurrence embedding replaces that of a new item
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """How far new items lie from the codebooks. Errors are squared distances to what the codes stand for."""
+    """Quantization errors of new items against those of old ones; errors are squared distances."""
 
     old_items: int
     new_items: int
     old_error: float  # mean over the parent's items
     new_error: float  # mean over the new ones
-    beyond: float  # share of the new items that lie farther than 95% of the parent's; 0.05 is no drift
-    known_codes: float  # share of the new items whose learned codes some item of the parent has
-    moved: int  # new items that took the next nearest center, because the nearest one's group was full
+    beyond: float  # share of the new items with a larger error than 95% of the parent's; 0.05 is no drift
+    known_codes: float  # share of the new items whose learned codes an item of the parent has too
+    moved: int  # new items that took a farther center, because the last level has no free code under the nearest one
 
     @property
     def advice(self) -> str:
         if not self.new_items:
-            return "There is no new item."
+            return "There are no new items."
         if self.beyond > 0.25:
             return (
-                f"{self.beyond:.0%} of the new items lie farther from the codebooks than 95% of the old ones: they are "
-                "of kinds that the codebooks do not know. Learn semantic IDs anew (launch/learn_semantic_ids.py) and "
-                "train again soon."
+                f"{self.beyond:.0%} of the new items lie farther from the codebooks than 95% of the old ones: the "
+                "codebooks do not cover them. Learn semantic IDs again (launch/learn_semantic_ids.py) and train again "
+                "soon."
             )
-        return "The new items lie where the codebooks know their way about."
+        return "The codebooks cover the new items."
 
 
 def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath.PathLike) -> None:
     """Writes `item_embeddings/` and `semantic_ids/` of `workdir`, whose dataset has grown from that of `parent`.
 
-    Args:
-      config: of the embeddings, as for `parent`; only `vectors` may name another file, with rows for the new items.
-      workdir: with its `dataset/`, where items of the parent may be missing.
-      parent: a work directory with `dataset/`, `item_embeddings/` and `semantic_ids/`.
-
-    Raises:
-      ArtifactError: for stages of the parent that are missing or do not belong together, or settings that differ.
-      SemanticIdError: where no code is free for a new item.
+    The new dataset may lack items of the parent. `config` must be that of the parent's embeddings; only `vectors` may
+    name another file, with all items. Raises:
+      ArtifactError: if stages of the parent are missing or were not made from each other, or if settings differ.
+      SemanticIdError: if no code is free for a new item.
     """
     workdir, parent = epath.Path(workdir), epath.Path(parent)
     after, before = Dataset(workdir / "dataset"), Dataset(parent / "dataset")
@@ -70,7 +67,7 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
         return
     quantizer = tokenize.load_quantizer(parent / "semantic_ids")
     old_vectors = embed.load(parent / "item_embeddings")
-    # int[items]: each item's row in the parent, -1 for new ones.
+    # int[items]: the row of each item in the parent, -1 for new items.
     rows = np.array([before.catalogue.index.get(item_id, -1) for item_id in after.catalogue.item_ids])
     new = np.flatnonzero(rows < 0)
     vectors = np.empty((len(rows), old_vectors.shape[1]), np.float32)
@@ -80,9 +77,9 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
     found = np.empty((len(rows), known.levels), np.uint16)
     found[rows >= 0] = known.codes[rows[rows >= 0]]
     in_order = new[np.argsort(np.array(after.catalogue.item_ids)[new], kind="stable")]
-    found[in_order], moved = place(vectors[in_order], quantizer, known)
+    found[in_order], moved = assign_codes(vectors[in_order], quantizer, known)
     ids = SemanticIds(found, known.sizes)
-    drift = measure(quantizer, known, old_vectors, vectors[new], found[new], moved)
+    drift = measure_drift(quantizer, known, old_vectors, vectors[new], found[new], moved)
     logging.info("\n%s", table(drift))
 
     embedded = artifacts.hash_of("grown", embed.KIND, config, after.fingerprint, known.fingerprint)
@@ -104,11 +101,11 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
 
 
 def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.ndarray, new: Catalogue) -> np.ndarray:
-    """float32[new items, width]: vectors in the space of `old_vectors`, those of the catalogue `before`.
+    """Returns float32[new items, width] in the space of `old_vectors`, the embeddings of the catalogue `before`.
 
-    TF-IDF counts with the vocabulary and the main directions of the old texts. Which users chose a new item is not
-    known: that part of its vector is the mean of those of the NEIGHBOURS old items whose content is most similar,
-    weighted by the cosine, and as long as theirs are on average.
+    TF-IDF uses the vocabulary and the projection of the old texts. A new item has no co-occurrences: that part of its
+    embedding is the mean over the `NEIGHBORS` old items of most similar content, weighted by the cosine and scaled to
+    their average length.
     """
     if config.source == "tfidf":
         counts = tfidf.count(before.texts)
@@ -121,17 +118,17 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
     width = content.shape[1]
     if not config.cooccurrence_weight:
         return content
-    together = old_vectors[:, width:]
+    behavior = old_vectors[:, width:]
     nearest, cosines = _nearest(old_vectors[:, :width], content, min(NEIGHBORS, len(before)))
     weights = np.maximum(cosines, 1e-6)[..., None]
-    mean = (weights * together[nearest]).sum(axis=1) / weights.sum(axis=1)
-    lengths = np.linalg.norm(together[nearest], axis=2).mean(axis=1, keepdims=True)
+    mean = (weights * behavior[nearest]).sum(axis=1) / weights.sum(axis=1)
+    lengths = np.linalg.norm(behavior[nearest], axis=2).mean(axis=1, keepdims=True)
     mean *= lengths / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
     return np.concatenate([content, mean], axis=1).astype(np.float32)
 
 
 def _nearest(old: np.ndarray, new: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` old vectors nearest to each new one, by cosine: int[new, count], and the cosines."""
+    """Returns the rows int[new, count] of the old vectors nearest to each new one by cosine, and the cosines."""
     unit = old / np.maximum(np.linalg.norm(old, axis=1, keepdims=True), 1e-12)
     places, values = [], []
     for start in range(0, len(new), 1024):
@@ -142,11 +139,13 @@ def _nearest(old: np.ndarray, new: np.ndarray, count: int) -> tuple[np.ndarray, 
     return np.concatenate(places), np.concatenate(values)
 
 
-def place(vectors: np.ndarray, quantizer: residual_kmeans.Quantizer, known: SemanticIds) -> tuple[np.ndarray, int]:
-    """Codes uint16[new items, levels] of new items, and how many were moved to another center.
+def assign_codes(
+    vectors: np.ndarray, quantizer: residual_kmeans.Quantizer, known: SemanticIds
+) -> tuple[np.ndarray, int]:
+    """Returns codes uint16[new items, levels] of new items, and how many of them took a farther center.
 
-    In the order given, each takes the lowest free code of the last level under its learned codes; where none is free,
-    under the next nearest center of the last learned level. Raises SemanticIdError where all are taken.
+    In the order given, each item takes the lowest free code of the last level under its learned codes or, if none is
+    free, under the next nearest center of the last learned level. Raises SemanticIdError if no code is free there.
     """
     taken: dict[tuple[int, ...], set[int]] = {}
     for row in known.codes.tolist():
@@ -154,13 +153,13 @@ def place(vectors: np.ndarray, quantizer: residual_kmeans.Quantizer, known: Sema
     learned = quantizer.encode(vectors) if len(vectors) else np.zeros((0, known.levels - 1), int)
     found, moved = np.empty((len(vectors), known.levels), np.uint16), 0
     for item, (first, nearest) in enumerate(zip(learned[:, :-1].tolist(), learned[:, -1].tolist(), strict=True)):
-        order = None
+        candidates = [nearest]
         for attempt in range(known.sizes[-2]):
-            if attempt == 1:  # rarely needed: others in the order of their distance
-                order = _by_distance(vectors[item], quantizer, learned[item])
-                order = [nearest, *(code for code in order.tolist() if code != nearest)]
+            if attempt == 1:  # rarely needed: the other centers, nearest first
+                others = _by_distance(vectors[item], quantizer, learned[item]).tolist()
+                candidates += [code for code in others if code != nearest]
                 moved += 1
-            prefix = (*first, nearest if order is None else order[attempt])
+            prefix = (*first, candidates[attempt])
             used = taken.setdefault(prefix, set())
             free = next((code for code in range(known.sizes[-1]) if code not in used), None)
             if free is not None:
@@ -170,19 +169,19 @@ def place(vectors: np.ndarray, quantizer: residual_kmeans.Quantizer, known: Sema
         else:
             raise SemanticIdError(
                 f"no semantic ID is free under the first codes {first}: the last level has {known.sizes[-1]} codes. "
-                "Learn semantic IDs anew, with more codes (semantic_ids.codes)."
+                "Learn semantic IDs again, with more codes (semantic_ids.codes)."
             )
     return found, moved
 
 
 def _by_distance(vector: np.ndarray, quantizer: residual_kmeans.Quantizer, learned: np.ndarray) -> np.ndarray:
-    """int[codes]: the codes of the last learned level, those that reconstruct the vector best first."""
+    """Returns int[codes]: the codes of the last learned level by their reconstruction error, smallest first."""
     candidates = np.repeat(learned[None], len(quantizer.codebooks[-1]), axis=0)
     candidates[:, -1] = np.arange(len(candidates))
     return np.argsort(((quantizer.reconstruct(candidates) - vector) ** 2).sum(axis=1), kind="stable")
 
 
-def measure(
+def measure_drift(
     quantizer: residual_kmeans.Quantizer,
     known: SemanticIds,
     old_vectors: np.ndarray,
@@ -190,7 +189,7 @@ def measure(
     new_codes: np.ndarray,
     moved: int,
 ) -> Drift:
-    """How the new items float32[new, width], with codes [new, levels], lie to the codebooks of the old ones."""
+    """Compares new items, float32[new, width] with codes [new, levels], to the items that the quantizer knows."""
 
     def errors(vectors: np.ndarray, of_items: np.ndarray) -> np.ndarray:
         learned = of_items[:, :-1].astype(np.int64)
@@ -211,7 +210,7 @@ def measure(
 
 
 def table(drift: Drift) -> str:
-    """The report, to read."""
+    """Returns the report as text."""
     return "\n".join(
         [
             f"{drift.new_items:,} new items beside {drift.old_items:,} old ones",
@@ -224,13 +223,13 @@ def table(drift: Drift) -> str:
     )
 
 
-def _check_settings(config: config_lib.Embeddings, used: dict, parent: epath.Path) -> None:
-    """Raises ArtifactError where the parent's embeddings were made with other settings."""
+def _check_settings(config: config_lib.Embeddings, used: Mapping[str, Any], parent: epath.Path) -> None:
+    """Raises ArtifactError if the parent's embeddings were made with other settings."""
     own = dataclasses.asdict(config)
     differing = [name for name in own if name != "vectors" and used.get(name) != own[name]]
     if differing:
         raise artifacts.ArtifactError(
-            f"{parent / 'item_embeddings'}: made with other settings: "
+            f"{parent / 'item_embeddings'} was made with other settings: "
             + ", ".join(f"embeddings.{name} was {used.get(name)}, is {own[name]}" for name in differing)
-            + ". Give the parent's config."
+            + ". Use the config of the parent."
         )

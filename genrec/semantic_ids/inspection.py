@@ -1,4 +1,4 @@
-"""Semantic IDs to read: which items lie under a prefix of codes, and what the neighbors of an item share with it."""
+"""Inspection of semantic IDs: the items under a prefix, and the prefixes that nearest neighbors share."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from genrec.semantic_ids import codes, embed, quality
 
 
 class Inspection:
-    """The catalogue, embeddings and semantic IDs of one work directory, checked to belong together."""
+    """Catalogue, embeddings and semantic IDs of a work directory, checked for consistency."""
 
     def __init__(self, workdir: epath.PathLike):
-        """Raises `ArtifactError` when a stage is missing, or was run again and the next one was not."""
+        """Raises ArtifactError if a stage is missing or older than the stages before it."""
         workdir = epath.Path(workdir)
         dataset = Dataset(workdir / "dataset")
         made_from = artifacts.read(workdir / "semantic_ids", codes.KIND).inputs
@@ -25,7 +25,7 @@ class Inspection:
         for name, fingerprint in present.items():
             if made_from[name] != fingerprint:
                 raise artifacts.ArtifactError(
-                    f"{workdir / 'semantic_ids'} was made from another {name} than the one in {workdir}. Run "
+                    f"{workdir / 'semantic_ids'} was made from another {name} than that of {workdir}. Run "
                     "launch/embed_items.py and launch/learn_semantic_ids.py again."
                 )
         self.catalogue = dataset.catalogue
@@ -33,7 +33,7 @@ class Inspection:
         self.embeddings = embed.load(workdir / "item_embeddings")
 
     def overview(self, limit: int) -> str:
-        """The first codes that most items have, each with a few of its items."""
+        """Returns the most frequent first codes, each with a few of its items."""
         counts = np.bincount(self.ids.codes[:, 0], minlength=self.ids.sizes[0])
         shown = np.argsort(-counts, kind="stable")[:limit]
         lines = [f"{self.ids.items:,} items, codes per level {self.ids.sizes}; the most used codes of level 1:"]
@@ -43,25 +43,23 @@ class Inspection:
         return "\n".join(lines)
 
     def under_prefix(self, prefix: Sequence[int], limit: int) -> str:
-        """The items whose first codes are `prefix`, in the order of their codes."""
+        """Returns the items whose first codes are `prefix`, ordered by their codes."""
         found = self.ids.items_with_prefix(prefix)
         lines = [f"{len(found):,} items under {list(prefix)}:"]
         in_order = found[np.lexsort(self.ids.codes[found].T[::-1])]
         lines += [self._line(item) for item in in_order[:limit]]
         if len(found) > limit:
-            lines.append(f"and {len(found) - limit:,} more (--limit)")
+            lines.append(f"and {len(found) - limit:,} more (see --limit)")
         return "\n".join(lines)
 
     def neighbors(self, item_id: str, limit: int) -> str:
-        """The nearest items by embedding, with how many first codes they share with `item_id`."""
+        """Returns the nearest items by embedding, and how many first codes they share."""
         item = self.catalogue.index.get(item_id)
         if item is None:
-            raise codes.SemanticIdError(
-                f"There is no item {item_id!r} in the catalogue (filtering may have dropped it)."
-            )
+            raise codes.SemanticIdError(f"item {item_id!r} is not in the catalogue; filtering may have removed it.")
         found = quality.nearest(self.embeddings, np.array([item]), min(limit, self.ids.items - 1))[0]
         shared = np.cumprod(self.ids.codes[found] == self.ids.codes[item], axis=1).sum(axis=1)
-        lines = [self._line(item), "", "shared first codes, semantic ID, item id, title of its nearest items:"]
+        lines = [self._line(item), "", "nearest items: shared first codes, semantic ID, item id, title"]
         lines += [f"{count} {self._line(neighbor)}" for neighbor, count in zip(found, shared, strict=True)]
         return "\n".join(lines)
 

@@ -1,6 +1,6 @@
-"""The quality report of learned codes, as figures, a table, a picture, and a gate that stops a run.
+"""Quality report of learned codes: metrics, a table, a figure, and limits that stop a run.
 
-Measured on the learned levels, before the separating level hides what they lack.
+It covers the learned levels only: the last level, which separates collisions, would hide their defects.
 """
 
 import dataclasses
@@ -13,41 +13,41 @@ from genrec.errors import GenrecError
 from genrec.semantic_ids.codes import running_numbers
 from genrec.semantic_ids.residual_kmeans import Quantizer
 
-NEIGHBORS = 10  # of each probed item
-PROBES = 1000  # items whose neighbors are looked up
+NEIGHBORS = 10  # nearest neighbors of each probed item
+PROBES = 1000  # items whose nearest neighbors are compared
 SIMILARITIES_AT_ONCE = 1 << 26
 RANDOM_PAIRS = 100_000
 
 
 class QualityError(GenrecError):
-    """The learned codes are too poor to train on. The message names figure, limit and what to change."""
+    """Learned codes beyond a quality limit. The message names the metric, the limit and what to change."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Lists have one entry per learned level; for agreement, entry n is about the first n + 1 codes."""
+    """Quality metrics of learned codes. Lists have one entry per level; in agreements, entry n covers n + 1 codes."""
 
     items: int
     sizes: list[int]
-    used: list[int]  # codes that some item has
-    usage: list[float]  # the same as a share of the codes that could be used: at most one per different embedding
-    perplexity: list[float]  # exp of the entropy of the codes: how many equally frequent ones it would take
-    reconstruction_error: list[float]  # squared error from the levels so far; 1 is that of the mean embedding
+    used: list[int]  # codes that at least one item has
+    usage: list[float]  # the same as a share of the codes that can be used: at most one per different embedding
+    perplexity: list[float]  # exp of the entropy of the codes: the equivalent number of equally frequent codes
+    reconstruction_error: list[float]  # squared error of the levels so far; 1 is that of the mean embedding
     collision_rate: float  # share of items whose learned codes another item has too
-    largest_group: int  # items with the same learned codes
-    neighbor_agreement: list[float]  # share of nearest neighbors with the same first codes
+    largest_group: int  # items with equal learned codes
+    neighbor_agreement: list[float]  # share of nearest neighbors with equal first codes
     random_agreement: list[float]  # the same for random pairs of items
 
 
 def measure(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer, seed: int = 0) -> Report:
-    """The report for float32[items, width] and their learned codes int[items, levels]."""
+    """Measures the quality of the learned codes int[items, levels] of float32[items, width]."""
     items, levels = codes.shape
     sizes = [len(book) for book in quantizer.codebooks]
     counts = [np.bincount(codes[:, level], minlength=size) for level, size in enumerate(sizes)]
     used = [int((count > 0).sum()) for count in counts]
     different = _different_rows(embeddings)
-    centerd = embeddings - embeddings.mean(axis=0)
-    total = max(float((centerd**2).sum()), np.finfo(np.float32).tiny)
+    centered = embeddings - embeddings.mean(axis=0)
+    total = max(float((centered**2).sum()), np.finfo(np.float32).tiny)
     errors = [((embeddings - quantizer.reconstruct(codes, level + 1)) ** 2).sum() / total for level in range(levels)]
     groups = group_sizes(codes)
     generator = np.random.default_rng(seed)
@@ -70,14 +70,14 @@ def measure(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer, see
 
 
 def check(report: Report, config: config_lib.SemanticIdLearning) -> None:
-    """Raises `QualityError` that lists every figure beyond its limit in `config`, and what to change."""
+    """Raises QualityError that lists every metric beyond its limit in `config`, and what to change."""
     faults = []
     for level, usage in enumerate(report.usage):
         if usage < config.min_usage:
             faults.append(
                 f"level {level + 1} uses {report.used[level]} of {report.sizes[level]} codes ({usage:.0%}; "
                 f"semantic_ids.min_usage is {config.min_usage:.0%}): the codes have collapsed, or there are more of "
-                "them than this catalogue can fill. Set fewer codes for this level, or method=residual_kmeans; "
+                "them than this catalogue can use. Set fewer codes for this level, or method=residual_kmeans; "
                 "check that item embeddings differ."
             )
     if report.collision_rate > config.max_collision_rate:
@@ -96,7 +96,7 @@ def check(report: Report, config: config_lib.SemanticIdLearning) -> None:
 
 
 def table(report: Report) -> str:
-    """The report as text, one line per level."""
+    """Returns the report as text, one line per level."""
     lines = [
         f"Semantic IDs of {report.items:,} items, before collisions are separated",
         "level   codes   used  usage  perplexity  error left  neighbors share  random pairs share",
@@ -115,7 +115,7 @@ def table(report: Report) -> str:
 
 
 def picture(report: Report, codes: np.ndarray) -> bytes:
-    """A PNG of four panels: how evenly codes are used, error left, collision groups, neighbors' agreement."""
+    """Returns a PNG of four panels: code usage, reconstruction error, collision groups, agreement of neighbors."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -161,15 +161,15 @@ def picture(report: Report, codes: np.ndarray) -> bytes:
 
 
 def group_sizes(codes: np.ndarray) -> np.ndarray:
-    """int[groups]: how many items have each of the different code sequences of integers[items, levels]."""
-    # Every group of n items has one item of each running number below n.
+    """Returns int[groups]: the number of items of each different row of integers[items, levels]."""
+    # A group of n items has one item with each running number below n.
     at_least = np.bincount(running_numbers(codes))
     exactly = at_least - np.append(at_least[1:], 0)
     return np.repeat(np.arange(1, len(exactly) + 1), exactly)
 
 
 def nearest(embeddings: np.ndarray, probes: np.ndarray, count: int) -> np.ndarray:
-    """int[probes, count]: the other items with the largest cosine similarity to each of `probes`, nearest first."""
+    """Returns int[probes, count]: the other items of largest cosine similarity to each of `probes`, nearest first."""
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     rows = max(1, SIMILARITIES_AT_ONCE // len(unit))
     found = []

@@ -1,7 +1,7 @@
-"""Residual k-means: cluster the embeddings, then what the cluster centers leave over, and so on.
+"""Residual k-means: clusters the embeddings, then their residuals, level by level.
 
 The codes of an item are its nearest center at each level; the sum of the centers approximates its embedding, better
-with every level. Also used as the starting point of the RQ-VAE's codebooks.
+with every level. It also initializes the codebooks of the RQ-VAE.
 """
 
 import dataclasses
@@ -21,30 +21,34 @@ from genrec.progress import progress
 from genrec.semantic_ids.codes import SemanticIdError
 
 MAX_ITERATIONS = 60
-TOLERANCE = 1e-4  # stop when the mean squared error falls by less than this share
-ROWS_PER_CODE = 256  # centers are learned from a sample of this many embeddings per code; all embeddings are encoded
-SEED_CANDIDATES = 8  # points tried for each new center
+TOLERANCE = 1e-4  # k-means stops when the mean squared error falls by less than this share
+ROWS_PER_CODE = 256  # embeddings per code in the sample from which centers are learned; all embeddings are encoded
+SEED_CANDIDATES = 8  # candidate points for each initial center
 DISTANCES_AT_ONCE = 1 << 24  # elements of the largest intermediate array
+
+Pair = tuple[jax.Array, jax.Array]
 
 
 class Quantizer(Protocol):
-    """What both learners return."""
+    """A learned residual quantizer."""
 
-    codebooks: list[np.ndarray]  # per level float32[codes, width]
+    @property
+    def codebooks(self) -> list[np.ndarray]:
+        """float32[codes, width] per level."""
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
-        """int32[items, levels] for float32[items, width]."""
+        """Returns int32[items, levels] for float32[items, width]."""
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
-        """float32[items, width] from the first `levels` codes (default: all) of integers[items, levels]."""
+        """Returns float32[items, width] for the first `levels` codes (default: all) of integers[items, levels]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ResidualCodebooks:
-    """Cluster centers per level; an embedding is approximated by the sum of one center of each level."""
+    """Quantizer that approximates an embedding by the sum of one cluster center per level."""
 
     codebooks: list[np.ndarray]
-    mesh: Mesh | None = None  # the devices that share the work, by default one
+    mesh: Mesh | None = None  # the devices that share the items, by default one
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         books = tuple(self.codebooks)
@@ -52,22 +56,23 @@ class ResidualCodebooks:
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
         levels = len(self.codebooks) if levels is None else levels
-        return np.sum([self.codebooks[level][codes[:, level]] for level in range(levels)], axis=0, dtype=np.float32)
+        vectors = np.stack([self.codebooks[level][codes[:, level]] for level in range(levels)])
+        return vectors.sum(axis=0, dtype=np.float32)
 
 
 def in_blocks(
     function: Callable[[jax.Array], jax.Array], vectors: np.ndarray, elements: int, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """function(vectors) for float32[items, width], a block of rows at a time that the devices of `mesh` share.
+    """Returns function(vectors) for float32[items, width], computed in blocks of rows sharded over `mesh`.
 
-    `function` makes one row of each row; `elements` of its largest intermediate result, per row, bound the block.
+    `function` maps rows to rows; `elements` is the size per row of its largest intermediate array, which limits blocks.
     """
     mesh = mesh or sharding.one_device()
     rows = _block_rows(elements, len(vectors), mesh)
     results = []
     for start in range(0, len(vectors), rows):
         block = np.asarray(vectors[start : start + rows], np.float32)
-        # The last block takes the shape of the others, so that nothing compiles twice.
+        # The last block is padded to the shape of the others, so that it needs no compilation.
         block = np.pad(block, ((0, rows - len(block)), (0, 0)))
         with jax.set_mesh(mesh):
             result = function(sharding.put(mesh, block, "items"))
@@ -76,10 +81,9 @@ def in_blocks(
 
 
 def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None) -> ResidualCodebooks:
-    """Codebooks for float32[items, width]; the same seed gives the same codebooks.
+    """Learns codebooks for float32[items, width]; the same seed gives the same codebooks.
 
-    The devices of `mesh`, by default one, share the items. Raises:
-      SemanticIdError: when a level asks for more codes than there are items.
+    Items are sharded over `mesh`, by default one device. Raises SemanticIdError for sizes that do not suit the items.
     """
     check_sizes(len(embeddings), config.codes)
     residual, codebooks = _sample(embeddings, max(config.codes), config.seed), []
@@ -93,9 +97,9 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
 
 
 def check_sizes(items: int, codes: Sequence[int]) -> None:
-    """Raises `SemanticIdError` unless every level has at least two codes and at most one per item."""
+    """Raises SemanticIdError unless every level has at least two codes and at most one per item."""
     if not codes or min(codes) < 2:
-        raise SemanticIdError(f"semantic_ids.codes is {tuple(codes)}: give at least one level of at least 2 codes.")
+        raise SemanticIdError(f"semantic_ids.codes={tuple(codes)} must have at least one level, of at least 2 codes.")
     if max(codes) > items:
         advice = max(2, 2 ** round(np.log2(items) / 2))
         raise SemanticIdError(
@@ -107,25 +111,25 @@ def check_sizes(items: int, codes: Sequence[int]) -> None:
 def kmeans(
     points: np.ndarray, size: int, key: jax.Array, description: str = "k-means", mesh: Mesh | None = None
 ) -> np.ndarray:
-    """float32[size, width]: cluster centers of float32[points, width]; the devices of `mesh` share the points.
+    """Returns float32[size, width]: cluster centers of float32[points, width], which are sharded over `mesh`.
 
     Greedy k-means++ seeding (Arthur and Vassilvitskii 2007: of several candidates, drawn by their squared distance from
-    the centers so far, the one that lowers the error most), then Lloyd's iterations. A center that loses all its
-    points moves to one of the points that are farthest from their own center.
+    the centers so far, the one that lowers the error most), then Lloyd's iterations. A center without points moves to
+    one of the points that are farthest from their own center.
     """
     mesh = mesh or sharding.one_device()
     rows = _block_rows(size, len(points), mesh)
     blocks = -(-len(points) // rows)
     padded = np.pad(points.astype(np.float32), ((0, blocks * rows - len(points)), (0, 0)))
-    weights = (np.arange(len(padded)) < len(points)).astype(np.float32)
-    padded = sharding.put(mesh, padded.reshape(blocks, rows, -1), None, "items")
-    weights = sharding.put(mesh, weights.reshape(blocks, rows), None, "items")
+    real = (np.arange(len(padded)) < len(points)).astype(np.float32)
+    placed = sharding.put(mesh, padded.reshape(blocks, rows, -1), None, "items")
+    weights = sharding.put(mesh, real.reshape(blocks, rows), None, "items")
     previous = np.inf
     with jax.set_mesh(mesh):
-        centers = _seed_centers(padded, weights, size, key)
+        centers = _seed_centers(placed, weights, size, key)
         for _ in progress(range(MAX_ITERATIONS), description):
-            centers, error = _lloyd(centers, padded, weights)
-            error = float(error) / len(points)
+            centers, total_error = _lloyd(centers, placed, weights)
+            error = float(total_error) / len(points)
             if previous - error <= TOLERANCE * error:
                 break
             previous = error
@@ -135,7 +139,7 @@ def kmeans(
 
 @jax.jit
 def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...]) -> jax.Array:
-    """int32[batch, levels]: the nearest code of each level for what the levels before left of float32[batch, width]."""
+    """Returns int32[batch, levels] for float32[batch, width]: the code nearest to the residual at each level."""
     codes = []
     for book in codebooks:
         codes.append(jnp.argmin(squared_distances(vectors, book), axis=1))
@@ -144,7 +148,7 @@ def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...]) -> jax.Array:
 
 
 def squared_distances(points: jax.Array, centers: jax.Array) -> jax.Array:
-    """float32[..., centers] for points [..., width] and centers [centers, width]."""
+    """Returns float32[..., centers] for points [..., width] and centers [centers, width]."""
     # Full precision: accelerators would round the product to bfloat16, and near ties would flip.
     products = jnp.matmul(points, centers.T, precision=jax.lax.Precision.HIGHEST)
     return jnp.sum(points**2, axis=-1)[..., None] - 2 * products + jnp.sum(centers**2, axis=-1)
@@ -152,9 +156,9 @@ def squared_distances(points: jax.Array, centers: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="size")
 def _seed_centers(points: jax.Array, weights: jax.Array, size: int, key: jax.Array) -> jax.Array:
-    """Of points [blocks, rows, width] with weights [blocks, rows]."""
+    """Returns the initial centers [size, width] of points [blocks, rows, width] with weights [blocks, rows]."""
 
-    def draw(key: jax.Array, mass: jax.Array, count: int) -> jax.Array:  # [count, width], likely in proportion to mass
+    def draw(key: jax.Array, mass: jax.Array, count: int) -> jax.Array:  # [count, width], in proportion to mass
         cumulative = jnp.cumsum(mass.reshape(-1))
         places = jnp.searchsorted(cumulative, jax.random.uniform(key, (count,)) * cumulative[-1], side="right")
         return _take(points, jnp.minimum(places, cumulative.size - 1))
@@ -174,9 +178,9 @@ def _seed_centers(points: jax.Array, weights: jax.Array, size: int, key: jax.Arr
 
 
 def _take(points: jax.Array, places: jax.Array) -> jax.Array:
-    """Rows of points [blocks, rows, width], counted block after block.
+    """Returns rows of points [blocks, rows, width], numbered block after block.
 
-    Without flattening the points: those of a block lie on several devices, and would all have to move.
+    The points are not flattened: a block is sharded over several devices, so that all of them would move.
     """
     rows = points.shape[1]
     return points[places // rows, places % rows]
@@ -184,9 +188,9 @@ def _take(points: jax.Array, places: jax.Array) -> jax.Array:
 
 @jax.jit
 def _lloyd(centers: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One iteration over points [blocks, rows, width]: new centers, and the sum of squared errors of the old ones."""
+    """Runs one iteration over points [blocks, rows, width]; returns new centers and the total error of the old ones."""
 
-    def block(sums: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]):
+    def block(sums: Pair, inputs: Pair) -> tuple[Pair, jax.Array]:
         total, counts = sums
         points, weights = inputs
         distances = squared_distances(points, centers)
@@ -200,7 +204,7 @@ def _lloyd(centers: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[j
     start = jnp.zeros_like(centers), jnp.zeros(len(centers), centers.dtype)
     (total, counts), errors = jax.lax.scan(block, start, (points, weights))
     empty = counts == 0
-    farthest = jax.lax.top_k(errors.reshape(-1), len(centers))[1]  # [codes] rows, the worst served first
+    farthest = jax.lax.top_k(errors.reshape(-1), len(centers))[1]  # [codes] rows, largest error first
     rescued = _take(points, farthest[jnp.cumsum(empty) - 1])
     means = total / jnp.maximum(counts, 1)[:, None]
     return jnp.where(empty[:, None], rescued, means), errors.sum()
@@ -218,5 +222,5 @@ def _rows_at_once(size: int) -> int:
 
 
 def _block_rows(elements: int, rows: int, mesh: Mesh) -> int:
-    """Of so many rows those of one block: equally many on every device."""
+    """Returns the rows of a block, at most `rows` rounded up to the same number on every device."""
     return -(-min(_rows_at_once(elements), rows) // mesh.size) * mesh.size

@@ -1,13 +1,12 @@
-"""RQ-VAE: an autoencoder whose latent vector is a sum of one code vector per level.
+"""RQ-VAE: an autoencoder whose latent vector is quantized as the sum of one code vector per level.
 
-Zeghidour et al. 2021 (SoundStream) and Lee et al. 2022 gave the residual quantizer; Rajput et al. 2023 (TIGER), section
-3.1, use it for semantic IDs: encoder MLP, residual quantization of the latent, decoder MLP.
+Residual quantization as in Zeghidour et al. 2021 (SoundStream) and Lee et al. 2022; semantic IDs as in Rajput et al.
+2023 (TIGER), section 3.1: encoder MLP, residual quantization of the latent, decoder MLP.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +23,16 @@ from genrec.semantic_ids import residual_kmeans
 from genrec.semantic_ids.codes import SemanticIdError
 
 WEIGHT_DECAY = 1e-4
-ELEMENTS_PER_ROW = 2048  # of the largest layer, about: it bounds the rows that are encoded at once
+ELEMENTS_PER_ROW = 2048  # about those of the largest layer: bounds the rows that are encoded at once
 GRADIENTS = ("straight_through", "rotation")
+
+Books = tuple[jax.Array, ...]  # float32[codes, latent] per level
+Carry = tuple[nnx.State, optax.OptState, tuple[jax.Array, ...], jax.Array]  # parameters, optimizer, code counts, data
+Epoch = tuple[nnx.State, optax.OptState, jax.Array, jax.Array]  # parameters, optimizer, mean losses, codes in use
 
 
 class Mlp(nnx.Module):
-    """Linear layers with ReLU between them."""
+    """Linear layers with ReLU in between."""
 
     def __init__(self, widths: Sequence[int], rngs: nnx.Rngs):
         self.layers = nnx.List(
@@ -46,7 +49,7 @@ class Mlp(nnx.Module):
 
 
 class Rqvae(nnx.Module):
-    """Encoder, codebooks (per level [codes, latent]) and decoder."""
+    """Encoder, codebooks ([codes, latent] per level) and decoder."""
 
     def __init__(self, width: int, config: config_lib.SemanticIdLearning, rngs: nnx.Rngs):
         widths = (width, *config.hidden, config.latent)
@@ -54,40 +57,39 @@ class Rqvae(nnx.Module):
         self.decoder = Mlp(widths[::-1], rngs)
         self.codebooks = nnx.List([nnx.Param(jnp.zeros((size, config.latent))) for size in config.codes])
 
-    def books(self) -> tuple[jax.Array, ...]:
+    def books(self) -> Books:
         return tuple(book[...] for book in self.codebooks)
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnedRqvae:
-    """A trained RQ-VAE as a `residual_kmeans.Quantizer`; its codebooks live in the latent space."""
+    """A trained RQ-VAE as a `residual_kmeans.Quantizer`, with codebooks in the latent space."""
 
-    graphdef: Any
-    params: Any
+    graphdef: nnx.GraphDef
+    params: nnx.State
     mean: np.ndarray  # float32[width], subtracted from embeddings
-    scale: float  # embeddings are divided by it
-    mesh: Mesh  # the devices that share the work
+    scale: float  # divides embeddings
+    mesh: Mesh  # the devices that share the items
 
     @property
     def codebooks(self) -> list[np.ndarray]:
         return [np.asarray(book) for book in nnx.merge(self.graphdef, self.params).books()]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything learned, by name, for `of_arrays`."""
+        """Returns all learned arrays by name; see `of_arrays`."""
         leaves = jax.tree.leaves(self.params)
         named = {f"parameter_{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
-        return {"mean": self.mean, "scale": np.float64(self.scale), **named}
+        return {"mean": self.mean, "scale": np.array(self.scale, np.float64), **named}
 
     @staticmethod
     def of_arrays(
         arrays: dict[str, np.ndarray], config: config_lib.SemanticIdLearning, mesh: Mesh | None = None
     ) -> "LearnedRqvae":
-        """What `arrays` came from; `config` as it was learned with."""
+        """Restores the RQ-VAE from the result of `arrays` and the config it was learned with."""
         mean = arrays["mean"]
         graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Rqvae(len(mean), config, nnx.Rngs(0))))
-        structure = jax.tree.structure(abstract)
-        leaves = [arrays[f"parameter_{number}"] for number in range(structure.num_leaves)]
-        params = jax.tree.unflatten(structure, leaves)
+        leaves = [arrays[f"parameter_{number}"] for number in range(len(jax.tree.leaves(abstract)))]
+        params = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
         return LearnedRqvae(graphdef, params, mean, float(arrays["scale"]), mesh or sharding.one_device())
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
@@ -98,38 +100,38 @@ class LearnedRqvae:
         latents = residual_kmeans.ResidualCodebooks(self.codebooks).reconstruct(codes, levels)
         return self._in_blocks(lambda model, rows: model.decoder(rows), latents) * self.scale + self.mean
 
-    def _in_blocks(self, function: Any, rows: np.ndarray) -> np.ndarray:
+    def _in_blocks(self, function: Callable[[Rqvae, jax.Array], jax.Array], rows: np.ndarray) -> np.ndarray:
         call = jax.jit(lambda params, block: function(nnx.merge(self.graphdef, params), block))
         return residual_kmeans.in_blocks(lambda block: call(self.params, block), rows, ELEMENTS_PER_ROW, self.mesh)
 
 
 def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None) -> LearnedRqvae:
-    """Trains on float32[items, width]; the same seed gives the same result on the same kind of machine.
+    """Trains an RQ-VAE on float32[items, width]; the same seed gives the same result on the same kind of machine.
 
-    The devices of `mesh`, by default one, hold a part of the items each and share every batch. Raises:
-      SemanticIdError: for an unknown gradient, or more codes at a level than there are items.
+    Items and batches are sharded over `mesh`, by default one device. Raises SemanticIdError for an unknown gradient
+    estimator, for more codes at a level than there are items, and if the loss is not finite.
     """
     if config.gradient not in GRADIENTS:
         raise SemanticIdError(f"semantic_ids.gradient is {config.gradient!r}; it can be one of {', '.join(GRADIENTS)}.")
     residual_kmeans.check_sizes(len(embeddings), config.codes)
-    # Per-element variance 1, whatever the length of the embeddings: loss weights then mean the same for all of them.
+    # Variance 1 per element, so that weights of the loss do not depend on the length of the embeddings.
     mean = embeddings.mean(axis=0)
     scale = max(float((embeddings - mean).std()), 1e-12)
     mesh = mesh or sharding.one_device()
-    data = ((embeddings - mean) / scale).astype(np.float32)
+    rows = ((embeddings - mean) / scale).astype(np.float32)
 
-    model = Rqvae(data.shape[1], config, nnx.Rngs(config.seed))
-    _start_codebooks(model, data, config, mesh)
+    model = Rqvae(rows.shape[1], config, nnx.Rngs(config.seed))
+    _initialize_codebooks(model, rows, config, mesh)
     graphdef, params = nnx.split(model)
     params = jax.tree.map(lambda x: sharding.put(mesh, np.asarray(x)), params)
 
-    items, batch = len(data), min(config.batch, len(data))
+    items, batch = len(rows), min(config.batch, len(rows))
     steps = items // batch
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps)
-    optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY, mask=_decayed)
+    optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY, mask=_decay_mask)
     optimizer_state = jax.jit(optimizer.init, out_shardings=sharding.named(mesh))(params)
-    # Rows that make every device's part equally large; none of them is ever drawn.
-    data = sharding.put(mesh, np.pad(data, ((0, -items % mesh.size), (0, 0))), "items")
+    # Padded so that every device holds equally many rows; padding is never drawn.
+    data = sharding.put(mesh, np.pad(rows, ((0, -items % mesh.size), (0, 0))), "items")
     train_epoch = _make_epoch(graphdef, optimizer, config, batch, items)
     for epoch in progress(range(config.epochs), "RQ-VAE epochs"):
         key = jax.random.fold_in(jax.random.key(config.seed), epoch)
@@ -143,8 +145,8 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
             )
         if (epoch + 1) % max(1, config.epochs // 10) == 0:
             logging.info(
-                "RQ-VAE epoch %d of %d: reconstruction %.4f, commitment %.4f, codes in use %s",
-                *(epoch + 1, config.epochs, reconstruction, commitment, [int(count) for count in used]),
+                f"RQ-VAE epoch {epoch + 1} of {config.epochs}: reconstruction {reconstruction:.4f}, "
+                f"commitment {commitment:.4f}, codes in use {used.tolist()}"
             )
     return LearnedRqvae(graphdef, params, mean, scale, mesh)
 
@@ -154,14 +156,13 @@ def residual_quantize(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Quantizes float32[batch, latent].
 
-    Returns:
-      codes int32[batch, levels]; their sum of code vectors float32[batch, latent], constant for gradients; and the loss
-      that draws code vectors to the residuals they stand for and, `commitment` times, residuals to code vectors.
+    Returns codes int32[batch, levels]; the sum of their code vectors float32[batch, latent], with gradients stopped;
+    and the loss of code vectors toward residuals plus, weighted by `commitment`, of residuals toward code vectors.
     """
     codes = residual_kmeans.quantize(
         jax.lax.stop_gradient(latents), tuple(jax.lax.stop_gradient(book) for book in books)
     )
-    residual, total, loss = latents, jnp.zeros_like(latents), 0.0
+    residual, total, loss = latents, jnp.zeros_like(latents), jnp.float32(0)
     for level, book in enumerate(books):
         chosen = book[codes[:, level]]
         loss += jnp.mean((jax.lax.stop_gradient(residual) - chosen) ** 2)
@@ -172,11 +173,11 @@ def residual_quantize(
 
 
 def pass_gradient(latents: jax.Array, quantized: jax.Array, method: str) -> jax.Array:
-    """`quantized` with a gradient for `latents`, both float32[batch, latent].
+    """Returns `quantized` with a gradient estimator for `latents`, both float32[batch, latent].
 
     "straight_through" copies the gradient. "rotation" (Fifty et al. 2024, "Restructuring vector quantization with the
-    rotation trick") rotates and scales it as the latent was moved onto its quantized vector, so that the angle between
-    them is kept: q = (|q| / |z|) R z, R = I - 2 r r' + 2 q^ z^' constant, r = (z^ + q^) / |z^ + q^|, ^ unit vectors.
+    rotation trick") rotates and scales it as the latent is moved onto its quantized vector, which keeps the angle
+    between them: q = (|q| / |z|) R z, R = I - 2 r r' + 2 q^ z^' constant, r = (z^ + q^) / |z^ + q^|, ^ unit vectors.
     """
     if method == "straight_through":
         return latents + jax.lax.stop_gradient(quantized - latents)
@@ -192,15 +193,16 @@ def pass_gradient(latents: jax.Array, quantized: jax.Array, method: str) -> jax.
 
 
 def _make_epoch(
-    graphdef: Any,
+    graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: config_lib.SemanticIdLearning,
     batch: int,
     items: int,
-) -> Any:
+) -> Callable[[nnx.State, optax.OptState, jax.Array, jax.Array], Epoch]:
+    """Returns the compiled training of one epoch: a function of parameters, optimizer state, data and random key."""
     steps = items // batch
 
-    def loss(params: Any, rows: jax.Array) -> tuple[jax.Array, Any]:
+    def loss(params: nnx.State, rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         model = nnx.merge(graphdef, params, copy=True)
         latents = model.encoder(rows)
         codes, quantized, commitment = residual_quantize(latents, model.books(), config.commitment)
@@ -208,35 +210,35 @@ def _make_epoch(
         reconstruction = jnp.mean((restored - rows) ** 2)
         return reconstruction + commitment, (jnp.stack([reconstruction, commitment]), codes)
 
-    def step(carry: tuple[Any, Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any, Any], jax.Array]:
+    def step(carry: Carry, rows: jax.Array) -> tuple[Carry, jax.Array]:
         params, optimizer_state, counts, data = carry
         grads, (losses, codes) = jax.grad(loss, has_aux=True)(params, sharding.constrain(data[rows], "items"))
         updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
         counts = tuple(count.at[codes[:, level]].add(1) for level, count in enumerate(counts))
         return (optax.apply_updates(params, updates), optimizer_state, counts, data), losses
 
-    draws = len(config.codes) * max(config.codes)  # other items for each level
+    draws = len(config.codes) * max(config.codes)  # different items for each level
 
     @jax.jit
-    def epoch(
-        params: Any, optimizer_state: Any, data: jax.Array, key: jax.Array
-    ) -> tuple[Any, Any, jax.Array, jax.Array]:
+    def epoch(params: nnx.State, optimizer_state: optax.OptState, data: jax.Array, key: jax.Array) -> Epoch:
         order, revival = jax.random.split(key)
         rows = jax.random.permutation(order, items)[: steps * batch].reshape(steps, batch)
         counts = tuple(jnp.zeros(size, jnp.int32) for size in config.codes)
         (params, optimizer_state, counts, _), losses = jax.lax.scan(step, (params, optimizer_state, counts, data), rows)
-        params = _revive(graphdef, params, data, counts, jax.random.choice(revival, items, (draws,)))
+        params = _reset_unused_codes(graphdef, params, data, counts, jax.random.choice(revival, items, (draws,)))
         used = jnp.stack([jnp.sum(count > 0) for count in counts])
         return params, optimizer_state, losses.mean(axis=0), used
 
     return epoch
 
 
-def _revive(graphdef: Any, params: Any, data: jax.Array, counts: Sequence[jax.Array], rows: jax.Array) -> Any:
-    """Moves codes that no item chose in this epoch onto the residuals of items, drawn at random: `rows` of `data`."""
+def _reset_unused_codes(
+    graphdef: nnx.GraphDef, params: nnx.State, data: jax.Array, counts: Sequence[jax.Array], rows: jax.Array
+) -> nnx.State:
+    """Moves codes that no item had in this epoch onto residuals of items drawn at random: `rows` of `data`."""
     model = nnx.merge(graphdef, params, copy=True)
     most = max(len(count) for count in counts)
-    # Other items for each level: those that gave a code have nothing left for the next.
+    # Different items for each level: an item whose residual became a code has none left at the next.
     residual = model.encoder(data[rows])
     for level, (book, count) in enumerate(zip(model.codebooks, counts, strict=True)):
         places = residual[level * most :][: len(count)]
@@ -246,8 +248,8 @@ def _revive(graphdef: Any, params: Any, data: jax.Array, counts: Sequence[jax.Ar
     return nnx.state(model)
 
 
-def _start_codebooks(model: Rqvae, data: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh) -> None:
-    """Residual k-means of the untrained encoder's latents: every code starts where items are."""
+def _initialize_codebooks(model: Rqvae, data: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh) -> None:
+    """Initializes the codebooks by residual k-means of the untrained encoder's latents."""
     graphdef, params = nnx.split(model)
     untrained = LearnedRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0, mesh)
     latents = untrained._in_blocks(lambda module, rows: module.encoder(rows), data)
@@ -255,8 +257,8 @@ def _start_codebooks(model: Rqvae, data: np.ndarray, config: config_lib.Semantic
         book[...] = jnp.asarray(start)
 
 
-def _decayed(params: Any) -> Any:
-    """Code vectors are places, not weights: they do not decay."""
+def _decay_mask(params: nnx.State) -> nnx.State:
+    """Returns the tree of which parameters have weight decay: all but code vectors, which are positions."""
     return jax.tree_util.tree_map_with_path(lambda path, _: "codebooks" not in jax.tree_util.keystr(path), params)
 
 

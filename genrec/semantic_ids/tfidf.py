@@ -1,10 +1,10 @@
-"""TF-IDF in three steps that parts of the texts can take on their own: count terms, choose a vocabulary, weigh.
+"""TF-IDF in three steps: count terms, choose a vocabulary, weight terms.
 
-Together they give exactly what scikit-learn's TfidfVectorizer gives for all texts at once.
+Parts of the texts can be counted and weighted apart. The results equal those of scikit-learn's TfidfVectorizer.
 """
 
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,35 +12,32 @@ import pyarrow.compute as pc
 import scipy.sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-MAX_TERMS = 100_000  # the most frequent words and pairs of words are kept
+MAX_TERMS = 100_000  # size of the vocabulary: the most frequent words and pairs of words
 
 
-@dataclasses.dataclass(frozen=True)
-class Counts:
-    """How often each term stands in each text."""
+class Counts(NamedTuple):
+    """Term counts of each text."""
 
     terms: pa.Array  # string[terms], words and pairs of words, sorted
     matrix: scipy.sparse.csr_matrix  # float32[texts, terms]
 
 
-@dataclasses.dataclass(frozen=True)
-class Frequencies:
-    """How often each term stands in all texts, and in how many of them."""
+class Frequencies(NamedTuple):
+    """Occurrences and document frequencies of terms in all texts."""
 
     texts: int
-    table: pa.Table  # term string, occurrences int64, documents int64; in any order
+    table: pa.Table  # columns: term string, occurrences int64, documents int64; in any order
 
 
-@dataclasses.dataclass(frozen=True)
-class Vocabulary:
-    """The terms that count, and their rarity."""
+class Vocabulary(NamedTuple):
+    """The terms of the model, and their inverse document frequencies."""
 
     terms: pa.Array  # string[terms], sorted
     idf: np.ndarray  # float32[terms]
 
 
 def count(texts: Sequence[str]) -> Counts:
-    """Counts lower-case words of at least two characters, without accents, and pairs of neighbors."""
+    """Counts words of at least two characters and bigrams, in lower case and without accents."""
     vectorizer = CountVectorizer(ngram_range=(1, 2), strip_accents="unicode", dtype=np.float32)
     try:
         matrix = vectorizer.fit_transform(texts)
@@ -50,7 +47,7 @@ def count(texts: Sequence[str]) -> Counts:
 
 
 def frequencies(counts: Counts) -> Frequencies:
-    """Sums over the texts."""
+    """Sums the counts over the texts."""
     matrix = counts.matrix
     columns = {
         "term": counts.terms,
@@ -61,17 +58,17 @@ def frequencies(counts: Counts) -> Frequencies:
 
 
 def merge(one: Frequencies, other: Frequencies) -> Frequencies:
-    """The frequencies in the texts of both."""
+    """Returns the frequencies in the texts of both."""
     joined = pa.concat_tables([one.table, other.table])
     sums = joined.group_by("term").aggregate([("occurrences", "sum"), ("documents", "sum")])
     return Frequencies(one.texts + other.texts, sums.rename_columns(joined.column_names))
 
 
 def vocabulary(found: Frequencies) -> Vocabulary:
-    """The `MAX_TERMS` most frequent terms, with their smoothed inverse document frequency."""
+    """Returns the `MAX_TERMS` most frequent terms, with their smoothed inverse document frequencies."""
     table = found.table.sort_by("term")
     if len(table) > MAX_TERMS:
-        # As scikit-learn does it, so that among equally frequent terms the same are taken.
+        # The expression of scikit-learn, so that the same of equally frequent terms are chosen.
         occurrences = table["occurrences"].to_numpy().astype(np.float32)
         table = table.take(pa.array(np.sort((-occurrences).argsort()[:MAX_TERMS])))
     documents = table["documents"].to_numpy().astype(np.float32)
@@ -80,7 +77,7 @@ def vocabulary(found: Frequencies) -> Vocabulary:
 
 
 def weigh(counts: Counts, known: Vocabulary) -> scipy.sparse.csr_matrix:
-    """float32[texts, terms of the vocabulary], rows of length 1 (or 0): (1 + log count) * idf."""
+    """Returns float32[texts, terms of the vocabulary]: (1 + log count) * idf, normalized to unit length if not zero."""
     if not len(known.terms):
         return counts.matrix
     columns = pc.index_in(counts.terms, known.terms)

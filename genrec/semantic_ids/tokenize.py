@@ -1,9 +1,9 @@
-"""Stage `tokenize`: `item_embeddings/` -> `semantic_ids/`, the codes of every item and the report on them.
+"""Stage `tokenize`: `item_embeddings/` -> `semantic_ids/`, the codes of every item and their quality report.
 
 semantic_ids/
   codes.npy, layout.json   see `codes.SemanticIds`
   codebooks.npz            level_0, level_1, ...: float32[codes, width]
-  rqvae.npz                of an RQ-VAE: all of its parameters
+  rqvae.npz                all parameters of an RQ-VAE
   quality.json, quality.txt, quality.png
   artifact.json
 """
@@ -30,12 +30,11 @@ def learn(
     path: epath.PathLike,
     mesh: Mesh | None = None,
 ) -> None:
-    """Learns codes from the embeddings, judges them, separates collisions and writes `path`, unless it is up to date.
+    """Learns codes from embeddings, checks their quality, separates collisions and writes `path` if not up to date.
 
-    The devices of `mesh`, by default one, share the items. Among several processes, all of them call this. Raises:
-      QualityError: when the codes fail the health gate; nothing is written then.
-      SemanticIdError: for sizes that do not suit the catalogue.
-      ArtifactError: when there are no item embeddings.
+    Items are sharded over `mesh`, by default one device. A collective: all processes must call it. Raises QualityError,
+    and writes nothing, if the codes are beyond a quality limit, SemanticIdError for sizes that do not suit the
+    catalogue, and ArtifactError if there are no item embeddings.
     """
     source = artifacts.read(embeddings_path, embed.KIND)
     inputs = {"item_embeddings": source.fingerprint, "dataset": source.inputs["dataset"]}
@@ -50,7 +49,7 @@ def learn(
     logging.info("\n%s", quality.table(report))
     quality.check(report, config)
     ids = codes.separate_collisions(learned_codes, config.codes, config.max_group)
-    logging.info("separated collisions with a last level of %d codes", ids.sizes[-1])
+    logging.info("separated collisions by a last level of %d codes", ids.sizes[-1])
 
     def write() -> None:
         with artifacts.writing(path, codes.KIND, recipe, config=config, inputs=inputs) as draft:
@@ -65,35 +64,35 @@ def learn(
 def learn_quantizer(
     vectors: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None
 ) -> residual_kmeans.Quantizer:
-    """The learner that `config.method` names, fitted to float32[items, width]."""
+    """Learns a quantizer of float32[items, width] by `config.method`; raises SemanticIdError if it is unknown."""
     match config.method:
         case "residual_kmeans":
             return residual_kmeans.learn(vectors, config, mesh)
         case "rqvae":
             return rqvae.learn(vectors, config, mesh)
         case other:
-            raise codes.SemanticIdError(f"semantic_ids.method is {other!r}; it can be 'residual_kmeans' or 'rqvae'.")
+            raise codes.SemanticIdError(f"semantic_ids.method={other!r} must be 'residual_kmeans' or 'rqvae'.")
 
 
 def save_quantizer(quantizer: residual_kmeans.Quantizer, path: epath.Path) -> None:
-    """Writes what `load_quantizer` reads into the folder `path`."""
+    """Writes the quantizer into the folder `path`; see `load_quantizer`."""
     arrays = {CODEBOOKS: {f"level_{level}": book for level, book in enumerate(quantizer.codebooks)}}
     if isinstance(quantizer, rqvae.LearnedRqvae):
         arrays[RQVAE] = quantizer.arrays()
     for name, content in arrays.items():
         with (path / name).open("wb") as file:
-            np.savez(file, **content)
+            np.savez(file, allow_pickle=False, **content)
 
 
 def load_quantizer(path: epath.PathLike) -> residual_kmeans.Quantizer:
-    """The quantizer of the semantic IDs in the folder `path`; raises ArtifactError where it was not kept."""
+    """Loads the quantizer of the semantic IDs in the folder `path`; raises ArtifactError if it was not saved."""
     path = epath.Path(path)
     settings = artifacts.read(path, codes.KIND).config
     config = config_lib.SemanticIdLearning(**settings)
     name = RQVAE if config.method == "rqvae" else CODEBOOKS
     if not (path / name).exists():
         raise artifacts.ArtifactError(
-            f"{path}: has no {name}: these semantic IDs were learned by an earlier version of genrec. Learn them again "
+            f"{path} has no {name}: these semantic IDs were learned by an earlier version of genrec. Learn them again "
             "in a new --workdir (launch/learn_semantic_ids.py), and train there."
         )
     with np.load(io.BytesIO((path / name).read_bytes())) as file:
@@ -104,7 +103,7 @@ def load_quantizer(path: epath.PathLike) -> residual_kmeans.Quantizer:
 
 
 def copy_quantizer(source: epath.PathLike, target: epath.Path) -> None:
-    """The same quantizer in another folder."""
+    """Copies the quantizer of the folder `source` to `target`."""
     for name in (CODEBOOKS, RQVAE):
         if (epath.Path(source) / name).exists():
             (target / name).write_bytes((epath.Path(source) / name).read_bytes())

@@ -9,7 +9,7 @@ from etils import epath
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.filters import Filter
-from genrec.decoding.loaded_model import LoadedModel
+from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.text_generation import TextGenerator
 from genrec.input_pipeline import tasks
 from genrec.serving import output, profiles
@@ -34,7 +34,7 @@ def conditioning(context: Sequence[str], prompt: str, profile: epath.PathLike | 
 
 
 def print_recommendations(
-    loaded: LoadedModel,
+    loaded: LoadedGenerator,
     requests: Sequence[Request],
     options: Options,
     item_filter: Filter,
@@ -44,18 +44,22 @@ def print_recommendations(
     """Prints the ranked list of each request as "table" or "json", with explanations if `explain`."""
     engine = Engine(loaded, options, len(requests))
     explainer = Explainer(engine)
-    generator = TextGenerator(loaded) if explain and loaded.writes else None
+    generator = TextGenerator(loaded) if explain and loaded.generates_texts else None
     for request, found in zip(requests, engine.recommend(requests, item_filter), strict=True):
         reasons = explainer.explain(request, found.items) if explain and output_format == "json" else None
         print(output.render(request, found, engine.catalogue, output_format, reasons))
         if explain and output_format != "json":
             if generator and len(request.history):
-                print(f"  the taste in the model's words: {generator.write(tasks.TASTE, [request.history])[0]}")
+                print(f"  the taste in the model's words: {generator.generate(tasks.TASTE, [request.history])[0]}")
             print(explainer.as_text(request, found.items) + "\n")
 
 
 def chat(
-    loaded: LoadedModel, requests: Sequence[Request], options: Options, item_filter: Filter, path: epath.PathLike | None
+    loaded: LoadedGenerator,
+    requests: Sequence[Request],
+    options: Options,
+    item_filter: Filter,
+    path: epath.PathLike | None,
 ) -> None:
     """Runs a conversation for the only request at the terminal; saves the profile at `path` unless it is None."""
     if len(requests) != 1:

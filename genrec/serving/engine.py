@@ -11,9 +11,9 @@ from genrec import config
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding.beam_search import Diversity
-from genrec.decoding.guidance import Guidance
+from genrec.decoding.guidance import Guidance, NegativePrompts
 from genrec.decoding.live_index import LiveIndex, Restriction
-from genrec.decoding.loaded_model import LoadedModel
+from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sampling import Sampling
 from genrec.input_pipeline.context import RequestContext
@@ -72,7 +72,7 @@ class Recommendations:
 class Engine:
     """Recommends for batches of requests; for most of them nothing needs to be compiled again."""
 
-    def __init__(self, loaded: LoadedModel, options: Options, requests: int = 1, rules: bool = True):
+    def __init__(self, loaded: LoadedGenerator, options: Options, requests: int = 1, rules: bool = True):
         """`requests` is the largest batch. `rules=False` turns off the hard filters of prompts."""
         self.loaded, self.options = loaded, options
         self.catalogue = loaded.dataset.catalogue
@@ -127,7 +127,7 @@ class Engine:
         guidance = Guidance(with_prompts([""] * len(requests)), strengths)
         if any(negative):
             against = np.where([bool(text) for text in negative], strengths, np.float32(0))
-            guidance = guidance._replace(refused=with_prompts(negative), against=against)
+            guidance = guidance._replace(negative=NegativePrompts(with_prompts(negative), against))
         return guidance
 
     def recommend(
@@ -151,10 +151,10 @@ class Engine:
         sample = _sampling(options, len(requests)) if options.temperature else None
         diversity = _diversity(options, retriever.beams, self.catalogue, len(requests))
         if diversity is not None:
-            found = retriever.diverse(params, encoded, restrictions, diversity, sample, guided)
+            found = retriever.diverse_search(params, encoded, restrictions, diversity, sample, guided)
         else:
             constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
-            found = retriever.widened(params, encoded, max_beams, options.top, constraints, sample, guided)
+            found = retriever.widening_search(params, encoded, max_beams, options.top, constraints, sample, guided)
         certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
         return [
             Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))

@@ -57,7 +57,7 @@ def generator(experiment: Experiment, workdir: epath.Path) -> RunSetup:
     def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
         distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
         table, cfg = sorted_table.load(workdir, semantic_ids), experiment.evaluation
-        return Retriever.over(graphdef, table, cfg.beams, mesh, cfg.sharded_table)
+        return Retriever.of_table(graphdef, table, cfg.beams, mesh, cfg.sharded_table)
 
     sampler = None
     if experiment.prompts.columns:

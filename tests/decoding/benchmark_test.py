@@ -1,4 +1,4 @@
-"""The decoding benchmark runs, at the smallest sizes, and prints what it measured."""
+"""The decoding benchmarks, at the smallest sizes."""
 
 import re
 
@@ -14,9 +14,9 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d+\.\d+", text)]
 
 
-def test_calls_are_measured_in_turn():
+def test_calls_are_measured_interleaved():
     calls = []
-    taken = benchmark.in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.01)
+    taken = benchmark.interleaved_medians({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.01)
     assert calls[:4] == ["a", "b", "a", "b"] and set(taken) == {"a", "b"}
     assert all(0 <= seconds < 1 for seconds in taken.values())
 
@@ -26,20 +26,20 @@ def test_random_codes_fit_their_sizes():
     assert codes.dtype == np.uint16 and codes.max(axis=0).tolist() == [3, 7]
 
 
-def test_overhead_of_the_constraints():
-    first, *lines = benchmark.overhead(items=100, sizes=SIZES, batch=2, beams=3, seconds=0.01).splitlines()
+def test_constraint_overhead():
+    first, *lines = benchmark.constraint_overhead(items=100, sizes=SIZES, batch=2, beams=3, seconds=0.01).splitlines()
     assert first == "100 items, 2 levels of 4, batch x beam 2 x 3"
     assert [re.split(r" {2,}", line)[1] for line in lines] == ["unconstrained", "catalogue", "filter of 30%", "50 seen"]
     assert all(len(numbers(line)) == 3 for line in lines) and numbers(lines[0])[1] == numbers(lines[1])[2] == 1
 
 
-def test_costs_of_an_index():
+def test_index_costs():
     lines = benchmark.index_costs(items=benchmark.CHANGED, sizes=SIZES).splitlines()
     assert len(lines) == 5 and "add 1000 items, remove 1000" in lines[3]
     assert "starts" in lines[-1] and "layout Layout(sizes=(4, 8), tables=2" in lines[-1]
 
 
-def test_each_level_of_a_random_model():
+def test_level_costs_of_a_random_model():
     model = config.Model(width=8, encoder_layers=1, decoder_layers=1, heads=1, head_width=8, mlp=8, user_tokens=3)
     experiment = config.Experiment(model=model, training=config.Training(max_history=2))
     text = benchmark.of_random(experiment, items=20, sizes=SIZES, batch=2, beams=(2,), seconds=0.05)

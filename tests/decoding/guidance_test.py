@@ -1,3 +1,5 @@
+"""Guidance against combinations of the model's logits, and through the serving engine."""
+
 import dataclasses
 
 import jax
@@ -6,7 +8,7 @@ import pytest
 from flax import nnx
 
 from genrec.decoding import loaded_model
-from genrec.decoding.guidance import Guidance
+from genrec.decoding.guidance import Guidance, NegativePrompts
 from genrec.decoding.retrieval import Retriever
 from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Examples
@@ -24,12 +26,12 @@ def loaded(listener):
 
 @pytest.fixture(scope="module")
 def retriever(loaded):
-    return Retriever.over(loaded.graphdef, loaded.table, BEAMS)
+    return Retriever.of_table(loaded.graphdef, loaded.table, BEAMS)
 
 
 @pytest.fixture(scope="module")
 def both(loaded):
-    """The same users with a prompt, without, and wishing for what they refuse."""
+    """The same users with a prompt, without one, and with a negative prompt."""
     names = [record.user_id for record in loaded.dataset.split("test").read([0, 1, 2])]
     items = [record.items[:-1] for record in loaded.dataset.split("test").read([0, 1, 2])]
     return [
@@ -37,8 +39,10 @@ def both(loaded):
     ]
 
 
-def found(retriever, loaded, histories, without=None, strength=1.0, **refused):
-    guidance = None if without is None else Guidance(without, np.full(3, strength, np.float32), **refused)
+def found(retriever, loaded, histories, unconditional=None, strength=1.0, negative=None):
+    guidance = None
+    if unconditional is not None:
+        guidance = Guidance(unconditional, np.full(3, strength, np.float32), negative)
     return jax.tree.map(np.asarray, retriever(loaded.params, histories, guidance=guidance))
 
 
@@ -52,11 +56,11 @@ def test_strength_0_is_no_prompt_and_1_is_plain_conditioning(retriever, loaded, 
 
 
 @pytest.mark.parametrize("against", [0.0, 1.5])
-def test_guided_scores_are_those_of_the_logits_combined(retriever, loaded, both, against):
+def test_guided_scores_are_those_of_the_combined_logits(retriever, loaded, both, against):
     """Level by level, from the model's own logits, for every item."""
     prompted, silent, refused = both
-    away = {"refused": refused, "against": np.full(3, against, np.float32)} if against else {}
-    guided = found(retriever, loaded, prompted, silent, 2.5, **away)
+    negative = NegativePrompts(refused, np.full(3, against, np.float32)) if against else None
+    guided = found(retriever, loaded, prompted, silent, 2.5, negative)
     model = nnx.merge(loaded.graphdef, loaded.params)
     codes = loaded.semantic_ids.codes.astype(np.int32)
     scores = np.zeros((3, len(codes)))
@@ -84,7 +88,7 @@ def test_guided_scores_are_those_of_the_logits_combined(retriever, loaded, both,
 
 
 def test_every_kind_of_search_can_be_guided(loaded):
-    """Widened, diverse and drawn: at strength 1 they give what they give unguided; at 0, without a prompt."""
+    """Widening, diverse and sampling searches at strength 0 equal those without a prompt."""
     record = loaded.dataset.split("test").read([4])[0]
     request = Request(record.user_id, record.items[:-1], prompt=PROMPT)
     silent = Request(record.user_id, record.items[:-1])
@@ -96,7 +100,7 @@ def test_every_kind_of_search_can_be_guided(loaded):
         assert at_0.certified == plain.certified
 
 
-def test_what_is_refused_as_a_taste_is_guided_away_from_and_a_rule_is_not(loaded):
+def test_negative_prompts_are_guidance_or_a_rule(loaded):
     record = loaded.dataset.split("test").read([4])[0]
     names, history = [record.user_id], [record.items[:-1]]
     one, other = sorted(set(loaded.dataset.catalogue.column("genre").to_pylist()))[:2]
@@ -105,11 +109,12 @@ def test_what_is_refused_as_a_taste_is_guided_away_from_and_a_rule_is_not(loaded
         loaded.histories(names, history, contexts=[RequestContext(prompt=prompt)])
         for prompt in (request.prompt, "", f"{one}, {other}")
     )
-    retriever = Retriever.over(loaded.graphdef, loaded.table, 20)
+    retriever = Retriever.of_table(loaded.graphdef, loaded.table, 20)
     for strength in (1.0, 2.0):
         listed = Engine(loaded, Options(top=5, beams=20, guidance=strength)).recommend([request])[0]
         strengths = np.full(1, strength, np.float32)
-        expected = retriever(loaded.params, prompted, guidance=Guidance(silent, strengths, refused, strengths))
+        guidance = Guidance(silent, strengths, NegativePrompts(refused, strengths))
+        expected = retriever(loaded.params, prompted, guidance=guidance)
         np.testing.assert_array_equal(listed.items, np.asarray(expected.items)[0, :5])
         np.testing.assert_allclose(listed.scores, np.asarray(expected.scores)[0, :5], rtol=1e-5)
     plain = Engine(loaded, Options(top=5, beams=20, guidance=0.0)).recommend
@@ -120,7 +125,7 @@ def test_what_is_refused_as_a_taste_is_guided_away_from_and_a_rule_is_not(loaded
     assert ruled.certified and "music" not in {media_type[item] for item in ruled.items}
 
 
-def test_what_one_refuses_does_not_change_what_another_gets(loaded):
+def test_a_negative_prompt_does_not_change_other_rows(loaded):
     recommend = Engine(loaded, Options(top=5, beams=20), 2).recommend
     records = loaded.dataset.split("test").read([2, 4])
     genre = loaded.dataset.catalogue.column("genre")[0].as_py()
@@ -140,8 +145,8 @@ def test_prompts_in_other_languages_are_served(loaded):
         assert len(engine.recommend([Request("u", np.array([1, 2]), prompt=prompt)])[0].items) == 3
 
 
-def test_a_likelihood_is_that_of_training(loaded, both):
-    """The prompt is read in serving as it is in training."""
+def test_scores_equal_the_losses_of_training(loaded, both):
+    """Prompts are encoded in serving as in training."""
     record = loaded.dataset.split("test").read([0])[0]
     request = Request(record.user_id, record.items[:-1], prompt=PROMPT)
     listed = Engine(loaded, Options(top=4), rules=False).recommend([request])[0]

@@ -1,9 +1,9 @@
-"""Reserved places against a plain reading of the rule."""
+"""The new-item quota against a direct reading of its definition."""
 
 import numpy as np
 import pytest
 
-from genrec.decoding.new_item_quota import reserve
+from genrec.decoding.new_item_quota import merge
 
 IS_NEW = np.arange(12) >= 8  # items 8 to 11
 
@@ -11,7 +11,7 @@ IS_NEW = np.arange(12) >= 8  # items 8 to 11
 def lists(items, new, share):
     items, new = np.array([items]), np.array([new])
     scores = [-np.arange(n, dtype=np.float32)[None] for n in (items.shape[1], new.shape[1])]
-    found, values = reserve(items, scores[0], new, scores[1], IS_NEW, share)
+    found, values = merge(items, scores[0], new, scores[1], IS_NEW, share)
     assert (np.isinf(values) == (found < 0)).all()
     return found[0].tolist()
 
@@ -21,7 +21,7 @@ def test_the_example_of_the_docstring():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 1.0])
-def test_every_beginning_of_a_list_has_its_share_as_far_as_there_are_new_items(share):
+def test_the_first_k_items_meet_the_quota_while_there_are_new_items(share):
     random = np.random.default_rng(0)
     for _ in range(30):
         items = random.permutation(12)[:8]
@@ -37,5 +37,5 @@ def test_every_beginning_of_a_list_has_its_share_as_far_as_there_are_new_items(s
         assert lists([3, 8, 1], [9, 10, 11], share) == [3, 8, 1]
 
 
-def test_lists_end_where_nothing_is_left():
+def test_lists_end_when_no_item_is_left():
     assert lists([1, -1, -1], [8, -1, -1], 1.0) == [8, 1, -1]

@@ -1,4 +1,4 @@
-"""A tiny model and a catalogue joined, against the model's own losses over every item; on one device and on eight."""
+"""Retrieval with a tiny model against its own losses for every item, on one device and on eight."""
 
 import collections
 import functools
@@ -21,7 +21,7 @@ from genrec.models.recommender import Recommender
 
 SIZES = (5, 4, 3)
 EVERY = np.array(list(itertools.product(*map(range, SIZES))), np.uint16)  # item i has the codes EVERY[i]
-ITEMS = 24  # that are in the catalogue
+ITEMS = 24  # items of the catalogue
 USERS = 8
 MAX_HISTORY = 4
 UNKNOWN = 10**6
@@ -33,7 +33,7 @@ TOKENS = Tokenizer((EVERY + np.cumsum((0, *SIZES[:-1]))).astype(np.int32), sum(S
 
 @functools.cache
 def params(seed: int = 0) -> nnx.State:
-    """Far from uniform, so that some lists can be certified early."""
+    """Returns parameters far from uniform, so that some lists are certified early."""
     made = nnx.state(Recommender(MODEL, SIZES, nnx.Rngs(seed)))
     return jax.tree.map(lambda x: 2 * x if x.ndim > 1 else x, made)
 
@@ -59,7 +59,7 @@ def losses(params, examples):
 
 @functools.cache
 def likelihoods(user: int, seed: int = 0) -> np.ndarray:
-    """Of every item, by the training loss."""
+    """Returns the log-likelihood of every item, from the training loss."""
     name, history = users(user + 1)[user]
     rows = [
         [Segment(name, np.append(history, item).astype(np.int32), len(history), True)] for item in range(len(EVERY))
@@ -84,14 +84,14 @@ def retriever(beams: int, top: int) -> Retriever:
 
 
 def assert_lists(found: RankedItems, user: int, expected: list[int], seed: int = 0) -> None:
-    """These items, and then nothing."""
+    """Asserts that a list is the expected items, padded."""
     items = np.asarray(found.items)[user].tolist()
     assert items == (expected + [-1] * len(items))[: len(items)]
     scores = np.asarray(found.scores)[user][: len(expected)]
     np.testing.assert_allclose(scores, likelihoods(user, seed)[expected[: len(scores)]], rtol=1e-4, atol=1e-4)
 
 
-def test_lists_equal_scoring_every_item_and_compile_once_whatever_changes():
+def test_lists_equal_exhaustive_scoring_and_need_one_compilation():
     wide = Retriever(graphdef(), live_index(), 30, 30)
     for seed in range(4):
         random = np.random.default_rng(seed)
@@ -122,43 +122,41 @@ def eligible(live: LiveIndex, user: int) -> list[int]:
 
 
 @pytest.mark.parametrize("data, tensor", [(1, 1), (8, 1), (2, 4)])
-def test_a_search_is_widened_until_its_lists_are_certified(data, tensor):
-    """On one device, with a table on each of eight, and with one that is cut in four."""
+def test_widening_search_certifies_its_lists(data, tensor):
+    """On one device, with a replicated index on eight, and with one sharded over four."""
     mesh = sharding.make_mesh(config.Mesh(data=data, fsdp=1, tensor=tensor))
     narrow = Retriever(graphdef(), live_index(mesh, sharded=tensor > 1), 4, 3)
     placed, constraints = jax.device_put(params(), sharding.named(mesh)), narrow.live.constraints(RESTRICTIONS)
-    first = RankedItems(*map(np.asarray, narrow(placed, histories_of(), constraints)))
+    first = narrow(placed, histories_of(), constraints).on_host()
     sure = first.certified(3)
     assert sure.any() and not sure.all()
-    found = narrow.widened(placed, histories_of(), 30, 3, constraints)
+    found = narrow.widening_search(placed, histories_of(), 30, 3, constraints)
     assert found.certified(3).all()
     for user in range(USERS):
         assert_lists(found, user, in_order(user, eligible(narrow.live, user))[:3])
-    for before, after in zip(first, found, strict=True):
+    for before, after in zip(jax.tree.leaves(first), jax.tree.leaves(found), strict=True):
         np.testing.assert_array_equal(before[sure], after[sure])
 
 
-def test_a_search_is_widened_no_further_than_told():
+def test_widening_search_stops_at_max_beams():
     narrow = retriever(4, 3)
     constraints = narrow.live.constraints(RESTRICTIONS)
-    first, at_6 = (
-        RankedItems(*map(np.asarray, narrow(params(), histories_of(), constraints, beams=width))) for width in (4, 6)
-    )
-    found = narrow.widened(params(), histories_of(), 6, 3, constraints)
+    first, at_6 = (narrow(params(), histories_of(), constraints, beams=width).on_host() for width in (4, 6))
+    found = narrow.widening_search(params(), histories_of(), 6, 3, constraints)
     sure = first.certified(3)
     assert not at_6.certified(3).all()
-    for before, wider, after in zip(first, at_6, found, strict=True):
+    for before, wider, after in zip(*map(jax.tree.leaves, (first, at_6, found)), strict=True):
         np.testing.assert_array_equal(before[sure], after[sure])
         np.testing.assert_allclose(wider[~sure], after[~sure], rtol=1e-5)
-    unwidened = narrow.widened(params(), histories_of(), 0, 3, constraints)
+    unwidened = narrow.widening_search(params(), histories_of(), 0, 3, constraints)
     np.testing.assert_array_equal(unwidened.bound, first.bound)
-    compilations = narrow.compilations  # one a width, whichever rows need it
-    assert not np.array_equal(narrow.widened(params(1), histories_of(), 6, 3, constraints).items, found.items)
+    compilations = narrow.compilations  # one per width, whichever rows need it
+    assert not np.array_equal(narrow.widening_search(params(1), histories_of(), 6, 3, constraints).items, found.items)
     assert narrow.compilations == compilations
 
 
 def groups_of(common: float) -> np.ndarray:
-    """Group 0 of most items, and rare others."""
+    """Returns groups of items: mostly 0, and rarely others."""
     random = np.random.default_rng(3)
     return np.where(random.random(len(EVERY)) < common, 0, random.integers(1, 5, len(EVERY))).astype(np.int32)
 
@@ -177,14 +175,14 @@ def limited(items: list[int], groups: np.ndarray, most: int) -> list[int]:
 
 
 @pytest.mark.parametrize("drawn", [False, True])
-def test_diverse_lists_are_full_where_the_catalogue_allows_it(drawn):
+def test_diverse_lists_are_full_if_the_catalogue_allows(drawn):
     narrow, by_seed = retriever(5, 5), np.arange(USERS, dtype=np.int32)
     sample = Sampling(np.full(USERS, 1, np.float32), None, by_seed) if drawn else None
     short = filled = 0
     for common, most in [(0.8, 1), (0.8, 2), (0.6, 3)]:
         groups, limits = groups_of(common), diversity(most, groups_of(common))
         narrow_once = narrow(params(), histories_of(), narrow.live.constraints(RESTRICTIONS), sample, limits)
-        found = narrow.diverse(params(), histories_of(), RESTRICTIONS, limits, sample)
+        found = narrow.diverse_search(params(), histories_of(), RESTRICTIONS, limits, sample)
         for user in range(USERS):
             items = [item for item in found.items[user].tolist() if item >= 0]
             possible = limited(eligible(narrow.live, user), groups, most)
@@ -199,14 +197,14 @@ def test_diverse_lists_are_full_where_the_catalogue_allows_it(drawn):
     assert short and filled
 
 
-def test_a_wide_diverse_search_gives_the_best_of_each_kind():
+def test_a_wide_diverse_search_gives_the_best_of_each_group():
     wide, groups = retriever(30, 5), groups_of(0.8)
-    found = wide.diverse(params(), histories_of(), RESTRICTIONS, diversity(2, groups))
+    found = wide.diverse_search(params(), histories_of(), RESTRICTIONS, diversity(2, groups))
     for user in range(USERS):
         assert_lists(found, user, limited(in_order(user, eligible(wide.live, user)), groups, 2)[:5])
 
 
-def test_batches_are_rounded_up_to_what_the_devices_can_share():
+def test_batches_are_rounded_up_to_a_multiple_of_the_devices():
     eight = Retriever(graphdef(), live_index(sharding.make_mesh(config.Mesh(data=8, fsdp=1, tensor=1))), 4)
     assert [eight.round_up(rows) for rows in (1, 8, 9, 16)] == [8, 8, 16, 16]
     assert [retriever(4, 3).round_up(rows) for rows in (1, 8, 9)] == [1, 8, 9]

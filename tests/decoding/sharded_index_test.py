@@ -1,4 +1,4 @@
-"""A table cut over four devices, each pair of which shares a batch of its own, against the same table on one device."""
+"""An index sharded over four devices, twice for two halves of a batch, against the same index on one device."""
 
 import functools
 import itertools
@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from genrec import config, sharding
 from genrec.data.filters import Filter
-from genrec.decoding import sharded_index
 from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
+from genrec.decoding.sharded_index import shard_bounds
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
-BATCH, BEAMS, PARTS = 4, 7, 4
+BATCH, BEAMS, SHARDS = 4, 7, 4
 SIZES = (9, 5, 4)
 EVERY = np.array(list(itertools.product(*map(range, SIZES))), np.uint16)
 MOST = 15  # items of a first code
-MESH = sharding.make_mesh(config.Mesh(data=2, fsdp=1, tensor=PARTS))
+MESH = sharding.make_mesh(config.Mesh(data=2, fsdp=1, tensor=SHARDS))
 UNKNOWN = 10**6
 
 many = functools.partial(settings, deadline=None, derandomize=True)
@@ -31,15 +31,15 @@ seeds = st.integers(0, 2**32 - 1)
 
 @functools.cache
 def live_index(sharded: bool, budget: int, duplicates: bool) -> LiveIndex:
-    """Its layout has room for MOST items of each first code, which may share all their codes or none."""
+    """Returns an index with room for MOST items of each first code, with equal or different codes."""
     codes = np.repeat(EVERY[::20], MOST, axis=0) if duplicates else EVERY[np.arange(len(EVERY)) % 20 < MOST]
     table = SortedTable.build(codes, SIZES)
     return LiveIndex(table, filters=BATCH, mesh=MESH if sharded else None, sharded=sharded, boundary_budget=budget)
 
 
 @functools.partial(jax.jit, static_argnames="finishes")
-def search(index, logits, constraints, finishes=False, sample=None, diversity=None):
-    """With a decoder whose logits depend on all codes so far, through a cache."""
+def search(index, logits, constraints, finishes=False, sampling=None, diversity=None):
+    """Searches with a decoder whose logits depend on all codes so far, through a cache."""
 
     def step(codes, level, cache):
         state = jnp.zeros((BATCH, 1), jnp.int32) if codes is None else (3 * cache + codes + 1) % 5
@@ -53,7 +53,7 @@ def search(index, logits, constraints, finishes=False, sample=None, diversity=No
         return found
 
     finish = finishing if finishes else None
-    return beam_search(step, index, BATCH, BEAMS, None, constraints, sample, diversity, finish)
+    return beam_search(step, index, BATCH, BEAMS, None, constraints, sampling, diversity, finish)
 
 
 def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> RankedItems:
@@ -78,19 +78,19 @@ def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> Ran
         with jax.set_mesh(live.mesh):
             found.append(jax.device_get(search(live.index, logits, constraints, **how)))
         assert live.layouts == 1
-    one, parts = found
-    np.testing.assert_array_equal(parts.items, one.items)
-    np.testing.assert_allclose(parts.scores, one.scores, rtol=1e-5)
-    np.testing.assert_allclose(parts.bound, one.bound, rtol=1e-5)
-    return parts
+    one, shards = found
+    np.testing.assert_array_equal(shards.items, one.items)
+    np.testing.assert_allclose(shards.scores, one.scores, rtol=1e-5)
+    np.testing.assert_allclose(shards.bound, one.bound, rtol=1e-5)
+    return shards
 
 
-# (budget of boundary tables, room for duplicates, whether the decoder scores the last levels at once)
+# (boundary budget, room for duplicates, whether the decoder has `finish`)
 KINDS = [(1000, True, False), (45, True, False), (9, True, False), (9, False, True)]
 
 
 @pytest.mark.parametrize("budget, duplicates, finishes", KINDS)
-def test_a_cut_table_gives_the_same_lists_under_any_constraints(budget, duplicates, finishes):
+def test_a_sharded_index_gives_the_same_lists_under_any_constraints(budget, duplicates, finishes):
     @many(max_examples=25)
     @given(seeds, st.sampled_from([0.0, 0.5, 3.0]))
     def check(seed, skew):
@@ -100,18 +100,18 @@ def test_a_cut_table_gives_the_same_lists_under_any_constraints(budget, duplicat
 
 
 @pytest.mark.parametrize("top_p", [None, 0.7])
-def test_a_cut_table_gives_the_same_draws(top_p):
+def test_a_sharded_index_gives_the_same_samples(top_p):
     @many(max_examples=15)
     @given(seeds, st.sampled_from([0.0, 3.0]))
     def check(seed, skew):
         nucleus = None if top_p is None else np.full(BATCH, top_p, np.float32)
         row_seeds = np.random.default_rng(seed).integers(0, 2**31, BATCH).astype(np.int32)
-        compare(seed, skew, 9, True, sample=Sampling(np.full(BATCH, 1.3, np.float32), nucleus, row_seeds))
+        compare(seed, skew, 9, True, sampling=Sampling(np.full(BATCH, 1.3, np.float32), nucleus, row_seeds))
 
     check()
 
 
-def test_a_cut_table_gives_lists_as_diverse():
+def test_a_sharded_index_gives_the_same_diverse_lists():
     @many(max_examples=15)
     @given(seeds, st.integers(1, 3))
     def check(seed, most):
@@ -124,20 +124,20 @@ def test_a_cut_table_gives_lists_as_diverse():
     check()
 
 
-def test_each_device_holds_a_part_of_what_grows_with_the_catalogue():
+def test_arrays_that_grow_with_the_catalogue_are_sharded():
     table = SortedTable.build(np.repeat(EVERY, 40, axis=0), SIZES)
     whole = LiveIndex(table, mesh=MESH).index
-    parts = LiveIndex(table, mesh=MESH, sharded=True).index
+    shards = LiveIndex(table, mesh=MESH, sharded=True).index
 
     def bytes_of(index) -> int:
-        """On one device, without the boundary tables."""
+        """Returns the bytes on one device, without the boundary tables."""
         growing = (index.columns, index.items, index.filters.shared)
         return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(growing))
 
-    assert bytes_of(parts) < 1.4 * bytes_of(whole) / PARTS  # nine first codes do not make four equal parts
+    assert bytes_of(shards) < 1.4 * bytes_of(whole) / SHARDS  # nine first codes do not make four equal shards
 
 
-def test_items_come_and_go_without_compiling():
+def test_updates_need_no_compilation():
     live = LiveIndex(SortedTable.build(EVERY[:60], SIZES), mesh=MESH, sharded=True, boundary_budget=9)
     logits = [np.zeros((BATCH, 5, size), np.float32) for size in SIZES]
 
@@ -153,27 +153,27 @@ def test_items_come_and_go_without_compiling():
     live.update(remove_items=range(3, 59))
     assert items() == [1, 59, 99, -1, -1, -1, -1]
     assert search._cache_size() == before and live.layouts == 1
-    new = EVERY[np.arange(1000) % len(EVERY)]  # more than there is room for
+    new = EVERY[np.arange(1000) % len(EVERY)]  # more than the layout has room for
     live.update(np.arange(1000) + 100, new)
     assert items() == [100, 280, 460, 640, 820, 1000, 1]
     assert live.layouts == 2
 
 
-def test_cuts_lie_between_first_codes_and_make_parts_as_equal_as_those_allow():
+def test_shards_are_ranges_of_first_codes_of_about_the_same_size():
     first = np.repeat(np.arange(6, dtype=np.uint16), [5, 1, 2, 2, 6, 4])
     table = SortedTable.build(first[:, None], (9,))
 
-    def parts(count: int) -> list[int]:
-        found = table.split(sharded_index.bounds(table, count))
+    def shards(count: int) -> list[int]:
+        found = table.split(shard_bounds(table, count))
         assert np.concatenate([part.items for part in found]).tolist() == list(range(20))
         for one, other in itertools.pairwise(part.codes[:, 0] for part in found if len(part)):
             assert one[-1] < other[0]
         return [len(part) for part in found]
 
-    assert [parts(count) for count in (1, 2, 4)] == [[20], [10, 10], [5, 5, 6, 4]]
-    assert len(parts(8)) == 8 and 0 in parts(8)
+    assert [shards(count) for count in (1, 2, 4)] == [[20], [10, 10], [5, 5, 6, 4]]
+    assert len(shards(8)) == 8 and 0 in shards(8)
 
 
-def test_a_cut_table_needs_a_boundary_table_of_the_first_level():
-    with pytest.raises(CatalogueError, match="a boundary budget of at least 9"):
+def test_a_sharded_index_needs_a_boundary_table_of_the_first_level():
+    with pytest.raises(CatalogueError, match="boundary_budget=8 .*9"):
         LiveIndex(SortedTable.build(EVERY, SIZES), mesh=MESH, sharded=True, boundary_budget=8)

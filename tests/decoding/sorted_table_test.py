@@ -1,4 +1,4 @@
-"""The sorted table against plain lists: building, changing, looking rows up, and keeping it beside checkpoints."""
+"""Sorted table against plain lists: build, updates, look-up of rows, and files beside checkpoints."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from genrec.decoding import sorted_table
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 from genrec.semantic_ids.codes import SemanticIds
 
-SIZES = (3, 300, 2)  # more than a byte of codes, and few others: prefixes and whole codes that items share
+SIZES = (3, 300, 2)  # one level of more than a byte; small levels make common prefixes and duplicates
 CODES = np.array([[2, 299, 0], [0, 7, 1], [0, 7, 1], [0, 256, 0], [0, 1, 1]], np.uint16)
 UNIQUE = np.unique(CODES, axis=0)
 
@@ -19,7 +19,7 @@ numbers = st.one_of(st.integers(0, 25), st.sampled_from([255, 256, 65_536, 70_00
 
 @st.composite
 def entries(draw, min_size=0, items=numbers):
-    """A dict from items to codes; few different codes, so that many are alike."""
+    """Draws a dict from items to codes with many duplicates."""
     codes = st.tuples(*(st.sampled_from(sorted({0, 1, size // 2, size - 1})) for size in SIZES))
     return draw(st.dictionaries(items, codes, min_size=min_size, max_size=12))
 
@@ -52,7 +52,7 @@ def test_rows_are_in_the_order_of_codes_then_items(catalogue):
     assert len(table) == len(catalogue) and table.levels == len(SIZES) and table.sizes == SIZES
 
 
-def test_items_are_numbered_by_their_place_unless_told():
+def test_items_are_numbered_by_their_place_by_default():
     assert SortedTable.build(CODES, SIZES).items.tolist() == [4, 1, 2, 3, 0]
     assert SortedTable.build(CODES, SIZES, np.array([5, 40, 30, 0, 9])).items.tolist() == [9, 30, 40, 0, 5]
 
@@ -84,7 +84,7 @@ def test_rows_are_looked_up_by_item(catalogue, wanted):
 @given(st.data(), entries(min_size=1))
 def test_a_changed_table_equals_one_built_of_the_changed_catalogue(data, catalogue):
     removed = data.draw(st.lists(st.sampled_from(sorted(catalogue)), unique=True))
-    # New ones, and some of those removed with other codes: replacements.
+    # New items, and replacements of removed ones.
     there = set(catalogue) - set(removed)
     added = data.draw(entries(items=numbers.filter(lambda item: item not in there)))
     expected = {item: codes for item, codes in catalogue.items() if item not in removed} | added
@@ -92,7 +92,7 @@ def test_a_changed_table_equals_one_built_of_the_changed_catalogue(data, catalog
     before = table.codes.copy(), table.items.copy()
     change = np.array(list(added), np.int64), codes_of(added), np.array(removed, np.int64)
     if not expected:
-        with pytest.raises(CatalogueError, match="would be empty"):
+        with pytest.raises(CatalogueError, match="empty"):
             table.changed(*change)
     else:
         assert_equal(table.changed(*change), of(expected))
@@ -103,20 +103,20 @@ def test_a_changed_table_equals_one_built_of_the_changed_catalogue(data, catalog
 @pytest.mark.parametrize(
     "codes, sizes, items, message",
     [
-        (CODES, (3, 300), None, "not .items, 2. for 2 sizes"),
-        (CODES[:, 0], SIZES, None, "codes have shape .5,., not .items, 3."),
-        (CODES, (3, 299, 2), None, "level 1 has the code 299, but only 299 codes"),
-        (CODES[:0], SIZES, None, "the catalogue is empty"),
-        (CODES.astype(np.int32), SIZES, None, "codes are int32, not uint16"),
-        (CODES, SIZES, np.arange(4), "5 rows of codes need as many item numbers, not int64.4."),
-        (CODES, SIZES, np.arange(5.0), "need as many item numbers, not float64"),
-        (CODES, SIZES, np.array([3, 1, 3, 0, 5]), "item 3 occurs 2 times"),
-        (CODES, SIZES, np.array([3, 1, -2, 0, 5]), "got -2 to 5"),
-        (CODES, SIZES, np.array([3, 1, 2**31 - 1, 0, 5]), "got 0 to 2147483647"),
-        (np.zeros((2, 255), np.uint16), (1,) * 255, None, "not .items, 255."),
+        (CODES, (3, 300), None, "2 sizes"),
+        (CODES[:, 0], SIZES, None, "shape .5,."),
+        (CODES, (3, 299, 2), None, "level 1 .*299"),
+        (CODES[:0], SIZES, None, "empty"),
+        (CODES.astype(np.int32), SIZES, None, "int32.*uint16"),
+        (CODES, SIZES, np.arange(4), "5 rows.*int64.4."),
+        (CODES, SIZES, np.arange(5.0), "float64"),
+        (CODES, SIZES, np.array([3, 1, 3, 0, 5]), "item 3 .*2"),
+        (CODES, SIZES, np.array([3, 1, -2, 0, 5]), "-2 to 5"),
+        (CODES, SIZES, np.array([3, 1, 2**31 - 1, 0, 5]), "0 to 2147483647"),
+        (np.zeros((2, 255), np.uint16), (1,) * 255, None, "255 sizes"),
     ],
 )
-def test_what_is_no_catalogue_is_refused(codes, sizes, items, message):
+def test_invalid_codes_and_items_are_refused(codes, sizes, items, message):
     with pytest.raises(CatalogueError, match=message):
         SortedTable.build(codes, sizes, items)
 
@@ -124,17 +124,17 @@ def test_what_is_no_catalogue_is_refused(codes, sizes, items, message):
 @pytest.mark.parametrize(
     "add, codes, remove, message",
     [
-        ([9], CODES[:1], [5], "item 5 is not in the catalogue: not removed"),
-        ([9], CODES[:1], [-1], "item -1 is not in the catalogue"),
-        ([9, 2], CODES[:2], [], "item 2 is in the catalogue already: remove it in the same call"),
-        ([9, 9], CODES[:2], [], "item 9 occurs 2 times"),
-        ([9], CODES[:2], [], "2 rows of codes need as many item numbers"),
-        ([9], CODES[:1, :2], [], "not .items, 3."),
-        ([9], np.array([[3, 0, 0]], np.uint16), [], "level 0 has the code 3"),
-        ([], CODES[:0], [0, 1, 2, 3, 4], "would be empty"),
+        ([9], CODES[:1], [5], "item 5"),
+        ([9], CODES[:1], [-1], "item -1"),
+        ([9, 2], CODES[:2], [], "item 2"),
+        ([9, 9], CODES[:2], [], "item 9 .*2"),
+        ([9], CODES[:2], [], "2 rows"),
+        ([9], CODES[:1, :2], [], "3 sizes"),
+        ([9], np.array([[3, 0, 0]], np.uint16), [], "level 0 .*3"),
+        ([], CODES[:0], [0, 1, 2, 3, 4], "empty"),
     ],
 )
-def test_a_change_that_cannot_be_is_refused_and_changes_nothing(add, codes, remove, message):
+def test_an_invalid_change_is_refused_and_changes_nothing(add, codes, remove, message):
     table = SortedTable.build(CODES, SIZES)
     with pytest.raises(CatalogueError, match=message):
         table.changed(np.array(add, np.int64), codes, np.array(remove, np.int64))
@@ -147,14 +147,14 @@ def test_a_saved_table_is_loaded_without_sorting(tmp_path, monkeypatch):
     expected = SortedTable.build(UNIQUE, SIZES)
     monkeypatch.setattr(SortedTable, "build", None)
     assert_equal(sorted_table.load(tmp_path, ids), expected)
-    sorted_table.save(tmp_path, ids)  # it is there: nothing to build
+    sorted_table.save(tmp_path, ids)  # up to date: nothing to build
 
 
 def test_without_a_saved_table_one_is_built(tmp_path):
     assert_equal(sorted_table.load(tmp_path, SemanticIds(UNIQUE, SIZES)), SortedTable.build(UNIQUE, SIZES))
 
 
-def test_a_table_of_other_semantic_ids_is_not_taken(tmp_path):
+def test_a_table_of_other_semantic_ids_is_not_loaded(tmp_path):
     sorted_table.save(tmp_path, SemanticIds(UNIQUE, SIZES))
     others = SemanticIds(UNIQUE[::-1].copy(), SIZES)
     expected = SortedTable.build(others.codes, SIZES)

@@ -85,7 +85,7 @@ def evaluator(
     users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, mesh=None, **settings: int
 ) -> Evaluator:
     return Evaluator(
-        Retriever.over(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams, mesh),
+        Retriever.of_table(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams, mesh),
         Dataset(users),
         "test",
         config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50), **settings),
@@ -213,11 +213,11 @@ def test_what_the_model_is_told_can_be_kept_back(listener):
 
     def run(**settings) -> Evaluation:
         cfg = config.Evaluation(beams=20, batch=8, **settings)
-        reading = loaded.tokenizer, loaded.max_history, loaded.causal
-        retriever = Retriever.over(loaded.graphdef, table, 20)
+        reading = loaded.tokenizer, loaded.max_history, loaded.record.causal
+        retriever = Retriever.of_table(loaded.graphdef, table, 20)
         return Evaluator(retriever, loaded.dataset, "test", cfg, *reading, users=8).run(loaded.params)
 
-    retriever = Retriever.over(loaded.graphdef, table, 20)
+    retriever = Retriever.of_table(loaded.graphdef, table, 20)
     media_type = loaded.dataset.catalogue.column("media_type").to_pylist()
     found = {
         "all": run(),

@@ -65,7 +65,7 @@ def test_shares_and_recall_are_counted_by_hand(loaded):
 
 def test_a_model_that_knows_no_words_says_so(loaded):
     with pytest.raises(DataError, match="knows no words"):
-        Steering(loaded._replace(prompts={}), "test", 3, 20)
+        Steering(dataclasses.replace(loaded, record=dataclasses.replace(loaded.record, prompts={})), "test", 3, 20)
 
 
 def test_of_titles_that_are_too_long_to_be_read_the_beginning_is_asked_for(loaded):

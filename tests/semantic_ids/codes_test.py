@@ -1,4 +1,4 @@
-"""Properties of `SemanticIds` and of the level that separates collisions."""
+"""Properties of `SemanticIds` and of the last level, which separates collisions."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_a_catalogue_without_collisions_gets_a_last_level_of_one_code():
 
 
 def test_a_too_large_group_is_refused_with_advice():
-    with pytest.raises(SemanticIdError, match=r"5 items share .*\[1, 2\].*max_group allows 4.*semantic_ids.codes"):
+    with pytest.raises(SemanticIdError, match=r"5 items.*\[1, 2\].*max_group.*semantic_ids.codes"):
         separate_collisions(np.full((5, 2), [1, 2]), (4, 4), max_group=4)
 
 
@@ -56,15 +56,15 @@ def test_prefixes_find_exactly_their_items(learned):
             prefix = ids.codes[item, :length]
             expected = np.flatnonzero((ids.codes[:, :length] == prefix).all(axis=1))
             np.testing.assert_array_equal(ids.items_with_prefix(prefix), expected)
-        assert ids.item_of(ids.codes[item]) == item
-    assert ids.item_of([3, 2, 1, ids.sizes[-1]]) is None
+        assert ids.items_with_prefix(ids.codes[item]).tolist() == [item]
+    assert len(ids.items_with_prefix([3, 2, 1, ids.sizes[-1]])) == 0
     assert len(ids.items_with_prefix([-1])) == 0
 
 
 def test_equal_codes_and_codes_beyond_their_level_are_refused():
-    with pytest.raises(SemanticIdError, match="items 0 and 2 have the same"):
+    with pytest.raises(SemanticIdError, match="items 0 and 2"):
         SemanticIds(np.array([[1, 0], [0, 0], [1, 0]]), (2, 2))
-    with pytest.raises(SemanticIdError, match="item 1 has code 5 at level 1"):
+    with pytest.raises(SemanticIdError, match="item 1 .*code 5 .*level 1"):
         SemanticIds(np.array([[1, 0], [0, 5]]), (2, 2))
 
 
@@ -84,17 +84,9 @@ def test_the_fingerprint_depends_on_codes_and_sizes():
 
 
 def test_missing_and_damaged_files_are_named(learned, tmp_path):
-    with pytest.raises(artifacts.ArtifactError, match="no semantic IDs here"):
+    with pytest.raises(artifacts.ArtifactError, match="learn_semantic_ids"):
         SemanticIds.load(tmp_path)
     separate_collisions(learned, SIZES, max_group=200).save(tmp_path)
     files.save_array(tmp_path / codes_lib.CODES_FILE, np.array([[0, 0, 0, 0]], np.uint16))
-    with pytest.raises(artifacts.ArtifactError, match="do not belong together"):
+    with pytest.raises(artifacts.ArtifactError, match="layout.json"):
         SemanticIds.load(tmp_path)
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_rows_of_an_array_are_read_alone(tmp_path, order):
-    array = np.asarray(np.arange(60, dtype=np.float16).reshape(10, 6), order=order)
-    files.save_array(tmp_path / "array.npy", array)
-    assert files.array_shape(tmp_path / "array.npy") == (10, 6)
-    np.testing.assert_array_equal(files.load_rows(tmp_path / "array.npy", 3, 7), array[3:7])

@@ -1,4 +1,4 @@
-"""Apache Beam gives the embeddings that one process gives: vectors and pairs to the last bit, terms to rounding."""
+"""Apache Beam computes the embeddings of one process: vectors and pairs bit by bit, terms up to rounding."""
 
 import sys
 import types
@@ -33,7 +33,7 @@ def dataset(tmp_path_factory):
 def small_pieces(monkeypatch):
     monkeypatch.setattr(embed_on_beam, "BLOCK_ITEMS", 32)
     monkeypatch.setattr(embed_on_beam, "STRIPE_ITEMS", 50)
-    monkeypatch.setattr(cooccurrence, "RECORDS_AT_ONCE", 60)
+    monkeypatch.setattr(cooccurrence, "BLOCK_SEQUENCES", 60)
 
 
 def test_terms_and_pairs(tmp_path, dataset, runner, monkeypatch):
@@ -80,13 +80,13 @@ def test_sentence_encoders(tmp_path, dataset, runner, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "vectors", "message"),
     [
-        ({"source": "vectors"}, [[1.0, 2.0], [1.0]], "item 'i1' has 1 values"),
-        ({"source": "vectors"}, [[1.0, 2.0], [np.nan, 1.0]], "1 of 2 item vectors hold NaN.*'i1'"),
-        ({"source": "tfidf"}, None, "no words"),
-        ({"source": "word2vec"}, None, "'word2vec'; it can be"),
+        ({"source": "vectors"}, [[1.0, 2.0], [1.0]], "'i1'"),
+        ({"source": "vectors"}, [[1.0, 2.0], [np.nan, 1.0]], "1 of 2 .*NaN.*'i1'"),
+        ({"source": "tfidf"}, None, "data.text_fields"),
+        ({"source": "word2vec"}, None, "'word2vec'"),
     ],
 )
-def test_the_same_items_are_refused_with_the_same_words(tmp_path, runner, monkeypatch, settings, vectors, message):
+def test_both_raise_the_same_errors(tmp_path, runner, monkeypatch, settings, vectors, message):
     monkeypatch.setattr(embed_on_beam, "BLOCK_ITEMS", 1)
     columns = {"item_id": ["i0", "i1"], "title": ["- -", "!"]} | ({"vector": vectors} if vectors else {})
     catalogue = Catalogue(pa.table(columns), ("title",))

@@ -1,6 +1,5 @@
-"""Item embeddings from texts, vectors and behavior, over real (tiny) datasets on disk."""
+"""Item embeddings from texts, given vectors and co-occurrence, for tiny datasets on disk."""
 
-import re
 import sys
 import types
 
@@ -50,7 +49,7 @@ def norms(vectors: np.ndarray) -> np.ndarray:
     return np.linalg.norm(vectors, axis=1)
 
 
-def test_texts_give_rows_of_length_one_and_like_texts_are_near(dataset, tmp_path):
+def test_texts_give_unit_vectors_and_similar_texts_are_near(dataset, tmp_path):
     embed.embed(config.Embeddings(width=8), dataset, tmp_path / "embeddings")
     vectors = embed.load(tmp_path / "embeddings")
     assert vectors.shape == (24, 8) and vectors.dtype == np.float32
@@ -108,9 +107,9 @@ def write_npy(path, array) -> str:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((2, 4)), r"shape \(2, 4\).*at least 3 items"),
-        (np.ones(3), r"shape \(3,\)"),
-        (np.array([[1.0, 2], [np.nan, 1], [1, 1]]), "1 of 3 item vectors hold NaN.*'i1'"),
+        (np.ones((2, 4)), r"\(2, 4\).*3 items"),
+        (np.ones(3), r"\(3,\)"),
+        (np.array([[1.0, 2], [np.nan, 1], [1, 1]]), "1 of 3 .*NaN.*'i1'"),
     ],
 )
 def test_unfit_vectors_are_refused_and_nothing_is_written(tmp_path, array, message):
@@ -124,9 +123,9 @@ def test_unfit_vectors_are_refused_and_nothing_is_written(tmp_path, array, messa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "vectors"}, "no column `vector`"),
-        ({"source": "vectors", "vectors": "/nowhere.npy"}, "no file /nowhere.npy"),
-        ({"source": "word2vec"}, "'word2vec'; it can be"),
+        ({"source": "vectors"}, "embeddings.vectors"),
+        ({"source": "vectors", "vectors": "/nowhere.npy"}, "/nowhere.npy"),
+        ({"source": "word2vec"}, "'word2vec'"),
     ],
 )
 def test_unfit_settings_are_refused(dataset, tmp_path, settings, message):
@@ -137,9 +136,9 @@ def test_unfit_settings_are_refused(dataset, tmp_path, settings, message):
 def test_vectors_of_unequal_widths_and_texts_without_words_are_refused(tmp_path):
     column = {"vector": pa.array([[3.0, 4.0], [2.0]], pa.list_(pa.float32()))}
     data = write_dataset(tmp_path / "dataset", [[0, 1]], extra=column, texts=["- -", "!"])
-    with pytest.raises(encoders.EmbeddingError, match="item 'i1' has 1 values, the first item's 2"):
+    with pytest.raises(encoders.EmbeddingError, match="'i1' has 1 values.* 2"):
         embed.embed(config.Embeddings(source="vectors"), data, tmp_path / "embeddings")
-    with pytest.raises(encoders.EmbeddingError, match="no words.*data.text_fields"):
+    with pytest.raises(encoders.EmbeddingError, match="data.text_fields"):
         embed.embed(config.Embeddings(), data, tmp_path / "embeddings")
 
 
@@ -160,7 +159,7 @@ def test_sentence_encoders_share_the_interface(dataset, tmp_path, monkeypatch):
 
 def test_a_missing_sentence_encoder_says_how_to_install_it(dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(encoders.EmbeddingError, match=re.escape("pip install -e '.[sentences]'")):
+    with pytest.raises(encoders.EmbeddingError, match="sentences"):
         embed.embed(config.Embeddings(source="sentence_transformers"), dataset, tmp_path / "embeddings")
 
 

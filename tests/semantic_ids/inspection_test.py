@@ -1,4 +1,4 @@
-"""What tools/inspect_semantic_ids.py prints, on a tiny catalogue."""
+"""Output of tools/inspect_semantic_ids.py for a tiny catalogue."""
 
 import pytest
 
@@ -53,8 +53,8 @@ def test_the_overview_counts_items_per_code(workdir):
 
 
 def test_unknown_items_and_stale_stages_are_named(workdir):
-    with pytest.raises(SemanticIdError, match="no item 'nothing'"):
+    with pytest.raises(SemanticIdError, match="'nothing'"):
         Inspection(workdir).neighbors("nothing", limit=3)
     embed(config.Embeddings(width=12), workdir / "dataset", workdir / "item_embeddings")
-    with pytest.raises(artifacts.ArtifactError, match=r"another item_embeddings .*learn_semantic_ids"):
+    with pytest.raises(artifacts.ArtifactError, match="item_embeddings.*learn_semantic_ids"):
         Inspection(workdir)

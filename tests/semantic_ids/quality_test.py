@@ -1,4 +1,4 @@
-"""The quality report against figures worked out by hand, and the gate that an engineered collapse must not pass."""
+"""The quality report against metrics computed by hand, and the health gate against collapsed codes."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ def vectors() -> np.ndarray:
     return (centers[generator.integers(0, 12, 500)] + 0.3 * generator.normal(size=(500, 8))).astype(np.float32)
 
 
-def test_figures_of_a_case_worked_out_by_hand():
+def test_metrics_equal_those_computed_by_hand():
     vectors = np.array([[-2, -1], [-2, 1], [2, -1], [2, -1], [2, -1], [2, 1]], np.float32)
     codes = SQUARE.encode(vectors)
     report = quality.measure(vectors, codes, SQUARE)
@@ -62,7 +62,7 @@ def test_group_sizes():
     assert sorted(quality.group_sizes(codes)) == [1, 2, 3]
 
 
-def test_a_collapse_is_stopped_and_every_fault_named_with_advice(vectors):
+def test_collapsed_codes_fail_with_advice_on_every_metric(vectors):
     books = ResidualCodebooks([np.full((64, 8), 1e3, np.float32)])
     books.codebooks[0][:2] = [[0] * 8, [1] * 8]
     report = quality.measure(vectors, books.encode(vectors), books)
@@ -82,8 +82,8 @@ def test_a_collapse_is_stopped_and_every_fault_named_with_advice(vectors):
     ("figure", "named"),
     [
         ({"usage": [0.9, 0.4, 0.9]}, "min_usage"),
-        ({"collision_rate": 0.7}, "max_collision"),
-        ({"largest_group": 300}, "max_gro"),
+        ({"collision_rate": 0.7}, "max_collision_rate"),
+        ({"largest_group": 300}, "max_group"),
     ],
 )
 def test_each_limit_alone_stops(vectors, figure, named):

@@ -1,4 +1,4 @@
-"""Properties of the RQ-VAE and of the two ways to pass a gradient through its quantizer."""
+"""Properties of the RQ-VAE and of the two gradient estimators of its quantizer."""
 
 import re
 
@@ -50,7 +50,7 @@ def test_the_seed_decides_everything(vectors):
     assert not np.array_equal(first.codebooks[0], other.codebooks[0])
 
 
-def test_devices_share_the_items_and_learn_the_same(vectors):
+def test_items_sharded_over_devices_give_the_same_codebooks(vectors):
     items = vectors[:597]  # no multiple of the devices
     one = rqvae.learn(items, settings(epochs=3, batch=96))
     eight = rqvae.learn(items, settings(epochs=3, batch=96), sharding.make_mesh(config.Mesh(8, 1, 1)))
@@ -61,8 +61,7 @@ def test_devices_share_the_items_and_learn_the_same(vectors):
     np.testing.assert_allclose(one.reconstruct(codes), eight.reconstruct(codes), atol=1e-3)
 
 
-def test_items_stay_where_they_are():
-    """No step brings the items of all devices together."""
+def test_no_step_gathers_the_items_of_all_devices():
     config_, mesh = settings(epochs=1), sharding.make_mesh(config.Mesh(8, 1, 1))
     model = rqvae.Rqvae(16, config_, nnx.Rngs(0))
     graphdef, params = nnx.split(model)
@@ -75,7 +74,7 @@ def test_items_stay_where_they_are():
     assert max(gathered, default=0) < 4096
 
 
-def test_codes_that_no_item_chooses_are_moved_to_items(vectors):
+def test_unused_codes_move_to_items(vectors):
     data = jnp.asarray((vectors - vectors.mean(axis=0)) / vectors.std())
     model = rqvae.Rqvae(16, settings(), nnx.Rngs(0))
     for book in model.codebooks:
@@ -83,9 +82,9 @@ def test_codes_that_no_item_chooses_are_moved_to_items(vectors):
     graphdef, params = nnx.split(model)
     counts = (jnp.array([600] + [0] * 7),) * 2
     rows = jax.random.choice(jax.random.key(0), 600, (16,))
-    revived = nnx.merge(graphdef, rqvae._revive(graphdef, params, data, counts, rows))
-    codes, _, _ = rqvae.residual_quantize(revived.encoder(data), revived.books(), 0.25)
-    for level, book in enumerate(revived.books()):
+    model = nnx.merge(graphdef, rqvae._reset_unused_codes(graphdef, params, data, counts, rows))
+    codes, _, _ = rqvae.residual_quantize(model.encoder(data), model.books(), 0.25)
+    for level, book in enumerate(model.books()):
         np.testing.assert_array_equal(book[0], 0)  # a code in use stays
         assert float(jnp.abs(book).max()) < 100
         assert len(np.unique(codes[:, level])) > 4
@@ -131,9 +130,9 @@ def test_each_loss_term_moves_only_its_side():
 
 
 def test_bad_settings_are_refused_with_advice(vectors):
-    with pytest.raises(SemanticIdError, match=r"'rotate'.*straight_through, rotation"):
+    with pytest.raises(SemanticIdError, match="'rotate'"):
         rqvae.learn(vectors, settings(gradient="rotate"))
     with pytest.raises(SemanticIdError, match="1000 codes"):
         rqvae.learn(vectors, settings(codes=(1000, 8)))
-    with pytest.raises(SemanticIdError, match="diverged.*learning_rate"):
+    with pytest.raises(SemanticIdError, match="learning_rate"):
         rqvae.learn(vectors, settings(learning_rate=1e30))

@@ -1,4 +1,4 @@
-"""Counting in parts and weighing gives what scikit-learn gives for all texts at once."""
+"""TF-IDF of parts of the texts equals that of scikit-learn on all texts at once."""
 
 import functools
 
@@ -19,7 +19,7 @@ def random_texts(seed=0, n=60):
 
 @pytest.mark.parametrize("limit", [100_000, 40])
 @pytest.mark.parametrize("parts", [1, 4])
-def test_parts_give_what_scikit_learn_gives_for_the_whole(monkeypatch, limit, parts):
+def test_tfidf_of_parts_equals_scikit_learn_on_the_whole(monkeypatch, limit, parts):
     monkeypatch.setattr(tfidf, "MAX_TERMS", limit)
     texts = random_texts()
     counts = [tfidf.count(part.tolist()) for part in np.array_split(np.array(texts, object), parts)]

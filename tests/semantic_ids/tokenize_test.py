@@ -1,4 +1,4 @@
-"""Stage `tokenize` from embeddings on disk to semantic IDs on disk."""
+"""Stage `tokenize`, from embeddings to semantic IDs on disk."""
 
 import json
 
@@ -27,7 +27,7 @@ def vectors() -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", ["residual_kmeans", "rqvae"])
-def test_every_item_gets_an_id_of_its_own(vectors, tmp_path, method):
+def test_every_item_gets_a_unique_semantic_id(vectors, tmp_path, method):
     settings = config.SemanticIdLearning(**vars(SETTINGS) | {"method": method, "max_collision_rate": 1.0})
     source = write_embeddings(tmp_path / "embeddings", vectors)
     tokenize.learn(settings, source, tmp_path / "ids")
@@ -48,7 +48,7 @@ def test_every_item_gets_an_id_of_its_own(vectors, tmp_path, method):
         assert sorted(books) == ["level_0", "level_1", "level_2"] and len(books["level_1"]) == 16
 
 
-def test_it_runs_again_only_for_other_embeddings_or_settings(vectors, tmp_path, monkeypatch):
+def test_the_stage_runs_again_only_for_other_embeddings_or_settings(vectors, tmp_path, monkeypatch):
     source, folder = write_embeddings(tmp_path / "embeddings", vectors), tmp_path / "ids"
     tokenize.learn(SETTINGS, source, folder)
     first = codes.SemanticIds.load(folder).fingerprint
@@ -64,22 +64,23 @@ def test_it_runs_again_only_for_other_embeddings_or_settings(vectors, tmp_path, 
     assert codes.SemanticIds.load(folder).fingerprint == first
 
 
-def test_a_collapse_stops_the_stage_and_leaves_the_old_ids(vectors, tmp_path):
+def test_collapsed_codes_stop_the_stage_and_keep_the_old_ids(vectors, tmp_path):
     source, folder = write_embeddings(tmp_path / "embeddings", vectors), tmp_path / "ids"
     tokenize.learn(SETTINGS, source, folder)
     kept = codes.SemanticIds.load(folder).fingerprint
     collapsed = 1e-4 * vectors  # all items in one place, but for one that is far away
     collapsed[:290] = collapsed[0]
     write_embeddings(source, collapsed, recipe="collapsed")
-    with pytest.raises(quality.QualityError, match="health gate.*\n.*290 items have the same|items share") as stopped:
+    with pytest.raises(quality.QualityError, match="health gate") as stopped:
         tokenize.learn(SETTINGS, source, folder)
-    assert "semantic_ids.max_collision_rate" in str(stopped.value) and "Set more codes" in str(stopped.value)
+    for named in ("290 items", "semantic_ids.max_group", "semantic_ids.max_collision_rate", "Set more codes"):
+        assert named in str(stopped.value)
     assert codes.SemanticIds.load(folder).fingerprint == kept
 
 
 def test_missing_embeddings_and_unknown_methods_are_named(vectors, tmp_path):
-    with pytest.raises(artifacts.ArtifactError, match="no item_embeddings here"):
+    with pytest.raises(artifacts.ArtifactError, match="item_embeddings"):
         tokenize.learn(SETTINGS, tmp_path / "nothing", tmp_path / "ids")
     source = write_embeddings(tmp_path / "embeddings", vectors)
-    with pytest.raises(codes.SemanticIdError, match=r"'kmeans'; it can be 'residual_kmeans' or 'rqvae'"):
+    with pytest.raises(codes.SemanticIdError, match="'kmeans'"):
         tokenize.learn(config.SemanticIdLearning(method="kmeans"), source, tmp_path / "ids")

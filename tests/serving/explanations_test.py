@@ -33,7 +33,7 @@ def request_of_all(engine):
 def scores(engine):
     """Returns scores of items by a search over the model's logits, in place of its losses."""
     loaded = engine.loaded
-    retriever = Retriever.over(loaded.graphdef, loaded.table, ALL_ITEMS)
+    retriever = Retriever.of_table(loaded.graphdef, loaded.table, ALL_ITEMS)
 
     def of(request, items):
         found = retriever(loaded.params, engine.encode([request], [engine.context_of(request)]))
