@@ -3,13 +3,13 @@
     python launch/run.py --config=configs/amazon_reviews.py:sports --workdir=runs/sports \
         --config.data.folder=DATA/sports
 
-The folder holds reviews_Sports_and_Outdoors_5.json.gz and meta_Sports_and_Outdoors.json.gz as they were published; give
-each category a folder of its own. A category is named by the beginning of its file name: sports, toys, video_games, ...
+The folder holds reviews_Sports_and_Outdoors_5.json.gz and meta_Sports_and_Outdoors.json.gz as they were published; put
+each category into its own folder. A category is given by a prefix of its file name: sports, toys, video_games, ...
 
 Variants:
-  CATEGORY        texts become vectors by TF-IDF; every position of a user trains, in one pass.
-  CATEGORY,paper  the setting of the TIGER paper with Sentence-T5 vectors; needs the extra `sentences`
-                  (pip install -e '.[sentences]'), which loads its model from the network once.
+  CATEGORY        TF-IDF embeddings; every position of a sequence is a target, in one pass.
+  CATEGORY,paper  the setting of the TIGER paper with Sentence-T5 embeddings; needs the extra `sentences`
+                  (pip install -e '.[sentences]'), which downloads its model once.
 """
 
 from genrec import config, recipes
@@ -46,7 +46,8 @@ def get_config(argument: str = "beauty") -> config.Experiment:
     category, _, variant = argument.partition(",")
     matches = [name for name in CATEGORIES if name.lower().startswith(category.lower())]
     if len(matches) != 1 or not category:
-        raise ValueError(f"configs/amazon_reviews.py: {category!r} begins none or several of {', '.join(CATEGORIES)}.")
+        choices = ", ".join(CATEGORIES)
+        raise ValueError(f"configs/amazon_reviews.py: {category!r} must be a prefix of exactly one of {choices}.")
     experiment = recipes.amazon(f"amazon_{matches[0].lower()}")
     experiment.data = config.Data(source="mcauley", text_fields=("title", "brand", "categories", "description"))
     match variant:

@@ -1,15 +1,15 @@
-"""The built-in streaming catalogue (music, podcasts, audiobooks): the whole path in minutes on a laptop.
+"""The built-in streaming catalogue (music, podcasts, audiobooks): all stages, in minutes on a laptop.
 
     python launch/run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-or, with the set-up and recommendations for a few users, ./launch/quickstart.sh.
+or, with installation and recommendations for a few users, ./launch/quickstart.sh.
 
-Takes 2 minutes on 2 CPU cores and reaches Recall@10 .43 on the test split, where the most-popular list has .04. That is
-a demonstration: item-kNN has .49 and SASRec, trained for another minute, .50 (docs/benchmarks.md).
+Takes 2 minutes on 2 CPU cores and reaches Recall@10 .43 on the test split; the most popular items have .04. It is a
+demonstration: item-kNN reaches .49, and SASRec, trained for another minute, .50 (docs/benchmarks.md).
 
 Variants:
   (none)  2,000 items, 4,000 users.
-  tiny    300 items, 400 users and a few training steps: shows that everything works, in a minute; recommends badly.
+  tiny    300 items, 400 users and a few training steps: a smoke test of one minute, with poor recommendations.
 """
 
 from genrec import config, recipes

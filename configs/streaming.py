@@ -1,24 +1,27 @@
-"""The streaming catalogue with all that the model can be told: features and vectors of users, the moment, prompts.
+"""The streaming catalogue with all inputs of the model: user features and vectors, request context, and prompts.
 
     python launch/run.py --config=configs/streaming.py --workdir=runs/streaming
     python tools/recommend.py --workdir=runs/streaming --users=2 --prompt="something calm, no podcasts"
     python tools/evaluate_prompts.py --workdir=runs/streaming
 
-docs/steering.md is the guide; docs/benchmarks.md says what it takes and reaches.
+docs/steering.md is the guide; docs/benchmarks.md has its training time and metrics.
 
 Variants:
-  (none)   history, context, soft tokens and prompts.
-  history  the same model, trained on histories alone.
-  context  history and features, as tokens.
-  soft     history and users' vectors, as soft tokens.
-  both     history, features and vectors.
-  tiny     everything, in a minute: shows that it works; recommends badly.
+  (none)   history, features, soft tokens and prompts.
+  history  histories alone.
+  context  histories, and features as tokens.
+  soft     histories, and vectors as soft tokens.
+  both     histories, features and vectors.
+  tiny     everything: a smoke test of one minute, with poor recommendations.
 """
+
+import dataclasses
 
 from genrec import config, recipes
 
-FEATURES = {"user_columns": ("country", "age_band"), "item_columns": ("media_type",), "time_of_day": True}
-VECTORS = {"vector": True, "summary": True}
+FEATURES = config.Context(user_columns=("country", "age_band"), item_columns=("media_type",), time_of_day=True)
+VECTORS = config.Context(vector=True, summary=True)
+BOTH = dataclasses.replace(FEATURES, vector=True, summary=True)
 PROMPTS = "media_type:kind", "genre:about", "topic:about", "mood:mood", "artist:by"
 
 
@@ -30,17 +33,17 @@ def get_config(variant: str = "") -> config.Experiment:
         case "history":
             pass
         case "context":
-            experiment.context = config.Context(**FEATURES)
+            experiment.context = dataclasses.replace(FEATURES)
         case "soft":
-            experiment.context = config.Context(**VECTORS)
+            experiment.context = dataclasses.replace(VECTORS)
         case "both":
-            experiment.context = config.Context(**FEATURES, **VECTORS)
+            experiment.context = dataclasses.replace(BOTH)
         case "" | "tiny":
-            experiment.context = config.Context(**FEATURES, **VECTORS)
+            experiment.context = dataclasses.replace(BOTH)
             experiment.prompts = config.Prompts(columns=PROMPTS, rules=("media_type", "artist"), texts=True)
             experiment.training.steps, experiment.training.warmup_steps = 6000, 300
             experiment.training.validate_every = 1000
-            # A segment with a prompt takes many tokens for its one target: smaller rows cost a little more padding, and
+            # A segment with a prompt has many tokens for one target: shorter rows cost a little more padding, and save
             # half the attention.
             experiment.training.row_targets = 12
             if variant == "tiny":

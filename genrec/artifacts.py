@@ -1,9 +1,10 @@
-"""Folders that stages leave for each other: written whole or not at all, and named by what they were made from.
+"""Artifacts: the output folders of the stages, written atomically and identified by hashes of their inputs.
 
-A stage writes into a temporary folder beside its target, adds `artifact.json`, and renames. The file holds
+A stage writes into a temporary folder beside its target, adds the manifest `artifact.json`, and renames the folder. The
+manifest holds
 
-* `recipe`: a hash of the stage's config and of the fingerprints of its inputs; equal recipe, nothing to do;
-* `fingerprint`: what later stages depend on, a hash of the content where a stage gives one, the recipe otherwise.
+* `recipe`: a hash of the stage's config and of the fingerprints of its inputs: an artifact of the same recipe is kept;
+* `fingerprint`: what later stages depend on: a hash of the content where the stage sets one, else the recipe.
 """
 
 import contextlib
@@ -22,11 +23,13 @@ MANIFEST = "artifact.json"
 
 
 class ArtifactError(GenrecError):
-    """A stage's output is missing, or was made for something else. The message says what to do."""
+    """Error for an artifact that is missing, or was made from other inputs. The message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
+    """Content of a manifest."""
+
     kind: str
     recipe: str
     fingerprint: str
@@ -35,18 +38,16 @@ class Artifact:
 
 
 def hash_of(*parts: Any) -> str:
-    """16 hex digits that depend on the parts (JSON-like values, dataclasses, bytes) and on nothing else."""
+    """Returns 16 hex digits that depend on the parts (JSON-like values, dataclasses, bytes) alone."""
     digest = hashlib.sha256()
     for part in parts:
-        if dataclasses.is_dataclass(part):
-            part = dataclasses.asdict(part)
-        encoded = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        encoded = part if isinstance(part, bytes) else json.dumps(_plain(part), sort_keys=True).encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()[:16]
 
 
 def hash_file(path: epath.PathLike) -> str:
-    """16 hex digits of a file's content."""
+    """Returns 16 hex digits that depend on a file's content alone."""
     digest = hashlib.sha256()
     with epath.Path(path).open("rb") as file:
         while block := file.read(1 << 20):
@@ -55,26 +56,24 @@ def hash_file(path: epath.PathLike) -> str:
 
 
 def read(path: epath.PathLike, kind: str) -> Artifact:
-    """The manifest of the artifact in `path`; raises `ArtifactError` when there is none of this kind."""
+    """Returns the manifest of the artifact in `path`; raises `ArtifactError` if there is none of this kind."""
     manifest = epath.Path(path) / MANIFEST
     if not manifest.exists():
         raise ArtifactError(f"{path}: no {kind} here. Run the stage that makes it first (launch/run.py runs them all).")
     artifact = Artifact(**json.loads(manifest.read_text()))
     if artifact.kind != kind:
-        raise ArtifactError(f"{path}: holds {artifact.kind}, not {kind}. Give another folder.")
+        raise ArtifactError(f"{path}: contains {artifact.kind}, not {kind}. Give another folder.")
     return artifact
 
 
 def up_to_date(path: epath.PathLike, kind: str, recipe: str) -> bool:
-    """Whether `path` already holds what this recipe makes."""
-    if not (epath.Path(path) / MANIFEST).exists():
-        return False
-    return read(path, kind).recipe == recipe
+    """Returns whether `path` holds the artifact of this recipe; raises `ArtifactError` if it holds another kind."""
+    return (epath.Path(path) / MANIFEST).exists() and read(path, kind).recipe == recipe
 
 
 @dataclasses.dataclass
 class Draft:
-    """An artifact being written: fill `path`; set `fingerprint` when the content has one of its own."""
+    """Artifact being written: the stage fills the folder `path`, and may set `fingerprint` to a hash of the content."""
 
     path: epath.Path
     fingerprint: str | None = None
@@ -93,8 +92,7 @@ def writing(
     except BaseException:
         temporary.rmtree()
         raise
-    config = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
-    artifact = Artifact(kind, recipe, draft.fingerprint or recipe, dict(inputs or {}), config)
+    artifact = Artifact(kind, recipe, draft.fingerprint or recipe, dict(inputs or {}), _plain(config))
     (temporary / MANIFEST).write_text(json.dumps(dataclasses.asdict(artifact), indent=2))
     if path.exists():
         path.rmtree()
@@ -102,8 +100,13 @@ def writing(
     logging.info("wrote %s %s (%s)", kind, path, artifact.fingerprint)
 
 
+def _plain(value: Any) -> Any:
+    """Returns a dataclass as a dict, and other values as they are."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
 def _fresh_temporary(path: epath.Path) -> epath.Path:
-    """The folder beside `path` that becomes it; what a killed run left there is removed."""
+    """Makes the temporary folder beside `path`, and removes one that a killed run left."""
     temporary = path.parent / f".{path.name}.partial"
     if temporary.exists():
         temporary.rmtree()
@@ -113,7 +116,7 @@ def _fresh_temporary(path: epath.Path) -> epath.Path:
 
 @contextlib.contextmanager
 def scratch(path: epath.PathLike) -> Iterator[epath.Path]:
-    """Yields a temporary folder, that of `writing`, for what is found out before `path` is written."""
+    """Yields a temporary folder, that of `writing`, for work before `path` is written."""
     temporary = _fresh_temporary(epath.Path(path))
     try:
         yield temporary
@@ -127,5 +130,5 @@ def require_input(path: epath.PathLike, kind: str, name: str, fingerprint: str) 
     if found != fingerprint:
         raise ArtifactError(
             f"{path}: these {kind} were made for another {name} ({found}; the one here is {fingerprint}). Run the "
-            "stages between them again (launch/run.py skips what is up to date)."
+            "stages between them again (launch/run.py skips those that are up to date)."
         )

@@ -1,5 +1,4 @@
-"""The frame of every script: flags, logging, the compilation cache, other processes, and errors that a person can act
-on."""
+"""Entry point of the scripts: flags, logging, compilation cache, multi-process start-up, and errors for users."""
 
 import atexit
 import dataclasses
@@ -22,31 +21,31 @@ _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
     "auto",
     distributed.MODES,
-    "Whether this is one of several processes: auto looks at the environment, on lets JAX find the cluster.",
+    "Whether the run has several processes: auto detects it from the environment, on lets JAX find the cluster.",
 )
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where JAX cannot find it.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if JAX cannot detect it.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes of the run, with --coordinator.")
-_PROCESS = flags.DEFINE_integer("process", None, "Number of this process, from 0, with --coordinator.")
+_PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0, with --coordinator.")
 
 PACKAGE = str(Path(__file__).parent)
-CACHE = Path("~/.cache/genrec/compiled")
+CACHE = Path("~/.cache/genrec/compiled")  # of compiled functions
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags, joins the other processes of the run if there are any, and calls `main`; then the process ends.
+    """Parses the flags, connects to the other processes of the run if there are any, calls `main`, and exits.
 
-    Errors of users, which are `GenrecError`s, end it with a message on stderr. Others are bugs, or
-    trouble of a machine, and keep their traceback; genrec.exit_codes tells them apart. Compiled functions are kept in
-    the folder JAX_COMPILATION_CACHE_DIR, by default ~/.cache/genrec/compiled, so that the next start is quick.
+    A `GenrecError`, which a user can correct, ends the process with its message on stderr. All other exceptions are
+    bugs or machine failures, and keep their traceback; see genrec.exit_codes. Compiled functions are cached in
+    JAX_COMPILATION_CACHE_DIR, by default ~/.cache/genrec/compiled.
     """
 
     def guarded(arguments: list[str]) -> None:
         if len(arguments) > 1:
-            raise app.UsageError(f"Unexpected argument {arguments[1]!r}: every setting is a flag, --name=value.")
+            raise app.UsageError(f"Unexpected argument {arguments[1]!r}: settings are flags, --name=value.")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.INFO)
-            logging.get_absl_handler().addFilter(_worth_reading)
-        if jax.config.jax_compilation_cache_dir is None:
+            logging.get_absl_handler().addFilter(_is_shown)
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         try:
@@ -67,7 +66,11 @@ def run(main: Callable[[], None]) -> None:
 
 
 def define_flags(settings: type) -> Callable[[], Any]:
-    """A flag for each field of a dataclass, with the `help` of its metadata; returns what makes one of the flags."""
+    """Defines a flag for each field of a dataclass, with the `help` of its metadata.
+
+    Returns a function that makes the dataclass from the values of the flags.
+    """
+    define: dict[type, Callable[..., flags.FlagHolder]]
     define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
     holders = {
         field.name: define[type(field.default)](field.name, field.default, field.metadata["help"])
@@ -77,18 +80,18 @@ def define_flags(settings: type) -> Callable[[], Any]:
 
 
 def numbers(flag: str, texts: Sequence[str]) -> list[float]:
-    """The numbers of a list; raises ConfigError for what is none."""
+    """Returns the numbers of a list flag; raises ConfigError if one is not a number."""
     try:
         return [float(text) for text in texts]
     except ValueError as problem:
-        raise ConfigError(f"--{flag}={','.join(texts)}: write numbers, with commas between them") from problem
+        raise ConfigError(f"--{flag} must be numbers separated by commas, got {','.join(texts)}") from problem
 
 
 def _leave(code: int | str | None) -> None:
-    """Ends the process as Python does, but without the destructors of C++ libraries.
+    """Exits as Python does, but without running the destructors of C++ libraries.
 
-    One of them, that of a thread pool, now and then aborts the process after all work is done ("terminate called
-    without an active exception"), and a good run would count as a crash.
+    The destructor of a thread pool sometimes aborts the process after all work is done ("terminate called without an
+    active exception"), so that a successful run would count as a crash.
     """
     if isinstance(code, str):
         print(code, file=sys.stderr)
@@ -99,6 +102,6 @@ def _leave(code: int | str | None) -> None:
     os._exit(code or 0)
 
 
-def _worth_reading(record: standard_logging.LogRecord) -> bool:
-    """What genrec says, and warnings of everyone: libraries log too much of their own work."""
-    return record.levelno > standard_logging.INFO or record.pathname.startswith(PACKAGE)
+def _is_shown(entry: standard_logging.LogRecord) -> bool:
+    """Returns whether a log entry is shown: those of genrec, and warnings of other packages."""
+    return entry.levelno > standard_logging.INFO or entry.pathname.startswith(PACKAGE)

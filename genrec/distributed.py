@@ -1,4 +1,4 @@
-"""Several processes as one run: finds the others from flags or the environment, and joins them by `jax.distributed`."""
+"""Multi-process runs: detection of the job from flags or the environment, initialization, and collectives."""
 
 import dataclasses
 import logging as standard_logging
@@ -12,56 +12,58 @@ from jax.experimental import multihost_utils
 from genrec.errors import GenrecError
 
 MODES = ("auto", "on", "off")
-# A process that says nothing for this long is lost, and the others end so that the scheduler starts all of them anew.
+# A process without a heartbeat for this long is lost, and the others exit so that the scheduler restarts all of them.
 HEARTBEAT_SECONDS = 60
 
 
 class DistributedError(GenrecError):
-    """The processes cannot be joined. The message says what is missing."""
+    """Error when the processes cannot be connected. The message says what is missing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """The processes of one run. What is None, JAX finds out by itself (Slurm, Cloud TPU, GKE)."""
+    """Processes of one run. JAX detects what is None (Slurm, Cloud TPU, GKE)."""
 
     coordinator: str | None = None  # HOST:PORT of process 0
-    processes: int | None = None
-    process: int | None = None  # number of this one
+    processes: int | None = None  # number of processes
+    process: int | None = None  # index of this process
 
 
 def find(mode: str, by_hand: Job, environment: Mapping[str, str]) -> Job | None:
-    """The job that flags or environment variables describe; None for a single process.
+    """Returns the job that flags or environment variables describe; None for a single process.
 
-    `mode` is "on" (there is a job, and JAX finds it), "off" or "auto": a job is there when flags say so, or
-    JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID, or a Slurm step of several tasks, or
-    TPU_WORKER_HOSTNAMES of several hosts.
+    Args:
+      mode: "on" (there is a job that JAX detects), "off", or "auto": there is a job if the environment has
+        JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, a Slurm step of several tasks, or
+        TPU_WORKER_HOSTNAMES of several hosts.
+      by_hand: The job given by flags, which has precedence.
+      environment: Environment variables.
+
+    Raises:
+      DistributedError: if flags or variables are incomplete or contradict each other.
     """
-    given = [value is not None for value in dataclasses.astuple(by_hand)]
-    if any(given):
-        if not all(given):
-            raise DistributedError("--coordinator, --processes and --process belong together: give all three or none.")
-        return _checked(by_hand)
+    if by_hand != Job():
+        return _checked(by_hand.coordinator, by_hand.processes, by_hand.process)
     if mode == "off":
         return None
     if "JAX_COORDINATOR_ADDRESS" in environment and "JAX_NUM_PROCESSES" in environment:
         try:
-            numbers = [int(environment[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
+            processes, process = int(environment["JAX_NUM_PROCESSES"]), int(environment["JAX_PROCESS_ID"])
         except (KeyError, ValueError) as error:
             raise DistributedError(
-                "JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers."
+                "JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be integers."
             ) from error
-        return _checked(Job(environment["JAX_COORDINATOR_ADDRESS"], *numbers))
-    # A batch script has most variables of a step, but runs once: only steps have a list of nodes of their own.
+        return _checked(environment["JAX_COORDINATOR_ADDRESS"], processes, process)
+    # A batch script has most variables of a step, but runs once: only steps have a node list of their own.
     on_slurm = "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1
     on_tpus = len(environment.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
     return Job() if mode == "on" or on_slurm or on_tpus else None
 
 
 def join(job: Job | None) -> None:
-    """Connects this process to the others of its job; to be called before anything else of JAX.
+    """Connects this process to the others of its job (None: does nothing), before any other use of JAX.
 
-    Processes but the first then log warnings only. Raises DistributedError when JAX finds no job where `Job()` says
-    that there is one.
+    All processes but process 0 then log warnings only. Raises DistributedError if JAX has to detect the job and cannot.
     """
     if job is None:
         return
@@ -71,7 +73,7 @@ def join(job: Job | None) -> None:
         )
     except ValueError as error:
         raise DistributedError(
-            f"--distributed=on, but JAX finds no cluster here ({error}). Give --coordinator, --processes and "
+            f"--distributed=on, but JAX detects no cluster here ({error}). Give --coordinator, --processes and "
             "--process, or --distributed=off."
         ) from error
     logging.info("process %d of %d, %d devices", jax.process_index(), jax.process_count(), jax.device_count())
@@ -81,39 +83,41 @@ def join(job: Job | None) -> None:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes what is written once."""
+    """Returns whether this is process 0, which writes the files."""
     return jax.process_index() == 0
 
 
 def on_first(work: Callable[[], None]) -> None:
-    """Does `work` in the first process alone; the others wait for its end."""
+    """Calls `work` in process 0 alone; the other processes wait until it is done."""
     if is_first():
         work()
     barrier()
 
 
 def barrier() -> None:
-    """Waits until every process is here."""
+    """Waits until all processes have called this."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("genrec")
 
 
-def of_first(tree: Any) -> Any:
-    """A tree of NumPy arrays as the first process has it; all processes must ask, with arrays of the same shapes."""
+def broadcast(tree: Any) -> Any:
+    """Returns the tree of NumPy arrays of process 0: a collective, which all processes call with equal shapes."""
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
 def everywhere(holds: bool) -> bool:
-    """Whether something holds in every process; all of them must ask."""
+    """Returns the logical AND of `holds` over all processes: a collective, which all of them call."""
     if jax.process_count() == 1:
         return holds
     return bool(multihost_utils.process_allgather(jax.numpy.array(holds)).all())
 
 
-def _checked(job: Job) -> Job:
-    if not 0 <= job.process < job.processes or ":" not in job.coordinator:
+def _checked(coordinator: str | None, processes: int | None, process: int | None) -> Job:
+    if coordinator is None or processes is None or process is None:
+        raise DistributedError("--coordinator, --processes and --process belong together: give all three or none.")
+    if not 0 <= process < processes or ":" not in coordinator:
         raise DistributedError(
-            f"process {job.process} of {job.processes} with the coordinator {job.coordinator!r}: give a process below "
-            "the number of processes, and the coordinator as HOST:PORT."
+            f"process {process} of {processes} with the coordinator {coordinator!r}: give a process below the number "
+            "of processes, and the coordinator as HOST:PORT."
         )
-    return job
+    return Job(coordinator, processes, process)

@@ -1,5 +1,5 @@
-"""How a script ended, for people and schedulers. 0 is: it did what it was asked to do."""
+"""Exit codes of the scripts, for people and schedulers; 0 is success."""
 
-FAILED = 1  # the message says what to change: starting again would end on it again
-CRASHED = 70  # a fault of the program or of a machine (EX_SOFTWARE of sysexits.h), with a traceback; worth another try
-RESTART = 75  # the state was saved because the machine goes away (EX_TEMPFAIL): the same command goes on from there
+FAILED = 1  # the message says what to change; starting again would fail again
+CRASHED = 70  # a bug or a machine failure (EX_SOFTWARE of sysexits.h), with a traceback; worth another try
+RESTART = 75  # the state was saved because of a preemption (EX_TEMPFAIL); the same command resumes from it

@@ -1,4 +1,4 @@
-"""Arrays, Parquet tables and texts in files, local or in a bucket."""
+"""File I/O of arrays, Parquet tables and texts, on local file systems and in buckets."""
 
 import io
 from typing import BinaryIO
@@ -10,7 +10,7 @@ from etils import epath
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Writes a file under a temporary name, then renames it; makes its folder where there is none."""
+    """Writes a text as `write_bytes` writes bytes."""
     write_bytes(path, text.encode())
 
 
@@ -30,14 +30,14 @@ def read_parquet(path: epath.PathLike) -> pa.Table:
 
 
 def write_parquet(table: pa.Table, path: epath.PathLike) -> None:
-    """Writes a table as `write_bytes` writes a file."""
+    """Writes a table as `write_bytes` writes bytes."""
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     write_bytes(path, buffer.getvalue())
 
 
 def save_array(path: epath.PathLike, array: np.ndarray) -> None:
-    """Writes an array as .npy; without a temporary name, for folders that have one themselves."""
+    """Writes an array as .npy, directly: for files in folders, or with names, that are temporary themselves."""
     with epath.Path(path).open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
@@ -49,13 +49,13 @@ def load_array(path: epath.PathLike) -> np.ndarray:
 
 
 def array_shape(path: epath.PathLike) -> tuple[int, ...]:
-    """Returns the shape of the array of a .npy file, reading its header alone."""
+    """Returns the shape of the array of a .npy file; reads its header alone."""
     with epath.Path(path).open("rb") as file:
         return _read_header(file)[0]
 
 
 def load_rows(path: epath.PathLike, start: int, stop: int) -> np.ndarray:
-    """Returns the rows [start, stop) of the array of a .npy file, reading nothing else where rows are contiguous."""
+    """Returns the rows [start, stop) of the array of a .npy file; reads nothing else if rows are contiguous."""
     with epath.Path(path).open("rb") as file:
         shape, fortran_order, dtype = _read_header(file)
         if not fortran_order:

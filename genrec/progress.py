@@ -1,8 +1,8 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+"""Progress of long loops: a bar on a terminal, a line every now and then in a log."""
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from absl import logging
@@ -14,8 +14,8 @@ SECONDS_BETWEEN_LINES = 20
 
 
 def progress(steps: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yields from `steps` and shows how far it is, out of `total` (by default the length of `steps`)."""
-    if total is None and hasattr(steps, "__len__"):
+    """Yields from `steps` and shows the progress out of `total` steps (by default the length of `steps`)."""
+    if total is None and isinstance(steps, Sized):
         total = len(steps)
     if sys.stderr.isatty():
         yield from tqdm(steps, desc=description, total=total, dynamic_ncols=True)

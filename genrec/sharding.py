@@ -1,7 +1,7 @@
-"""How arrays lie on devices: a mesh of three axes, and one table that says what each of them cuts.
+"""Sharding of arrays over a mesh of three axes, by one table of logical-axis rules.
 
-Layers name what a dimension means ("mlp", "heads"), never hardware: changing the parallelizm changes RULES alone.
-Parameters carry the names of their dimensions as the metadata `axes`; activations get theirs by `constrain`.
+Layers name what a dimension means ("mlp", "heads"), never hardware: changing the parallelism changes RULES alone.
+Parameters carry the names of their dimensions as the metadata `axes`; activations are sharded by `constrain`.
 """
 
 import math
@@ -19,62 +19,63 @@ from genrec import config
 
 AXES = ("data", "fsdp", "tensor")
 
+# Name of a dimension -> the mesh axes over which it is sharded.
 RULES: dict[str | None, str | tuple[str, ...] | None] = {
     "batch": ("data", "fsdp"),  # rows of a batch
-    "embed": "fsdp",  # the width of the model, in parameters
-    "mlp": "tensor",  # the width of the MLP
-    "heads": "tensor",  # attention heads, one after the other where they share a dimension with their widths
+    "embed": "fsdp",  # width of the model, in parameters
+    "mlp": "tensor",  # width of the MLP
+    "heads": "tensor",  # attention heads, also where heads and their width share a dimension
     "vocabulary": "tensor",  # rows of embedding tables: tokens, or the codes of a level
     "items": AXES,  # rows of item embeddings
-    "table": "tensor",  # parts of a catalogue that is cut for decoding
-    "layers": None,  # of stacked layers
+    "table": "tensor",  # shards of a catalogue's index
+    "layers": None,  # stacked layers
     None: None,
 }
 
 
 def make_mesh(cfg: config.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh over `devices`, by default all of this run.
+    """Returns the mesh over `devices`, by default all devices of the run.
 
-    Raises ConfigError when the sizes do not multiply to the number of devices (a single process may leave some idle).
+    Raises ConfigError if the product of the sizes is not the number of devices (a single process may leave some idle).
     """
     devices = jax.devices() if devices is None else devices
     sizes = {axis: getattr(cfg, axis) for axis in AXES}
-    asked = ", ".join(f"mesh.{axis}={size}" for axis, size in sizes.items())
+    text = ", ".join(f"mesh.{axis}={size}" for axis, size in sizes.items())
     if any(size < 1 and size != -1 for size in sizes.values()) or list(sizes.values()).count(-1) > 1:
-        raise config.ConfigError(f"{asked}: give sizes of at least 1; one of them may be -1, which takes what is left")
+        raise config.ConfigError(f"{text}: sizes must be at least 1; one of them may be -1, for the remaining devices")
     given = math.prod(size for size in sizes.values() if size != -1)
     shape = [len(devices) // given if size == -1 else size for size in sizes.values()]
     used = math.prod(shape)
     if not 0 < used <= len(devices) or (used < len(devices) and (-1 in sizes.values() or jax.process_count() > 1)):
         raise config.ConfigError(
-            f"{asked}: there are {len(devices)} devices. Choose sizes whose product is {len(devices)}; one of them may "
-            "be -1, which takes what is left"
+            f"{text}: there are {len(devices)} devices. Choose sizes whose product is {len(devices)}; one of them may "
+            "be -1, for the remaining devices"
         )
     if used < len(devices):
-        logging.warning("%s: %d of %d devices are left idle", asked, len(devices) - used, len(devices))
+        logging.warning("%s: %d of %d devices are left idle", text, len(devices) - used, len(devices))
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:used])
 
 
 def one_device() -> Mesh:
-    """The mesh for work that is too small to be shared."""
+    """Returns a mesh of one device of this process, for work that is too small to be sharded."""
     return make_mesh(config.Mesh(1, 1, 1), jax.local_devices()[:1])
 
 
 def named(mesh: Mesh, *names: str | None) -> NamedSharding:
-    """The sharding of an array whose first dimensions have these names; without names, every device holds it whole."""
+    """Returns the sharding of an array whose first dimensions have these names; replicated without names."""
     return NamedSharding(mesh, PartitionSpec(*(RULES[name] for name in names)))
 
 
-def parts(mesh: Mesh, name: str) -> int:
-    """Into how many parts the mesh cuts dimensions of that name."""
+def parts(mesh: Mesh, name: str | None) -> int:
+    """Returns the number of shards into which the mesh splits dimensions of this name."""
     axes = RULES[name] or ()
     return math.prod(mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes))
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-    """Under `jax.jit`: lays x out as its first dimensions' names say, on the mesh of `jax.set_mesh`.
+    """Returns x sharded by the names of its first dimensions over the mesh of `jax.set_mesh`; for use under `jax.jit`.
 
-    Changes nothing where there is no mesh, or one of one device.
+    Returns x itself if there is no mesh, or one of a single device.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -83,9 +84,9 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 
 def with_shardings(abstract: Any, mesh: Mesh) -> Any:
-    """The same tree of abstract arrays, each with the sharding that its variable's `axes` ask for.
+    """Returns the tree of abstract arrays with the sharding given by the `axes` of each variable.
 
-    What has no `axes`, or no longer the dimensions that they name (the factored moments of Adafactor), is replicated.
+    Arrays are replicated if they have no `axes`, or not the dimensions that these name (factored moments of Adafactor).
     """
 
     def place(leaf: Any) -> Any:
@@ -101,34 +102,34 @@ def with_shardings(abstract: Any, mesh: Mesh) -> Any:
 
 
 def of(abstract: Any) -> Any:
-    """The shardings of a tree that `with_shardings` made, for `jax.jit`."""
+    """Returns the shardings of a tree that `with_shardings` returned, for `jax.jit`."""
     return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
 def own_rows(mesh: Mesh, rows: int) -> np.ndarray:
-    """int64[n]: which rows of a batch of `rows` the devices of this process hold, in ascending order."""
+    """Returns int64[n], the rows that the devices of this process hold of a batch of `rows`, in ascending order."""
     indices = named(mesh, "batch").addressable_devices_indices_map((rows,))
     return np.unique(np.concatenate([np.arange(rows)[index] for index in indices.values()]))
 
 
 def put_rows(mesh: Mesh, own: Any, rows: int) -> Any:
-    """A global batch of `rows` from the `own_rows` of every process: a tree of arrays, cut along their first axis."""
+    """Returns the global batch of `rows` rows, arrays sharded along axis 0, from the `own_rows` of all processes."""
     sharding = named(mesh, "batch")
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x, (rows, *x.shape[1:])), own)
 
 
 def put(mesh: Mesh, array: np.ndarray, *names: str | None) -> jax.Array:
-    """An array that every process has whole, on the devices: each gets its part, cut as the names say."""
+    """Returns an array, which every process has whole, sharded over the devices by the names of its dimensions."""
     return jax.make_array_from_callback(array.shape, named(mesh, *names), lambda index: array[index])
 
 
 def fetch(x: jax.Array) -> np.ndarray:
-    """The whole of x, in every process."""
+    """Returns the whole of x in every process; a collective if other processes hold parts of it."""
     return np.asarray(x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True))
 
 
 def _fitting(mesh: Any, shape: tuple[int, ...], names: Sequence[str | None]) -> PartitionSpec:
-    """The rules of these names, without those that would cut a dimension into unequal parts."""
+    """Returns the rules of these names, without those that would split a dimension into unequal shards."""
     return PartitionSpec(
         *(RULES[name] if size % parts(mesh, name) == 0 else None for name, size in zip(names, shape, strict=False))
     )

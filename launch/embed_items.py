@@ -1,8 +1,8 @@
-"""Stage `embed`: turns the catalogue in `WORKDIR/dataset` into one vector per item, `WORKDIR/item_embeddings`.
+"""Stage `embed`: catalogue in `WORKDIR/dataset` -> one embedding per item in `WORKDIR/item_embeddings`.
 
     python launch/embed_items.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
-From a sentence encoder (pip install -e '.[sentences]'), or from your own vectors:
+With a sentence encoder (pip install -e '.[sentences]'), or with your own vectors:
 
     python launch/embed_items.py --config=configs/quickstart.py --workdir=/tmp/quickstart \
         --config.embeddings.source=sentence_transformers
@@ -23,11 +23,9 @@ from genrec.data.beam import runner as beam_runner
 from genrec.semantic_ids.embed import embed
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_BEAM_RUNNER = flags.DEFINE_string("beam_runner", "", "Apache Beam runner, such as DirectRunner; empty: without Beam.")
-_BEAM_OPTIONS = flags.DEFINE_multi_string(
-    "beam_options", [], "An option for the runner, --NAME=VALUE; repeat the flag."
-)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_BEAM_RUNNER = flags.DEFINE_string("beam_runner", "", "Apache Beam runner, such as DirectRunner; empty for none.")
+_BEAM_OPTIONS = flags.DEFINE_multi_string("beam_options", [], "Option of the runner, --NAME=VALUE; can be repeated.")
 
 
 def main() -> None:

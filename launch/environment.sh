@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: `environment EXTRAS` makes .venv with the versions of requirements.lock, installs this
-# checkout into it, and activates it. Does nothing but activate when that was done before.
+# Sourced by the other scripts: `environment EXTRAS` makes .venv with the versions of requirements.lock, installs this
+# checkout into it, and activates it. If it is installed already, it is only activated.
 
 find_python() {
-  # A name on the path is not enough: version managers put shims there that do not start.
+  # Being on the path is not enough: version managers have shims there that do not start.
   local python
   for python in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
     if "$python" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
@@ -15,7 +15,7 @@ find_python() {
   return 1
 }
 
-# On CPUs a step allocates large buffers anew; with huge pages that takes a fifth less of the time (docs/benchmarks.md).
+# On CPUs every step allocates large buffers; huge pages make steps a fifth faster (docs/benchmarks.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 
 environment() {
@@ -30,20 +30,20 @@ environment() {
   source .venv/bin/activate
   wanted="$PWD $(cat setup.py pyproject.toml requirements.lock | cksum)"
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    echo "Installing genrec and what it needs into .venv (once; some minutes where nothing is cached) ..."
+    echo "Installing genrec and its requirements into .venv (once; some minutes where nothing is cached) ..."
     python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".${extras:+[$extras]}"
     echo "$wanted" >"$stamp"
   fi
 }
 
-# The tests look at reports in a real browser, headless.
+# The tests open reports in a headless browser.
 browser() {
   local sudo=() name
   for name in chromium chromium-browser google-chrome; do
     if command -v "$name" >/dev/null; then return; fi
   done
   if [ "$(id -u)" != 0 ]; then sudo=(sudo -n); fi
-  echo "Installing Chromium, in which the tests look at reports ..."
+  echo "Installing Chromium, in which the tests open reports ..."
   if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" apt-get install --yes --no-install-recommends chromium; } >/dev/null; then
     echo "No Chromium, and apt-get could not install it. Install chromium or google-chrome, and run this again." >&2
     return 1

@@ -1,13 +1,13 @@
-"""Stage `tokenize`: learns a semantic ID for every vector in `WORKDIR/item_embeddings`, into `WORKDIR/semantic_ids`.
+"""Stage `tokenize`: item embeddings in `WORKDIR/item_embeddings` -> semantic IDs in `WORKDIR/semantic_ids`.
 
     python launch/learn_semantic_ids.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
-With an RQ-VAE, or with other levels:
+With an RQ-VAE, or other codebook sizes:
 
     python launch/learn_semantic_ids.py --config=configs/quickstart.py --workdir=/tmp/quickstart \
         --config.semantic_ids.method=rqvae --config.semantic_ids.codes=64,64,64
 
-Prints a quality report (docs/semantic_ids.md explains it), and stops when the codes fail the health gate.
+Prints a quality report (docs/semantic_ids.md), and fails if the codes do not pass its health gate.
 """
 
 from absl import flags
@@ -18,7 +18,7 @@ from genrec import command, sharding
 from genrec.semantic_ids.tokenize import learn
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Stage `prepare`: turns interactions, items and users into `WORKDIR/dataset`.
+"""Stage `prepare`: interactions, items and users -> `WORKDIR/dataset`.
 
     python launch/prepare_data.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
@@ -8,7 +8,7 @@ With your own files (docs/bring_your_own_data.md):
         --config.data.interactions=examples/tiny/interactions.csv --config.data.items=examples/tiny/items.csv \
         --config.data.k_core=2
 
-On Apache Beam (docs/preparation_at_scale.md), here with two processes:
+On Apache Beam (docs/preparation_at_scale.md), in two processes:
 
     python launch/prepare_data.py --config=configs/quickstart.py --workdir=/tmp/quickstart --beam_runner=DirectRunner \
         --beam_options=--direct_num_workers=2 --beam_options=--direct_running_mode=multi_processing
@@ -23,11 +23,9 @@ from genrec.data.beam import runner as beam_runner
 from genrec.data.prepare import prepare
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder in which the stages leave their results.", required=True)
-_BEAM_RUNNER = flags.DEFINE_string("beam_runner", "", "Apache Beam runner, such as DirectRunner; empty: without Beam.")
-_BEAM_OPTIONS = flags.DEFINE_multi_string(
-    "beam_options", [], "An option for the runner, --NAME=VALUE; repeat the flag."
-)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, for the results of all stages.", required=True)
+_BEAM_RUNNER = flags.DEFINE_string("beam_runner", "", "Apache Beam runner, such as DirectRunner; empty for none.")
+_BEAM_OPTIONS = flags.DEFINE_multi_string("beam_options", [], "Option of the runner, --NAME=VALUE; can be repeated.")
 
 
 def main() -> None:

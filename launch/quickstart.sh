@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From a clean checkout to recommendations: sets up .venv, makes the built-in catalogue, trains, evaluates, recommends.
+# From a clean checkout to recommendations: installs .venv, generates the built-in data, trains, evaluates, recommends.
 #
-#     ./launch/quickstart.sh [WORKDIR]     by default runs/quickstart; run it again to go on where it was stopped
+#     ./launch/quickstart.sh [WORKDIR]     by default runs/quickstart; run it again to resume after an interruption
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
@@ -10,7 +10,7 @@ workdir="${1:-runs/quickstart}"
 environment ""
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/.jax_cache/quickstart}"
 python launch/run.py --config=configs/quickstart.py --workdir="$workdir"
-printf '\nWhat three users heard, and what the model recommends:\n\n'
+printf '\nHistories of three users, and their recommendations:\n\n'
 python tools/recommend.py --workdir="$workdir" --users=3
 
 cat <<END
@@ -19,7 +19,7 @@ Everything is in $workdir: evaluation/test.txt (metrics), semantic_ids/quality.p
 What to do next:
   source .venv/bin/activate
   python tools/recommend.py --workdir=$workdir --users=5 --top=20              more recommendations
-  python tools/inspect_semantic_ids.py --workdir=$workdir                      look into the codes
+  python tools/inspect_semantic_ids.py --workdir=$workdir                      inspect the semantic IDs
   python launch/run.py --config=configs/quickstart.py --workdir=runs/wider --config.model.width=192    change a setting
   docs/bring_your_own_data.md                                                  train on your own data
 END

@@ -1,10 +1,10 @@
-"""Runs several seeds of a config with its baselines and the pipeline, and writes one reproduction card.
+"""Runs several seeds of a config, with baselines and the multi-stage recommender, and writes a reproduction card.
 
     python launch/reproduce.py --config=configs/quickstart.py --workdir=runs/quickstart_card --seeds=3
 
-Seed n is in WORKDIR/seed_n: semantic IDs, model and SASRec are learned anew. WORKDIR/card.md and card.json have means
-and deviations, differences with intervals, settings, fingerprints, commands and the machine. Stop it at any time: the
-same command goes on, and does nothing twice.
+Seed n is in WORKDIR/seed_n, with its own semantic IDs, model and SASRec. WORKDIR/card.md and card.json hold means and
+standard deviations, differences with confidence intervals, settings, fingerprints, commands and the machine. It can be
+stopped at any time: the same command resumes it.
 """
 
 import shlex
@@ -21,7 +21,7 @@ from genrec.evaluation import card
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the seeds and the card.", required=True)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds 0, 1, ...", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds: 0, 1, ...", lower_bound=1)
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("launch/prepare_data.py", "launch/train_sasrec.py", "launch/run.py", "tools/evaluate_multi_stage.py")
@@ -40,7 +40,7 @@ def main() -> None:
                 continue
             logging.info("%s", commands[-1])
             if subprocess.run([sys.executable, ROOT / script, *given, *own], cwd=ROOT, check=False).returncode:
-                sys.exit(exit_codes.FAILED)  # the script has said why
+                sys.exit(exit_codes.FAILED)  # the script has printed why
             files.write_text(done, commands[-1])
     print(card.write(workdir, folders, _CONFIG.value, commands))
 

@@ -1,9 +1,9 @@
-"""All stages of one config, from raw data to metrics; what is up to date is skipped, what was interrupted goes on.
+"""Runs all stages of a config, from raw data to metrics: skips those that are up to date, and resumes training.
 
     python launch/run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Single settings: --config.training.steps=500. The stages one by one: prepare_data.py, embed_items.py,
-learn_semantic_ids.py and train.py beside this file, then tools/evaluate_checkpoint.py.
+Single settings: --config.training.steps=500. The stages one by one: launch/prepare_data.py, embed_items.py,
+learn_semantic_ids.py and train.py, then tools/evaluate_checkpoint.py.
 """
 
 from absl import flags
@@ -18,7 +18,7 @@ from genrec.semantic_ids.tokenize import learn
 from genrec.training.train import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder in which the stages leave their results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, for the results of all stages.", required=True)
 
 
 def main() -> None:

@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Installs what the tests need, into .venv and a browser, and runs them: lint, format, tests. Arguments go to pytest:
+# Installs the requirements of the tests (.venv, a browser); runs linter, formatter and tests. Arguments go to pytest:
 #
 #     ./launch/test.sh
-#     ./launch/test.sh tests/metrics_test.py -k collisions
+#     ./launch/test.sh tests/evaluation/metrics_test.py -k collisions
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 
 environment test
 browser
-# Compiled functions stay in the checkout, so that the second run is quicker.
+# Compiled functions are cached in the checkout, so that the next run is faster.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"
 ruff check .
 ruff format --check .
-# In the order of names, the files that take longest (end_to_end, interruption) do not come last, where one core would
-# wait.
+# Files run in the order of their names: the longest (end_to_end, interruption) last would leave one core idle.
 python -m pytest --quiet --durations=5 --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

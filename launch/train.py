@@ -1,9 +1,9 @@
-"""Stage `train`: from `WORKDIR/dataset` and `WORKDIR/semantic_ids` to `WORKDIR/checkpoints`.
+"""Stage `train`: `WORKDIR/dataset` and `WORKDIR/semantic_ids` -> `WORKDIR/checkpoints`.
 
     python launch/train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Stop it at any time: the same command goes on from the newest checkpoint. Curves are in WORKDIR/metrics.jsonl, and in
-`tensorboard --logdir=WORKDIR`.
+It can be stopped at any time: the same command resumes from the latest checkpoint. Metrics are in WORKDIR/metrics.jsonl
+and in `tensorboard --logdir=WORKDIR`.
 """
 
 from absl import flags
@@ -13,7 +13,7 @@ from genrec import command
 from genrec.training.train import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder in which the stages leave their results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, for the results of all stages.", required=True)
 
 
 def main() -> None:

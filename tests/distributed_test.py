@@ -1,4 +1,4 @@
-"""Which job the flags and the environment describe. That processes work together is tested by interruption_test."""
+"""Detection of the job from flags and environment; interruption_test tests several processes."""
 
 import subprocess
 import sys
@@ -33,26 +33,26 @@ TPU = {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "0"}
         ("off", NONE, SLURM | VARIABLES, None),
     ],
 )
-def test_the_job_is_found(mode, by_hand, environment, job):
+def test_the_job_is_detected(mode, by_hand, environment, job):
     assert distributed.find(mode, by_hand, environment) == job
 
 
 @pytest.mark.parametrize(
     ("by_hand", "environment", "message"),
     [
-        (Job("host:1234", 4), {}, "all three"),
+        (Job("host:1234", 4), {}, "--coordinator, --processes and --process"),
         (Job("host:1234", 4, 4), {}, "process 4 of 4"),
         (Job("host", 4, 0), {}, "HOST:PORT"),
-        (NONE, VARIABLES | {"JAX_PROCESS_ID": "first"}, "whole numbers"),
-        (NONE, {name: value for name, value in VARIABLES.items() if name != "JAX_PROCESS_ID"}, "whole numbers"),
+        (NONE, VARIABLES | {"JAX_PROCESS_ID": "first"}, "JAX_PROCESS_ID"),
+        (NONE, {name: value for name, value in VARIABLES.items() if name != "JAX_PROCESS_ID"}, "JAX_PROCESS_ID"),
     ],
 )
-def test_what_is_no_job_is_refused(by_hand, environment, message):
+def test_incomplete_and_contradicting_jobs_are_refused(by_hand, environment, message):
     with pytest.raises(distributed.DistributedError, match=message):
         distributed.find("auto", by_hand, environment)
 
 
-def test_without_a_cluster_on_says_what_to_give():
+def test_without_a_cluster_the_flags_are_named():
     # In a process of its own: others may not be joined once JAX has been used.
     join = "from genrec import distributed; distributed.join(distributed.Job())"
     ended = subprocess.run(
@@ -61,7 +61,7 @@ def test_without_a_cluster_on_says_what_to_give():
     assert "DistributedError" in ended.stderr and "--coordinator, --processes and --process" in ended.stderr
 
 
-def test_a_single_process_is_the_first_and_waits_for_nobody():
+def test_a_single_process_is_the_first_and_does_not_wait():
     done = []
     distributed.join(None)
     distributed.on_first(lambda: done.append(1))

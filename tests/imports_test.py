@@ -1,4 +1,4 @@
-"""Imports point one way, read from the sources without running them."""
+"""Imports follow the layers; they are read from the sources without running them."""
 
 import ast
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def name_of(path: Path) -> tuple[str, ...]:
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Full names of everything that is imported anywhere in a module."""
+    """Yields the full names of all imports anywhere in a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -43,7 +43,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def imported_at_top(body: list[ast.stmt]) -> Iterator[str]:
-    """Of what runs when the module is imported: not inside functions."""
+    """Yields the imports that run when the module is imported: those outside functions."""
     for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from imported(node)
@@ -52,7 +52,7 @@ def imported_at_top(body: list[ast.stmt]) -> Iterator[str]:
 
 
 def violations(module: tuple[str, ...], names: list[str]) -> list[str]:
-    """Imports that a module of genrec must not have."""
+    """Returns the imports that a module of genrec must not have."""
     found = []
     for name in names:
         package, *parts = name.split(".")
@@ -74,7 +74,7 @@ def violations(module: tuple[str, ...], names: list[str]) -> list[str]:
 
 
 def circle(imports: dict[str, set[str]]) -> list[str]:
-    """Modules that import each other in a circle, the first one again at the end; empty where there is none."""
+    """Returns modules that import each other in a circle, the first one again at the end; empty if there is none."""
     done: set[str] = set()
 
     def follow(path: list[str]) -> list[str]:
@@ -116,7 +116,7 @@ def test_a_circle_is_found_however_long():
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_apache_beam_is_known_to_one_module():
+def test_one_module_imports_apache_beam():
     names = {"/".join(name_of(path)): imported(ast.parse(path.read_text(encoding="utf-8"))) for path in modules()}
     users = [module for module in names if any(name.split(".")[0] == "apache_beam" for name in names[module])]
     assert users == ["data/beam/runner"]
@@ -142,7 +142,7 @@ def test_apache_beam_is_known_to_one_module():
         ("training.train", "from genrec.cluster import job", False),
     ],
 )
-def test_what_is_allowed(module, source, allowed):
+def test_violations_are_found(module, source, allowed):
     assert (violations(tuple(module.split(".")), list(imported(ast.parse(source)))) == []) == allowed
 
 

@@ -1,4 +1,4 @@
-"""Progress as a log sees it: the same steps, and a line now and then."""
+"""Progress in a log: the same steps, and a line every now and then."""
 
 import logging
 
@@ -24,7 +24,7 @@ def test_quick_work_logs_nothing(caplog):
     assert "count" not in caplog.text
 
 
-def test_long_work_says_how_far_it_is(caplog, monkeypatch):
+def test_long_work_logs_its_progress(caplog, monkeypatch):
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0)
     with caplog.at_level(logging.INFO):
         list(progress(iter(range(3)), "count", total=3))

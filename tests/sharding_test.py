@@ -1,4 +1,4 @@
-"""The mesh, the rules, and the training step on meshes of every kind."""
+"""The mesh, the rules, and the training step on meshes of all shapes."""
 
 import math
 import re
@@ -28,7 +28,7 @@ def record_of(**model) -> run_record.RunRecord:
 
 @pytest.fixture(scope="module")
 def examples():
-    """Rows of two users each, some of them shorter than others."""
+    """Returns rows of two users each, with histories of different lengths."""
     random = np.random.default_rng(0)
     codes = np.stack([random.integers(0, size, 500) for size in SIZES], axis=1)
     items = codes + np.cumsum((0, *SIZES[:-1]))
@@ -41,7 +41,7 @@ def examples():
 
 
 def one_step(mesh_sizes, record, tx, examples, accumulate=1):
-    """The state before, the state after (as numpy arrays on demand), the metrics, and what XLA compiled."""
+    """Returns the state before and after a step (as numpy arrays on demand), the metrics, and the compiled program."""
     mesh = sharding.make_mesh(config.Mesh(*mesh_sizes))
     run = training_step.describe(record, tx, mesh)
     step = training_step.make_step(run, tx, config.Experiment(training=config.Training(accumulate=accumulate)))
@@ -59,7 +59,7 @@ def one_step(mesh_sizes, record, tx, examples, accumulate=1):
 
 @pytest.fixture(scope="module")
 def single(examples):
-    """Gradients and metrics on one device. With this optimizer the parameters move by the gradient itself."""
+    """Returns gradients and metrics on one device; plain SGD moves the parameters by the gradient itself."""
     before, after, metrics, _ = one_step((1, 1, 1), record_of(), optax.sgd(1.0), examples)
     return before, jax.tree.map(lambda a, b: a - np.asarray(b), before, after["params"]), metrics
 
@@ -86,7 +86,7 @@ def test_scanned_and_recomputed_layers_change_nothing(examples):
         np.testing.assert_allclose(scanned[name], plain[name], rtol=1e-5)
 
 
-def test_parts_of_a_batch_add_up_on_any_mesh(examples):
+def test_gradients_are_accumulated_on_any_mesh(examples):
     record = record_of(dropout=0.0)  # every part draws its own
     _, whole, metrics, _ = one_step((1, 1, 1), record, optax.sgd(1.0), examples)
     _, parts, found, _ = one_step((2, 2, 2), record, optax.sgd(1.0), examples, accumulate=4)
@@ -107,7 +107,7 @@ def test_bytes_of_parameters_and_optimizer_fall_with_fsdp_and_tensor(sizes, scan
         np.testing.assert_allclose(on_each / whole, 1 / (sizes[1] * sizes[2]), rtol=0.15)
 
 
-def test_large_tables_are_never_brought_together(examples):
+def test_large_tables_are_never_gathered(examples):
     record = record_of()
     _, after, _, compiled = one_step((1, 2, 4), record, optax.adamw(1e-3), examples)
     rows = after["params"]["embedding"].shape[0]
@@ -137,7 +137,7 @@ def test_bfloat16_parameters_train_and_are_half_as_large(examples):
     ("sizes", "shape"),
     [((-1, 1, 1), (8, 1, 1)), ((-1, 2, 2), (2, 2, 2)), ((2, -1, 1), (2, 4, 1)), ((1, 1, 8), (1, 1, 8))],
 )
-def test_one_size_of_a_mesh_may_be_what_is_left(sizes, shape):
+def test_one_size_of_a_mesh_may_be_the_remaining_devices(sizes, shape):
     mesh = sharding.make_mesh(config.Mesh(*sizes))
     assert tuple(mesh.shape.values()) == shape and mesh.axis_names == ("data", "fsdp", "tensor")
     assert sharding.parts(mesh, "batch") == shape[0] * shape[1]
@@ -161,13 +161,13 @@ def test_devices_may_be_left_idle_when_all_sizes_are_given():
         ((1, 1, 4), dict(mlp=30), "model.mlp=30"),
     ],
 )
-def test_layers_that_cannot_be_cut_evenly_are_refused_with_the_setting(sizes, changes, setting):
+def test_layers_that_cannot_be_sharded_evenly_are_refused_with_the_setting(sizes, changes, setting):
     mesh = sharding.make_mesh(config.Mesh(*sizes))
     with pytest.raises(config.ConfigError, match=setting):
         training_step.describe(record_of(**changes), optax.sgd(1.0), mesh)
 
 
-def test_rows_of_a_batch_come_back_as_they_were():
+def test_rows_of_a_batch_are_fetched_as_they_were_put():
     mesh = sharding.make_mesh(config.Mesh(2, 2, 2))
     rows = np.arange(24).reshape(8, 3)
     np.testing.assert_array_equal(sharding.own_rows(mesh, 8), np.arange(8))  # one process has them all
@@ -176,7 +176,7 @@ def test_rows_of_a_batch_come_back_as_they_were():
     np.testing.assert_array_equal(sharding.fetch(placed), rows)
 
 
-def test_dimensions_that_do_not_divide_stay_whole():
+def test_dimensions_that_do_not_divide_are_replicated():
     mesh = sharding.make_mesh(config.Mesh(1, 2, 4))
     state = sharding.with_shardings({"x": jax.ShapeDtypeStruct((6, 7), np.float32)}, mesh)
     assert state["x"].sharding.spec == PartitionSpec()
@@ -186,7 +186,7 @@ def test_dimensions_that_do_not_divide_stay_whole():
     assert sizes[0] == PartitionSpec("tensor", "fsdp") and sizes[2] == PartitionSpec(None, "fsdp")
 
 
-def test_constraints_are_nothing_without_a_mesh():
+def test_constraints_do_nothing_without_a_mesh():
     x = np.ones((3, 5), np.float32)
     np.testing.assert_array_equal(jax.jit(lambda x: sharding.constrain(x, "batch", "mlp"))(x), x)
 

@@ -1,10 +1,10 @@
-"""Gives the new items of a grown catalogue semantic IDs under the frozen codebooks of an earlier run.
+"""Assigns semantic IDs to the new items of a grown catalogue, by the frozen codebooks of an earlier run.
 
     python launch/prepare_data.py --config=configs/quickstart.py --workdir=runs/after
     python tools/assign_semantic_ids.py --config=configs/quickstart.py --workdir=runs/after --parent=runs/before
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/after --checkpoints_of=runs/before
 
-Items that were there keep their IDs, so that checkpoints of the earlier run can recommend old and new items.
+Old items keep their IDs, so that checkpoints of the earlier run can recommend old and new items.
 """
 
 from absl import flags
@@ -14,8 +14,8 @@ from genrec import command
 from genrec.semantic_ids import growth
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the grown dataset.", required=True)
-_PARENT = flags.DEFINE_string("parent", None, "Folder of the run whose semantic IDs go on.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the grown dataset.", required=True)
+_PARENT = flags.DEFINE_string("parent", None, "Work directory of the earlier run.", required=True)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""Decoding speed: what the catalogue's constraint costs, or how many users a second a model serves, level by level.
+"""Measures decoding: the overhead of the catalogue's constraints, or the users per second of a model, level by level.
 
     python tools/benchmark_decoding.py --items=1000000 --levels=8 --codes=2048 --batch=32 --beams=20
     python tools/benchmark_decoding.py --config=configs/amazon_beauty.py:paper --beams=20
     python tools/benchmark_decoding.py --workdir=/tmp/quickstart --batch=256 --beams=10,20,50
 
-The first searches with logits that are there already; the second with random weights and items; the third with the best
-checkpoint and users of the test split. Machines differ and are shared: compare ratios of one run.
+The first command searches with precomputed logits; the second with random weights and items; the third with the best
+checkpoint and users of the test split. Timings depend on the machine and its load: compare ratios within one run.
 """
 
 from absl import flags
@@ -14,15 +14,15 @@ from ml_collections import config_flags
 from genrec import command
 from genrec.decoding import benchmark
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Model size, for random weights.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with a trained model.")
-_ITEMS = flags.DEFINE_integer("items", 12_000, "Of a random catalogue.", lower_bound=1000)
-_LEVELS = flags.DEFINE_integer("levels", 4, "Of its semantic IDs.", lower_bound=1)
-_CODES = flags.DEFINE_integer("codes", 256, "Of each level.", lower_bound=2)
-_BATCH = flags.DEFINE_integer("batch", 32, "Users of a search.", lower_bound=1)
-_BEAMS = flags.DEFINE_list("beams", ["20"], "Widths of the search, separated by commas.")
-_SECONDS = flags.DEFINE_float("seconds", 10, "To measure for, each time.")
-_INDEX = flags.DEFINE_bool("index", False, "Also make the index of the random catalogue step by step.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config of a model with random weights.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with a trained model.")
+_ITEMS = flags.DEFINE_integer("items", 12_000, "Items of the random catalogue.", lower_bound=1000)
+_LEVELS = flags.DEFINE_integer("levels", 4, "Levels of its semantic IDs.", lower_bound=1)
+_CODES = flags.DEFINE_integer("codes", 256, "Codes per level.", lower_bound=2)
+_BATCH = flags.DEFINE_integer("batch", 32, "Users per batch.", lower_bound=1)
+_BEAMS = flags.DEFINE_list("beams", ["20"], "Beam widths, separated by commas.")
+_SECONDS = flags.DEFINE_float("seconds", 10, "Seconds per measurement.")
+_INDEX = flags.DEFINE_bool("index", False, "Also time each step of building the index of the random catalogue.")
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Speed of the training input alone, on the data and semantic IDs of a work directory.
+"""Measures the input pipeline alone, on the dataset and semantic IDs of a work directory.
 
     python tools/benchmark_input.py --config=configs/amazon_beauty.py --workdir=runs/beauty
     python tools/benchmark_input.py --config=configs/amazon_beauty.py --workdir=runs/beauty --memory_mib=0 --shares=8
 
-Plans without and with reading the items into memory, then times steps: plain calls of `batch`, and `iterate`, which
-prepares ahead in a thread. Of several processes one is measured, which builds its share of the rows.
+Times planning without and with reading all items into memory, then steps: plain calls of `batch`, and `iterate`, which
+prefetches in a thread. Of several processes one is measured, which builds its share of the rows.
 """
 
 import time
@@ -23,12 +23,10 @@ from genrec.models import run_record
 from genrec.semantic_ids.codes import SemanticIds
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_STEPS = flags.DEFINE_integer("steps", 1000, "Steps to time.", lower_bound=1)
-_MEMORY = flags.DEFINE_integer(
-    "memory_mib", training_batches.MEMORY >> 20, "For the items of all users; 0 reads from disk."
-)
-_SHARES = flags.DEFINE_integer("shares", 1, "Processes that share a batch.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 1000, "Number of steps to time.", lower_bound=1)
+_MEMORY = flags.DEFINE_integer("memory_mib", training_batches.MEMORY >> 20, "For the items of all users; 0: no memory.")
+_SHARES = flags.DEFINE_integer("shares", 1, "Number of processes that share a batch.", lower_bound=1)
 
 
 def _measure(name: str, batches: Iterator[Examples]) -> None:
@@ -38,9 +36,8 @@ def _measure(name: str, batches: Iterator[Examples]) -> None:
         segments += int(examples.histories.segments.max(axis=1).sum())
         targets += int((examples.target_segments > 0).sum())
         size += sum(array.nbytes for array in jax.tree.leaves(examples))
-    seconds = time.perf_counter() - start
-    figures = f"{segments / seconds:.0f} segments/s, {targets / seconds:.0f} targets/s, {size / seconds / 1e6:.0f} MB/s"
-    print(f"{name}: {figures}")
+    rate = 1 / (time.perf_counter() - start)
+    print(f"{name}: {segments * rate:.0f} segments/s, {targets * rate:.0f} targets/s, {size * rate / 1e6:.0f} MB/s")
 
 
 def main() -> None:
@@ -49,8 +46,7 @@ def main() -> None:
     tokenizer = run_record.RunRecord.of(experiment, semantic_ids.sizes, "", "").tokenizer(semantic_ids)
     sequences = dataset.Dataset(workdir / "dataset").split("train")
     for memory in (0, _MEMORY.value << 20):  # planning alone, then with reading
-        start = time.perf_counter()
-        cfg, seed = experiment.training, experiment.seed
+        start, cfg, seed = time.perf_counter(), experiment.training, experiment.seed
         batches = training_batches.TrainingBatches(sequences, tokenizer, cfg, seed, _SHARES.value, memory)
         print(f"{time.perf_counter() - start:.2f} s to start with {memory >> 20} MiB, {len(batches.segments)} segments")
     rows = slice(batches.padded_rows // _SHARES.value)

@@ -1,4 +1,4 @@
-"""Evaluates checkpoints over all users of a split: metrics beside baselines, by segment, and every user's rank.
+"""Evaluates checkpoints on all users of a split: metrics with baselines, by segment, and the rank of every target.
 
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart \
@@ -6,9 +6,9 @@
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart --checkpoint=all
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart --watch
 
-One checkpoint leaves its results in WORKDIR/evaluation; all of them, or each as it appears, leave theirs in
-WORKDIR/evaluation/step_STEP, and a table. What has results is not evaluated again.
-Checkpoints may be elsewhere, in a bucket or in the folder of a run on a smaller catalogue: --checkpoints_of.
+The results of one checkpoint are in WORKDIR/evaluation; those of --checkpoint=all and --watch in
+WORKDIR/evaluation/step_STEP, with a table. Checkpoints that have results are not evaluated again.
+--checkpoints_of takes checkpoints from elsewhere: a bucket, or the work directory of a run on a smaller catalogue.
 """
 
 from absl import flags
@@ -18,19 +18,28 @@ from genrec import command
 from genrec.evaluation import evaluate, evaluate_all
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_SPLIT = flags.DEFINE_list("split", ["test"], "Whose next items to predict: validation, test, or both.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, a step, or all.")
-_CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Where the checkpoints are, if not in --workdir.")
-_WATCH = flags.DEFINE_bool("watch", False, "Evaluate each checkpoint as it appears, until training is finished.")
-_POLL = flags.DEFINE_float("poll_seconds", 30.0, "How often to look for new checkpoints.", lower_bound=0.1)
-_PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop watching when nothing new came for so long.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_SPLIT = flags.DEFINE_list("split", ["test"], "Splits to evaluate: validation, test, or both.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "Checkpoint: best (by validation metric), latest, a step, or all."
+)
+_CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Folder of the checkpoints, if not --workdir.")
+_WATCH = flags.DEFINE_bool("watch", False, "Evaluate each new checkpoint, until training is finished.")
+_POLL = flags.DEFINE_float("poll_seconds", 30.0, "Seconds between looks for new checkpoints.", lower_bound=0.1)
+_PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop --watch after so long without a new one.")
 
 
 def main() -> None:
     if _WATCH.value or _CHECKPOINT.value == "all":
-        waiting = _WATCH.value, _POLL.value, 60 * _PATIENCE.value
-        evaluate_all.evaluate_all(_CONFIG.value, _WORKDIR.value, _SPLIT.value, *waiting, _CHECKPOINTS_OF.value)
+        evaluate_all.evaluate_all(
+            _CONFIG.value,
+            _WORKDIR.value,
+            _SPLIT.value,
+            watch=_WATCH.value,
+            poll_seconds=_POLL.value,
+            patience_seconds=60 * _PATIENCE.value,
+            checkpoints_of=_CHECKPOINTS_OF.value,
+        )
         return
     for split in _SPLIT.value:
         evaluate.evaluate(_CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value, _CHECKPOINTS_OF.value)

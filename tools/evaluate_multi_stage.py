@@ -1,11 +1,11 @@
-"""Evaluates the multi-stage recommender: recall, lift and time of sources, ranker and final scores, in one table.
+"""Evaluates the multi-stage recommender: recall, lift and latency of sources, ranker and final scores, in one table.
 
     python tools/evaluate_multi_stage.py --config=configs/quickstart.py --workdir=runs/quickstart
     python tools/evaluate_multi_stage.py --config=configs/quickstart.py --workdir=runs/quickstart \
         --config.multi_stage.sources="('generator','item-kNN')" --config.multi_stage.scoring.exclude_history=True
 
 Needs a trained model, and launch/train_sasrec.py for SASRec and the ranker. Weights are fitted on the validation split.
-Compare what comes out with the model alone: tools/compare_runs.py --workdir=WORKDIR \
+To compare the results with the model alone: tools/compare_runs.py --workdir=WORKDIR \
     --other=WORKDIR/pipeline/test_users.parquet.
 """
 
@@ -16,8 +16,8 @@ from genrec import command
 from genrec.evaluation import evaluate_multi_stage
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Measures whether prompts steer: shares, recall over guidance strength, titles, texts, and items never to be returned.
+"""Evaluates prompts: share of matching items, recall over guidance strength, title search, texts, and exclusions.
 
     python tools/evaluate_prompts.py --workdir=runs/streaming
     python tools/evaluate_prompts.py --workdir=runs/streaming --users=0 --strengths=0,1,2 --checkpoint=latest
 
-Leaves WORKDIR/prompts: SPLIT.json, SPLIT.txt, and the curve as a picture, guidance.svg.
+Writes to WORKDIR/prompts: SPLIT.json, SPLIT.txt, and the curve guidance.svg.
 """
 
 from absl import flags
@@ -11,19 +11,20 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, prompt_metrics
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Whose users prompt.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
-_USERS = flags.DEFINE_integer("users", 512, "How many prompt; 0 takes all of the split.", lower_bound=0)
-_BEAMS = flags.DEFINE_integer("beams", 50, "Width of the search.", lower_bound=prompt_metrics.TOP)
-_STRENGTHS = flags.DEFINE_list("strengths", ["0", "0.5", "1", "1.5", "2", "3"], "Of guidance, for the curve.")
-_ITEMS = flags.DEFINE_integer("items", 512, "How many titles are looked for, and written.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the users.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
+_USERS = flags.DEFINE_integer("users", 512, "Number of users; 0 takes all of the split.", lower_bound=0)
+_BEAMS = flags.DEFINE_integer("beams", 50, "Beam width.", lower_bound=prompt_metrics.TOP)
+_STRENGTHS = flags.DEFINE_list("strengths", ["0", "0.5", "1", "1.5", "2", "3"], "Guidance strengths of the curve.")
+_ITEMS = flags.DEFINE_integer("items", 512, "Number of titles to search for, and to generate.", lower_bound=1)
 
 
 def main() -> None:
     strengths = command.numbers("strengths", _STRENGTHS.value)
-    asked = _SPLIT.value, _CHECKPOINT.value, _USERS.value, _BEAMS.value
-    prompt_metrics.evaluate(_WORKDIR.value, *asked, strengths, _ITEMS.value)
+    prompt_metrics.evaluate(
+        _WORKDIR.value, _SPLIT.value, _CHECKPOINT.value, _USERS.value, _BEAMS.value, strengths, _ITEMS.value
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Writes a trained model as a T5 v1.1: config.json, model.safetensors, spiece.model.
+"""Exports a trained model as T5 v1.1: config.json, model.safetensors, spiece.model.
 
     python tools/export_t5.py --workdir=runs/streaming --output=runs/streaming/t5
 
-Hugging Face transformers read that folder. docs/steering.md says which models can be expressed so.
+Hugging Face transformers load the folder. docs/steering.md says which models can be exported.
 """
 
 from absl import flags
@@ -11,9 +11,9 @@ from flax import nnx
 from genrec import command
 from genrec.models import load, t5
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the checkpoints.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the checkpoints.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the exported model.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Makes the dataset of a work directory as it was before some items existed, to measure how new items fare.
+"""Writes the dataset of a work directory without a share of its items, to measure how new items are recommended.
 
     python tools/hold_out_items.py --workdir=runs/after --output=runs/before --share=0.1
 
-Then train in runs/before, stage by stage, and give runs/after semantic IDs: docs/growing_catalogues.md.
+Then train in runs/before, stage by stage, and assign semantic IDs in runs/after: docs/growing_catalogues.md.
 """
 
 from absl import flags
@@ -11,10 +11,10 @@ from etils import epath
 from genrec import command
 from genrec.data.hold_out import hold_out
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the whole dataset.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Another work directory, for the smaller one.", required=True)
-_SHARE = flags.DEFINE_float("share", 0.1, "Of the items that are held out.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of their choice.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the whole dataset.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Work directory for the dataset without the items.", required=True)
+_SHARE = flags.DEFINE_float("share", 0.1, "Share of the items to hold out.")
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed of the choice of items.")
 
 
 def main() -> None:

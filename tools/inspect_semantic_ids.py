@@ -1,4 +1,4 @@
-"""Shows which items share codes: the whole catalogue at a glance, a prefix, or the neighbors of an item.
+"""Shows which items share codes: an overview of the catalogue, a prefix, or the neighbors of an item.
 
 python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart
 python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart --prefix=12,40
@@ -10,13 +10,13 @@ from absl import flags
 from genrec import command
 from genrec.semantic_ids.inspection import Inspection
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the results of the stages.", required=True)
-_PREFIX = flags.DEFINE_list("prefix", [], "First codes of the items to show, with commas between them.")
-_ITEM = flags.DEFINE_string("item", None, "Id of the item whose nearest items to show.")
-_LIMIT = flags.DEFINE_integer("limit", 20, "Lines to show.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_PREFIX = flags.DEFINE_list("prefix", [], "First codes of the items to show, separated by commas.")
+_ITEM = flags.DEFINE_string("item", None, "Id of the item whose neighbors to show.")
+_LIMIT = flags.DEFINE_integer("limit", 20, "Maximum number of lines.", lower_bound=1)
 
 
-@flags.validator("prefix", message="gives whole numbers with commas between them, such as 12,40.")
+@flags.validator("prefix", message="must be integers separated by commas, such as 12,40.")
 def _whole_numbers(prefix: list[str]) -> bool:
     return all(code.strip().isdecimal() for code in prefix)
 

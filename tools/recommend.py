@@ -1,4 +1,4 @@
-"""Recommends items for users of the dataset, or for any history of items, and prints them beside the history.
+"""Recommends items for users of the dataset, or for a given history, and prints their titles.
 
     python tools/recommend.py --workdir=runs/streaming --users=3
     python tools/recommend.py --workdir=runs/streaming --user=u17,u42 --top=20 --output=json
@@ -8,7 +8,7 @@
     python tools/recommend.py --workdir=runs/streaming --users=1 --prompt="something calm, no podcasts" --explain
     python tools/recommend.py --workdir=runs/streaming --users=1 --interactive
 
-Needs no --config: the checkpoint describes its model. Items must fulfill all conditions of --filter.
+Needs no --config: the checkpoint has the settings of its model. All conditions of --filter must hold.
 """
 
 from absl import flags
@@ -20,22 +20,22 @@ from genrec.evaluation import evaluate
 from genrec.serving import command_line, engine
 from genrec.serving.requests import build_requests, with_allow_deny
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_USERS = flags.DEFINE_integer("users", 0, "Number of users to sample from the split.", lower_bound=0)
-_USER = flags.DEFINE_list("user", [], "Comma-separated user ids.")
-_ITEMS = flags.DEFINE_list("items", None, "A history: comma-separated item ids, oldest first; empty: none.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_USERS = flags.DEFINE_integer("users", 0, "Number of users of the split, a fixed sample.", lower_bound=0)
+_USER = flags.DEFINE_list("user", [], "Ids of users, separated by commas.")
+_ITEMS = flags.DEFINE_list("items", None, "A history: item ids, oldest first, separated by commas; may be empty.")
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the users.")
-_CONTEXT = flags.DEFINE_multi_string("context", [], "NAME=VALUE: overrides a feature of the request context.")
-_PROMPT = flags.DEFINE_string("prompt", "", "Text that conditions the recommendations.")
-_PROFILE = flags.DEFINE_string("profile", None, "Path of a taste profile; tools/taste_profile.py makes one.")
-_FILTER = flags.DEFINE_multi_string("filter", [], "A condition: COLUMN, = != ~ !~ >= or <=, comma-separated values.")
-_ALLOW = flags.DEFINE_list("allow", None, "Comma-separated ids of the only items to recommend.")
-_DENY = flags.DEFINE_list("deny", [], "Comma-separated ids of items to exclude.")
-_EXPLAIN = flags.DEFINE_bool("explain", False, "Explain each item.")
-_INTERACTIVE = flags.DEFINE_bool("interactive", False, "Read prompts and commands from the terminal.")
-_OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table for people, or a line of JSON per request.")
+_CONTEXT = flags.DEFINE_multi_string("context", [], "NAME=VALUE: a feature that overrides the user's own.")
+_PROMPT = flags.DEFINE_string("prompt", "", "Prompt: the wanted items in words.")
+_PROFILE = flags.DEFINE_string("profile", None, "Taste profile, a file that tools/taste_profile.py wrote.")
+_FILTER = flags.DEFINE_multi_string("filter", [], "Condition: COLUMN, one of = != ~ !~ >= <=, comma-separated values.")
+_ALLOW = flags.DEFINE_list("allow", None, "Ids of the only items to recommend.")
+_DENY = flags.DEFINE_list("deny", [], "Ids of items that are never recommended.")
+_EXPLAIN = flags.DEFINE_bool("explain", False, "Explain why each item is recommended.")
+_INTERACTIVE = flags.DEFINE_bool("interactive", False, "Chat: read prompts until the input ends.")
+_OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "Format: a table, or a line of JSON per history.")
 _CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Folder of the checkpoints, if not --workdir.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
 _OPTIONS = command.define_flags(engine.Options)
 
 

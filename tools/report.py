@@ -1,4 +1,4 @@
-"""Makes one HTML file of an evaluation: curves, segments, popularity, codes, examples; it needs nothing else.
+"""Writes an evaluation as a self-contained HTML report: curves, segments, popularity, codes, examples.
 
     python tools/report.py --workdir=runs/quickstart
     python tools/report.py --workdir=runs/quickstart --split=validation
@@ -11,8 +11,8 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, report
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Which evaluation to show.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the evaluation.")
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Scores items for users in real time: lines of JSON in, lines of JSON out; every event changes the next scores.
+"""Scores items for users in real time: reads and writes lines of JSON; every event changes the next scores.
 
     echo '{"user": "u17", "events": ["m00005", "p01201"], "score": ["m00007", "p01202"]}' | \
         python tools/score_items.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 Scores are those of the multi-stage recommender's ranker: SASRec and features of history, item and context, with the
-weights that tools/evaluate_multi_stage.py fitted, if any. Events may come on lines of their own. Users start without a
+weights that tools/evaluate_multi_stage.py fitted, if it was run. Lines may have events alone. Users start without a
 history.
 """
 
@@ -21,7 +21,7 @@ from genrec.ranking.popular import popularity
 from genrec.serving.item_scorer import ItemScorer
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
 
 
 def main() -> None:

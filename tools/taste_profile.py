@@ -1,12 +1,12 @@
-"""Makes, edits and prints the taste profile of a user: a small JSON file of explicit preferences.
+"""Shows, edits and explains a taste profile: the preferences of a user, in a small JSON file.
 
     python tools/taste_profile.py --workdir=runs/streaming --user=u000017 --profile=u17.json
     python tools/taste_profile.py --workdir=runs/streaming --profile=u17.json --add=more_of:genre=jazz \
         --add='blocked:artist=Ada Costa' --remove=genre=metal
     python tools/recommend.py --workdir=runs/streaming --user=u000017 --profile=u17.json
 
-A new profile has the most frequent values of the user's history. The kind of an entry is likes, dislikes, more_of,
-less_of or blocked; it is about COLUMN=VALUE of the catalogue, or item=ID.
+A profile that does not exist is made from the most frequent values in the user's history. An entry is likes, dislikes,
+more_of, less_of or blocked, for COLUMN=VALUE of the catalogue or item=ID.
 """
 
 from absl import flags
@@ -14,12 +14,12 @@ from absl import flags
 from genrec import command
 from genrec.serving import command_line
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the dataset.", required=True)
-_PROFILE = flags.DEFINE_string("profile", None, "Path of the profile.", required=True)
-_USER = flags.DEFINE_string("user", "", "User id of a new profile.")
-_ADD = flags.DEFINE_multi_string("add", [], "KIND:COLUMN=VALUE: adds an entry, or replaces that about the same.")
-_REMOVE = flags.DEFINE_multi_string("remove", [], "COLUMN=VALUE: removes the entry about it.")
-_COLUMNS = flags.DEFINE_list("columns", ["media_type", "genre", "artist"], "Catalogue columns of a new profile.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the dataset.", required=True)
+_PROFILE = flags.DEFINE_string("profile", None, "Path of the profile's file.", required=True)
+_USER = flags.DEFINE_string("user", "", "Id of the user for whom to make a profile that does not exist.")
+_ADD = flags.DEFINE_multi_string("add", [], "KIND:COLUMN=VALUE: entry to add, which replaces one for the same value.")
+_REMOVE = flags.DEFINE_multi_string("remove", [], "COLUMN=VALUE: entry to remove.")
+_COLUMNS = flags.DEFINE_list("columns", ["media_type", "genre", "artist"], "Columns of a new profile.")
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""Jobs on clusters: a JobSet for GKE, a script for Cloud TPU VMs, a batch script for Slurm."""
+"""Cluster jobs: a JobSet for GKE, a script for Cloud TPU VMs, a batch script for Slurm."""

@@ -1,6 +1,6 @@
-"""Accelerators of Google Cloud by the names that jobs ask for them: TPU slices by topology, GPUs by model.
+"""Google Cloud accelerators by name: TPU slices by topology, GPUs by model.
 
-After https://cloud.google.com/tpu/docs (generations and runtime versions) and
+From https://cloud.google.com/tpu/docs (generations and runtime versions) and
 https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (node labels, chips of a host).
 """
 
@@ -10,17 +10,8 @@ from collections.abc import Mapping
 
 from genrec.cluster.job import ClusterError
 
-# Topology -> numbers of hosts that it comes on, the usual one first.
-_FLAT = {
-    "1x1": (1,),
-    "2x2": (1,),
-    "2x4": (1, 2),
-    "4x4": (4,),
-    "4x8": (8,),
-    "8x8": (16,),
-    "8x16": (32,),
-    "16x16": (64,),
-}
+# Topology -> the possible numbers of hosts, the default first.
+_FLAT = {"1x1": (1,), "2x2": (1,), "2x4": (1, 2), "4x4": (4,), "4x8": (8,), "8x8": (16,), "8x16": (32,), "16x16": (64,)}
 _CUBIC = {
     "2x2x1": (1,),
     "2x2x2": (2,),
@@ -37,13 +28,13 @@ _CUBIC = {
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """One generation of TPUs."""
+    """TPU generation."""
 
     label: str  # value of the GKE node label cloud.google.com/gke-tpu-accelerator
-    vm_type: str  # what the accelerator types of TPU VMs begin with
-    vm_unit: int  # what their number counts, per chip: 2 TensorCores or 1 chip
+    vm_type: str  # prefix of the accelerator type of TPU VMs
+    vm_unit: int  # units per chip in its number: 2 TensorCores, or 1 chip
     runtime: str  # software version of TPU VMs
-    topologies: Mapping[str, tuple[int, ...]]
+    topologies: Mapping[str, tuple[int, ...]]  # topology -> possible numbers of hosts
 
 
 TPUS = {
@@ -53,7 +44,7 @@ TPUS = {
     "v6e": Generation("tpu-v6e-slice", "v6e", 1, "v2-alpha-tpuv6e", _FLAT),
 }
 
-# Value of the GKE node label cloud.google.com/gke-accelerator -> GPUs of one node, at most.
+# Value of the GKE node label cloud.google.com/gke-accelerator -> maximum number of GPUs per node.
 GPUS = {
     "nvidia-tesla-t4": 4,
     "nvidia-tesla-v100": 8,
@@ -69,7 +60,7 @@ GPUS = {
 
 @dataclasses.dataclass(frozen=True)
 class TpuSlice:
-    """Chips that are wired to each other, on one or several hosts."""
+    """TPU slice: interconnected chips on one or several hosts."""
 
     generation: Generation
     topology: str  # chips along each axis: "4x4", "2x2x4"
@@ -77,25 +68,27 @@ class TpuSlice:
 
     @property
     def chips(self) -> int:
+        """Number of chips."""
         return math.prod(int(axis) for axis in self.topology.split("x"))
 
     @property
     def chips_per_host(self) -> int:
+        """Number of chips per host."""
         return self.chips // self.hosts
 
     @property
     def vm_type(self) -> str:
-        """The accelerator type by which Cloud TPU knows the slice: "v5litepod-16", "v5p-32"."""
+        """Accelerator type of Cloud TPU VMs: "v5litepod-16", "v5p-32"."""
         return f"{self.generation.vm_type}-{self.chips * self.generation.vm_unit}"
 
 
 def tpu_slice(accelerator: str, topology: str, hosts: int | None = None) -> TpuSlice:
-    """The slice of a generation ("v5e") and topology ("4x4"); on the usual number of hosts, or on `hosts`.
+    """Returns the slice of a generation ("v5e") and topology ("4x4"), on the default number of hosts or on `hosts`.
 
-    Raises `ClusterError` for a generation, topology or number of hosts that does not exist, with those that do.
+    Raises `ClusterError`, which lists the choices, if the generation, topology or number of hosts does not exist.
     """
     if accelerator not in TPUS:
-        raise ClusterError(f"--accelerator={accelerator}: not a TPU known here; there are {', '.join(TPUS)}.")
+        raise ClusterError(f"--accelerator={accelerator}: unknown TPU; there are {', '.join(TPUS)}.")
     topologies = TPUS[accelerator].topologies
     if topology not in topologies:
         existing = ", ".join(f"{name} ({_hosts(counts)})" for name, counts in topologies.items())
@@ -103,7 +96,7 @@ def tpu_slice(accelerator: str, topology: str, hosts: int | None = None) -> TpuS
     if hosts is not None and hosts not in topologies[topology]:
         raise ClusterError(
             f"--nodes={hosts}: a {accelerator} slice {topology} has {_hosts(topologies[topology])}. "
-            "Leave --nodes out, or choose the topology that has as many hosts."
+            "Leave --nodes out, or choose a topology with as many hosts."
         )
     return TpuSlice(TPUS[accelerator], topology, topologies[topology][0] if hosts is None else hosts)
 

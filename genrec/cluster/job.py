@@ -1,4 +1,4 @@
-"""What jobs on all clusters have in common: a name, one command, and a work directory that outlives the machines."""
+"""Settings that jobs on all clusters share: a name, a command, and a work directory that outlives the machines."""
 
 import dataclasses
 import re
@@ -7,58 +7,56 @@ from typing import Any, ClassVar
 
 from genrec.errors import GenrecError
 
-MOUNT = "/bucket"  # where a job sees the bucket of its work directory
+MOUNT = "/bucket"  # mount point of the work directory's bucket
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/(.+)")
-_ADDED = ("--workdir", "--distributed")  # by the job
+_ADDED = ("--workdir", "--distributed")  # flags that the job adds
 _OPERATORS = ("&&", "||", ";", "|", "&", ">", ">>", "<")
 
 
 class ClusterError(GenrecError):
-    """A job that could not run as it is described. The message names the flag and says what to give."""
+    """Error in the settings of a job. The message names the flag and says what to give."""
 
 
 def setting(description: str, default: Any = dataclasses.MISSING) -> Any:
-    """A field of a job; `launch/cluster/render.py` has a flag of the same name, type and description."""
+    """Returns a field of a job, for which `launch/cluster/render.py` defines a flag of the same name and type."""
     return dataclasses.field(default=default, metadata={"description": description})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """The settings of every target; each adds its own. Raises `ClusterError` for what cannot run."""
+    """Settings of all targets, to which each adds its own; raises `ClusterError` if the job cannot run."""
 
     target: ClassVar[str]
 
     name: str = setting("Name of the job: lower-case letters, digits and hyphens, at most 40.")
-    command: str = setting("What to run, quoted as for a shell; --workdir is added to it.")
-    workdir: str = setting("Folder or bucket with the stages' results, in reach of all hosts; it outlives the job.")
-    restarts: int = setting(
-        "How many crashes are followed by a new start (by default 10). Preemptions are, always.", 10
-    )
+    command: str = setting("Command to run, quoted as for a shell; --workdir is added to it.")
+    workdir: str = setting("Work directory, a folder or bucket that all hosts reach and that outlives the job.")
+    restarts: int = setting("Maximum restarts after crashes (by default 10); preemptions do not count.", 10)
 
     def __post_init__(self):
         if not _NAME.fullmatch(self.name):
             raise ClusterError(
-                f"--name={self.name}: not a name for a job. Give lower-case letters, digits and hyphens, at most 40, "
-                "that begin with a letter and do not end with a hyphen (RFC 1123): quickstart-v5e."
+                f"--name={self.name}: invalid job name. Give at most 40 lower-case letters, digits and hyphens that "
+                "begin with a letter and do not end with a hyphen (RFC 1123), such as quickstart-v5e."
             )
         if self.restarts < 0:
-            raise ClusterError(f"--restarts={self.restarts}: give 0, for none, or more.")
+            raise ClusterError(f"--restarts must be at least 0, got {self.restarts}.")
         words = self.words
         if not words:
-            raise ClusterError("--command is empty: give what to run, as --command='python launch/run.py --config=...'")
+            raise ClusterError("--command is empty. Give one, such as --command='python launch/run.py --config=...'")
         for word in words:
             if word in _OPERATORS:
                 raise ClusterError(
-                    f"--command has {word!r}: no shell runs it. Give one command; launch/run.py runs all stages."
+                    f"--command has {word!r}, but no shell runs it. Give one command; launch/run.py runs all stages."
                 )
             if word.partition("=")[0] in _ADDED:
                 raise ClusterError(f"--command has {word!r}: leave it out, the job adds it.")
 
     @property
     def words(self) -> list[str]:
-        """The command, split as a shell would, with nothing expanded."""
+        """Words of the command, split as by a shell, without expansions."""
         try:
             return shlex.split(self.command)
         except ValueError as error:
@@ -66,22 +64,22 @@ class Job:
 
 
 def bucket_of(workdir: str) -> tuple[str, str]:
-    """Bucket and folder of `gs://BUCKET/FOLDER`, the only work directory that outlives machines of Google Cloud."""
+    """Returns bucket and folder of a work directory `gs://BUCKET/FOLDER`; raises `ClusterError` for other paths."""
     match = _BUCKET.fullmatch(workdir)
     if not match:
         raise ClusterError(
-            f"--workdir={workdir}: a folder of one machine is out of reach for others and is lost with the machine. "
-            "Give a folder in a bucket: gs://BUCKET/FOLDER."
+            f"--workdir={workdir}: other machines cannot reach a local folder, and it is lost with its machine. Give a "
+            "folder in a bucket: gs://BUCKET/FOLDER."
         )
     return match[1], match[2]
 
 
 def at_least_one(name: str, value: int) -> None:
-    """Raises `ClusterError` when the flag `name` counts none."""
+    """Raises `ClusterError` if the value of the flag `name` is below 1."""
     if value < 1:
-        raise ClusterError(f"--{name}={value}: give 1 or more.")
+        raise ClusterError(f"--{name} must be at least 1, got {value}.")
 
 
 def heading(job: Job) -> str:
-    """The comment lines that a rendered job begins with."""
+    """Returns the comment at the top of a rendered job."""
     return f"# {job.name}: rendered by launch/cluster/render.py for {job.target}. See docs/clusters.md.\n"

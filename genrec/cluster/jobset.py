@@ -1,8 +1,8 @@
-"""A JobSet for GKE: TPU slices, or nodes with GPUs, with the bucket of the work directory mounted.
+"""JobSets for GKE: TPU slices, or nodes with GPUs, with the bucket of the work directory mounted.
 
-One replicated job, of which every TPU slice is a replica; GPU nodes are the pods of a single one. Needs JobSet 0.10 or
-newer in the cluster (https://jobset.sigs.k8s.io): a Job that fails tells only by its message which rule it failed by,
-and older versions cannot match messages.
+Every TPU slice is a replica of one replicated job; GPU nodes are the pods of a single replica. The cluster needs JobSet
+0.10 or newer (https://jobset.sigs.k8s.io): only its message tells by which rule a Job failed, and older versions cannot
+match messages.
 """
 
 import dataclasses
@@ -21,24 +21,26 @@ _POD_INDEX = "batch.kubernetes.io/job-completion-index"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GkeJob(Job):
+    """Settings of a job on GKE."""
+
     target: ClassVar[str] = "gke"
 
     image: str = setting("Container image with genrec, built by launch/cluster/Dockerfile.")
     accelerator: str = setting(
         f"TPU generation ({', '.join(accelerators.TPUS)}) or GPU ({', '.join(accelerators.GPUS)})."
     )
-    topology: str | None = setting("Topology of the TPU slice, as 4x4.", None)
-    slices: int = setting("TPU slices (by default 1).", 1)
+    topology: str | None = setting("Topology of the TPU slice, such as 4x4.", None)
+    slices: int = setting("Number of TPU slices (by default 1).", 1)
     nodes: int | None = setting(
-        "GPU nodes, one process each (by default 1); the hosts of a TPU slice follow from its topology.", None
+        "Number of GPU nodes, one process each (by default 1); of TPU slices the topology gives it.", None
     )
-    gpus_per_node: int | None = setting("GPUs of each node.", None)
-    spot: bool = setting("On spot machines, which are cheaper and may be taken away at any time.", False)
-    service_account: str | None = setting("Account that may read and write the bucket.", None)
-    queue: str | None = setting("Local queue of Kueue, which then decides when the job starts.", None)
-    mount: bool = setting("Mounts the bucket as a file system; --nomount passes gs:// on (by default mounts).", True)
-    root: bool = setting("Runs as root, where nodes give their accelerators to root only.", False)
-    grace: int = setting("Seconds from the first signal to the kill, for a last checkpoint (by default 120).", 120)
+    gpus_per_node: int | None = setting("Number of GPUs per node.", None)
+    spot: bool = setting("Use spot machines, which are cheaper and can be preempted at any time.", False)
+    service_account: str | None = setting("Service account with read and write access to the bucket.", None)
+    queue: str | None = setting("Local queue of Kueue, which then schedules the job.", None)
+    mount: bool = setting("Mount the bucket as a file system (default); --nomount uses gs:// paths.", True)
+    root: bool = setting("Run as root, where nodes give access to their accelerators to root only.", False)
+    grace: int = setting("Seconds between SIGTERM and SIGKILL, for a last checkpoint (by default 120).", 120)
 
     def __post_init__(self):
         super().__post_init__()
@@ -53,8 +55,8 @@ class GkeJob(Job):
             self._check_gpus()
         else:
             raise ClusterError(
-                f"--accelerator={self.accelerator}: unknown. There are the TPUs {', '.join(accelerators.TPUS)} and the "
-                f"GPUs {', '.join(accelerators.GPUS)}."
+                f"--accelerator={self.accelerator}: unknown accelerator; there are the TPUs "
+                f"{', '.join(accelerators.TPUS)} and the GPUs {', '.join(accelerators.GPUS)}."
             )
 
     def _check_tpus(self) -> None:
@@ -65,7 +67,7 @@ class GkeJob(Job):
             raise ClusterError(f"--gpus_per_node: {self.accelerator} has no GPUs. Leave it out.")
         if self.hosts == 1 and self.slices > 1:
             raise ClusterError(
-                f"--slices={self.slices}: GKE joins only slices of several hosts, and {self.topology} has one. "
+                f"--slices={self.slices}: GKE connects only slices of several hosts, and {self.topology} has one. "
                 "Choose a larger topology."
             )
 
@@ -74,26 +76,26 @@ class GkeJob(Job):
             raise ClusterError("--topology and --slices are for TPUs: give --nodes and --gpus_per_node for GPUs.")
         most = accelerators.GPUS[self.accelerator]
         if self.gpus_per_node is None or not 1 <= self.gpus_per_node <= most:
-            raise ClusterError(f"--gpus_per_node={self.gpus_per_node}: a node has 1 to {most} of {self.accelerator}.")
+            raise ClusterError(f"--gpus_per_node must be 1 to {most} for {self.accelerator}, got {self.gpus_per_node}.")
         at_least_one("nodes", self.hosts)
 
     @property
     def slice(self) -> accelerators.TpuSlice | None:
-        """One of the TPU slices; None on GPUs."""
+        """Shape of a TPU slice; None on GPUs."""
         if self.topology is None:
             return None
         return accelerators.tpu_slice(self.accelerator, self.topology, self.nodes)
 
     @property
     def hosts(self) -> int:
-        """Pods of each replica."""
+        """Number of pods per replica."""
         if self.slice is not None:
             return self.slice.hosts
         return 1 if self.nodes is None else self.nodes
 
 
 def render(job: GkeJob) -> str:
-    """The manifest, for `kubectl create -f`."""
+    """Returns the manifest, for `kubectl create -f`."""
     return heading(job) + yaml.safe_dump(_jobset(job), sort_keys=False, width=120)
 
 
@@ -102,44 +104,31 @@ def _jobset(job: GkeJob) -> dict[str, Any]:
     if job.queue:
         metadata["labels"]["kueue.x-k8s.io/queue-name"] = job.queue
     if job.slice and job.hosts > 1:
-        # The node pool is the slice: all pods of a replica in one, and no other replica there.
+        # A node pool is a slice: all pods of a replica are placed in one, and no other replica is.
         metadata["annotations"] = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
     pod_rules, jobset_rules = _failures()
-    return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
-        "metadata": metadata,
-        "spec": {
-            "network": {"enableDNSHostnames": True},
-            # New pods must not meet those of the attempt before.
-            "failurePolicy": {
-                "maxRestarts": job.restarts,
-                "restartStrategy": "BlockingRecreate",
-                "rules": jobset_rules,
-            },
-            "replicatedJobs": [
-                {
-                    "name": "workers",
-                    "replicas": job.slices,
-                    "template": {
-                        "spec": {
-                            "parallelizm": job.hosts,
-                            "completions": job.hosts,
-                            "completionMode": "Indexed",
-                            # A process alone cannot rejoin: the JobSet restarts all of them, never the Job one.
-                            "backoffLimit": 0,
-                            "podFailurePolicy": {"rules": pod_rules},
-                            "template": _pod(job),
-                        }
-                    },
-                }
-            ],
-        },
+    job_spec = {
+        "parallelism": job.hosts,
+        "completions": job.hosts,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,  # one process cannot rejoin the others: the JobSet restarts all, the Job none
+        "podFailurePolicy": {"rules": pod_rules},
+        "template": _pod(job),
     }
+    spec = {
+        "network": {"enableDNSHostnames": True},
+        "failurePolicy": {
+            "maxRestarts": job.restarts,
+            "restartStrategy": "BlockingRecreate",  # new pods must not run beside those of the attempt before
+            "rules": jobset_rules,
+        },
+        "replicatedJobs": [{"name": "workers", "replicas": job.slices, "template": {"spec": job_spec}}],
+    }
+    return {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": spec}
 
 
 def _failures() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rules of the Job, and those of the JobSet for what failed by each; all else counts as a crash."""
+    """Returns the failure rules of the Job, and the JobSet's action for each; all other failures are crashes."""
 
     def exit_code(code: int) -> dict[str, Any]:
         codes = {"containerName": "train", "operator": "In", "values": [code]}
@@ -148,7 +137,7 @@ def _failures() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     again, failed = "RestartJobSetAndIgnoreMaxRestarts", "FailJobSet"
     disrupted = {"type": "DisruptionTarget", "status": "True"}
     rules = [
-        # The first that matches counts: what a pod says that was pushed off its node is no error of the command.
+        # The first match counts: the exit code of an evicted pod is not that of the command.
         ("disrupted", again, {"action": "FailJob", "onPodConditions": [disrupted]}),
         ("preempted", again, exit_code(RESTART)),
         ("failed", failed, exit_code(FAILED)),
@@ -171,24 +160,18 @@ def _pod(job: GkeJob) -> dict[str, Any]:
     # Kubernetes replaces $(NAME) in arguments; a doubled $ is one $.
     arguments = [word.replace("$", "$$") for word in [*job.words, f"--workdir={workdir}"]]
     resource, count, selector = _accelerator(job)
+    container: dict[str, Any] = {"name": "train", "image": job.image, "command": arguments, "env": _environment(job)}
+    container["resources"] = {"requests": {resource: count}, "limits": {resource: count}}
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": job.grace,
-        # Else Python were process 1, which ignores SIGTERM in the stages that do not handle it.
+        # Otherwise Python is process 1, which ignores SIGTERM unless the stage handles it.
         "shareProcessNamespace": True,
         "nodeSelector": selector,
-        "containers": [
-            {
-                "name": "train",
-                "image": job.image,
-                "command": arguments,
-                "env": _environment(job),
-                "resources": {"requests": {resource: count}, "limits": {resource: count}},
-            }
-        ],
+        "containers": [container],
     }
-    container, volumes, mounts = spec["containers"][0], [], []
     pod: dict[str, Any] = {"spec": spec}
+    volumes, mounts = [], []
     if job.spot:
         selector["cloud.google.com/gke-spot"] = "true"
         toleration = {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
@@ -198,12 +181,12 @@ def _pod(job: GkeJob) -> dict[str, Any]:
     if job.service_account:
         spec["serviceAccountName"] = job.service_account
     if job.slice is None:
-        # NCCL talks through it between the GPUs of a node; containers have 64 MB.
+        # Shared memory, by which NCCL connects the GPUs of a node; the default is 64 MB.
         volumes.append({"name": "memory", "emptyDir": {"medium": "Memory"}})
         mounts.append({"name": "memory", "mountPath": "/dev/shm"})
     if job.mount:
         pod = {"metadata": {"annotations": {"gke-gcsfuse/volumes": "true"}}, "spec": spec}
-        # Hosts see at once what another wrote: nothing is remembered of which files there are.
+        # No metadata cache: each host sees at once what the others write.
         user = 0 if job.root else USER
         options = f"implicit-dirs,uid={user},gid={user},metadata-cache:ttl-secs:0,metadata-cache:negative-ttl-secs:0"
         attributes = {"bucketName": bucket, "mountOptions": options}
@@ -217,8 +200,9 @@ def _pod(job: GkeJob) -> dict[str, Any]:
 
 
 def _accelerator(job: GkeJob) -> tuple[str, int, dict[str, str]]:
-    """The resource, how many of it a pod takes, and the nodes that have it."""
+    """Returns the resource, its number per pod, and the labels of the nodes that have it."""
     if job.slice is None:
+        assert job.gpus_per_node is not None  # by `_check_gpus`
         return "nvidia.com/gpu", job.gpus_per_node, {"cloud.google.com/gke-accelerator": job.accelerator}
     labels = {
         "cloud.google.com/gke-tpu-accelerator": job.slice.generation.label,
@@ -228,9 +212,8 @@ def _accelerator(job: GkeJob) -> tuple[str, int, dict[str, str]]:
 
 
 def _environment(job: GkeJob) -> list[dict[str, Any]]:
-    """How processes find each other. On TPUs GKE tells them (TPU_WORKER_HOSTNAMES, MEGASCALE_...)."""
-    # Lines appear in the log when they are printed.
-    environment: list[dict[str, Any]] = [{"name": "PYTHONUNBUFFERED", "value": "1"}]
+    """Returns the variables by which processes find each other; on TPUs GKE sets them (TPU_WORKER_HOSTNAMES, ...)."""
+    environment: list[dict[str, Any]] = [{"name": "PYTHONUNBUFFERED", "value": "1"}]  # log lines at once
     if job.slice is None and job.hosts > 1:
         environment += [
             {"name": "JAX_COORDINATOR_ADDRESS", "value": f"{job.name}-workers-0-0.{job.name}:{PORT}"},

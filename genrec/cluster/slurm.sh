@@ -1,4 +1,4 @@
-# Submitted from the checkout, which lies on the shared file system like the work directory.
+# Submitted from the checkout, which is on the shared file system, as is the work directory.
 cd "$SLURM_SUBMIT_DIR"
 set_up
 if [ ! -f .venv/bin/activate ]; then
@@ -9,12 +9,12 @@ fi
 source .venv/bin/activate
 export PYTHONUNBUFFERED=1
 
-# The time limit signals the processes only. What signals this script as well ends the job: scancel, or a preemption, after
-# which Slurm itself queues the job again.
+# The time limit signals the processes only. A signal to this script, too, ends the job: scancel, or a preemption, after
+# which Slurm itself requeues the job.
 ended=""
 trap 'ended=1' TERM
 
-# One process that leaves must not have the others killed: they may still be writing the checkpoint.
+# The exit of one process must not kill the others, which may still be writing the checkpoint.
 code=0
 srun --kill-on-bad-exit=0 ${SLURM_CPUS_PER_TASK:+"--cpus-per-task=$SLURM_CPUS_PER_TASK"} "${command[@]}" || code=$?
 
@@ -28,10 +28,10 @@ if [ "$code" != "$restart" ]; then
   crashes=$(($(cat "$crashes_file" 2>/dev/null || echo 0) + 1))
   echo "$crashes" >"$crashes_file"
   if [ "$crashes" -gt "$restarts" ]; then
-    echo "$name: crash number $crashes, with exit code $code; not started again (--restarts=$restarts)" >&2
+    echo "$name: crash number $crashes, with exit code $code; not restarted (--restarts=$restarts)" >&2
     rm -f "$crashes_file"
     exit "$code"
   fi
 fi
-echo "$name: left with exit code $code; queued again" >&2
+echo "$name: ended with exit code $code; requeued" >&2
 scontrol requeue "$SLURM_JOB_ID"

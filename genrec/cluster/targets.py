@@ -1,4 +1,4 @@
-"""Where jobs can run, and how one is rendered from settings by name."""
+"""Targets of cluster jobs, and rendering of a job from named settings."""
 
 import dataclasses
 import types
@@ -18,14 +18,14 @@ TARGETS: dict[str, tuple[type[Job], Callable[[Any], str]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting, of one or several targets."""
+    """Setting of one or several targets."""
 
     type: type  # str, int or bool
-    description: str  # with the targets that have it, where not all do
+    description: str  # ends in the targets that have it, if not all do
 
 
 def settings() -> dict[str, Setting]:
-    """All settings by name."""
+    """Returns all settings by name."""
     descriptions: dict[str, dict[str, list[str]]] = {}  # name -> description -> targets
     kinds = {}
     for target, (job_type, _) in TARGETS.items():
@@ -46,21 +46,21 @@ def settings() -> dict[str, Setting]:
 
 
 def render(target: str, given: Mapping[str, Any]) -> str:
-    """The job as text: a manifest for kubectl, or a script for bash or sbatch.
+    """Returns a job as text: a manifest for kubectl, or a script for bash or sbatch.
 
     Args:
       target: "gke", "tpu_vm" or "slurm".
-      given: values of settings by name; the target's other settings keep their defaults.
+      given: Values of settings by name; the target's other settings keep their defaults.
 
     Raises:
-      ClusterError: a setting is missing, belongs to another target, or describes what cannot run.
+      ClusterError: if a setting is missing, invalid, or of another target.
     """
     job_type, render_job = TARGETS[target]
     fields = {field.name: field for field in dataclasses.fields(job_type)}
     for name in given:
         if name not in fields:
             others = ", ".join(other for other, (kind, _) in TARGETS.items() if name in kind.__dataclass_fields__)
-            raise ClusterError(f"--{name} is a setting of {others}, not of {target}. Leave it out.")
+            raise ClusterError(f"--{name} is a setting of {others}, not of {target}. Remove it.")
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in given:
             raise ClusterError(f"--{name} is missing. {field.metadata['description']}")
@@ -68,6 +68,7 @@ def render(target: str, given: Mapping[str, Any]) -> str:
 
 
 def _without_none(hint: Any) -> type:
+    """Returns the type T of a hint `T` or `T | None`."""
     if isinstance(hint, types.UnionType):
         (hint,) = (option for option in typing.get_args(hint) if option is not type(None))
     return hint

@@ -1,7 +1,7 @@
-"""A script that runs a command on the hosts of a Cloud TPU slice, from the machine where it is started.
+"""Scripts that run a command on the hosts of a Cloud TPU slice, from the machine where they are started.
 
-It asks for the slice as a queued resource, installs the checkout on every host, runs the command on all of them, asks
-for another slice when the first is taken away, and deletes it at the end.
+A script requests the slice as a queued resource, installs the checkout on every host, runs the command on all of them,
+requests another slice after a preemption, and deletes the slice at the end.
 """
 
 import dataclasses
@@ -19,36 +19,39 @@ _BODY = Path(__file__).with_name("tpu_vm.sh")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TpuVmJob(Job):
+    """Settings of a job on Cloud TPU VMs."""
+
     target: ClassVar[str] = "tpu_vm"
 
     accelerator: str = setting(f"TPU generation ({', '.join(accelerators.TPUS)}).")
-    topology: str = setting("Topology of the TPU slice, as 4x4.")
-    zone: str = setting("Zone of the TPU slice, as us-central1-a.")
-    project: str | None = setting("Google Cloud project; by default the one that gcloud is set to.", None)
-    spot: bool = setting("On spot machines, which are cheaper and may be taken away at any time.", False)
-    service_account: str | None = setting("Account that may read and write the bucket.", None)
-    runtime_version: str | None = setting("Software version of the TPU VMs; by default the generation's own.", None)
-    mount: bool = setting("Mounts the bucket as a file system; --nomount passes gs:// on (by default mounts).", True)
+    topology: str = setting("Topology of the TPU slice, such as 4x4.")
+    zone: str = setting("Zone of the TPU slice, such as us-central1-a.")
+    project: str | None = setting("Google Cloud project; by default that of gcloud's configuration.", None)
+    spot: bool = setting("Use spot machines, which are cheaper and can be preempted at any time.", False)
+    service_account: str | None = setting("Service account with read and write access to the bucket.", None)
+    runtime_version: str | None = setting("Software version of the TPU VMs; by default that of the generation.", None)
+    mount: bool = setting("Mount the bucket as a file system (default); --nomount uses gs:// paths.", True)
 
     def __post_init__(self):
         super().__post_init__()
         bucket_of(self.workdir)
         if not re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z]", self.zone):
-            raise ClusterError(f"--zone={self.zone}: not a zone. Give one that has {self.accelerator}: us-central1-a.")
-        self.slice  # noqa: B018, raises for one that does not exist
+            raise ClusterError(f"--zone={self.zone}: not a zone. Give one with {self.accelerator}, as us-central1-a.")
+        self.slice  # noqa: B018, raises ClusterError if it does not exist
 
     @property
     def slice(self) -> accelerators.TpuSlice:
+        """Shape of the TPU slice."""
         return accelerators.tpu_slice(self.accelerator, self.topology)
 
 
 def render(job: TpuVmJob) -> str:
-    """The script, for bash, to be started in the checkout."""
+    """Returns the script, for bash, to be started in the checkout."""
     bucket, folder = bucket_of(job.workdir)
     workdir = f"{MOUNT}/{folder}" if job.mount else job.workdir
     arguments = [*job.words, f"--workdir={workdir}"]
     if job.slice.hosts > 1:
-        arguments.append("--distributed=on")  # nothing in the environment of a TPU VM says that there are several
+        arguments.append("--distributed=on")  # the environment of a TPU VM does not tell that there are several
     create = [
         f"--accelerator-type={job.slice.vm_type}",
         f"--runtime-version={job.runtime_version or job.slice.generation.runtime}",

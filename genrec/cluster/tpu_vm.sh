@@ -5,10 +5,10 @@ say() {
   echo "$(date -u '+%F %T') $name: $*" >&2
 }
 
-# --- On the hosts: functions that are sent there as text, with the variables that they read.
+# --- Functions that run on the hosts, where they are sent as text, with the variables that they read.
 
-# Sends SIGTERM to the command and waits until it has saved. A lost connection leaves it running, and only one process can
-# hold the TPU.
+# Sends SIGTERM to the command and waits until it has saved a checkpoint. It still runs after a lost connection, and only
+# one process can use the TPU.
 stop_here() {
   local pid
   pid="$(cat ~/genrec.pid 2>/dev/null || true)"
@@ -28,7 +28,7 @@ install_here() {
   apt() { sudo DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq "$@"; }
   mkdir -p ~/genrec
   cd ~/genrec
-  # The virtual environment stays where a host is set up a second time.
+  # The virtual environment is kept when a host is set up again.
   find . -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
   tar -xzf ~/genrec.tar.gz
   if ! command -v python3.12 >/dev/null; then
@@ -51,7 +51,7 @@ install_here() {
   fi
   sudo mkdir -p "$mount"
   sudo chown "$(id -u)" "$mount"
-  # Hosts see at once what another wrote: nothing is remembered of which files there are.
+  # No metadata cache: each host sees at once what the others write.
   gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 "$bucket" "$mount"
 }
 
@@ -67,11 +67,11 @@ run_here() {
   echo $! >~/genrec.pid
   wait $! || code=$?
   rm -f ~/genrec.pid
-  # Through the output: what ssh to several hosts returns does not say how each of them ended.
+  # Through the output: the exit code of ssh to several hosts does not tell that of each host.
   echo "genrec-exit-code: $code"
 }
 
-# --- From here.
+# --- Functions that run here.
 
 queued() {
   gcloud compute tpus queued-resources "$1" "$name" "${where[@]}" "${@:2}"
@@ -96,10 +96,10 @@ ready() {
 
 pack_checkout() {
   if [ ! -f launch/environment.sh ] || [ ! -f setup.py ]; then
-    say "$PWD is not the checkout of genrec. Start this script there."
+    say "$PWD is not a checkout of genrec. Start this script in one."
     exit "$failed"
   fi
-  # What git knows or would add, with changes that are not committed.
+  # All files that git tracks or would add, with uncommitted changes.
   git ls-files -z --cached --others --exclude-standard |
     tar --create --gzip --null --files-from=- --file="$scratch/genrec.tar.gz"
 }
@@ -108,7 +108,7 @@ get_slice() {
   until ready; do
     case "$(request_state) $(slice_state)" in
       ABSENT*)
-        say "asking for a slice"
+        say "requesting a slice"
         queued create --node-id="$name" "${create[@]}"
         ;;
       FAILED*)
@@ -117,7 +117,7 @@ get_slice() {
         exit "$failed"
         ;;
       SUSPEND* | "ACTIVE PREEMPTED" | "ACTIVE TERMINATED" | "ACTIVE ABSENT")
-        say "the slice was taken away"
+        say "the slice was preempted"
         queued delete --force --quiet
         continue
         ;;
@@ -132,7 +132,7 @@ install_checkout() {
     on_all_hosts install_here
 }
 
-# Runs the command everywhere; leaves the exit codes of those hosts that could say theirs in `codes`, one a line.
+# Runs the command on all hosts; sets `codes` to the exit codes of the hosts that reported one, one per line.
 run_everywhere() {
   say "running on $hosts host(s)"
   on_all_hosts run_here 2>&1 | tee "$scratch/log" || true
@@ -154,7 +154,7 @@ leave() {
   exit "$code"
 }
 
-# Lets the command save before the slice goes.
+# Lets the command save a checkpoint before the slice is deleted.
 interrupted() {
   trap - INT TERM
   say "stopping the command"
@@ -183,7 +183,7 @@ while true; do
   fi
   sleep "$poll"
   if ! ready; then
-    continue # a preemption, whatever the hosts said
+    continue # a preemption, whatever the exit codes
   fi
   if grep -qx "$failed" <<<"$codes"; then
     say "failed: the message is above"
@@ -194,9 +194,9 @@ while true; do
   fi
   crashes=$((crashes + 1))
   codes="${codes//$'\n'/ }"
-  say "crash number $crashes (exit codes: ${codes:-none, no host could be reached})"
+  say "crash number $crashes (exit codes: ${codes:-none: no host could be reached})"
   if [ "$crashes" -gt "$restarts" ]; then
-    say "not started again (--restarts=$restarts)"
+    say "not restarted (--restarts=$restarts)"
     exit "$failed"
   fi
 done

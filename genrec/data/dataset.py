@@ -2,13 +2,14 @@
 
     dataset/
       sequences/               a TFDS dataset: user_id, items int32[n] (rows of the catalogue), timestamps int64[n]
-      lengths/<split>.npy      int32[records], items of each record: batches are planned without a pass
-      catalogue.parquet        one row per item, in the order that `items` count
-      users.parquet            where the source has users
+      lengths/<split>.npy      int32[sequences], items of each sequence: batches are planned without a pass
+      user_index/<split>.npy   uint64[2, sequences], finds sequences by user id (genrec.data.user_index)
+      catalogue.parquet        one row per item; `items` are row numbers
+      users.parquet            one row per user, where the source has users
       statistics.json
       artifact.json
 
-The folder moves and copies as a whole.
+All paths within the folder are relative, so that it can be moved and copied.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import dataclasses
 import functools
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -28,18 +29,19 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from genrec import artifacts
+from genrec import artifacts, files
 from genrec.data import splits as split_rules
+from genrec.data import user_index
 from genrec.data.errors import DataError
-from genrec.files import read_parquet, write_parquet
 from genrec.progress import progress
 
 KIND = "dataset"
+CHUNK = 10_000  # sequences read at a time, where a whole split is read
 
 
 @dataclasses.dataclass(frozen=True)
 class Sequence:
-    """One record. In validation and test records the last item is the target, all before it the history."""
+    """A user's sequence in a split. In validation and test the last item is the target, all before it the history."""
 
     user_id: str
     items: np.ndarray  # int32[n], rows of the catalogue, oldest first
@@ -47,34 +49,45 @@ class Sequence:
 
 
 class Sequences:
-    """The records of one split, by random access."""
+    """The sequences of one split, by random access."""
 
     def __init__(self, path: epath.PathLike, name: str):
         self._path = epath.Path(path)
         self._name = name
-        with (self._path / "lengths" / f"{name}.npy").open("rb") as file:
-            self.lengths: np.ndarray = np.load(io.BytesIO(file.read()))  # int32[records]
+        self.lengths: np.ndarray = files.load_array(self._path / "lengths" / f"{name}.npy")  # int32[sequences]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def read(self, indices: list[int] | np.ndarray) -> list[Sequence]:
-        """The records at `indices`, in that order."""
+    def read(self, indices: Iterable[int]) -> list[Sequence]:
+        """Returns the sequences at `indices`, in that order."""
         indices = [int(index) for index in indices]
-        if not indices:
-            return []
-        return [_parse(record) for record in self._records.__getitems__(indices)]
+        return [_parse(example) for example in self._examples.__getitems__(indices)] if indices else []
+
+    def of_users(self, user_ids: Seq[str]) -> dict[str, Sequence]:
+        """Returns the sequences of these users by user id, reading no others; users who have none are left out."""
+        wanted = set(user_ids)
+        found = self.read(user_index.positions(self._user_index, wanted))
+        return {sequence.user_id: sequence for sequence in found if sequence.user_id in wanted}
 
     @functools.cached_property
-    def _records(self) -> Any:
+    def _examples(self) -> Any:  # a data source of TFDS, which has no types
         return tfds.builder_from_directory(str(self._path / "sequences")).as_data_source(
             split=self._name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
 
+    @functools.cached_property
+    def _user_index(self) -> np.ndarray:
+        def read_ids() -> Iterator[str]:
+            for start in progress(range(0, len(self), CHUNK), "indexing users"):
+                yield from (sequence.user_id for sequence in self.read(range(start, min(start + CHUNK, len(self)))))
 
-def _parse(record: bytes) -> Sequence:
-    """Reads a serialized record. TFDS can, too, for any kind of feature, but takes three times as long."""
-    features = tf_example_pb2.Example.FromString(record).features.feature
+        return user_index.load(user_index.path_of(self._path, self._name), read_ids)
+
+
+def _parse(example: bytes) -> Sequence:
+    """Returns the sequence of a serialized `tf.train.Example`, in a third of the time that TFDS takes."""
+    features = tf_example_pb2.Example.FromString(example).features.feature
     return Sequence(
         features["user_id"].bytes_list.value[0].decode(),
         np.array(features["items"].int64_list.value, np.int32),
@@ -93,21 +106,22 @@ class Catalogue:
         return self.table.num_rows
 
     def take(self, rows: np.ndarray) -> "Catalogue":
-        """A part of it, which counts from 0 again."""
+        """Returns the catalogue of these rows, renumbered from 0."""
         return Catalogue(self.table.take(pa.array(rows)), self._text_fields)
 
     @functools.cached_property
     def item_ids(self) -> list[str]:
+        """The item id of each row."""
         return self.table["item_id"].to_pylist()
 
     @functools.cached_property
     def index(self) -> dict[str, int]:
-        """Row of each item id."""
+        """The row of each item id."""
         return {item_id: row for row, item_id in enumerate(self.item_ids)}
 
     @functools.cached_property
     def titles(self) -> list[str]:
-        """What to call an item: its title, else its first text field, else its id."""
+        """The display name of each item: its title, else its first text field, else its id."""
         fields = [field for field in ("title", *self._text_fields) if field in self.table.column_names]
         if not fields:
             return self.item_ids
@@ -115,20 +129,20 @@ class Catalogue:
         return [name if name and name.strip() else item_id for name, item_id in zip(names, self.item_ids, strict=True)]
 
     def column(self, name: str) -> pa.Array:
-        """A column of the items file; raises DataError where it has none of that name."""
+        """Returns a column of the items file; raises DataError if it has none of that name."""
         if name not in self.table.column_names:
             raise DataError(f"the catalogue has no column {name!r} (it has {', '.join(self.table.column_names)}).")
         return self.table[name].combine_chunks()
 
     def groups(self, name: str) -> np.ndarray:
-        """int32[items]: a number for each value of a column; items whose cell is empty are groups of their own."""
+        """Returns int32[items], a number for each value of a column; each item whose cell is empty is its own group."""
         values = self.column(name).cast(pa.string()).dictionary_encode().indices
         own = pa.array(np.arange(len(values), 2 * len(values), dtype=np.int32))
         return pc.if_else(values.is_valid(), values, own).to_numpy()
 
     @functools.cached_property
     def texts(self) -> list[str]:
-        """Everything that describes an item in words: its text fields, joined. Empty where only a vector does."""
+        """The text fields of each item, joined with ". "; empty where the item is described by a vector alone."""
         if not self._text_fields:
             return [""] * len(self)
         columns = [pc.utf8_trim_whitespace(self.table[field].fill_null("")) for field in self._text_fields]
@@ -140,63 +154,66 @@ class Dataset:
     """A prepared dataset, opened for reading."""
 
     def __init__(self, path: epath.PathLike):
-        """Raises `artifacts.ArtifactError` when `path` holds no dataset."""
+        """Opens the dataset in the folder `path`; raises `artifacts.ArtifactError` if there is none."""
         self.path = epath.Path(path)
         artifact = artifacts.read(self.path, KIND)
         self.fingerprint = artifact.fingerprint
-        self.statistics: dict = json.loads((self.path / "statistics.json").read_text())
+        self.statistics: dict[str, Any] = json.loads((self.path / "statistics.json").read_text())
 
     def split(self, name: str) -> Sequences:
-        """`name`: "train", "validation" or "test"."""
+        """Returns the sequences of the split "train", "validation" or "test"."""
         return Sequences(self.path, name)
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
-        return Catalogue(read_parquet(self.path / "catalogue.parquet"), tuple(self.statistics["text_fields"]))
+        """The catalogue, read on first use."""
+        return Catalogue(files.read_parquet(self.path / "catalogue.parquet"), tuple(self.statistics["text_fields"]))
 
     @functools.cached_property
     def users(self) -> pa.Table | None:
-        """Users' attributes by `user_id`, where the source has them; not every user need have a row."""
+        """Attributes of users, with the column `user_id`, where the source has them; users may lack a row."""
         path = self.path / "users.parquet"
-        return read_parquet(path) if path.exists() else None
+        return files.read_parquet(path) if path.exists() else None
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class Split:
     """A split to be written."""
 
-    lengths: np.ndarray  # int[records]
+    lengths: np.ndarray  # int[sequences]
     read: Callable[[], Iterator[Sequence]]
 
 
-def records(user_ids: Seq[str] | np.ndarray, sequences: split_rules.UserSequences, lengths: np.ndarray) -> Records:
-    """A split's records: the first `lengths[u]` (int[users]) items of each user who has any."""
+def prefixes(user_ids: Seq[str] | np.ndarray, sequences: split_rules.UserSequences, lengths: np.ndarray) -> Split:
+    """Returns the split with the first `lengths[u]` (int[users]) items of each user u who has any."""
     users = np.flatnonzero(lengths)
 
     def read() -> Iterator[Sequence]:
-        for user in users:
+        for user in users.tolist():
             start = sequences.offsets[user]
             part = slice(start, start + lengths[user])
             yield Sequence(user_ids[user], sequences.items[part], sequences.timestamps[part])
 
-    return Records(lengths[users], read)
+    return Split(lengths[users], read)
 
 
-def check_no_leak(splits: Mapping[str, Records]) -> None:
-    """`splits.check_no_leak` of records that are about to be written."""
-    split_rules.check_no_leak(*(((r.user_id, r.items) for r in splits[name].read()) for name in split_rules.NAMES))
+def check_no_leak(splits: Mapping[str, Split]) -> None:
+    """Applies `splits.check_no_leak` to splits that are about to be written."""
+    split_rules.check_no_leak(*(((s.user_id, s.items) for s in splits[name].read()) for name in split_rules.NAMES))
 
 
 def write(
     path: epath.Path,
-    splits: Mapping[str, Records],
+    splits: Mapping[str, Split],
     catalogue: pa.Table,
     users: pa.Table | None,
     statistics: Mapping[str, object],
 ) -> None:
-    """Fills `path` (an existing folder, as `artifacts.writing` gives it)."""
+    """Writes a dataset into `path`, an existing folder (as `artifacts.writing` yields it)."""
     write_sequences(path, {name: _examples(name, split) for name, split in splits.items()})
-    write_tables(path, {name: split.lengths for name, split in splits.items()}, catalogue, users, statistics)
+    lengths = {name: split.lengths for name, split in splits.items()}
+    hashes = {name: user_index.hashes_of(s.user_id for s in split.read()) for name, split in splits.items()}
+    write_tables(path, lengths, hashes, catalogue, users, statistics)
 
 
 def write_sequences(path: epath.Path, splits: Mapping[str, Any], **downloading: Any) -> None:
@@ -204,14 +221,14 @@ def write_sequences(path: epath.Path, splits: Mapping[str, Any], **downloading: 
 
     Args:
       path: An existing folder.
-      splits: For each (key, `example`) in the order of the keys, which are ints from 0: as an iterator, or as an Apache
-        Beam transform that gives them in any order.
-      downloading: For `tfds.download.DownloadConfig`.
+      splits: For each split its pairs (key, `example`), keys counting from 0: an iterator in the order of the keys, or
+        an Apache Beam transform that yields them in any order.
+      downloading: Arguments of `tfds.download.DownloadConfig`.
     """
     tfds.disable_progress_bar()  # ours also suits a log
     scratch = path / "tfds"
     builder = GenrecSequences(splits=splits, data_dir=str(scratch), file_format="array_record")
-    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads, which there are none of
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints about downloads, of which there are none
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**downloading))
     epath.Path(builder.data_dir).rename(path / "sequences")
     scratch.rmtree()
@@ -220,42 +237,42 @@ def write_sequences(path: epath.Path, splits: Mapping[str, Any], **downloading: 
 def write_tables(
     path: epath.Path,
     lengths: Mapping[str, np.ndarray],
+    hashes: Mapping[str, np.ndarray],
     catalogue: pa.Table,
     users: pa.Table | None,
     statistics: Mapping[str, object],
 ) -> None:
-    """Writes all but the sequences. `lengths`: int[records] of each split."""
+    """Writes all but the sequences. For each split, `lengths`: int[sequences], `hashes`: `user_index.hashes_of`."""
     (path / "lengths").mkdir()
-    for name, of_records in lengths.items():
-        buffer = io.BytesIO()
-        np.save(buffer, np.asarray(of_records, np.int32))
-        (path / "lengths" / f"{name}.npy").write_bytes(buffer.getvalue())
-    write_parquet(catalogue, path / "catalogue.parquet")
+    for name in lengths:
+        files.save_array(path / "lengths" / f"{name}.npy", np.asarray(lengths[name], np.int32))
+        user_index.write(user_index.path_of(path, name), hashes[name])
+    files.write_parquet(catalogue, path / "catalogue.parquet")
     if users is not None:
-        write_parquet(users, path / "users.parquet")
+        files.write_parquet(users, path / "users.parquet")
     (path / "statistics.json").write_text(json.dumps(statistics, indent=2))
 
 
-def example(record: Sequence) -> dict:
-    """A record as TFDS encodes it."""
+def example(sequence: Sequence) -> dict[str, Any]:
+    """Returns a sequence in the form that TFDS encodes."""
     return {
-        "user_id": record.user_id,
-        "items": np.asarray(record.items, np.int32),
-        "timestamps": np.asarray(record.timestamps, np.int64),
+        "user_id": sequence.user_id,
+        "items": np.asarray(sequence.items, np.int32),
+        "timestamps": np.asarray(sequence.timestamps, np.int64),
     }
 
 
-def _examples(name: str, split: Records) -> Iterator[tuple[int, dict]]:
-    for index, record in enumerate(progress(split.read(), f"writing {name}", len(split.lengths))):
-        yield index, example(record)
+def _examples(name: str, split: Split) -> Iterator[tuple[int, dict[str, Any]]]:
+    for index, sequence in enumerate(progress(split.read(), f"writing {name}", len(split.lengths))):
+        yield index, example(sequence)
 
 
 class GenrecSequences(tfds.core.GeneratorBasedBuilder):
-    """Writes splits as a TFDS dataset, each record in its turn: `lengths` counts on that order."""
+    """TFDS builder of the splits; examples keep their order, on which `lengths` and the user index rely."""
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, splits: Mapping[str, Any], **kwargs):
+    def __init__(self, *, splits: Mapping[str, Any], **kwargs: Any):
         self._splits = splits
         super().__init__(**kwargs)
 
@@ -272,7 +289,7 @@ class GenrecSequences(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         return {name: self._generate_examples(name) for name in self._splits}
 
     def _generate_examples(self, name: str) -> Any:

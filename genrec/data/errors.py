@@ -1,26 +1,26 @@
-"""What is wrong with a user's data, collected so that one run names everything there is to repair."""
+"""Errors in the user's data, collected so that one run reports all of them."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
 from genrec.errors import GenrecError
 
-EXAMPLES = 3  # shown of each kind of problem
+EXAMPLES = 3  # shown for each kind of problem
 
 
 class DataError(GenrecError):
-    """The data cannot be used as it is. The message says what is wrong, where, and what to do."""
+    """Error in the data. The message says what is wrong, where, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """One kind of problem in one column of one file."""
 
-    where: str
+    where: str  # file and column
     what: str
     remedy: str
-    count: int  # 0: it was looked for and is not there
-    examples: tuple[str, ...]
+    count: int  # rows; 0 where it was checked for and not found
+    examples: tuple[str, ...]  # such as "line 7: 'B12'"
 
     def __str__(self) -> str:
         shown = "; ".join(self.examples)
@@ -32,14 +32,14 @@ class Problem:
 
 @dataclasses.dataclass
 class Problems:
-    """Collects problems; `raise_if_any` turns them into one `DataError`."""
+    """Collector of problems, which `raise_if_any` raises as one `DataError`."""
 
     kinds: list[Problem] = dataclasses.field(default_factory=list)
 
     def add(self, where: str, what: str, remedy: str, *, count: int = 1, examples: Sequence[str] = ()) -> None:
-        """Records one kind of problem in one column of one file.
+        """Adds one kind of problem in one column of one file.
 
-        For instance `add("log.csv, column item_id", "unknown items", "Add them to items.csv.", count=2,
+        For instance, `add("log.csv, column item_id", "unknown items", "Add them to items.csv.", count=2,
         examples=["line 7: 'B12'"])` reads "log.csv, column item_id: unknown items (2 rows): line 7: 'B12'; ... Add them
         to items.csv."
         """
@@ -47,9 +47,11 @@ class Problems:
 
     @property
     def found(self) -> list[Problem]:
+        """The kinds of problems that some row has."""
         return [kind for kind in self.kinds if kind.count]
 
     def raise_if_any(self) -> None:
+        """Raises `DataError`, with all problems in its message, if there are any."""
         if self.found:
             kinds = f"{len(self.found)} problem{'s' if len(self.found) != 1 else ''}"
             raise DataError(
@@ -58,7 +60,7 @@ class Problems:
 
 
 def merge(parts: Iterable[Problems]) -> Problems:
-    """The problems of a table from those of its parts, which are in the order of the rows."""
+    """Returns the problems of a table from those of its parts, given in the order of the rows."""
     merged: dict[tuple[str, str, str], Problem] = {}
     for problem in (kind for part in parts for kind in part.kinds):
         key = (problem.where, problem.what, problem.remedy)

@@ -1,4 +1,4 @@
-"""Chooses which interactions count, by event type, by rating and by k-core, and which items then stay."""
+"""Filtering of interactions by event type, rating and k-core, and of the catalogue by the interactions that remain."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from genrec import config as configs
 from genrec.data.errors import DataError
 from genrec.data.interactions import Interactions
 
-TYPES_SHOWN = 20  # event types in a message
+TYPES_SHOWN = 20  # event types listed in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Passed:
-    """What the filters by event let pass, of a log or of a part of it."""
+    """Counts of the interactions of a log, or of a part of it, that pass the filters by event type and rating."""
 
-    types: tuple[str, ...]  # event types in the data, the first of them by the alphabet
-    of_types: int  # interactions of the types that are kept
-    highest: float  # rating among them; NaN where there is none
-    rated: int  # of them those with the rating that is asked for
+    types: tuple[str, ...]  # the alphabetically first event types of the data
+    of_types: int  # interactions of the kept event types
+    highest: float  # highest rating among them; NaN where there is none
+    rated: int  # how many of them also have the minimum rating
 
 
 def by_config(log: Interactions, config: configs.Data) -> Interactions:
-    """Applies the filters of the config in turn; raises `DataError` when one of them leaves nothing."""
+    """Returns the interactions that pass all filters of the config; raises `DataError` if one of them leaves none."""
     check_columns(log.event_types is not None, log.ratings is not None, config)
     log, passed = by_event(log, config)
     refuse_empty(passed, config)
@@ -35,7 +35,7 @@ def by_config(log: Interactions, config: configs.Data) -> Interactions:
 
 
 def check_columns(has_event_types: bool, has_ratings: bool, config: configs.Data) -> None:
-    """Raises `DataError` for a filter whose column the log does not have."""
+    """Raises `DataError` if a filter needs a column that the log does not have."""
     if config.event_types and not has_event_types:
         raise DataError("data.event_types is set, but the interactions have no column event_type. Empty the setting.")
     if config.min_rating > float("-inf") and not has_ratings:
@@ -43,20 +43,22 @@ def check_columns(has_event_types: bool, has_ratings: bool, config: configs.Data
 
 
 def by_event(log: Interactions, config: configs.Data) -> tuple[Interactions, Passed]:
-    """What `data.event_types` and `data.min_rating` keep of a log or of a part of it."""
+    """Returns the interactions of a log, or of a part of it, that `data.event_types` and `data.min_rating` keep."""
     types: tuple[str, ...] = ()
     if config.event_types:
+        assert log.event_types is not None  # by `check_columns`
         types = tuple(sorted(set(log.event_types))[:TYPES_SHOWN])
         log = log.select(np.isin(log.event_types, config.event_types))
     of_types, highest = len(log), float("nan")
     if config.min_rating > float("-inf"):
+        assert log.ratings is not None
         highest = float(np.fmax.reduce(log.ratings, initial=float("nan")))
         log = log.select(log.ratings >= config.min_rating)
     return log, Passed(types, of_types, highest, len(log))
 
 
 def merge(parts: Sequence[Passed]) -> Passed:
-    """What passed of a log, from what passed of its parts."""
+    """Returns the counts of a log from those of its parts."""
     return Passed(
         types=tuple(sorted({name for part in parts for name in part.types})[:TYPES_SHOWN]),
         of_types=sum(part.of_types for part in parts),
@@ -66,7 +68,7 @@ def merge(parts: Sequence[Passed]) -> Passed:
 
 
 def refuse_empty(passed: Passed, config: configs.Data) -> None:
-    """Raises `DataError` when the filters by event leave nothing, and names the one."""
+    """Raises `DataError`, which names the filter, if event types or ratings leave no interactions."""
     if not passed.of_types:
         present = ", ".join(passed.types)
         _refuse(f"data.event_types={config.event_types} keeps none of the event types in the data ({present})")
@@ -75,20 +77,20 @@ def refuse_empty(passed: Passed, config: configs.Data) -> None:
 
 
 def refuse_empty_core(interactions: int, config: configs.Data) -> None:
-    """Raises `DataError` when k-core leaves no interactions."""
+    """Raises `DataError` if k-core leaves no interactions."""
     if not interactions:
         _refuse(f"no user and item have data.k_core={config.k_core} interactions each")
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """The largest set of interactions in which every user and every item has at least `k`.
+    """Returns the k-core: the largest set of interactions in which every user and every item has at least `k`.
 
-    Dropping a rare item may leave a user with too few, so this repeats until nothing changes.
+    Dropping a rare item may leave a user with too few interactions, so this repeats until nothing changes.
 
     Args:
-      users: int[n].
-      items: int[n].
-      k: 0 and 1 keep everything.
+      users: int[n], the user of each interaction.
+      items: int[n], its item.
+      k: The minimum; 0 and 1 keep everything.
 
     Returns:
       bool[n], True where an interaction is kept.
@@ -105,19 +107,19 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 
 
 def with_enough(users: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
-    """bool[n], the candidates (bool[n]) of those users (int[n]) who have at least `k` of them."""
+    """Returns bool[n], the candidates (bool[n]) of the users (int[n]) who have at least `k` of them."""
     if not len(users):
         return candidates
     return candidates & (np.bincount(users[candidates], minlength=users.max() + 1) >= k)[users]
 
 
 def catalogue(items: pa.Table, popularity: np.ndarray, keep_all: bool) -> tuple[pa.Table, np.ndarray]:
-    """The items that stay, in the order of their file, and int64[items], the row that an item has among them.
+    """Returns the catalogue, in the order of the items file, and int64[items], the row of each item in it.
 
-    k-core drops items that too few users chose; without it also items that nobody chose yet can be recommended.
+    k-core drops items that too few users chose; without k-core, items without interactions can be recommended, too.
 
     Args:
-      items: One row per item.
+      items: One row per item of the source; raises DataError if it has a column source_row, which is added.
       popularity: int[items], interactions that are kept.
       keep_all: Whether items without interactions stay.
     """

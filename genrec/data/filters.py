@@ -1,6 +1,6 @@
-"""Which items of a catalogue a request may get: conditions on the catalogue's columns, and sets of items.
+"""Filters on the items that may be returned: conditions on columns of the catalogue, and sets of items.
 
-A filter is a value: two requests with equal filters share what is made of them (`genrec.decoding.live_index`).
+Filters are hashable values: requests with equal filters share the arrays made from them (`genrec.decoding.live_index`).
 """
 
 import dataclasses
@@ -15,19 +15,19 @@ from genrec.data import timestamps
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 
-SEPARATOR = "|"  # between the values of a cell that has several, such as countries
+SEPARATOR = "|"  # between the values of a cell with several, such as countries
 OPERATORS = ("!=", "!~", ">=", "<=", "=", "~")  # the longer ones first
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What a column must be. An item whose cell is empty fulfils no condition but `!=` and `!~`.
+    """Condition on a column of the catalogue. Items whose cell is empty fulfil only `!=` and `!~`.
 
-    =   one of the values; true and false for yes-or-no columns
-    !=  none of the values
-    ~   has one of the values, where the cell is a list or values separated by "|", such as countries "DE|FR"
-    !~  has none of the values
-    >=, <=  a number, or a time (Unix seconds or ISO 8601)
+    =   equals one of the values; true or false for columns of booleans
+    !=  equals none of the values
+    ~   contains one of the values, where the cell is a list, or values separated by "|", such as countries "DE|FR"
+    !~  contains none of the values
+    >=, <=  compares with a number, or with a time (Unix seconds or ISO 8601)
     """
 
     column: str
@@ -36,24 +36,24 @@ class Condition:
 
     @staticmethod
     def parse(text: str) -> "Condition":
-        """Reads "media_type=music", "countries~DE,all" or "release_time>=2024-01-31"; raises DataError."""
+        """Parses "media_type=music", "countries~DE,all" or "release_time>=2024-01-31"; raises DataError for others."""
         found = re.fullmatch(rf"\s*([^!<>=~]+?)\s*({'|'.join(OPERATORS)})(.*)", text)
         if found is None:
             raise DataError(
-                f"cannot read the filter {text!r}. Write COLUMN, one of {', '.join(OPERATORS)}, and a value or several "
-                "with commas: media_type=music,podcast"
+                f"cannot parse the filter {text!r}. Write COLUMN, one of {', '.join(OPERATORS)}, and one or several "
+                "values separated by commas: media_type=music,podcast"
             )
         column, operator, values = found.groups()
         return Condition(column, operator, tuple(value.strip() for value in values.split(",")))
 
     def mask(self, catalogue: Catalogue) -> np.ndarray:
-        """bool[items], true where the condition is fulfilled; raises DataError where it cannot be judged."""
+        """Returns bool[items], True where the condition holds; raises DataError if the column cannot be compared so."""
         column = catalogue.column(self.column)
         lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
         if pa.types.is_nested(column.type) and not lists:
-            raise DataError(f"filter on {self.column!r}: nobody can ask cells of {column.type}. Use text, or lists.")
+            raise DataError(f"filter on {self.column!r}: its cells are {column.type}. Use a column of text or lists.")
         if lists and self.operator not in ("~", "!~"):
-            raise DataError(f"filter on {self.column!r}: its cells are lists. Use ~ or !~ to ask what they have.")
+            raise DataError(f"filter on {self.column!r}: its cells are lists. Use ~ or !~ to test what they contain.")
         if self.operator in (">=", "<="):
             return self._compare(column)
         fulfilled = _has(column, self.values) if "~" in self.operator else self._equal(column)
@@ -71,11 +71,11 @@ class Condition:
             raise DataError(f"filter on {self.column!r}: {self.operator} takes one value, not {len(self.values)}.")
         number = self._number(self.values[0])
         numbers, known = _numbers(column)
-        with np.errstate(invalid="ignore"):  # comparing with what is not a number
+        with np.errstate(invalid="ignore"):  # comparisons with NaN
             return known & (numbers >= number if self.operator == ">=" else numbers <= number)
 
     def _number(self, value: str) -> float:
-        """A number as it is, a time in Unix seconds."""
+        """Returns the number that `value` is, or the Unix seconds of the time."""
         try:
             return float(value)
         except ValueError:
@@ -88,7 +88,7 @@ class Condition:
 
 
 def _numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers as they are, times in Unix seconds; and bool[rows], which cells are one."""
+    """Returns the numbers or Unix seconds of a column, and bool[rows], True where a cell is a number or a time."""
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         numbers = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
         return numbers, column.is_valid().to_numpy(zero_copy_only=False)
@@ -96,6 +96,7 @@ def _numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _has(column: pa.Array, values: tuple[str, ...]) -> np.ndarray:
+    """Returns bool[rows], True where a cell, a list or text with separators, contains one of the values."""
     if pa.types.is_nested(column.type):
         rows, cells = pc.list_parent_indices(column), pc.list_flatten(column).cast(pa.string())
     else:
@@ -108,23 +109,23 @@ def _has(column: pa.Array, values: tuple[str, ...]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """All conditions together, and one of the allowed items if any are named, and none of the denied ones."""
+    """Conjunction of conditions, an allow list and a deny list of items."""
 
     conditions: tuple[Condition, ...] = ()
-    allow: frozenset[int] | None = None  # rows of the catalogue
+    allow: frozenset[int] | None = None  # rows of the catalogue; None allows all
     deny: frozenset[int] = frozenset()  # rows of the catalogue
 
     @staticmethod
     def parse(texts: Sequence[str]) -> "Filter":
-        """A filter of conditions; see `Condition.parse`."""
+        """Returns the filter with the conditions that `Condition.parse` reads."""
         return Filter(tuple(map(Condition.parse, texts)))
 
     def mask(self, items: int, catalogue: Catalogue | None) -> np.ndarray:
-        """bool[items], true for items that pass. Items beyond the catalogue fulfil no condition."""
+        """Returns bool[items], True for items that pass. Items beyond the catalogue fulfil no condition."""
         passing = np.ones(items, bool)
-        if self.conditions and catalogue is None:
-            raise DataError(f"a filter on {self.conditions[0].column!r} needs the catalogue that has the column.")
         for condition in self.conditions:
+            if catalogue is None:
+                raise DataError(f"a filter on {condition.column!r} needs the catalogue that has the column.")
             fulfilled = condition.mask(catalogue)[:items]
             passing[: len(fulfilled)] &= fulfilled
             passing[len(fulfilled) :] = False
@@ -135,10 +136,11 @@ class Filter:
         return passing
 
 
-EVERYTHING = Filter()
+EVERYTHING = Filter()  # which all items pass
 
 
 def _members(chosen: frozenset[int], items: int) -> np.ndarray:
+    """Returns bool[items], True for the chosen items; those out of range are ignored."""
     numbers = np.fromiter(chosen, np.int64, len(chosen))
     found = np.zeros(items, bool)
     found[numbers[(numbers >= 0) & (numbers < items)]] = True

@@ -1,4 +1,4 @@
-"""The dataset as it was before some of its items existed: to measure how new items are recommended."""
+"""Dataset without a held-out share of its items, to measure how items that are new to the model are recommended."""
 
 import hashlib
 
@@ -14,7 +14,7 @@ from genrec.data.errors import DataError
 
 
 def choose(item_ids: list[str], share: float, seed: int) -> np.ndarray:
-    """bool[items]: the items to hold out, a random share of them that depends on their ids and the seed alone."""
+    """Returns bool[items], the items to hold out: a random share that depends on the item ids and the seed alone."""
     keys = [hashlib.blake2b(f"{seed} {item_id}".encode(), digest_size=8).digest() for item_id in item_ids]
     held_out = np.zeros(len(item_ids), bool)
     held_out[np.argsort(keys, kind="stable")[: round(share * len(item_ids))]] = True
@@ -22,19 +22,19 @@ def choose(item_ids: list[str], share: float, seed: int) -> np.ndarray:
 
 
 def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 0.1, seed: int = 0) -> None:
-    """Writes into `path` the dataset of `dataset_path` without a share of its items; nothing if it is up to date.
+    """Writes the dataset in `dataset_path`, without a share of its items, to `path`, unless it is up to date.
 
-    They are taken out of the catalogue and of every sequence, which are then split anew; see `without`.
+    The items are removed from the catalogue and from every sequence, which are then split again; see `without`.
 
-    Raises DataError for a share that cannot be, or for a dataset that was split by time.
+    Raises DataError if the share is not between 0 and 1, or if the dataset was split by time.
     """
     if not 0 < share < 1:
-        raise DataError(f"share={share}: give a part of the items, between 0 and 1.")
+        raise DataError(f"share must be between 0 and 1, got {share}.")
     whole = Dataset(dataset_path)
     made = artifacts.read(dataset_path, datasets.KIND)
     if made.config["split"] != "leave_one_out":
         raise DataError(
-            f"{dataset_path} was split by time. Items are held out of datasets with data.split=leave_one_out."
+            f"{dataset_path} was split by time. Items can be held out of datasets with data.split=leave_one_out only."
         )
     settings = {**made.config, "held_out": share, "held_out_seed": seed}
     recipe = artifacts.hash_of("held out", whole.fingerprint, share, seed)
@@ -44,36 +44,39 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
     held_out = choose(catalogue.item_ids, share, seed)
     user_ids, sequences = _whole_sequences(whole)
     sequences, ends = without(sequences, held_out)
-    records = {name: datasets.records(user_ids, sequences, lengths) for name, lengths in ends.items()}
-    datasets.check_no_leak(records)
+    parts = {name: datasets.prefixes(user_ids, sequences, lengths) for name, lengths in ends.items()}
+    datasets.check_no_leak(parts)
     left = catalogue.table.filter(pa.array(~held_out))
     figures = statistics.summarize(
         lengths=sequences.lengths[sequences.lengths > 0],
         popularity=np.bincount(sequences.items, minlength=len(left)),
         times=None,
-        records={name: len(split.lengths) for name, split in records.items()},
+        sequences={name: len(split.lengths) for name, split in parts.items()},
         before_filtering=int(whole.statistics["interactions"]),
         text_fields=tuple(whole.statistics["text_fields"]),
         catalogue=left,
     )
     inputs = {"whole": whole.fingerprint}
     with artifacts.writing(path, datasets.KIND, recipe, config=settings, inputs=inputs) as draft:
-        datasets.write(draft.path, records, left, whole.users, figures)
+        datasets.write(draft.path, parts, left, whole.users, figures)
     print(f"Held {held_out.sum():,} of {len(catalogue):,} items out of {path}\n{statistics.table(figures)}")
 
 
 def without(
     sequences: splits.UserSequences, held_out: np.ndarray
 ) -> tuple[splits.UserSequences, dict[str, np.ndarray]]:
-    """Sequences without the items of bool[items], which are counted anew, and their split as `splits.leave_one_out`.
+    """Removes the held-out items (bool[items]), and splits what remains.
 
-    What the whole sequences ask for in validation and test is never trained on: of those that become too short to be
-    asked for anything, the items before these two train.
+    The original validation and test targets are never trained on: of a sequence that becomes too short to be evaluated,
+    only the items before them are in the training split.
+
+    Returns:
+      The sequences, with the remaining items renumbered from 0, and their split, as `splits.leave_one_out`.
     """
     kept = ~held_out[sequences.items]
     from_end = np.repeat(sequences.offsets[1:], sequences.lengths) - np.arange(len(sequences.items))  # 1 is the last
-    asked_for = (from_end <= 2) & (sequences.lengths >= 3)[sequences.users]
-    may_train = np.bincount(sequences.users[kept & ~asked_for], minlength=len(sequences.lengths))
+    targets = (from_end <= 2) & (sequences.lengths >= 3)[sequences.users]
+    may_train = np.bincount(sequences.users[kept & ~targets], minlength=len(sequences.lengths))
     left = sequences.select(kept)
     left = splits.UserSequences(left.offsets, (np.cumsum(~held_out) - 1)[left.items], left.timestamps)
     ends = splits.leave_one_out(left)
@@ -81,14 +84,12 @@ def without(
 
 
 def _whole_sequences(dataset: Dataset) -> tuple[list[str], splits.UserSequences]:
-    """Users, and their longest records: that of the test split where they have one."""
+    """Returns the user ids, and the users' whole sequences: those of the test split where they have one."""
     longest: dict[str, datasets.Sequence] = {}
-    for name in splits.NAMES:  # each split's records are at least as long as those of the one before
+    for name in splits.NAMES:  # a user's sequence is at least as long as in the split before
         split = dataset.split(name)
-        for record in split.read(np.arange(len(split))):
-            longest[record.user_id] = record
-    lengths = [len(record.items) for record in longest.values()]
-    items, times = (
-        np.concatenate([getattr(record, field) for record in longest.values()]) for field in ("items", "timestamps")
-    )
+        longest |= {sequence.user_id: sequence for sequence in split.read(np.arange(len(split)))}
+    lengths = [len(sequence.items) for sequence in longest.values()]
+    items = np.concatenate([sequence.items for sequence in longest.values()])
+    times = np.concatenate([sequence.timestamps for sequence in longest.values()])
     return list(longest), splits.UserSequences(np.concatenate([[0], np.cumsum(lengths)]), items, times)

@@ -1,4 +1,4 @@
-"""The validated log of interactions, as arrays."""
+"""Validated log of interactions, as arrays."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Interactions:
-    """Parallel arrays, in the order of the file."""
+    """Parallel arrays of interactions, in the order of the file."""
 
     user_ids: np.ndarray  # object[users], strings, in order of first appearance
     users: np.ndarray  # int64[n], rows of user_ids
@@ -20,9 +20,8 @@ class Interactions:
         return len(self.users)
 
     def select(self, kept: np.ndarray) -> "Interactions":
-        """The interactions where `kept` (bool[n]) holds; `user_ids` stays as it is."""
-        columns = {
-            field: None if getattr(self, field) is None else getattr(self, field)[kept]
-            for field in ("users", "items", "timestamps", "event_types", "ratings")
-        }
-        return dataclasses.replace(self, **columns)
+        """Returns the interactions where `kept` (bool[n]) is True; `user_ids` stays as it is."""
+        event_types = None if self.event_types is None else self.event_types[kept]
+        ratings = None if self.ratings is None else self.ratings[kept]
+        users, items, timestamps = self.users[kept], self.items[kept], self.timestamps[kept]
+        return Interactions(self.user_ids, users, items, timestamps, event_types, ratings)

@@ -1,4 +1,4 @@
-"""The log of interactions in one file or several, as one table or in blocks of rows."""
+"""Reading the log of interactions from one or several files, as one table or in blocks of rows."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,34 +12,34 @@ from genrec.data.reading import LOG_COLUMNS, SourceTable
 
 
 def read(pattern: epath.PathLike) -> SourceTable:
-    """The files of a log as one table; where a pattern was given, messages name the file.
+    """Returns the files of a log as one table; where a pattern was given, messages name the file.
 
-    Of columns that are not in `LOG_COLUMNS` only the name is kept, and those that a file lacks are null there.
+    The cells of columns that are not in `LOG_COLUMNS` become null, as do those of columns that a file lacks.
 
     Raises:
-      DataError: as `reading.read_table`, and when the files differ in a column's type.
+      DataError: as `reading.read_table`, and if the files differ in a column's type.
     """
     tables = [reading.concatenate(list(blocks(file, None))) for file in files(pattern)]
     return reading.refuse_empty(_join(tables, str(pattern)) if is_pattern(pattern) else tables[0], pattern)
 
 
 def is_pattern(path: epath.PathLike) -> bool:
-    """Whether a path stands for several files: logs/day-*.csv."""
+    """Returns whether a path is a glob pattern for several files, such as logs/day-*.csv."""
     path = epath.Path(path)
     return any(mark in path.name for mark in "*?[") and not path.exists()
 
 
 def files(pattern: epath.PathLike) -> list[epath.Path]:
-    """The file of a path, or those of a pattern in the order of their names; raises `DataError` when it finds none."""
+    """Returns the file of a path, or those of a pattern, sorted by name; raises `DataError` if a pattern has none."""
     path = epath.Path(pattern)
     found = sorted(path.parent.glob(path.name)) if is_pattern(pattern) else [path]
     if not found:
-        raise DataError(f"{pattern}: finds no files. Check the pattern in the config (data.interactions).")
+        raise DataError(f"{pattern}: matches no files. Check the pattern in the config (data.interactions).")
     return found
 
 
 def blocks(path: epath.PathLike, block_bytes: int | None) -> Iterator[SourceTable]:
-    """One file in blocks of rows (`reading.read_blocks`), without the content of columns not in `LOG_COLUMNS`."""
+    """Yields the blocks of `reading.read_blocks`, with null in columns that are not in `LOG_COLUMNS`."""
     for block in reading.read_blocks(path, block_bytes, is_log=True):
         table = block.table
         for place, column in enumerate(table.column_names):
@@ -49,7 +49,7 @@ def blocks(path: epath.PathLike, block_bytes: int | None) -> Iterator[SourceTabl
 
 
 def complete(source: SourceTable, columns: Iterable[str]) -> SourceTable:
-    """The table with nulls in those of `columns` that it lacks."""
+    """Returns the table with a column of nulls for each of `columns` that it lacks."""
     table = source.table
     for column in columns:
         if column not in table.column_names:
@@ -58,11 +58,11 @@ def complete(source: SourceTable, columns: Iterable[str]) -> SourceTable:
 
 
 def unify(schemas: Sequence[pa.Schema], name: str) -> pa.Schema:
-    """All columns of the parts of the log called `name`; raises `DataError` when they differ in a column's type."""
+    """Returns the joint schema of the parts of the log `name`; raises `DataError` if they differ in a column's type."""
     try:
         return pa.unify_schemas(list(schemas), promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{name}: the files differ in a column's type: {error}. Write them alike.") from error
+        raise DataError(f"{name}: the files differ in a column's type: {error}. Give them one schema.") from error
 
 
 def _join(tables: Sequence[SourceTable], name: str) -> SourceTable:

@@ -15,24 +15,24 @@ from genrec.data.beam.runner import BeamRunner
 from genrec.data.errors import DataError
 from genrec.data.sources import read
 
-FORMAT = 1  # of the folder; raise it when the same source gives another dataset than before
+FORMAT = 1  # version of the dataset; raise it when the same source no longer gives the same dataset
 
 
 def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | None = None) -> None:
-    """Writes the dataset that `config` describes to `path`, unless it is there already.
+    """Writes the dataset that `config` describes to `path`, unless it is up to date.
 
     Args:
-      config: Of the stage.
+      config: The stage's settings.
       path: A folder of a file system, which may be a mounted bucket.
-      runner: Prepares on Apache Beam; the result is the same.
+      runner: Apache Beam runner to prepare on, with the same result; None prepares in this process.
 
     Raises:
-      DataError: when the data cannot be used; the message names everything to repair, and `path` stays as it was.
+      DataError: if the data has problems; the message lists all of them, and `path` stays as it was.
     """
     path = epath.Path(path)
     if "://" in str(path):
         raise DataError(
-            f"{path}: ArrayRecord, in which sequences are stored, knows file systems only. Mount the bucket "
+            f"{path}: sequences are stored as ArrayRecord, which reads and writes file systems only. Mount the bucket "
             "(docs/clusters.md), and give --workdir=MOUNTED/FOLDER."
         )
     inputs = _hash_inputs(config, path, runner)
@@ -44,13 +44,14 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
         with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
             figures = beam_prepare.fill(config, draft.path, runner)
     else:
-        records, catalogue, users, figures = _contents(config)
+        parts, catalogue, users, figures = _contents(config)
         with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
-            dataset.write(draft.path, records, catalogue, users, figures)
+            dataset.write(draft.path, parts, catalogue, users, figures)
     print(f"Prepared {path}\n{statistics.table(figures)}")
 
 
 def _hash_inputs(config: configs.Data, path: epath.Path, runner: BeamRunner | None) -> dict[str, str]:
+    """Returns the hashes of the source's files by name, with a log of several files hashed by the Beam workers."""
     if not (runner and logs.is_pattern(config.interactions)):  # a single file is read by a single worker anyway
         return read.hash_inputs(config)
     with artifacts.scratch(path) as folder:
@@ -60,31 +61,31 @@ def _hash_inputs(config: configs.Data, path: epath.Path, runner: BeamRunner | No
 
 
 def _recipe_config(config: configs.Data) -> configs.Data:
-    """What of the config decides the result: not where the inputs lie, for their content is hashed."""
+    """Returns the settings that determine the dataset: without the paths of the inputs, whose content is hashed."""
     config = dataclasses.replace(config, interactions="", items="", users="", folder="")
     if config.source != "synthetic":
         config = dataclasses.replace(config, synthetic=configs.SyntheticCatalogue())
     return config
 
 
-def _contents(config: configs.Data) -> tuple[dict[str, dataset.Records], pa.Table, pa.Table | None, dict]:
-    """What `dataset.write` takes: splits, catalogue, users, statistics."""
+def _contents(config: configs.Data) -> tuple[dict[str, dataset.Split], pa.Table, pa.Table | None, dict]:
+    """Returns the arguments of `dataset.write`: splits, catalogue, users, statistics."""
     checked = validation.check(read.read(config), config.text_fields)
     log = filtering.by_config(checked.interactions, config)
     popularity = np.bincount(log.items, minlength=checked.items.num_rows)
     catalogue, new_rows = filtering.catalogue(checked.items, popularity, keep_all=config.k_core <= 1)
     sequences = splits.by_user(dataclasses.replace(log, items=new_rows[log.items]))
     ends = splits.by_config(sequences, config, checked.has_times)
-    records = {name: dataset.records(log.user_ids, sequences, lengths) for name, lengths in ends.items()}
-    dataset.check_no_leak(records)
+    parts = {name: dataset.prefixes(log.user_ids, sequences, lengths) for name, lengths in ends.items()}
+    dataset.check_no_leak(parts)
     lengths, times = sequences.lengths, sequences.timestamps
     figures = statistics.summarize(
         lengths=lengths[lengths > 0],
         popularity=popularity[catalogue["source_row"].to_numpy()],
         times=(times.min(), times.max()) if checked.has_times else None,
-        records={name: len(split.lengths) for name, split in records.items()},
+        sequences={name: len(split.lengths) for name, split in parts.items()},
         before_filtering=len(checked.interactions),
         text_fields=checked.text_fields,
         catalogue=catalogue,
     )
-    return records, catalogue, checked.users, figures
+    return parts, catalogue, checked.users, figures

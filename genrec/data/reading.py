@@ -1,7 +1,7 @@
-"""Reads interactions, items and users from CSV, JSON Lines or Parquet into Arrow tables whose rows know their line.
+"""Reading interactions, items and users from CSV, JSON Lines or Parquet into Arrow tables with line numbers.
 
-The schema is described in docs/bring_your_own_data.md. Nothing is converted here but the ids, which become strings and
-stay strings: "007" and "7" are two users.
+docs/bring_your_own_data.md describes the schema. Only ids are converted here, to strings, which they remain: "007" and
+"7" are two users.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,25 +22,25 @@ from etils import epath
 from genrec.data.errors import EXAMPLES, DataError
 
 ID_COLUMNS = ("user_id", "item_id")
-LOG_COLUMNS = (*ID_COLUMNS, "timestamp", "order", "event_type", "rating")  # what is read of a log
-BLOCK_BYTES = 32 << 20  # of a text file that become one block of rows
-BLOCK_ROWS = 1 << 18  # of a Parquet file
+LOG_COLUMNS = (*ID_COLUMNS, "timestamp", "order", "event_type", "rating")  # the columns that are read of a log
+BLOCK_BYTES = 32 << 20  # of a text file, per block of rows
+BLOCK_ROWS = 1 << 18  # of a Parquet file, per block of rows
 FORMATS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceTable:
-    """A table and where it came from, for messages."""
+    """Table with the file and the line numbers that its rows came from, for messages."""
 
     table: pa.Table
     name: str  # of the file
     unit: str = "row"  # what `numbers` count: "line" in text files, "row" in others
     numbers: np.ndarray | None = None  # int64[rows]; None: row i has number first + i
     first: int = 1
-    parts: "tuple[SourceTable, ...]" = ()  # of a table in several files: those of each, end to end
+    parts: "tuple[SourceTable, ...]" = ()  # of a table in several files: the table of each, in the order of the rows
 
     def where(self, row: int) -> str:
-        """For instance "line 17", or "log-2.csv line 17" where there are several files."""
+        """Returns where a row is, such as "line 17", or "log-2.csv line 17" if there are several files."""
         for part in self.parts:
             if row < len(part):
                 return f"{epath.Path(part.name).name} {part.where(row)}"
@@ -54,7 +53,7 @@ class SourceTable:
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What every source of data gives: files in genrec's schema, an adapter, or the synthetic catalogue."""
+    """Tables in genrec's schema, as every source of data returns them."""
 
     interactions: SourceTable
     items: SourceTable
@@ -62,28 +61,28 @@ class Tables:
 
 
 def read_table(path: epath.PathLike) -> SourceTable:
-    """Reads one file; its ending says how. Raises `DataError` when it is missing, malformed or has no rows."""
+    """Returns the table of a file, in the format of its ending.
+
+    Raises DataError if the file is missing, malformed or has no rows.
+    """
     return refuse_empty(concatenate(list(read_blocks(path, None))), path)
 
 
 def read_blocks(path: epath.PathLike, block_bytes: int | None, is_log: bool = False) -> Iterator[SourceTable]:
-    """One file in blocks of rows.
+    """Yields a file in blocks of rows, at least one, which may be empty.
 
     Args:
-      path: Its ending says how it is read.
-      block_bytes: About so many bytes of a text file are a block; each line must fit. None: do not save memory.
-      is_log: The columns in `LOG_COLUMNS` have one type in all blocks.
-
-    Yields:
-      At least one table, which may be empty.
+      path: The file; its ending tells the format.
+      block_bytes: Approximate size of a block of a text file, at least its longest line. None: not to save memory.
+      is_log: Whether the columns in `LOG_COLUMNS` must have the same type in all blocks.
 
     Raises:
-      DataError: as `read_table`, but for a file without rows.
+      DataError: as `read_table`, except that a file may have no rows.
     """
     path = epath.Path(path)
     ending = next((e for e in FORMATS if str(path).lower().endswith(e)), None)
     if ending is None:
-        raise DataError(f"{path}: unknown kind of file. Give one that ends in {', '.join(FORMATS)}.")
+        raise DataError(f"{path}: unknown file format. Give a file that ends in {', '.join(FORMATS)}.")
     if not path.exists():
         raise DataError(
             f"{path}: no such file. Check the path in the config (data.interactions, data.items, data.users)."
@@ -102,13 +101,14 @@ def read_blocks(path: epath.PathLike, block_bytes: int | None, is_log: bool = Fa
 
 
 @contextlib.contextmanager
-def _opened(path: epath.Path) -> Iterator[BinaryIO]:
+def _opened(path: epath.Path) -> Iterator[pa.NativeFile]:
+    """Opens a file, and decompresses it if it ends in .gz."""
     with path.open("rb") as raw:
         yield pa.input_stream(raw, compression="gzip" if path.name.lower().endswith(".gz") else None)
 
 
 def concatenate(blocks: Sequence[SourceTable]) -> SourceTable:
-    """Blocks of one file, end to end."""
+    """Returns the blocks of one file as one table."""
     numbers = None
     if any(block.numbers is not None for block in blocks):
         numbers = np.concatenate(
@@ -118,19 +118,19 @@ def concatenate(blocks: Sequence[SourceTable]) -> SourceTable:
 
 
 def refuse_empty(source: SourceTable, path: epath.PathLike) -> SourceTable:
-    """The table; raises `DataError` when it has no rows."""
+    """Returns the table; raises `DataError` if it has no rows."""
     if not len(source):
         raise no_rows(path)
     return source
 
 
 def no_rows(path: epath.PathLike) -> DataError:
-    """The error to raise for a file, or a pattern for several, without rows."""
+    """Returns the error for a file, or a pattern for several, without rows."""
     return DataError(f"{path}: has no rows. Check how the file was exported.")
 
 
 def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
-    """Every cell stays text: only the validator knows what a column means."""
+    """Yields the blocks of a CSV file. All cells stay text: the validator knows the types of the columns."""
     malformed = 0
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
@@ -141,7 +141,7 @@ def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
     with _opened(path) as file:
         columns = next(csv.reader([io.BufferedReader(file).readline().decode("utf-8-sig")]), [])
     if not columns:
-        raise DataError(f"{path}, line 1: is empty. Write the names of the columns there.")
+        raise DataError(f"{path}, line 1: is empty. Write the names of the columns in the first line.")
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
         raise DataError(f"{path}, line 1: column {repeated[0]!r} appears twice. Rename one of them.")
@@ -157,7 +157,7 @@ def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
             ),
         )
         line = 2
-        # The first block is empty: also a file without rows has columns.
+        # The first block is empty: a file without rows has columns, too.
         tables = itertools.chain([reader.schema.empty_table()], (pa.Table.from_batches([batch]) for batch in reader))
         for table in tables:
             block, line = _csv_block(table, str(path), line)
@@ -167,12 +167,12 @@ def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
             lines = _malformed_lines(file, len(columns))
         raise DataError(
             f"{path}: {malformed:,} rows do not have the {len(columns)} cells of the header: {lines}. "
-            "Put quotation marks around values that hold a comma."
+            "Put quotation marks around values that contain a comma."
         )
 
 
 def _csv_block(table: pa.Table, name: str, line: int) -> tuple[SourceTable, int]:
-    """Rows that begin at `line`, without the blank ones; and the line after them."""
+    """Returns the rows that begin at `line`, without blank ones, and the number of the line after them."""
     newlines = np.zeros(table.num_rows, np.int64)
     blank = np.ones(table.num_rows, bool)
     for column in table.columns:
@@ -185,8 +185,8 @@ def _csv_block(table: pa.Table, name: str, line: int) -> tuple[SourceTable, int]
     return SourceTable(table.filter(pa.array(~blank)), name, "line", numbers[~blank], first=line), end
 
 
-def _malformed_lines(file: BinaryIO, width: int) -> str:
-    """The first lines whose number of cells is not `width`; read again, for Arrow does not tell lines."""
+def _malformed_lines(file: pa.NativeFile, width: int) -> str:
+    """Lists the first lines whose number of cells is not `width`. Reads the file again: Arrow does not count lines."""
     reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
     examples = []
     start = 1
@@ -213,21 +213,22 @@ def _read_jsonl(path: epath.Path, block_bytes: int | None, is_log: bool) -> Iter
 
 
 def _jsonl_block(lines: Iterable[tuple[int, str]], name: str, is_log: bool) -> SourceTable:
+    """Returns the table of numbered lines with one JSON object each; blank lines are skipped."""
     columns: dict[str, list] = {}
-    numbers = []
+    numbers: list[int] = []
     for number, line in lines:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{name}, line {number}: not JSON ({error.msg}). Write one object a line.") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{name}, line {number}: not an object. Write one object a line, {{...}}.")
-        for column in record:
+            raise DataError(f"{name}, line {number}: not JSON ({error.msg}). Write one object per line.") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{name}, line {number}: not an object. Write one object per line, {{...}}.")
+        for column in row:
             columns.setdefault(column, [None] * len(numbers))
         for column, values in columns.items():
-            values.append(record.get(column))
+            values.append(row.get(column))
         numbers.append(number)
     arrays = {column: _json_column(column, values, name, numbers, is_log) for column, values in columns.items()}
     return SourceTable(pa.table(arrays), name, "line", np.asarray(numbers, np.int64))
@@ -235,19 +236,19 @@ def _jsonl_block(lines: Iterable[tuple[int, str]], name: str, is_log: bool) -> S
 
 def _json_column(column: str, values: list, name: str, numbers: list[int], is_log: bool) -> pa.Array:
     if column in ID_COLUMNS or column in ("timestamp", "order"):
-        # Written as a number or as text: both are text here, and the validator reads it.
+        # Numbers become text as well, which the validator parses.
         for value, number in zip(values, numbers, strict=True):
             if not (value is None or isinstance(value, str | int | float)) or isinstance(value, bool):
                 raise DataError(f"{name}, line {number}, column {column}: {value!r} is neither text nor a number.")
             if column in ID_COLUMNS and isinstance(value, float):
-                raise DataError(f"{name}, line {number}, column {column}: {value!r} is a fraction. Write ids as text.")
+                raise DataError(f"{name}, line {number}, column {column}: {value!r} is a float. Write ids as text.")
         return pa.array([value if value is None else str(value) for value in values], pa.string())
     if not is_log:
         try:
             return pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed types, such as 1 and "one": keep what was written
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed types, such as 1 and "one", are kept as JSON text
             pass
-    # In a log always text: the type must not depend on which rows make a block.
+    # Always text in a log: the type must not depend on which rows are in a block.
     return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
 
 
@@ -275,13 +276,13 @@ def _ids_as_strings(table: pa.Table, name: str) -> pa.Table:
         is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         if not (is_text or pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise DataError(
-                f"{name}, column {column}: has type {kind}. Write ids as text or whole numbers "
-                "(pandas turns whole numbers into fractions when some are missing)."
+                f"{name}, column {column}: has type {kind}. Write ids as text or integers "
+                "(pandas turns integers into floats when some are missing)."
             )
         table = table.set_column(table.column_names.index(column), column, values.cast(pa.string()))
     return table
 
 
 def from_columns(columns: Mapping[str, object], name: str) -> SourceTable:
-    """A table that an adapter made, named after the file it was made from."""
+    """Returns the table that an adapter made, named after its file."""
     return SourceTable(pa.table(dict(columns)), name)

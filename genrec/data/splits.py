@@ -1,7 +1,7 @@
-"""Cuts each user's history into what trains, validates and tests.
+"""Splits of each user's sequence for training, validation and test: leave-one-out, or at two global cut times.
 
-A user's records are prefixes of one sequence, oldest first. The last item of a validation or test record is its target
-and all before it is the history that a model may see; a train record is for training as a whole:
+In every split a user's sequence is a prefix of the whole, oldest first. In validation and test its last item is the
+target, and all before it the history that the model gets; in training every item is a target:
 
     sequence   a b c d e        leave-one-out
     train      a b c            all but the last two
@@ -24,7 +24,7 @@ NAMES = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class UserSequences:
-    """All users' sequences end to end: user u holds `offsets[u]:offsets[u + 1]`, oldest first."""
+    """Concatenated sequences of all users: user u has `offsets[u]:offsets[u + 1]`, oldest first."""
 
     offsets: np.ndarray  # int64[users + 1]
     items: np.ndarray  # int64[n]
@@ -32,47 +32,49 @@ class UserSequences:
 
     @property
     def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)  # int64[users]
+        """int64[users], items of each user."""
+        return np.diff(self.offsets)
 
     @property
     def users(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)  # int64[n]
+        """int64[n], the user of each interaction."""
+        return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
 
     def select(self, kept: np.ndarray) -> "UserSequences":
-        """The interactions where `kept` (bool[n]) holds; all users stay, some of them without interactions."""
+        """Returns the interactions where `kept` (bool[n]) is True; all users stay, some without interactions."""
         counts = np.bincount(self.users[kept], minlength=len(self.offsets) - 1)
         return UserSequences(np.concatenate([[0], np.cumsum(counts)]), self.items[kept], self.timestamps[kept])
 
 
 def by_user(log: Interactions) -> UserSequences:
-    """Sorts the log by user and time; interactions at the same time keep the order of the file."""
+    """Returns the log sorted by user and time; interactions at the same time keep the order of the file."""
     order = np.lexsort((log.timestamps, log.users))  # stable
     counts = np.bincount(log.users, minlength=len(log.user_ids))
     return UserSequences(np.concatenate([[0], np.cumsum(counts)]), log.items[order], log.timestamps[order])
 
 
 def by_config(sequences: UserSequences, config: configs.Data, has_times: bool) -> dict[str, np.ndarray]:
-    """The split of the config, as `leave_one_out`; raises `DataError` when it cannot be made or one part is empty."""
+    """Returns the split of the config, as `leave_one_out`; raises `DataError` if it cannot be made, or is empty."""
     check_config(config, has_times)
     if config.split == "leave_one_out":
         ends = leave_one_out(sequences)
     else:
         ends = temporal(sequences, config.validation_fraction, config.test_fraction)
-    refuse_empty({name: np.count_nonzero(lengths) for name, lengths in ends.items()}, config)
+    refuse_empty({name: int(np.count_nonzero(lengths)) for name, lengths in ends.items()}, config)
     return ends
 
 
 def check_config(config: configs.Data, has_times: bool) -> None:
-    """Raises `DataError` for a split that is unknown, or that needs times which the log does not have."""
+    """Raises `DataError` if the split is unknown, or needs timestamps that the log does not have."""
     if config.split not in ("leave_one_out", "temporal"):
-        raise DataError(f"data.split={config.split!r} is unknown. Choose leave_one_out or temporal.")
+        raise DataError(f"data.split must be leave_one_out or temporal, got {config.split!r}.")
     if config.split == "temporal" and not has_times:
         raise DataError("data.split is 'temporal', but the interactions have no timestamp. Use leave_one_out.")
 
 
-def refuse_empty(records: Mapping[str, int], config: configs.Data) -> None:
-    """Raises `DataError` when a split has no records."""
-    for name, count in records.items():
+def refuse_empty(sequences: Mapping[str, int], config: configs.Data) -> None:
+    """Raises `DataError` if a split has no sequences (their number by split)."""
+    for name, count in sequences.items():
         if not count:
             remedy = {
                 "leave_one_out": "Leave-one-out needs users with at least 3 interactions; add data or lower the "
@@ -83,11 +85,11 @@ def refuse_empty(records: Mapping[str, int], config: configs.Data) -> None:
 
 
 def leave_one_out(sequences: UserSequences) -> dict[str, np.ndarray]:
-    """The last item tests, the one before validates, the rest trains.
+    """Splits off the last item of each user for test and the one before it for validation.
 
     Returns:
-      For each split the length of each user's record, int64[users], 0 where there is none. Users with fewer than three
-      items only train.
+      For each split int64[users], the length of each user's sequence, 0 where there is none. Users with fewer than
+      three items are in the training split only.
     """
     lengths = sequences.lengths
     evaluated = lengths >= 3
@@ -99,35 +101,39 @@ def leave_one_out(sequences: UserSequences) -> dict[str, np.ndarray]:
 
 
 def temporal(sequences: UserSequences, validation_fraction: float, test_fraction: float) -> dict[str, np.ndarray]:
-    """Two cut times, the same for all users: a model trains on what came before the first, as in production.
+    """Splits at two cut times, the same for all users: as in production, training data is older than all targets.
 
-    A user's target is the first interaction in a window; the history is everything before it, which for testing
-    includes the validation window. Users without a history have no target.
+    A user's target is the first interaction in a window; the history is everything before it, which for test includes
+    the validation window. Users without a history have no target.
 
     Args:
       sequences: All users' interactions.
-      validation_fraction: Of all interactions, in the window between the cuts.
-      test_fraction: Of all interactions, from the second cut on.
+      validation_fraction: Share of the interactions in the window between the cuts.
+      test_fraction: Share of the interactions from the second cut on.
 
     Returns:
       As `leave_one_out`.
     """
-    ranks = cut_ranks(len(sequences.timestamps), validation_fraction, test_fraction)
-    return windows(sequences, *np.sort(sequences.timestamps)[list(ranks)])
+    first, second = cut_ranks(len(sequences.timestamps), validation_fraction, test_fraction)
+    times = np.sort(sequences.timestamps)
+    return windows(sequences, int(times[first]), int(times[second]))
 
 
 def cut_ranks(interactions: int, validation_fraction: float, test_fraction: float) -> tuple[int, int]:
-    """Which times are the two cuts: ranks, from 0, among those of all interactions. `DataError` if they cannot be."""
+    """Returns the ranks, from 0, of the two cut times among the sorted times of all interactions.
+
+    Raises DataError if a fraction is not positive, or their sum is 1 or more.
+    """
     if validation_fraction <= 0 or test_fraction <= 0 or validation_fraction + test_fraction >= 1:
         raise DataError(
-            f"data.validation_fraction={validation_fraction} and data.test_fraction={test_fraction} must be above 0 "
-            "and leave something to train on."
+            "data.validation_fraction and data.test_fraction must be above 0 and below 1 together, "
+            f"got {validation_fraction} and {test_fraction}."
         )
     return int(interactions * (1 - validation_fraction - test_fraction)), int(interactions * (1 - test_fraction))
 
 
 def windows(sequences: UserSequences, first: int, second: int) -> dict[str, np.ndarray]:
-    """The temporal split at two times; as `leave_one_out`."""
+    """Returns the temporal split at two cut times, as `leave_one_out`."""
     before_first = _count_before(sequences, first)
     before_second = _count_before(sequences, second)
     return {
@@ -138,42 +144,41 @@ def windows(sequences: UserSequences, first: int, second: int) -> dict[str, np.n
 
 
 def _count_before(sequences: UserSequences, cut: int) -> np.ndarray:
-    """int64[users], interactions of each user that are older than `cut`."""
+    """Returns int64[users], the interactions of each user that are older than `cut`."""
     cumulative = np.concatenate([[0], np.cumsum(sequences.timestamps < cut)])
     return cumulative[sequences.offsets[1:]] - cumulative[sequences.offsets[:-1]]
 
 
-Record = tuple[str, Seq[int] | np.ndarray]  # user id, items
+UserItems = tuple[str, Seq[int] | np.ndarray]  # user id, items of the user's sequence
 
 
-def check_no_leak(train: Iterable[Record], validation: Iterable[Record], test: Iterable[Record]) -> None:
-    """Raises `DataError` when a record shows what a later one asks for.
+def check_no_leak(train: Iterable[UserItems], validation: Iterable[UserItems], test: Iterable[UserItems]) -> None:
+    """Raises `DataError` if a sequence contains the target of a later split.
 
-    A user's training record must be the beginning of the history (the record without its target) of the user's
-    validation and test records, and the validation record the beginning of the test history. Each user has at most one
-    record per split.
+    A user's training sequence must be a prefix of the validation and test histories (the sequences without their
+    targets), and the validation sequence a prefix of the test history. A split has at most one sequence per user.
     """
-    records = {name: _by_user(name, split) for name, split in zip(NAMES, (train, validation, test), strict=True)}
+    sequences = {name: _by_user(name, split) for name, split in zip(NAMES, (train, validation, test), strict=True)}
     for earlier, later in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        for user, record in records[later].items():
-            seen = records[earlier].get(user)
+        for user, items in sequences[later].items():
+            seen = sequences[earlier].get(user)
             if seen is None:
                 continue
-            history = record[: len(record) - 1]
+            history = items[: len(items) - 1]
             if len(seen) > len(history) or not np.array_equal(seen, history[: len(seen)]):
                 raise DataError(
-                    f"user {user!r}: the {earlier} record ({len(seen)} items) is not the beginning of the {later} "
+                    f"user {user!r}: the {earlier} sequence ({len(seen)} items) is not a prefix of the {later} "
                     f"history ({len(history)} items), so the {later} target leaks. "
                     "Split each user's interactions by time."
                 )
 
 
-def _by_user(name: str, split: Iterable[Record]) -> dict[str, np.ndarray]:
-    records: dict[str, np.ndarray] = {}
+def _by_user(name: str, split: Iterable[UserItems]) -> dict[str, np.ndarray]:
+    sequences: dict[str, np.ndarray] = {}
     for user, items in split:
-        if user in records:
-            raise DataError(f"user {user!r} has two {name} records. Write one per user.")
+        if user in sequences:
+            raise DataError(f"user {user!r} has two {name} sequences. Write one per user.")
         if name != "train" and len(items) < 2:
-            raise DataError(f"user {user!r}: the {name} record has no history before its target. Leave it out.")
-        records[user] = np.asarray(items)
-    return records
+            raise DataError(f"user {user!r}: the {name} sequence has no history before its target. Leave it out.")
+        sequences[user] = np.asarray(items)
+    return sequences

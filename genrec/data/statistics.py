@@ -1,4 +1,4 @@
-"""Figures that tell whether a prepared dataset is what its owner expects."""
+"""Summary statistics of a prepared dataset."""
 
 import datetime
 from collections.abc import Mapping
@@ -12,20 +12,20 @@ def summarize(
     lengths: np.ndarray,
     popularity: np.ndarray,
     times: tuple[int, int] | None,
-    records: Mapping[str, int],
+    sequences: Mapping[str, int],
     before_filtering: int,
     text_fields: tuple[str, ...],
     catalogue: pa.Table,
 ) -> dict:
-    """Collects the figures as JSON values.
+    """Returns the statistics, as values that JSON can hold.
 
     Args:
       lengths: int[users], items per user.
       popularity: int[items], interactions per item of the catalogue.
-      times: Seconds of the first and the last interaction; None where there are no times.
-      records: Records per split.
+      times: Unix seconds of the first and the last interaction; None where there are no times.
+      sequences: Sequences per split.
       before_filtering: Interactions in the source.
-      text_fields: Columns that describe an item.
+      text_fields: Columns with texts that describe an item.
       catalogue: One row per item.
     """
     interactions = int(lengths.sum())
@@ -42,7 +42,7 @@ def summarize(
         "users_per_item": _spread(popularity),
         "items_without_interactions": int((popularity == 0).sum()),
         "share_of_top_tenth_of_items": float(ranked[:top].sum() / interactions),
-        "records": {name: int(count) for name, count in records.items()},
+        "records": {name: int(count) for name, count in sequences.items()},  # sequences per split
         "text_fields": list(text_fields),
         "vector_width": len(vectors[0]) if len(vectors) else 0,
     }
@@ -62,7 +62,7 @@ def _spread(counts: np.ndarray) -> dict[str, float]:
 
 
 def table(figures: Mapping) -> str:
-    """The figures of `summarize`, to read."""
+    """Returns the statistics of `summarize` as a table to print."""
 
     def spread(name: str) -> str:
         return "median {median:g}, mean {mean:g}, from {min:,} to {max:,}".format(**figures[name])
@@ -75,7 +75,7 @@ def table(figures: Mapping) -> str:
         ("items per user", spread("items_per_user")),
         ("users per item", spread("users_per_item")),
         ("most popular tenth", f"{figures['share_of_top_tenth_of_items']:.1%} of the interactions"),
-        ("records", ", ".join(f"{count:,} {name}" for name, count in figures["records"].items())),
+        ("sequences", ", ".join(f"{count:,} {name}" for name, count in figures["records"].items())),
         ("items described by", ", ".join(figures["text_fields"]) or "vectors only"),
     ]
     if figures["vector_width"]:

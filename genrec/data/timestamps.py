@@ -1,4 +1,4 @@
-"""Times as people write them -> whole seconds since 1970, for millions of rows at once."""
+"""Parsing of times into Unix seconds, vectorized over whole columns."""
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,10 @@ _ISO = (
 
 
 def parse(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Reads Unix seconds, ISO 8601 text (without a zone: UTC), or Arrow's own dates and times.
+    """Parses Unix seconds, ISO 8601 text (UTC where there is no zone), or Arrow's dates and times.
 
     Returns:
-      int64[rows], seconds (fractions are cut off), and bool[rows], True where a value could be read.
+      int64[rows], seconds (fractions are dropped), and bool[rows], True where a value could be parsed.
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -37,7 +37,7 @@ def parse(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse_text(text: pa.Array) -> pa.Array:
-    """int64[rows] with null where the text is no time."""
+    """Returns int64[rows], null where the text is not a time."""
     numeric = pc.match_substring_regex(text, _NUMBER)
     if pc.all(numeric, min_count=0).as_py():
         return _parse_numbers(text)
@@ -45,9 +45,9 @@ def _parse_text(text: pa.Array) -> pa.Array:
     date, clock, seconds, zone = (pc.struct_field(parts, name) for name in ("date", "clock", "seconds", "zone"))
     clock = pc.if_else(pc.equal(clock, ""), "00:00", clock)
     seconds = pc.if_else(pc.equal(seconds, ""), ":00", seconds)
-    moments = pc.binary_join_element_wise(date, pc.binary_join_element_wise(clock, seconds, ""), " ")
-    parsed = pc.strptime(moments, format="%Y-%m-%d %H:%M:%S", unit="s", error_is_null=True)
-    # strptime reads 30 February as 1 March.
+    texts = pc.binary_join_element_wise(date, pc.binary_join_element_wise(clock, seconds, ""), " ")
+    parsed = pc.strptime(texts, format="%Y-%m-%d %H:%M:%S", unit="s", error_is_null=True)
+    # strptime parses 30 February as 1 March.
     same_day = pc.equal(pc.day(parsed), pc.utf8_slice_codeunits(date, 8, 10).cast(pa.int64()))
     iso = pc.subtract(pc.if_else(same_day, parsed, None).cast(pa.int64()), _offset(zone))
     if not pc.any(numeric).as_py():
@@ -56,14 +56,15 @@ def _parse_text(text: pa.Array) -> pa.Array:
 
 
 def _parse_numbers(text: pa.Array) -> pa.Array:
+    """Returns int64[rows], the numbers without their decimals; null where they have more than 18 digits."""
     text = pc.utf8_trim_whitespace(text)
-    # 18 digits and fewer fit int64; what is longer is no time either.
+    # 18 digits fit int64; longer numbers are no times.
     text = pc.if_else(pc.match_substring_regex(text, r"^-?[0-9]{1,18}(\.|$)"), text, None)
     return pc.replace_substring_regex(text, r"\..*$", "").cast(pa.int64())
 
 
 def _offset(zone: pa.Array) -> pa.Array:
-    """Seconds east of Greenwich; 0 for "Z" and no zone."""
+    """Returns the UTC offset in seconds, positive east of Greenwich; 0 for "Z" and where there is no zone."""
     named = pc.match_substring_regex(zone, "^[+-]")
     digits = pc.if_else(named, pc.replace_substring(zone, ":", ""), "+0000")
     hours = pc.utf8_slice_codeunits(digits, 1, 3).cast(pa.int64())

@@ -1,6 +1,6 @@
-"""Checks tables against genrec's schema and turns them into arrays. All problems are named before anything is written.
+"""Validation of tables against genrec's schema, and their conversion to arrays. All problems are reported at once.
 
-Everything works on whole columns, so that millions of rows take seconds.
+All checks are vectorized over columns, so that millions of rows take seconds.
 """
 
 import dataclasses
@@ -15,33 +15,30 @@ from genrec.data.errors import EXAMPLES, Problems
 from genrec.data.interactions import Interactions
 from genrec.data.reading import SourceTable, Tables
 
-LATEST = (
-    7_258_118_400  # seconds; the year 2200. Unix milliseconds of any year since 1970 but the first months are above
-)
-
-_RATING = r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
+# Seconds: the year 2200. Unix milliseconds are above it for all times after March 1970.
+LATEST = 7_258_118_400
 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What passed: ids resolved to rows, times to seconds, vectors to float32 lists of one width."""
+    """Validated tables: ids resolved to rows, times to seconds, vectors to float32 lists of one width."""
 
     interactions: Interactions
     items: pa.Table  # item_id string, text columns string, vector list<float>, others as they were
     users: pa.Table | None
-    text_fields: tuple[str, ...]  # those of the config that the items have
-    has_times: bool  # False: `timestamps` hold the column `order`
+    text_fields: tuple[str, ...]  # the text fields of the config that the items have
+    has_times: bool  # False where `timestamps` hold the column `order`
 
 
 def check(tables: Tables, text_fields: Sequence[str]) -> Checked:
     """Validates all tables.
 
     Args:
-      tables: As read.
-      text_fields: Columns of items that hold text; at least one must be there, unless the items have vectors.
+      tables: Tables as they were read.
+      text_fields: Columns of items that hold text; items need at least one of them, or vectors.
 
     Raises:
-      DataError: names every kind of problem, with file, line, column, remedy, a count and a few examples.
+      DataError: with every kind of problem: file, line, column, remedy, the number of rows and a few examples.
     """
     problems = Problems()
     for source in (tables.interactions, tables.items):
@@ -58,19 +55,20 @@ def check(tables: Tables, text_fields: Sequence[str]) -> Checked:
         examples = [example(tables.interactions, "item_id", row) for row in rows[:EXAMPLES].tolist()]
         report_repeats(tables.interactions.name, len(rows), examples, problems)
     problems.raise_if_any()
+    assert log is not None  # else there are problems
     return Checked(log, items, users, fields, time == "timestamp")
 
 
 def check_items_and_users(
     items: SourceTable, users: SourceTable | None, text_fields: Sequence[str], problems: Problems
 ) -> tuple[pa.Table, pa.Table | None, tuple[str, ...]]:
-    """The two tables and the text fields, as `Checked` holds them; adds to `problems`."""
+    """Returns the two tables and the text fields of `Checked`; adds to `problems`."""
     table, fields = _check_items(items, text_fields, problems)
     return table, _check_users(users, problems), fields
 
 
 def check_log_columns(source: SourceTable, problems: Problems) -> str | None:
-    """The column of a log that holds the times, "timestamp" or "order"; None, and problems, if columns are missing."""
+    """Returns the log's column of times, "timestamp" or "order"; None, and adds problems, if columns are missing."""
     complete = _has_columns(source, ["user_id", "item_id"], problems)
     time = next((column for column in ("timestamp", "order") if column in source.table.column_names), None)
     if time is None:
@@ -81,14 +79,14 @@ def check_log_columns(source: SourceTable, problems: Problems) -> str | None:
 def check_log(
     source: SourceTable, items_name: str, item_ids: pa.Array | pa.ChunkedArray, time: str, problems: Problems
 ) -> Interactions | None:
-    """The interactions of a log or of some of its rows; None, and the problems, when there are any.
+    """Returns the interactions of a log, or of some of its rows; None if they have problems.
 
     Args:
-      source: All columns are there (`check_log_columns`).
-      items_name: Of the items file, for messages.
-      item_ids: string[items], what `Interactions.items` counts.
-      time: The column that holds the times.
-      problems: Gets every kind that is looked for, also with a count of 0: so those of parts can be merged in order.
+      source: A table with all required columns (`check_log_columns`).
+      items_name: Name of the items file, for messages.
+      item_ids: string[items], the ids in the order that `Interactions.items` refers to.
+      time: The column of times.
+      problems: Gets every kind that is checked, also with a count of 0, so that those of parts are merged in order.
     """
     table = source.table
     before = len(problems.found)
@@ -118,7 +116,7 @@ def check_log(
 
 
 def repeats(log: Interactions) -> np.ndarray:
-    """bool[n], True where an earlier row has the same user, item, time and event type."""
+    """Returns bool[n], True where an earlier row has the same user, item, time and event type."""
     keys = [log.timestamps, log.items, log.users]
     if log.event_types is not None:
         keys.insert(0, pa.array(log.event_types, pa.string()).dictionary_encode().indices.to_numpy())
@@ -130,21 +128,21 @@ def repeats(log: Interactions) -> np.ndarray:
 
 
 def report_repeats(name: str, count: int, examples: Sequence[str], problems: Problems) -> None:
-    """Adds the problem of the rows that `repeats` finds in the log called `name`."""
+    """Adds the problem of the `count` rows that `repeats` finds in the log `name`."""
     what = "same interaction twice (user, item and time)"
-    remedy = "Remove the repetitions: a user may choose an item again, but at another time."
+    remedy = "Remove the repetitions: a user can choose an item again only at another time."
     problems.add(f"{name}, column item_id", what, remedy, count=count, examples=examples)
 
 
 def example(source: SourceTable, column: str, row: int) -> str:
-    """For instance "line 7: 'B12'"."""
+    """Returns a row's cell with its line, such as "line 7: 'B12'"."""
     return f"{source.where(row)}: {source.table[column][row].as_py()!r}"
 
 
 def _report(
     problems: Problems, source: SourceTable, column: str, what: str, remedy: str, bad: np.ndarray, show: bool = True
 ) -> None:
-    """Adds a problem of the rows of `bad` (bool[rows]), of which there may be none."""
+    """Adds a problem of the rows where `bad` (bool[rows]) is True, of which there may be none."""
     rows = np.flatnonzero(bad)
     show = show and column in source.table.column_names
     examples = [example(source, column, row) if show else source.where(row) for row in rows[:EXAMPLES].tolist()]
@@ -152,7 +150,7 @@ def _report(
 
 
 def _missing(column: pa.ChunkedArray) -> np.ndarray:
-    """bool[rows], True where a cell is null or blank text."""
+    """Returns bool[rows], True where a cell is null or blank text."""
     missing = pc.is_null(column)
     if _is_text(column):
         missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), ""))
@@ -164,17 +162,17 @@ def _is_text(column: pa.ChunkedArray) -> bool:
 
 
 def _has_columns(source: SourceTable, required: Sequence[str], problems: Problems) -> bool:
-    absent = [column for column in required if column not in source.table.column_names]
+    """Returns whether the table has all required columns; adds a problem for each that is missing."""
+    found = source.table.column_names
+    absent = [column for column in required if column not in found]
     for column in absent:
-        problems.add(
-            source.name,
-            f"column {column} is missing (found: {', '.join(source.table.column_names)})",
-            "Add or rename a column.",
-        )
+        what = f"column {column} is missing (found: {', '.join(found)})"
+        problems.add(source.name, what, "Add or rename a column.")
     return not absent
 
 
 def _check_ids(source: SourceTable, column: str, problems: Problems, *, unique: bool) -> None:
+    """Adds problems for empty ids, and for repeated ones if they must be unique."""
     values = source.table[column]
     missing = _missing(values)
     _report(problems, source, column, "empty id", "Give every row an id.", missing, show=False)
@@ -189,7 +187,7 @@ def _check_ids(source: SourceTable, column: str, problems: Problems, *, unique: 
 def _check_items(
     source: SourceTable, text_fields: Sequence[str], problems: Problems
 ) -> tuple[pa.Table, tuple[str, ...]]:
-    """The items table with parsed vectors, and the text fields that it has."""
+    """Returns the items table with parsed vectors, and the text fields that it has."""
     table = source.table
     if _has_columns(source, ["item_id"], problems):
         _check_ids(source, "item_id", problems, unique=True)
@@ -223,15 +221,16 @@ def _check_items(
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns a column as strings; the values of a list are joined with commas."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         return pa.chunked_array([[v if v is None else ", ".join(map(str, v)) for v in column.to_pylist()]], pa.string())
     return column.cast(pa.string())
 
 
 def _check_vectors(source: SourceTable, problems: Problems) -> tuple[pa.Array, np.ndarray]:
-    """list<float>[items], and bool[items], True where an item has a vector.
+    """Returns list<float>[rows], and bool[rows], True where a row has a vector.
 
-    In text files a vector is numbers between spaces or commas, with or without square brackets.
+    In text files a vector is numbers separated by spaces or commas, with or without square brackets.
     """
     column = source.table["vector"].combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # older pyarrow
@@ -263,9 +262,8 @@ def _check_vectors(source: SourceTable, problems: Problems) -> tuple[pa.Array, n
     given = ~absent & (widths > 0)
     if given.any():
         width = np.bincount(widths[given]).argmax()
-        wrong = given & (widths != width)
         what = f"wrong width: most vectors have {width} numbers, this one has"
-        rows = np.flatnonzero(wrong)
+        rows = np.flatnonzero(given & (widths != width))
         if len(rows):
             examples = [f"{source.where(row)}: {widths[row]}" for row in rows[:EXAMPLES].tolist()]
             remedy = "Make all vectors with one encoder."
@@ -275,6 +273,7 @@ def _check_vectors(source: SourceTable, problems: Problems) -> tuple[pa.Array, n
 
 
 def _check_users(source: SourceTable | None, problems: Problems) -> pa.Table | None:
+    """Returns the users table with parsed vectors."""
     if source is None:
         return None
     if _has_columns(source, ["user_id"], problems):
@@ -287,6 +286,7 @@ def _check_users(source: SourceTable | None, problems: Problems) -> pa.Table | N
 
 
 def _check_times(source: SourceTable, time: str, problems: Problems) -> np.ndarray:
+    """Returns int64[rows], the column of times parsed."""
     seconds, readable = timestamps.parse(source.table[time])
     missing = _missing(source.table[time])
     form = "Unix seconds or ISO 8601, such as 2024-05-31T18:30:00Z" if time == "timestamp" else "whole numbers"
@@ -299,14 +299,13 @@ def _check_times(source: SourceTable, time: str, problems: Problems) -> np.ndarr
 
 
 def _check_ratings(source: SourceTable, problems: Problems) -> np.ndarray:
-    """float64[rows], NaN where a rating is missing."""
+    """Returns float64[rows], NaN where a rating is missing."""
     column = source.table["rating"].combine_chunks()
     missing = _missing(pa.chunked_array([column]))
     if _is_text(column):
-        number = pc.match_substring_regex(
-            pc.utf8_trim_whitespace(column), r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
-        )
+        text = pc.utf8_trim_whitespace(column)
+        number = pc.match_substring_regex(text, r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$")
         wrong = ~missing & ~number.fill_null(False).to_numpy(zero_copy_only=False)
         _report(problems, source, "rating", "not a number", "Write numbers, or leave the cell empty.", wrong)
-        column = pc.if_else(number, pc.utf8_trim_whitespace(column), None)
+        column = pc.if_else(number, text, None)
     return column.cast(pa.float64()).fill_null(float("nan")).to_numpy()

@@ -9,11 +9,8 @@ import numpy as np
 from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
 from genrec.data.filters import Filter
-from genrec.progress import progress
 from genrec.serving.profiles import NO_PROFILE, Profile
 
-# Records read at a time while looking for users.
-CHUNK = 10_000
 NO_HISTORY = np.zeros(0, np.int32)
 
 
@@ -67,21 +64,14 @@ def sample_split(sequences: Sequences, users: int) -> list[Request]:
 
 def find_users(sequences: Sequences, user_ids: AbstractSequence[str]) -> list[Request]:
     """The histories of these users in a validation or test split, in this order; raises DataError for unknown ones."""
-    found = {}
-    wanted = set(user_ids)
-    for start in progress(range(0, len(sequences), CHUNK), "look for users"):
-        for record in sequences.read(np.arange(start, min(start + CHUNK, len(sequences)))):
-            if record.user_id in wanted:
-                found[record.user_id] = _request(record)
-        if len(found) == len(wanted):
-            break
+    found = sequences.of_users(user_ids)
     missing = [user_id for user_id in user_ids if user_id not in found]
     if missing:
         raise DataError(
             f"no user {missing[0]!r} in this split. Users with too short a history are only in training; give their "
             "items instead (--items)."
         )
-    return [found[user_id] for user_id in user_ids]
+    return [_request(found[user_id]) for user_id in user_ids]
 
 
 def from_items(catalogue: Catalogue, item_ids: AbstractSequence[str]) -> Request:

@@ -74,7 +74,7 @@ def start(run: Run, warm_start: Callable[[Recommender], None] | None = None) -> 
     model = nnx.merge(run.graphdef, jax.tree.map(lambda x: jnp.asarray(sharding.fetch(x)), state["params"]))
     warm_start(model)
     # Processes with other versions of libraries may have computed other numbers: those of process 0 count.
-    whole = distributed.of_first(jax.device_get(nnx.state(model)))
+    whole = distributed.broadcast(jax.device_get(nnx.state(model)))
     params = jax.tree.map(
         lambda new, old: jax.make_array_from_callback(old.shape, old.sharding, lambda part: new[part]),
         whole,

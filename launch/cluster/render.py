@@ -10,18 +10,20 @@
         --command='python launch/run.py --config=configs/quickstart.py' \
         --nodes=2 --gpus_per_node=8 --time_limit=12:00:00 --output=quickstart.sbatch
 
-docs/clusters.md goes through each from the bucket to the results.
+docs/clusters.md describes each, from the bucket to the results.
 """
 
 import sys
+from collections.abc import Callable
 
 from absl import flags
 
 from genrec import command, files
 from genrec.cluster import targets
 
-_TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Where the job runs.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "File to write; by default the job is printed.")
+_TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Target: where the job runs.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "File for the rendered job; by default it is printed.")
+_DEFINE: dict[type, Callable[..., flags.FlagHolder]]
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
 _SETTINGS = {
     name: _DEFINE[setting.type](name, None, setting.description) for name, setting in targets.settings().items()

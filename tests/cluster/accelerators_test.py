@@ -16,7 +16,7 @@ from genrec.cluster.job import ClusterError
         ("v6e", "16x16", 64, 4, "v6e-256"),
     ],
 )
-def test_a_slice_by_its_names(accelerator, topology, hosts, chips_per_host, vm_type):
+def test_a_slice_is_found_by_generation_and_topology(accelerator, topology, hosts, chips_per_host, vm_type):
     found = accelerators.tpu_slice(accelerator, topology)
     assert (found.hosts, found.chips_per_host, found.vm_type) == (hosts, chips_per_host, vm_type)
 
@@ -30,25 +30,19 @@ def test_hosts_share_the_chips_of_every_topology_evenly(accelerator):
             assert found.chips_per_host in (1, 4, 8)
 
 
-def test_a_topology_on_another_number_of_hosts():
+def test_a_topology_can_have_another_number_of_hosts():
     assert accelerators.tpu_slice("v6e", "2x4", 2).chips_per_host == 4
 
 
 @pytest.mark.parametrize(
     ("accelerator", "topology", "hosts", "message"),
     [
-        ("v99", "4x4", None, "--accelerator=v99: not a TPU known here; there are v4, v5e, v5p, v6e."),
-        (
-            "v5e",
-            "3x3",
-            None,
-            "--topology=3x3: not a topology of v5e; there are 1x1 (1 host), 2x2 (1 host), 2x4 (1 or ",
-        ),
-        ("v5p", "4x4", None, "2x2x4 (4 hosts)"),
-        ("v5e", "4x4", 8, "--nodes=8: a v5e slice 4x4 has 4 hosts. Leave --nodes out"),
+        ("v99", "4x4", None, "--accelerator=v99.* v4, v5e, v5p, v6e"),
+        ("v5e", "3x3", None, r"--topology=3x3.*v5e.* 1x1 \(1 host\), 2x2 \(1 host\), 2x4 \(1 or 2 hosts\)"),
+        ("v5p", "4x4", None, r"2x2x4 \(4 hosts\)"),
+        ("v5e", "4x4", 8, "--nodes=8.* v5e .* 4x4 .*4 hosts"),
     ],
 )
-def test_what_does_not_exist_is_refused_with_what_does(accelerator, topology, hosts, message):
-    with pytest.raises(ClusterError) as error:
+def test_unknown_slices_are_refused_with_the_choices(accelerator, topology, hosts, message):
+    with pytest.raises(ClusterError, match=message):
         accelerators.tpu_slice(accelerator, topology, hosts)
-    assert message in str(error.value)

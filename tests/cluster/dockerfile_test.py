@@ -1,4 +1,4 @@
-"""What can be said of the image without building it."""
+"""Properties of the image that can be checked without building it."""
 
 import fnmatch
 import re
@@ -20,7 +20,7 @@ def instructions(name: str) -> list[str]:
 
 
 def in_context(path: str) -> bool:
-    """Whether Docker sees a file of the checkout: the last pattern that matches it, or a folder above it, decides."""
+    """Returns whether a file is in the build context: the last pattern that matches it, or a parent folder, decides."""
     seen = True
     patterns = (DOCKERFILE.parent / f"{DOCKERFILE.name}.dockerignore").read_text().splitlines()
     parts = Path(path).parts
@@ -32,7 +32,7 @@ def in_context(path: str) -> bool:
     return seen
 
 
-def test_files_that_are_copied_exist_and_are_seen():
+def test_copied_files_exist_and_are_in_the_build_context():
     sources = [source for copy in instructions("COPY") for source in copy.split()[:-1]]
     assert sources
     for source in sources:
@@ -67,11 +67,11 @@ def test_the_extras_exist(monkeypatch):
     assert any("EXTRAS" in run and "-c requirements.lock" in run for run in instructions("RUN"))
 
 
-def test_it_runs_as_the_user_that_the_bucket_is_mounted_for():
+def test_its_user_is_the_one_for_whom_the_bucket_is_mounted():
     assert instructions("USER") == ["genrec"]
     assert any(f"useradd --uid {jobset.USER} " in run for run in instructions("RUN"))
 
 
-def test_its_python_is_one_that_is_supported():
+def test_its_python_is_supported():
     (image,) = instructions("FROM")
     assert re.fullmatch(r"python:3\.1[123]-slim", image)

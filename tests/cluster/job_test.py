@@ -12,40 +12,39 @@ def test_the_command_is_split_as_by_a_shell():
 
 
 @pytest.mark.parametrize("name", ["a", "beauty-v5e-2", "x" * 40])
-def test_names(name):
+def test_valid_names(name):
     assert example(name=name).name == name
 
 
 @pytest.mark.parametrize("name", ["", "Beauty", "2nd", "-a", "a-", "a_b", "a.b", "x" * 41, "a\n", "a b"])
-def test_names_that_clusters_do_not_take(name):
-    with pytest.raises(job.ClusterError, match="not a name for a job"):
+def test_invalid_names_are_refused(name):
+    with pytest.raises(job.ClusterError, match="--name="):
         example(name=name)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(command=""), "--command is empty"),
-        (dict(command="python 'x.py"), "Close every quote"),
-        (dict(command="python x.py && python y.py"), "'&&': no shell runs it"),
-        (dict(command="python x.py --workdir=/tmp"), "'--workdir=/tmp': leave it out"),
-        (dict(command="python x.py --distributed on"), "'--distributed': leave it out"),
-        (dict(restarts=-1), "--restarts=-1: give 0"),
+        (dict(command=""), "--command"),
+        (dict(command="python 'x.py"), "python 'x.py.*quot"),
+        (dict(command="python x.py && python y.py"), "'&&'.*launch/run.py"),
+        (dict(command="python x.py --workdir=/tmp"), "'--workdir=/tmp'"),
+        (dict(command="python x.py --distributed on"), "'--distributed'"),
+        (dict(restarts=-1), "--restarts.*-1"),
     ],
 )
-def test_what_cannot_run_is_refused(settings, message):
-    with pytest.raises(job.ClusterError) as error:
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(job.ClusterError, match=message):
         example(**settings)
-    assert message in str(error.value)
 
 
-def test_buckets():
+def test_bucket_and_folder_are_split():
     assert job.bucket_of("gs://my-bucket/runs/a") == ("my-bucket", "runs/a")
 
 
 @pytest.mark.parametrize(
     "workdir", ["/home/me/run", "runs/a", "gs://bucket", "gs://bucket/", "s3://bucket/x", "gs:/b/x"]
 )
-def test_what_is_no_folder_in_a_bucket(workdir):
-    with pytest.raises(job.ClusterError, match="Give a folder in a bucket"):
+def test_paths_outside_buckets_are_refused(workdir):
+    with pytest.raises(job.ClusterError, match="gs://BUCKET/FOLDER"):
         job.bucket_of(workdir)

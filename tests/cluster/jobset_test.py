@@ -1,4 +1,4 @@
-"""The manifest is one that Kubernetes takes: every field is known, of its type, and says what was asked for."""
+"""The manifest is valid for Kubernetes: every field is known, of its type, and has the value of its setting."""
 
 import re
 import shlex
@@ -54,7 +54,7 @@ POD_FAILURE_RULE = {
     "onPodConditions": [{"type!": str, "status": {"True", "False", "Unknown"}}],
 }
 JOB = {
-    "parallelizm": int,
+    "parallelism": int,
     "completions": int,
     "completionMode": {"NonIndexed", "Indexed"},
     "backoffLimit": int,
@@ -93,7 +93,7 @@ JOBSET = {
 
 
 def misfits(value: Any, expected: Any, where: str = "") -> list[str]:
-    """What of a manifest is unknown, missing, or of another type."""
+    """Returns the fields of a manifest that are unknown, missing, or of another type."""
     if expected is OPEN or expected is QUANTITIES:
         kind = str if expected is OPEN else int
         fits = isinstance(value, dict) and all(type(k) is str and type(v) is kind for k, v in value.items())
@@ -180,7 +180,7 @@ def test_every_slice_is_a_replica_and_every_host_a_pod():
     replicated = workers(rendered(**VARIANTS["slices"]))
     job_spec = replicated["template"]["spec"]
     assert replicated["replicas"] == 4
-    assert job_spec["parallelizm"] == job_spec["completions"] == 4 and job_spec["completionMode"] == "Indexed"
+    assert job_spec["parallelism"] == job_spec["completions"] == 4 and job_spec["completionMode"] == "Indexed"
 
 
 def test_a_pod_takes_all_chips_of_its_host_on_nodes_of_its_topology():
@@ -197,12 +197,12 @@ def test_a_pod_takes_all_chips_of_its_host_on_nodes_of_its_topology():
 
 
 @pytest.mark.parametrize(("variant", "exclusive"), [("one host", False), ("a slice", True), ("GPU nodes", False)])
-def test_a_slice_of_several_hosts_has_its_node_pool_for_itself(variant, exclusive):
+def test_a_slice_of_several_hosts_has_its_own_node_pool(variant, exclusive):
     annotations = rendered(**VARIANTS[variant])["metadata"].get("annotations", {})
     assert ("alpha.jobset.sigs.k8s.io/exclusive-topology" in annotations) == exclusive
 
 
-def test_gpu_nodes_are_told_where_process_0_is_and_which_they_are():
+def test_gpu_nodes_get_coordinator_and_process_index():
     manifest = rendered(**VARIANTS["GPU nodes"])
     environment = {entry["name"]: entry for entry in pod(manifest)["containers"][0]["env"]}
     host, port = environment["JAX_COORDINATOR_ADDRESS"]["value"].split(":")
@@ -214,13 +214,13 @@ def test_gpu_nodes_are_told_where_process_0_is_and_which_they_are():
 
 
 @pytest.mark.parametrize("variant", ["a GPU", "one host", "slices"])
-def test_no_one_else_is_told(variant):
+def test_other_jobs_get_no_coordinator(variant):
     environment = pod(rendered(**VARIANTS[variant]))["containers"][0]["env"]
     assert not any(entry["name"].startswith("JAX_") for entry in environment)
 
 
 def outcome(manifest: dict[str, Any], exit_code: int, disrupted: bool = False) -> str:
-    """What the JobSet does after a pod ended so: the two sets of rules, applied as Kubernetes documents them."""
+    """Returns the JobSet's action after a pod ended so, by both sets of rules, as Kubernetes documents them."""
     job_spec = workers(manifest)["template"]["spec"]
     policy = manifest["spec"]["failurePolicy"]
     reason, message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
@@ -241,7 +241,7 @@ def outcome(manifest: dict[str, Any], exit_code: int, disrupted: bool = False) -
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_an_error_ends_it_a_preemption_is_free_and_a_crash_counts(variant):
+def test_an_error_ends_the_job_a_preemption_is_free_and_a_crash_counts(variant):
     manifest = rendered(**VARIANTS[variant])
     assert outcome(manifest, exit_codes.FAILED) == "FailJobSet"
     assert outcome(manifest, exit_codes.RESTART) == "RestartJobSetAndIgnoreMaxRestarts"
@@ -258,7 +258,7 @@ def test_an_error_ends_it_a_preemption_is_free_and_a_crash_counts(variant):
     assert set(named) == {container["name"] for container in pod(manifest)["containers"]}
 
 
-def test_restarts_and_the_time_to_save():
+def test_restarts_and_grace_period_are_set():
     manifest = rendered(**VARIANTS["not mounted"])
     assert manifest["spec"]["failurePolicy"]["maxRestarts"] == 0
     assert pod(manifest)["terminationGracePeriodSeconds"] == 25
@@ -273,18 +273,18 @@ def test_the_bucket_is_mounted_where_the_command_looks():
     assert template["metadata"]["annotations"] == {"gke-gcsfuse/volumes": "true"}
 
 
-def test_the_bucket_is_passed_on_where_it_is_not_mounted():
+def test_the_path_of_the_bucket_is_passed_if_it_is_not_mounted():
     manifest = rendered(**VARIANTS["not mounted"])
     assert pod(manifest)["containers"][0]["command"][-1] == "--workdir=gs://my-bucket/runs/beauty"
     assert "volumes" not in pod(manifest)
 
 
 def expanded(argument: str) -> str:
-    """As Kubernetes does: $$ is one $, and $(NAME) a variable."""
+    """Expands as Kubernetes does: $$ is one $, and $(NAME) a variable."""
     return re.sub(r"\$\$|\$\((\w+)\)", lambda match: "$" if match[0] == "$$" else f"<{match[1]}>", argument)
 
 
-def test_arguments_arrive_as_they_were_given():
+def test_arguments_arrive_unchanged():
     words = ["python", "a b.py", "--text='quoted' \"twice\"", "$HOME $(HOME) $$", "- x: [y]", "2", "true", "#", "\\n"]
     manifest = rendered(**VARIANTS["a slice"], command=shlex.join(words))
     assert [expanded(argument) for argument in pod(manifest)["containers"][0]["command"][:-1]] == words
@@ -293,26 +293,22 @@ def test_arguments_arrive_as_they_were_given():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            dict(accelerator="h100"),
-            "--accelerator=h100: unknown. There are the TPUs v4, v5e, v5p, v6e and the GPUs nvidia-",
-        ),
-        (dict(accelerator="v5e"), "--topology is missing: v5e has 1x1, 2x2"),
-        (dict(accelerator="v5e", topology="4x5"), "--topology=4x5: not a topology of v5e"),
-        (dict(accelerator="v5e", topology="4x4", nodes=2), "--nodes=2: a v5e slice 4x4 has 4 hosts"),
-        (dict(accelerator="v5e", topology="4x4", gpus_per_node=2), "--gpus_per_node: v5e has no GPUs"),
-        (dict(accelerator="v5e", topology="2x4", slices=2), "--slices=2: GKE joins only slices of several hosts"),
-        (dict(accelerator="v5e", topology="4x4", slices=0), "--slices=0: give 1 or more"),
-        (dict(accelerator="v5e", topology="4x4", grace=0), "--grace=0: give 1 or more"),
-        (dict(accelerator="v5e", topology="4x4", image=""), "--image='': give the image"),
-        (dict(accelerator="v5e", topology="4x4", workdir="/tmp/x"), "Give a folder in a bucket: gs://BUCKET/FOLDER."),
-        (dict(accelerator="nvidia-l4"), "--gpus_per_node=None: a node has 1 to 8 of nvidia-l4"),
-        (dict(accelerator="nvidia-l4", gpus_per_node=16), "--gpus_per_node=16: a node has 1 to 8"),
-        (dict(accelerator="nvidia-l4", gpus_per_node=1, nodes=0), "--nodes=0: give 1 or more"),
-        (dict(accelerator="nvidia-l4", gpus_per_node=1, topology="4x4"), "--topology and --slices are for TPUs"),
+        (dict(accelerator="h100"), "--accelerator=h100.* v4, v5e, v5p, v6e .* nvidia-"),
+        (dict(accelerator="v5e"), "--topology.* 1x1, 2x2"),
+        (dict(accelerator="v5e", topology="4x5"), "--topology=4x5.*v5e"),
+        (dict(accelerator="v5e", topology="4x4", nodes=2), "--nodes=2.* 4x4 .*4 hosts"),
+        (dict(accelerator="v5e", topology="4x4", gpus_per_node=2), "--gpus_per_node.*v5e"),
+        (dict(accelerator="v5e", topology="2x4", slices=2), "--slices=2.*2x4"),
+        (dict(accelerator="v5e", topology="4x4", slices=0), "--slices.*at least 1.*0"),
+        (dict(accelerator="v5e", topology="4x4", grace=0), "--grace.*at least 1.*0"),
+        (dict(accelerator="v5e", topology="4x4", image=""), "--image=''"),
+        (dict(accelerator="v5e", topology="4x4", workdir="/tmp/x"), "--workdir=/tmp/x.*gs://BUCKET/FOLDER"),
+        (dict(accelerator="nvidia-l4"), "--gpus_per_node.*1 to 8.*nvidia-l4.*None"),
+        (dict(accelerator="nvidia-l4", gpus_per_node=16), "--gpus_per_node.*1 to 8.*16"),
+        (dict(accelerator="nvidia-l4", gpus_per_node=1, nodes=0), "--nodes.*at least 1.*0"),
+        (dict(accelerator="nvidia-l4", gpus_per_node=1, topology="4x4"), "--topology.*--slices"),
     ],
 )
-def test_what_cannot_run_is_refused(settings, message):
-    with pytest.raises(job.ClusterError) as error:
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(job.ClusterError, match=message):
         rendered(**settings)
-    assert message in str(error.value)

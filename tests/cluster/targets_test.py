@@ -1,4 +1,4 @@
-"""Jobs from settings by name, and through the script as a user gives them."""
+"""Jobs rendered from named settings, and by the script from flags."""
 
 import ast
 import os
@@ -35,13 +35,13 @@ def flags_of(target: str, **settings) -> list[str]:
 
 
 @pytest.mark.parametrize("target", targets.TARGETS)
-def test_the_script_prints_what_the_settings_render(target):
+def test_the_script_prints_the_rendered_job(target):
     printed = script(*flags_of(target))
     assert printed.returncode == 0, printed.stderr
     assert printed.stdout == targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target]))
 
 
-def test_the_script_writes_a_file_whole(tmp_path):
+def test_the_script_writes_a_file(tmp_path):
     written = script(*flags_of("gke"), "--spot", "--slices=2", f"--output={tmp_path}/new/job.yaml")
     assert written.returncode == 0 and written.stdout == "", written.stderr
     manifest = yaml.safe_load((tmp_path / "new" / "job.yaml").read_text())
@@ -52,31 +52,30 @@ def test_the_script_writes_a_file_whole(tmp_path):
 def test_an_error_is_one_message(tmp_path):
     ended = script(*flags_of("gke", topology="4x5"), f"--output={tmp_path}/job.yaml")
     assert ended.returncode == 1 and not list(tmp_path.iterdir())
-    assert ended.stderr.startswith("render.py: --topology=4x5: not a topology of v5e")
+    assert ended.stderr.startswith("render.py: --topology=4x5")
     assert len(ended.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("target", targets.TARGETS)
-def test_every_setting_without_default_is_asked_for(target):
+def test_settings_without_default_are_required(target):
     complete = dict(name="a", command=COMMAND, **EXAMPLES[target])
     required = [name for name in complete if name not in ("topology", "nodes", "gpus_per_node")]
     for name in required:
-        with pytest.raises(ClusterError, match=f"--{name} is missing. "):
+        with pytest.raises(ClusterError, match=f"--{name} "):
             targets.render(target, {key: value for key, value in complete.items() if key != name})
 
 
 @pytest.mark.parametrize(
     ("target", "name", "message"),
     [
-        ("gke", "partition", "--partition is a setting of slurm, not of gke"),
-        ("slurm", "topology", "--topology is a setting of gke, tpu_vm, not of slurm"),
-        ("tpu_vm", "image", "--image is a setting of gke, not of tpu_vm"),
+        ("gke", "partition", "--partition.*slurm.*gke"),
+        ("slurm", "topology", "--topology.*gke, tpu_vm.*slurm"),
+        ("tpu_vm", "image", "--image.*gke.*tpu_vm"),
     ],
 )
 def test_settings_of_other_targets_are_refused(target, name, message):
-    with pytest.raises(ClusterError) as error:
+    with pytest.raises(ClusterError, match=message):
         targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target], **{name: "x"}))
-    assert message in str(error.value)
 
 
 def test_settings_have_types_and_descriptions():
@@ -87,7 +86,7 @@ def test_settings_have_types_and_descriptions():
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """Flags of every call of the script in a document."""
+    """Returns the flags of every call of the script in a document."""
     calls = re.findall(r"python launch/cluster/render.py ((?:.*\\\n)*.*)", text)
     variables = {"BUCKET": "my-bucket", "IMAGE": "example.com/genrec:tpu"}
     filled = [re.sub(r"\$\(.*?\)", "1", call) for call in calls if call.startswith("--target")]

@@ -1,4 +1,4 @@
-"""The script, run by bash with a `gcloud` that keeps a slice in files and runs here what the hosts would run."""
+"""The script, run by bash with a fake of `gcloud` that keeps a slice in files and runs the hosts' commands here."""
 
 import os
 import shlex
@@ -26,7 +26,7 @@ VARIANTS = {
 }
 
 # $CLOUD holds `request` (the state of the queued resource; absent when there is none), `slice` (the state of the TPU),
-# `calls` (what was asked for) and a home for every host. "preempt-N" has the slice taken away during the N-th run.
+# `calls` (the requests) and a home for every host. "preempt-N" preempts the slice during the N-th run.
 GCLOUD = r"""#!/usr/bin/env bash
 set -euo pipefail
 shift 2 # compute tpus
@@ -98,7 +98,7 @@ def test_the_script_passes_the_linters(variant, tmp_path, lint_shell):
 
 
 class Cloud:
-    """A checkout, a `gcloud` on the PATH, and what they leave."""
+    """A checkout, a fake of `gcloud` on the PATH, and their state."""
 
     def __init__(self, folder: Path, command: str, **settings):
         self.folder = folder
@@ -127,7 +127,7 @@ class Cloud:
         return subprocess.Popen(["bash", self.script], cwd=self.checkout, env=environment, **options)
 
     def run(self) -> tuple[int, str]:
-        """Exit code, and all that was printed."""
+        """Returns the exit code and the whole output."""
         started = self.start()
         output, said = started.communicate(timeout=30)
         return started.returncode, output + said
@@ -137,7 +137,7 @@ class Cloud:
 
     @property
     def gone(self) -> bool:
-        """Whether nothing is left that costs money."""
+        """True if no resource is left that costs money."""
         return not (self.folder / "request").exists()
 
     @property
@@ -145,7 +145,7 @@ class Cloud:
         return len((self.folder / "runs").read_text().splitlines())
 
 
-def test_a_slice_is_asked_for_used_and_deleted(tmp_path):
+def test_a_slice_is_requested_used_and_deleted(tmp_path):
     cloud = Cloud(tmp_path, "echo training", spot=True, service_account="a@b.iam", project="p")
     code, said = cloud.run()
     assert code == 0 and said.count("training\n") == 4 and "finished" in said
@@ -162,40 +162,40 @@ def test_a_slice_is_asked_for_used_and_deleted(tmp_path):
     } <= set(created)
 
 
-def test_a_preempted_slice_is_replaced_and_the_command_goes_on(tmp_path):
-    # The first machines go without a warning, the second with one.
+def test_a_preempted_slice_is_replaced_and_the_command_restarted(tmp_path):
+    # The first preemption comes without a warning, the second with one.
     command = "case $RUN in 1) kill -KILL $PPID ;; 2) exit 75 ;; 3) test -f launch/environment.sh ;; esac"
     cloud = Cloud(tmp_path, command, restarts=0)
     (tmp_path / "preempt-1").touch()
     (tmp_path / "preempt-2").touch()
     code, said = cloud.run()
-    assert code == 0 and said.count("taken away") == 2
+    assert code == 0 and said.count("slice was preempted") == 2
     assert cloud.count("queued-resources create") == cloud.count("tpu-vm scp") == 3
     assert cloud.runs == 3 and cloud.gone
 
 
-def test_what_saved_and_left_is_started_again_on_the_same_slice(tmp_path):
+def test_a_command_that_saved_and_exited_is_restarted_on_the_same_slice(tmp_path):
     cloud = Cloud(tmp_path, "if [ $RUN -lt 3 ]; then exit 75; fi", restarts=0)
     assert cloud.run()[0] == 0
     assert cloud.runs == 3
     assert cloud.count("queued-resources create") == cloud.count("tpu-vm scp") == 1
 
 
-def test_an_error_ends_it_at_once_and_the_slice_is_deleted(tmp_path):
+def test_an_error_ends_the_script_and_the_slice_is_deleted(tmp_path):
     cloud = Cloud(tmp_path, "exit 1")
     code, said = cloud.run()
-    assert code == 1 and cloud.runs == 1 and cloud.gone and "failed: the message is above" in said
+    assert code == 1 and cloud.runs == 1 and cloud.gone and "failed" in said
 
 
-def test_crashes_are_started_again_up_to_the_limit(tmp_path):
-    # Where one crashes, the others stop because they lost it.
+def test_crashes_are_restarted_up_to_the_limit(tmp_path):
+    # When one process crashes, the others end because they lost it.
     cloud = Cloud(tmp_path, "if [ $HOST = 1 ]; then exit 137; fi; exit 134", restarts=2)
     code, said = cloud.run()
     assert code == 1 and cloud.runs == 3 and cloud.gone
     assert "--restarts=2" in said and "137" in said
 
 
-def test_a_slice_that_is_there_already_is_taken_over(tmp_path):
+def test_an_existing_slice_is_used(tmp_path):
     (tmp_path / "request").write_text("ACTIVE\n")
     (tmp_path / "slice").write_text("READY\n")
     cloud = Cloud(tmp_path, "exit 0")
@@ -203,14 +203,14 @@ def test_a_slice_that_is_there_already_is_taken_over(tmp_path):
     assert cloud.count("queued-resources create") == 0 and cloud.gone
 
 
-def test_a_request_that_failed_ends_it(tmp_path):
+def test_a_failed_request_ends_the_script(tmp_path):
     cloud = Cloud(tmp_path, "exit 0")
     (tmp_path / "no-capacity").touch()
     code, said = cloud.run()
     assert code == 1 and "Quota and capacity" in said and cloud.gone
 
 
-def test_what_an_earlier_connection_left_running_is_stopped_first(tmp_path):
+def test_a_command_that_still_runs_is_stopped_first(tmp_path):
     cloud = Cloud(tmp_path, "exit 0", accelerator="v6e", topology="2x4")
     left = subprocess.Popen(["sleep", "60"])
     (tmp_path / "request").write_text("ACTIVE\n")
@@ -233,24 +233,24 @@ def test_an_interrupted_script_lets_the_command_save_and_deletes_the_slice(tmp_p
         time.sleep(0.02)
     os.killpg(started.pid, signal.SIGTERM)  # reaches the script and the connections, as Ctrl-C does, but not the hosts
     _, said = started.communicate(timeout=20)
-    assert started.returncode == 75 and cloud.gone and "stopping the command" in said
+    assert started.returncode == 75 and cloud.gone and "stopping" in said
     assert len(list(tmp_path.glob("saved-*"))) == 4
 
 
-def test_the_hosts_get_the_checkout_as_it_is(tmp_path):
+def test_the_hosts_get_the_checkout_with_uncommitted_files(tmp_path):
     cloud = Cloud(tmp_path, "test -f 'not known to git.txt' && test -f setup.py && test ! -e .git")
     assert cloud.run()[0] == 0
 
 
-def test_outside_a_checkout_nothing_is_asked_for(tmp_path):
+def test_outside_a_checkout_nothing_is_requested(tmp_path):
     cloud = Cloud(tmp_path, "exit 0")
     (cloud.checkout / "setup.py").unlink()
     code, said = cloud.run()
-    assert code == 1 and "not the checkout" in said and not (tmp_path / "calls").exists()
+    assert code == 1 and "checkout" in said and not (tmp_path / "calls").exists()
 
 
 @pytest.mark.parametrize(("variant", "added"), [("a slice", ["--distributed=on"]), ("one host", [])])
-def test_several_hosts_are_told_to_join(variant, added, tmp_path):
+def test_several_hosts_are_started_as_one_run(variant, added, tmp_path):
     words = ["a b", "it's", '"q"', "$HOME", "`id`", "*", ""]
     cloud = Cloud(tmp_path, "exit 0", **VARIANTS[variant])
     script = f'printf "%s\\0" "$@" >{tmp_path}/arguments-$HOST'
@@ -261,20 +261,19 @@ def test_several_hosts_are_told_to_join(variant, added, tmp_path):
         assert arguments == [*words, "--workdir=/bucket/runs/beauty", *added]
 
 
-def test_a_bucket_that_is_not_mounted_is_passed_on():
+def test_the_path_of_a_bucket_is_passed_if_it_is_not_mounted():
     assert "--workdir=gs://my-bucket/runs/beauty" in rendered(mount=False)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(zone="us-central1"), "--zone=us-central1: not a zone. Give one that has v5e"),
-        (dict(accelerator="nvidia-l4"), "--accelerator=nvidia-l4: not a TPU known here"),
-        (dict(topology="9x9"), "--topology=9x9: not a topology of v5e"),
-        (dict(workdir="/home/me/run"), "Give a folder in a bucket"),
+        (dict(zone="us-central1"), "--zone=us-central1:.*v5e"),
+        (dict(accelerator="nvidia-l4"), "--accelerator=nvidia-l4"),
+        (dict(topology="9x9"), "--topology=9x9.*v5e"),
+        (dict(workdir="/home/me/run"), "--workdir=/home/me/run.*gs://BUCKET/FOLDER"),
     ],
 )
-def test_what_cannot_run_is_refused(settings, message):
-    with pytest.raises(job.ClusterError) as error:
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(job.ClusterError, match=message):
         rendered(**settings)
-    assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""What is written is read back, in the same order, by random access."""
+"""A dataset is read as it was written, by random access."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +14,17 @@ def write(path, splits, **columns):
     table = pa.table({"item_id": ["007", "x"], "source_row": [0, 1]} | columns)
     with artifacts.writing(path, dataset.KIND, "recipe", config={}) as draft:
         parts = {
-            name: dataset.Records(np.array([len(r.items) for r in records]), lambda records=records: iter(records))
-            for name, records in splits.items()
+            name: dataset.Split(
+                np.array([len(s.items) for s in sequences]), lambda sequences=sequences: iter(sequences)
+            )
+            for name, sequences in splits.items()
         }
         fields = [field for field in TEXT if field in columns]
         dataset.write(draft.path, parts, table, None, {"text_fields": fields})
     return dataset.Dataset(path)
 
 
-def random_records(n, seed=0):
+def random_sequences(n, seed=0):
     rng = np.random.default_rng(seed)
     return [
         dataset.Sequence(f"ü{i:03d}", rng.integers(0, 100, k), rng.integers(0, 2**40, k))
@@ -32,35 +34,35 @@ def random_records(n, seed=0):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    splits = {"train": random_records(200), "validation": random_records(20, 1), "test": random_records(30, 2)}
+    splits = {"train": random_sequences(200), "validation": random_sequences(20, 1), "test": random_sequences(30, 2)}
     return splits, write(
         tmp_path_factory.mktemp("data") / "dataset", splits, title=["One", ""], description=["a.", "b"]
     )
 
 
-def test_records_come_back_in_order(written):
+def test_sequences_are_read_in_order(written):
     splits, data = written
-    for name, records in splits.items():
+    for name, sequences in splits.items():
         split = data.split(name)
-        assert len(split) == len(records)
+        assert len(split) == len(sequences)
         assert split.lengths.dtype == np.int32
-        assert split.lengths.tolist() == [len(record.items) for record in records]
-        for found, expected in zip(split.read(range(len(split))), records, strict=True):
+        assert split.lengths.tolist() == [len(sequence.items) for sequence in sequences]
+        for found, expected in zip(split.read(range(len(split))), sequences, strict=True):
             assert found.user_id == expected.user_id
             assert found.items.dtype == np.int32 and found.timestamps.dtype == np.int64
             np.testing.assert_array_equal(found.items, expected.items)
             np.testing.assert_array_equal(found.timestamps, expected.timestamps)
 
 
-def test_random_access(written):
+def test_sequences_are_read_by_random_access(written):
     splits, data = written
     indices = np.array([17, 3, 17, 199])
-    found = [record.user_id for record in data.split("train").read(indices)]
+    found = [sequence.user_id for sequence in data.split("train").read(indices)]
     assert found == [splits["train"][i].user_id for i in indices]
     assert data.split("train").read([]) == []
 
 
-def test_catalogue(written):
+def test_the_catalogue_has_titles_and_texts(written):
     catalogue = written[1].catalogue
     assert len(catalogue) == 2
     assert catalogue.item_ids == ["007", "x"]
@@ -70,16 +72,16 @@ def test_catalogue(written):
 
 
 def test_the_folder_can_be_moved(tmp_path):
-    write(tmp_path / "here", {"train": random_records(3)}).path.rename(tmp_path / "there")
+    write(tmp_path / "here", {"train": random_sequences(3)}).path.rename(tmp_path / "there")
     assert len(dataset.Dataset(tmp_path / "there").split("train").read([0, 2])) == 2
 
 
 def test_items_without_text(tmp_path):
-    data = write(tmp_path / "dataset", {"train": random_records(3)}, vector=[[1.0], [2.0]])
+    data = write(tmp_path / "dataset", {"train": random_sequences(3)}, vector=[[1.0], [2.0]])
     assert data.catalogue.texts == ["", ""] and data.catalogue.titles == ["007", "x"]
     assert data.users is None
 
 
-def test_a_missing_data_set_is_named(tmp_path):
-    with pytest.raises(artifacts.ArtifactError, match="no dataset here"):
+def test_a_missing_dataset_is_named(tmp_path):
+    with pytest.raises(artifacts.ArtifactError, match="no dataset"):
         dataset.Dataset(tmp_path / "absent")

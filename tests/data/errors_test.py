@@ -1,4 +1,4 @@
-"""Problems of parts become the problems of the whole."""
+"""Problems of parts are merged to those of the whole."""
 
 import pytest
 
@@ -23,11 +23,11 @@ def test_merged_problems_count_all_and_show_the_first():
     ]
 
 
-def test_kinds_keep_the_order_in_which_they_are_looked_for():
+def test_kinds_keep_the_order_in_which_they_are_checked():
     late = part(1, 5)
     late.kinds[0] = errors.Problem("log.csv, column user_id", "empty id", "Give every row an id.", 1, ("line 9",))
     assert [problem.what for problem in errors.merge([part(1, 1), late]).found] == ["empty id", "unknown"]
 
 
-def test_what_is_not_found_is_no_problem():
+def test_problems_of_no_rows_are_not_raised():
     errors.merge([part(0, 1), part(0, 2)]).raise_if_any()

@@ -1,6 +1,7 @@
-"""Filters against plain Python: conditions on columns of every kind, their errors, and sets of items."""
+"""Filters against plain Python: conditions on columns of every type, their errors, and sets of items."""
 
 import datetime
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -48,13 +49,13 @@ def passing(text: str) -> list[int]:
         ("  two words =x", "two words", "=", ("x",)),
     ],
 )
-def test_conditions_are_read(text, column, operator, values):
+def test_conditions_are_parsed(text, column, operator, values):
     assert Condition.parse(text) == Condition(column, operator, values)
 
 
 @pytest.mark.parametrize("text", ["", "music", "=music", ">=3", "rating>3", "rating<3", "a!b"])
-def test_what_is_no_condition_is_refused(text):
-    with pytest.raises(DataError, match="cannot read the filter .*COLUMN"):
+def test_malformed_conditions_are_refused(text):
+    with pytest.raises(DataError, match=rf"{re.escape(repr(text))}.*COLUMN"):
         Condition.parse(text)
 
 
@@ -108,18 +109,18 @@ def test_items_that_fulfil_a_condition(text, expected):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("color=red", "no column 'color' .it has item_id, kind"),
-        ("tags=a", "filter on 'tags': its cells are lists. Use ~"),
-        ("tags!=a", "filter on 'tags'"),
-        ("tags>=3", "filter on 'tags'"),
-        ("artist~a", "filter on 'artist': nobody can ask cells of struct"),
-        ("rating=good", "filter on 'rating': 'good' is neither"),
-        ("year>=2000,2001", "filter on 'year': >= takes one value, not 2"),
-        ("year<=soon", "filter on 'year': 'soon' is neither a number nor a time"),
-        ("released>=", "filter on 'released': '' is neither"),
+        ("color=red", "'color'.*item_id, kind"),
+        ("tags=a", "'tags'.*~"),
+        ("tags!=a", "'tags'"),
+        ("tags>=3", "'tags'"),
+        ("artist~a", "'artist'.*struct"),
+        ("rating=good", "'rating'.*'good'"),
+        ("year>=2000,2001", "'year'.*>=.*2"),
+        ("year<=soon", "'year'.*'soon'"),
+        ("released>=", "'released'.*''"),
     ],
 )
-def test_what_cannot_be_judged_is_an_error_that_names_the_column(text, message):
+def test_conditions_that_do_not_suit_the_column_are_refused(text, message):
     with pytest.raises(DataError, match=message):
         Condition.parse(text).mask(CATALOGUE)
 
@@ -130,8 +131,8 @@ some_items = st.frozensets(st.integers(-2, 12))
 
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(st.lists(st.sampled_from(CONDITIONS)), st.none() | some_items, some_items, st.integers(1, 10))
-def test_a_filter_is_all_its_conditions_and_sets_together(texts, allow, deny, items):
-    """Also over fewer items than the catalogue has, and over more, which fulfil no condition."""
+def test_a_filter_is_the_conjunction_of_its_conditions_and_lists(texts, allow, deny, items):
+    """Holds for fewer items than the catalogue has, too, and for more, which fulfil no condition."""
     mask = Filter(Filter.parse(texts).conditions, allow, deny).mask(items, CATALOGUE)
     for item in range(items):
         expected = all(item < 6 and item in passing(text) for text in texts)
@@ -141,11 +142,11 @@ def test_a_filter_is_all_its_conditions_and_sets_together(texts, allow, deny, it
 def test_without_conditions_no_catalogue_is_needed():
     assert Filter(deny=frozenset([1])).mask(3, None).tolist() == [True, False, True]
     assert EVERYTHING.mask(3, None).all()
-    with pytest.raises(DataError, match="filter on 'kind' needs the catalogue"):
+    with pytest.raises(DataError, match="'kind'.*catalogue"):
         Filter.parse(["kind=music"]).mask(3, None)
 
 
-def test_equal_filters_are_one_key():
+def test_equal_filters_have_equal_hashes():
     def made() -> Filter:
         return Filter(Filter.parse(["kind=music", "year>=2004"]).conditions, frozenset([2, 1]), frozenset([3]))
 

@@ -1,4 +1,4 @@
-"""A log in several files is one log, and its blocks are the log."""
+"""A log in several files is read as one, and its blocks add up to it."""
 
 import json
 
@@ -11,7 +11,7 @@ from genrec.data.errors import DataError
 
 
 def write(folder):
-    """Three files of 40 rows each in all formats, with what makes line numbers differ from row numbers."""
+    """Writes files of 40 rows in all formats, with blank lines and newlines in cells; returns the rows."""
     rows = [{"user_id": f"{n:03d}", "item_id": f"i{n % 7}", "timestamp": str(n), "shop": "a"} for n in range(120)]
     lines = [",".join(row.values()) for row in rows]
     lines[9] = '009,i2,9,"two\nlines"'
@@ -22,7 +22,7 @@ def write(folder):
     return rows
 
 
-def test_a_pattern_finds_files_in_the_order_of_their_names_and_they_are_one_log(tmp_path):
+def test_files_of_a_pattern_are_one_log_in_the_order_of_their_names(tmp_path):
     rows = write(tmp_path)
     log = logs.read(tmp_path / "log-*")
     for column in ("user_id", "item_id", "timestamp"):
@@ -37,7 +37,7 @@ def test_a_pattern_finds_files_in_the_order_of_their_names_and_they_are_one_log(
 
 
 @pytest.mark.parametrize("name", ["log-1.csv", "log-2.jsonl", "log-3.parquet"])
-def test_blocks_are_the_file(tmp_path, monkeypatch, name):
+def test_blocks_add_up_to_the_file(tmp_path, monkeypatch, name):
     monkeypatch.setattr(reading, "BLOCK_ROWS", 7)
     write(tmp_path)
     whole = logs.read(tmp_path / name)
@@ -62,16 +62,16 @@ def test_a_column_that_a_block_lacks_is_null(tmp_path):
     assert source.table.to_pylist() == [{"user_id": "a", "rating": None}, {"user_id": "b", "rating": None}]
 
 
-def test_files_that_do_not_go_together_and_patterns_without_files_are_refused(tmp_path):
+def test_files_of_different_types_and_patterns_without_files_are_refused(tmp_path):
     for number, values in enumerate([[1.5], ["text"]]):
         pyarrow.parquet.write_table(pa.table({"user_id": ["a"], "rating": values}), tmp_path / f"{number}.parquet")
-    with pytest.raises(DataError, match=r"\*.parquet: the files differ in a column's type.*rating"):
+    with pytest.raises(DataError, match=r"\*.parquet.*rating"):
         logs.read(tmp_path / "*.parquet")
-    with pytest.raises(DataError, match=r"\*.csv: finds no files"):
+    with pytest.raises(DataError, match=r"\*.csv.*data.interactions"):
         logs.read(tmp_path / "*.csv")
 
 
-def test_a_name_with_marks_is_a_file_when_there_is_one(tmp_path):
+def test_a_path_that_looks_like_a_pattern_can_be_a_file(tmp_path):
     (tmp_path / "log[1].csv").write_text("user_id\na\n")
     assert not logs.is_pattern(tmp_path / "log[1].csv") and logs.is_pattern(tmp_path / "log[12].csv")
     assert len(logs.read(tmp_path / "log[1].csv")) == 1

@@ -1,4 +1,4 @@
-"""Files of all three formats give the same table, ids stay text, and mistakes are named with their line."""
+"""Files of all three formats give the same table, ids stay text, and errors name the line."""
 
 import gzip
 import json
@@ -31,7 +31,7 @@ def as_jsonl():
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl", "log.jsonl.gz", "log.parquet"])
-def test_every_format_gives_the_same_rows_and_keeps_ids_as_text(tmp_path, name):
+def test_every_format_gives_the_same_rows_with_text_ids(tmp_path, name):
     path = tmp_path / name
     if name.endswith("parquet"):
         pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path)
@@ -41,7 +41,7 @@ def test_every_format_gives_the_same_rows_and_keeps_ids_as_text(tmp_path, name):
     assert reading.read_table(path).table.to_pylist() == ROWS
 
 
-def test_whole_numbers_become_text_ids(tmp_path):
+def test_integer_ids_become_text(tmp_path):
     path = tmp_path / "log.parquet"
     pyarrow.parquet.write_table(
         pa.table({"user_id": [7, 8], "item_id": pa.array(["x", "y"]).dictionary_encode()}), path
@@ -53,14 +53,14 @@ def test_whole_numbers_become_text_ids(tmp_path):
     assert reading.read_table(lines).table["user_id"].to_pylist() == ["7", "007"]
 
 
-def test_fractional_ids_are_refused(tmp_path):
+def test_float_ids_are_refused(tmp_path):
     path = tmp_path / "log.parquet"
     pyarrow.parquet.write_table(pa.table({"user_id": [7.0, None]}), path)
-    with pytest.raises(DataError, match="column user_id: has type double"):
+    with pytest.raises(DataError, match="user_id.*double"):
         reading.read_table(path)
 
 
-def test_lines_are_those_of_the_file(tmp_path):
+def test_rows_have_the_line_numbers_of_the_file(tmp_path):
     source = reading.read_table(write(tmp_path, "items.csv", 'item_id,title\na,"two\nlines"\n\nb,one\n'))
     assert source.table["item_id"].to_pylist() == ["a", "b"]
     assert [source.where(row) for row in range(2)] == ["line 2", "line 5"]
@@ -75,16 +75,16 @@ def test_lines_are_those_of_the_file(tmp_path):
         (
             "log.csv",
             'user_id,item_id\na,"b\nb"\na,b,c\na\n',
-            r": 2 rows .* line 4 has 3; line 5 has 1.*quotation marks",
+            "2 rows.* line 4 has 3; line 5 has 1",
         ),
-        ("log.csv", "user_id,user_id\na,b\n", "column 'user_id' appears twice"),
+        ("log.csv", "user_id,user_id\na,b\n", "line 1.*'user_id'"),
         ("log.csv", "user_id,item_id\n", "has no rows"),
-        ("log.csv", "", "line 1: is empty"),
-        ("log.jsonl", '{"user_id": "a"}\n{"user_id"\n', "line 2: not JSON"),
-        ("log.jsonl", "[1]\n", "line 1: not an object"),
-        ("log.jsonl", '{"user_id": 1.5}\n', "line 1, column user_id: 1.5 is a fraction"),
-        ("log.parquet", "no parquet", "cannot be read as parquet"),
-        ("log.xlsx", "", "Give one that ends in .csv"),
+        ("log.csv", "", "line 1.*empty"),
+        ("log.jsonl", '{"user_id": "a"}\n{"user_id"\n', "line 2.*JSON"),
+        ("log.jsonl", "[1]\n", "line 1.*object"),
+        ("log.jsonl", '{"user_id": 1.5}\n', "line 1.*user_id.*1.5"),
+        ("log.parquet", "no parquet", "log.parquet.*as parquet"),
+        ("log.xlsx", "", r"log.xlsx.*\.csv"),
     ],
 )
 def test_malformed_files_are_named(tmp_path, name, content, message):
@@ -92,6 +92,6 @@ def test_malformed_files_are_named(tmp_path, name, content, message):
         reading.read_table(write(tmp_path, name, content))
 
 
-def test_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="absent.csv"):
         reading.read_table(tmp_path / "absent.csv")

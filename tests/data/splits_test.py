@@ -1,4 +1,4 @@
-"""Splits are prefixes of a user's history, windows are global, and a planted leak is found."""
+"""Splits are prefixes of a user's sequence, windows are global, and a planted leak is found."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def random_sequences(seed=0, users=40, n=400, times=1000):
     return log, splits.by_user(log)
 
 
-def records(sequences, lengths):
+def prefixes(sequences, lengths):
     starts = sequences.offsets[:-1]
     return [(str(u), sequences.items[starts[u] : starts[u] + n].tolist()) for u, n in enumerate(lengths.tolist()) if n]
 
@@ -70,24 +70,24 @@ def test_users_without_history_have_no_target():
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0, 0.1), (0.1, 0), (0.5, 0.5)])
-def test_fractions_must_leave_something(validation, test):
+def test_fractions_must_be_positive_and_below_1_together(validation, test):
     with pytest.raises(DataError, match="data.validation_fraction"):
         splits.temporal(random_sequences()[1], validation, test)
 
 
 @pytest.mark.parametrize("split", [splits.leave_one_out, lambda s: splits.temporal(s, 0.2, 0.2)])
-def test_our_splits_do_not_leak(split):
+def test_splits_do_not_leak(split):
     for seed in range(5):
         _, sequences = random_sequences(seed)
         ends = split(sequences)
-        splits.check_no_leak(*(records(sequences, ends[name]) for name in splits.NAMES))
+        splits.check_no_leak(*(prefixes(sequences, ends[name]) for name in splits.NAMES))
 
 
 def plant(name, change):
-    """Leave-one-out records of random users, with the record `name` of one of them changed."""
+    """Returns leave-one-out splits of random users, with the sequence of one of them changed in the split `name`."""
     _, sequences = random_sequences(1)
     ends = splits.leave_one_out(sequences)
-    parts = {key: records(sequences, ends[key]) for key in splits.NAMES}
+    parts = {key: prefixes(sequences, ends[key]) for key in splits.NAMES}
     user = next(u for u, items in parts["test"] if len(items) > 5)
     target = dict(parts["test"])[user][-1]
     parts[name] = [(u, change(items, target) if u == user else items) for u, items in parts[name]]
@@ -110,7 +110,7 @@ def test_a_planted_leak_is_found(name, change):
         splits.check_no_leak(*parts)
 
 
-def test_two_records_of_a_user_are_found():
+def test_two_sequences_of_a_user_are_found():
     train = [("u", [1, 2]), ("u", [1])]
-    with pytest.raises(DataError, match="two train records"):
+    with pytest.raises(DataError, match="'u'.*train"):
         splits.check_no_leak(train, [], [])

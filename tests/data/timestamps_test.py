@@ -1,4 +1,4 @@
-"""Every documented way to write a time gives the same second."""
+"""Every documented format of a time gives the same second."""
 
 import datetime
 
@@ -25,7 +25,7 @@ SECONDS = int(REQUEST_TIME.timestamp())
         "2024-05-31T13:00:00-0530",
     ],
 )
-def test_text(text):
+def test_texts_are_parsed(text):
     seconds, readable = timestamps.parse(pa.array([text, "2024-05-31T18:30:00Z"]))
     assert readable.all()
     np.testing.assert_array_equal(seconds, [SECONDS, SECONDS])
@@ -36,7 +36,7 @@ def test_a_date_is_its_midnight_in_utc():
     assert seconds.tolist() == [86_400]
 
 
-def test_arrow_types():
+def test_arrow_types_are_converted():
     for column in (
         pa.array([REQUEST_TIME], pa.timestamp("ns", tz="UTC")),
         pa.array([REQUEST_TIME.replace(tzinfo=None)], pa.timestamp("us")),
@@ -47,7 +47,7 @@ def test_arrow_types():
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "31.5.2024", "2024-02-30", "2024-13-01", "12:30", "9" * 30, "1e9"])
-def test_what_is_no_time_is_marked(text):
+def test_invalid_times_are_marked(text):
     seconds, readable = timestamps.parse(pa.array([text, "5", None]))
     assert readable.tolist() == [False, True, False]
     assert seconds[1] == 5

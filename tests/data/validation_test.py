@@ -1,4 +1,4 @@
-"""The validator names every problem, with file, line, column and remedy, and lets good data pass unchanged."""
+"""The validator reports every problem with file, line, column and remedy, and passes valid data unchanged."""
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,7 @@ def message(**tables):
     return str(caught.value)
 
 
-def test_good_data_passes():
+def test_valid_data_passes():
     checked = check(users={"user_id": ["u1"], "country": ["NG"]})
     log = checked.interactions
     assert log.user_ids[log.users].tolist() == LOG["user_id"]
@@ -71,7 +71,7 @@ def test_order_stands_in_for_times():
         ),
     ],
 )
-def test_problems_of_interactions(log, parts):
+def test_problems_of_interactions_are_reported(log, parts):
     text = message(log=log)
     for part in ("nothing was written", *parts):
         assert part in text
@@ -110,7 +110,7 @@ def test_the_same_item_at_another_time_or_by_another_event_is_no_duplicate():
         ({"item_id": ["a", "b"], "vector": [1.0, 2.0]}, ["column vector: has type double", "Write lists of numbers"]),
     ],
 )
-def test_problems_of_items(items, parts):
+def test_problems_of_items_are_reported(items, parts):
     text = message(items=items)
     for part in parts:
         assert part in text

@@ -95,7 +95,7 @@ def test_a_hit_of_the_learned_codes_is_shown_beside_the_item_itself(workdir):
 @pytest.mark.parametrize(
     ("split", "records", "message"),
     [
-        ("test", [("u", [1, 2, 3]), ("u", [1, 2, 3])], "user 'u' has two test records"),
+        ("test", [("u", [1, 2, 3]), ("u", [1, 2, 3])], "'u'.*two test"),
         ("train", [("u", [1, 2, 3])], "the validation target leaks"),
         ("validation", [("u", [1, 3])], "the test target leaks"),
     ],

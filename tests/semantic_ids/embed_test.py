@@ -24,7 +24,7 @@ def write_dataset(path, train, test=((0, 1),), *, texts=None, extra=None, finger
         "title": texts,
     }
     splits = {
-        name: datasets.Records(
+        name: datasets.Split(
             np.array([len(row) for row in rows], np.int32),
             lambda rows=rows: (
                 datasets.Sequence(f"u{user}", np.array(row, np.int32), np.arange(len(row), dtype=np.int64))

@@ -1,4 +1,4 @@
-"""What workers do with the log of interactions until each user is whole: read, check, bring users together, sort."""
+"""Steps of the Beam pipeline on the log: reads and validates its blocks, groups them by user, sorts each user's."""
 
 import dataclasses
 import zlib
@@ -18,38 +18,39 @@ from genrec.files import read_parquet, write_parquet
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some rows of the log, on disk."""
+    """Rows of the log, on disk."""
 
-    path: str  # of a `reading.SourceTable`; its interactions, once checked, are beside it
+    path: str  # of a pickled `reading.SourceTable`; once validated, its interactions are in `checked`
     schema: pa.Schema
     rows: int
 
     @property
     def checked(self) -> epath.Path:
+        """Path of the validated interactions."""
         return epath.Path(f"{self.path}.parquet")
 
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """Some of the users with all their interactions, on disk."""
+    """All interactions of a part of the users, on disk."""
 
-    path: str
-    repeats: int  # rows that repeat an earlier one
-    repeated: tuple[int, ...]  # the first of them, rows of the log
+    path: str  # of `Users`
+    repeats: int  # number of interactions that repeat an earlier one
+    repeated: tuple[int, ...]  # rows of the log that hold the first of them
     passed: filtering.Passed
 
 
 def read_file(piece: tuple[int, str], folder: str, pattern: str, block_bytes: int) -> list[Block]:
-    """Writes the blocks of one file (number, path) of the log.
+    """Reads one file of the log, writes it in blocks, and returns these.
 
     Args:
       piece: Number and path of the file.
-      folder: For the blocks.
-      pattern: What found the files; empty where the log is one file.
-      block_bytes: As for `logs.blocks`.
+      folder: Folder for the blocks.
+      pattern: The pattern that the path matches; empty if the log is one file.
+      block_bytes: As in `logs.blocks`.
     """
     number, path = piece
-    blocks = []
+    blocks: list[Block] = []
     for source in logs.blocks(path, block_bytes):
         if pattern:
             source = reading.SourceTable(source.table, pattern, parts=(source,))
@@ -58,13 +59,13 @@ def read_file(piece: tuple[int, str], folder: str, pattern: str, block_bytes: in
 
 
 def write_blocks(source: reading.SourceTable, path: str, rows: int) -> list[Block]:
-    """Writes a table of interactions that is in memory, in blocks of so many rows, to files that begin with `path`."""
-    blocks = []
+    """Writes a table of interactions in blocks of `rows` rows, to files whose paths begin with `path`."""
+    blocks: list[Block] = []
     for start in range(0, len(source), rows):
         part = slice(start, start + rows)
         block = dataclasses.replace(
             source,
-            table=source.table.take(pa.array(np.arange(len(source))[part])),  # a slice would be saved with all rows
+            table=source.table.take(pa.array(np.arange(len(source))[part])),  # a slice would be pickled with all rows
             numbers=None if source.numbers is None else source.numbers[part],
             first=source.first + start,
         )
@@ -78,20 +79,21 @@ def _write_block(source: reading.SourceTable, path: str) -> Block:
 
 
 def check_block(block: Block, columns: tuple[str, ...], items_name: str, item_ids: str, time: str) -> Problems:
-    """Validates a block and writes its interactions.
+    """Validates a block, writes its interactions, and returns the problems found.
 
     Args:
-      block: As `read_file` wrote it.
-      columns: Of the log; a block may lack some.
-      items_name: Of the items file, for messages.
+      block: A block that `read_file` wrote.
+      columns: All columns of the log, some of which the block may lack.
+      items_name: Name of the items file, for messages.
       item_ids: Path of a table with the column item_id.
-      time: The column that holds the times.
+      time: The column of times.
     """
     problems = Problems()
     source = logs.complete(runner.load(block.path), columns)
     log = validation.check_log(source, items_name, read_parquet(epath.Path(item_ids))["item_id"], time, problems)
     if log is not None:
-        values = {"user_id": source.table["user_id"], "item": log.items, "timestamp": log.timestamps}
+        values: dict[str, object] = {"user_id": source.table["user_id"], "item": log.items}
+        values["timestamp"] = log.timestamps
         if log.event_types is not None:
             values["event_type"] = pa.array(log.event_types, pa.string())
         if log.ratings is not None:
@@ -101,7 +103,7 @@ def check_block(block: Block, columns: tuple[str, ...], items_name: str, item_id
 
 
 def pieces_of_block(piece: tuple[Block, int], partitions: int) -> Iterator[tuple[int, pa.Table]]:
-    """A checked block, whose first row is this row of the log -> (partition, interactions of its users)."""
+    """Yields (partition, interactions of its users) for a validated block and the row of the log where it begins."""
     block, first_row = piece
     table = read_parquet(block.checked)
     if not len(table):
@@ -117,7 +119,7 @@ def pieces_of_block(piece: tuple[Block, int], partitions: int) -> Iterator[tuple
 
 
 def gather_partition(number: int, pieces: Iterable[pa.Table], folder: str, config: configs.Data) -> Partition:
-    """Finds repetitions, filters by event, sorts by user and time, writes."""
+    """Finds repetitions, filters by event type and rating, sorts by user and time, and writes the partition."""
     table = pa.concat_tables(pieces).sort_by("row").combine_chunks()
     users = table["user_id"].combine_chunks().dictionary_encode()
     rows = table["row"].to_numpy()
@@ -142,10 +144,11 @@ class Users:
     """Users and their sequences."""
 
     user_ids: np.ndarray  # object[users], strings
-    first_rows: np.ndarray  # int64[users], the row of the log in which a user appears first: the order of all users
+    first_rows: np.ndarray  # int64[users], the row of the log in which a user appears first, which orders all users
     sequences: splits.UserSequences
 
     def write(self, path: str) -> None:
+        """Writes the users to a Parquet file."""
         offsets = pa.array(self.sequences.offsets)
         columns = {
             "user_id": pa.array(self.user_ids, pa.string()),
@@ -157,6 +160,7 @@ class Users:
 
     @classmethod
     def read(cls, path: str) -> "Users":
+        """Returns the users that `write` wrote."""
         table = read_parquet(epath.Path(path)).combine_chunks()
         items, timestamps = (table[name].combine_chunks() for name in ("items", "timestamps"))
         lengths = np.diff(items.offsets.to_numpy())
@@ -164,19 +168,14 @@ class Users:
             table["user_id"].to_numpy(),
             table["first_row"].to_numpy(),
             splits.UserSequences(
-                np.concatenate([[0], np.cumsum(lengths)]),
-                items.flatten().to_numpy(),
-                timestamps.flatten().to_numpy(),
+                np.concatenate([[0], np.cumsum(lengths)]), items.flatten().to_numpy(), timestamps.flatten().to_numpy()
             ),
         )
 
     def select(self, kept: np.ndarray) -> "Users":
-        """Those interactions (bool[n]), and the users who have any."""
+        """Returns the interactions where `kept` (bool[n]) is True, and the users who have any."""
         sequences = self.sequences.select(kept)
         some = sequences.lengths > 0
         offsets = np.concatenate([[0], np.cumsum(sequences.lengths[some])])
-        return Users(
-            self.user_ids[some],
-            self.first_rows[some],
-            splits.UserSequences(offsets, sequences.items, sequences.timestamps),
-        )
+        sequences = dataclasses.replace(sequences, offsets=offsets)
+        return Users(self.user_ids[some], self.first_rows[some], sequences)

@@ -1,9 +1,9 @@
-"""Stage `prepare` on Apache Beam: passes over blocks of the log and then over partitions of the users.
+"""Stage `prepare` on Apache Beam: passes over blocks of the log, then over partitions of the users.
 
     read -> check -> partition -> k-core, once per round -> cut times -> split -> write
 
-The log and the sequences are files in the folder that is being written; this process holds the catalogue, the users'
-attributes, and five numbers per user: the place in the order of users, and how long the sequence and its records are.
+Log and sequences are files in the folder that is being written. This process holds the catalogue, the users' attributes
+and six numbers per user: first row in the log, hash of the id, length of the sequence as a whole and in each split.
 """
 
 import functools
@@ -21,14 +21,13 @@ from genrec.data.beam import users as beam_users
 from genrec.data.beam.runner import BeamRunner
 from genrec.data.sources import read as source_tables
 
-PARTITION_ROWS = 1 << 20  # interactions of the users who are handled together, on average
+PARTITION_ROWS = 1 << 20  # interactions per partition of the users, on average
 
 
 def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
     """Writes the dataset into `path`, an existing folder that all workers reach, and returns its statistics.
 
-    Raises:
-      DataError: as `prepare`.
+    Raises DataError as `prepare` does.
     """
     folder = path / "beam"
     folder.mkdir()
@@ -48,20 +47,18 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
     splits.check_config(config, time == "timestamp")
     cuts = _cut_times(config, partitions, core, survey, runner, folder) if config.split == "temporal" else None
     beam_runner.save(folder / "new_rows", new_rows)
-    finish = functools.partial(
-        beam_users.finish, core=core, new_rows=str(folder / "new_rows"), config=config, cuts=cuts
-    )
+    finish = functools.partial(beam_users.finish, core=core, new_rows=str(folder / "new_rows"), cuts=cuts)
     finished = runner.map("split", finish, partitions, folder)
-    records = {name: sum(part.records[name] for part in finished) for name in splits.NAMES}
-    splits.refuse_empty(records, config)
+    counts = {name: sum(part.counts[name] for part in finished) for name in splits.NAMES}
+    splits.refuse_empty(counts, config)
 
     numbers = [beam_runner.load(part.numbers) for part in finished]
-    lengths = _order(finished, numbers)
+    lengths, hashes = _order(finished, numbers)
     figures = statistics.summarize(
         lengths=np.concatenate([part.lengths for part in numbers]),
         popularity=survey.popularity[catalogue["source_row"].to_numpy()],
         times=(survey.first, survey.last) if time == "timestamp" else None,
-        records=records,
+        sequences=counts,
         before_filtering=sum(block.rows for block in blocks),
         text_fields=text_fields,
         catalogue=catalogue,
@@ -72,7 +69,7 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
         beam_runner=runner.name,
         beam_options=runner.pipeline_options(),
     )
-    dataset.write_tables(path, lengths, catalogue, user_table, figures)
+    dataset.write_tables(path, lengths, hashes, catalogue, user_table, figures)
     folder.rmtree()
     return figures
 
@@ -80,7 +77,7 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
 def _read(
     config: configs.Data, runner: BeamRunner, folder: epath.Path
 ) -> tuple[list[beam_log.Block], reading.SourceTable, reading.SourceTable, reading.SourceTable | None]:
-    """The blocks of the log that have rows, a table of its columns without rows, the items, and the users."""
+    """Returns the blocks of the log that have rows, an empty table with its columns, the items and the users."""
     if config.source == "files":
         name = config.interactions
         read = functools.partial(
@@ -100,9 +97,10 @@ def _read(
     if not blocks:
         raise reading.no_rows(name)
     log = reading.SourceTable(schema.empty_table(), name)
-    if config.source == "files":
-        return blocks, log, *source_tables.read_items_and_users(config)
-    return blocks, log, tables.items, tables.users
+    items, users = (
+        source_tables.read_items_and_users(config) if config.source == "files" else (tables.items, tables.users)
+    )
+    return blocks, log, items, users
 
 
 def _check(
@@ -114,7 +112,7 @@ def _check(
     runner: BeamRunner,
     folder: epath.Path,
 ) -> None:
-    """Validates the blocks; adds what is found to `problems`."""
+    """Validates the blocks; adds to `problems`."""
     item_ids = folder / "items.parquet"
     file_io.write_parquet(items.table.select(["item_id"]), item_ids)
     check = functools.partial(
@@ -130,7 +128,7 @@ def _check(
 def _partition(
     config: configs.Data, name: str, blocks: list[beam_log.Block], runner: BeamRunner, folder: epath.Path
 ) -> list[beam_log.Partition]:
-    """Brings each user's interactions together; raises `DataError` when one of them repeats another."""
+    """Groups the interactions by partition of the users; raises `DataError` if one of them repeats another."""
     starts = np.concatenate([[0], np.cumsum([block.rows for block in blocks])])  # rows of the log
     partitions = runner.group(
         "partition",
@@ -153,10 +151,10 @@ def _partition(
 def _k_core(
     config: configs.Data, partitions: list[beam_log.Partition], items: int, runner: BeamRunner, folder: epath.Path
 ) -> tuple[beam_users.Core, beam_users.Survey]:
-    """What k-core keeps (as `filtering.k_core`, the users of a round being counted where they are), and its figures.
+    """Returns the k-core, as `filtering.k_core` but with users counted by the workers, and its statistics.
 
-    A round takes from the allowed items those that too few of the remaining users chose, so nothing but one flag per
-    item goes from round to round.
+    A round disallows the items that too few of the remaining users chose, so that one flag per item is all that goes
+    from round to round.
     """
     allowed = np.ones(items, bool)
     for number in itertools.count(1):
@@ -180,7 +178,7 @@ def _cut_times(
     runner: BeamRunner,
     folder: epath.Path,
 ) -> tuple[int, int]:
-    """The times at the two ranks of `splits.cut_ranks`, by histograms that become finer until a bin is one second."""
+    """Returns the times at the ranks of `splits.cut_ranks`, by histograms that are refined until a bin is a second."""
     ranks = splits.cut_ranks(int(survey.popularity.sum()), config.validation_fraction, config.test_fraction)
     width = survey.last - survey.first + 1
     cuts = [(survey.first, rank) for rank in ranks]  # start of the bin with the cut, and the rank within the bin
@@ -197,21 +195,24 @@ def _cut_times(
     return cuts[0][0], cuts[1][0]
 
 
-def _order(finished: list[beam_users.Finished], numbers: list[beam_users.Numbers]) -> dict[str, np.ndarray]:
-    """Numbers the records by their users' first appearance in the log, and writes the numbers for the workers.
+def _order(
+    finished: list[beam_users.Finished], numbers: list[beam_users.Numbers]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Orders the sequences by their users' first appearance in the log, and writes their indices for the workers.
 
     Returns:
-      For each split int64[records], the lengths in that order.
+      For each split int64[sequences], the lengths in that order, and uint64[sequences], the hashes of the user ids.
     """
     order = np.argsort(np.concatenate([part.first_rows for part in numbers]))
     borders = np.cumsum([len(part.first_rows) for part in numbers])[:-1]
-    lengths, indices = {}, {}
+    hashes_in_order = np.concatenate([part.hashes for part in numbers])[order]
+    lengths, hashes, indices = {}, {}, {}
     for name in splits.NAMES:
         in_order = np.concatenate([part.ends[name] for part in numbers])[order]
-        lengths[name] = in_order[in_order > 0]
+        lengths[name], hashes[name] = in_order[in_order > 0], hashes_in_order[in_order > 0]
         of_user = np.empty(len(order), np.int64)
         of_user[order] = np.cumsum(in_order > 0) - 1
         indices[name] = np.split(of_user, borders)
     for place, part in enumerate(finished):
         beam_runner.save(part.indices, {name: indices[name][place] for name in splits.NAMES})
-    return lengths
+    return lengths, hashes

@@ -1,7 +1,7 @@
-"""Runs functions over many pieces of data on Apache Beam: on this machine's cores, or on a cluster.
+"""Runner of Beam pipelines over pieces of data, on this machine's cores or on a cluster.
 
-A pipeline is a pass over pieces: paths of files in a folder that all workers reach, and results that are small enough
-for one machine. Its functions are of modules, not closures, so that workers import them.
+A Beam pipeline here is one pass over pieces: paths of files in a folder that all workers reach, and results that fit
+into one machine's memory. Its functions are functions of modules, not closures, so that workers can import them.
 """
 
 import dataclasses
@@ -20,15 +20,14 @@ INSTALL = "pip install -e '.[beam]'"
 
 
 class BeamError(GenrecError):
-    """A runner cannot be used. The message says why and what to do."""
+    """Error in the choice of a runner or its options. The message says what is wrong and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamRunner:
-    """A runner by its name, such as "DirectRunner", and options for it, such as "--direct_num_workers=4".
+    """Beam runner, by a name such as "DirectRunner" and options such as "--direct_num_workers=4".
 
-    Raises:
-      BeamError: when the package is missing, or the runner or an option's value is unknown.
+    Raises BeamError if the package is missing, or if the runner or the value of an option is unknown.
     """
 
     name: str
@@ -54,25 +53,25 @@ class BeamRunner:
             options = self.pipeline_options()
             options.get_all_options()
             wrong = PipelineOptionsValidator(options, created).validate()
-        except SystemExit as error:  # argparse has said on stderr which it is
-            raise BeamError(f"--beam_options={' '.join(self.options)}: Beam does not take these values.") from error
+        except SystemExit as error:  # argparse has printed which it is
+            raise BeamError(f"--beam_options={' '.join(self.options)}: Beam does not accept these values.") from error
         if wrong:
             raise BeamError(f"--beam_options for {self.name}: {' '.join(line.strip() for line in wrong)}")
 
     def pipeline_options(self) -> Any:
-        """As a new `PipelineOptions`."""
+        """Returns new `PipelineOptions` for the runner."""
         from apache_beam.options.pipeline_options import PipelineOptions
 
         return PipelineOptions([f"--runner={self.name}", *self.options])
 
     def map(self, title: str, function: Callable[[Any], Any], pieces: Sequence[Any], folder: epath.Path) -> list[Any]:
-        """`function` of each piece, in their order.
+        """Applies a function to each piece, and returns the results in the order of the pieces.
 
         Args:
-          title: Of the pass, a word; names what it leaves in `folder`.
-          function: Its `GenrecError`s are raised here, the first of them by the order of the pieces.
+          title: Name of the pass, one word, and of its file in `folder`.
+          function: The function; of its `GenrecError`s the first, by the order of the pieces, is raised here.
           pieces: Small values.
-          folder: For results; workers reach it.
+          folder: Folder for the results, which workers reach.
         """
         import apache_beam
 
@@ -91,7 +90,7 @@ class BeamRunner:
         pieces: Sequence[Any],
         folder: epath.Path,
     ) -> Any:
-        """The results of `function` merged, two at a time in any order: where they are too large to keep them all."""
+        """Returns the results of `function` merged two at a time, in any order, for results too large to keep all."""
         import apache_beam
 
         merged = "Merge" >> apache_beam.CombineGlobally(functools.partial(_reduce, merge))
@@ -106,9 +105,9 @@ class BeamRunner:
         pieces: Sequence[Any],
         folder: epath.Path,
     ) -> list[Any]:
-        """`gather(key, values)` of each key in (key, value) that `emit` gives for the pieces, by the order of the keys.
+        """Groups by key: returns `gather(key, values)` for each key, in their order.
 
-        The values of a key come in any order, and fit on one worker.
+        `emit` yields pairs (key, value) for a piece. The values of a key come in any order, and must fit on one worker.
         """
         import apache_beam
 
@@ -121,7 +120,7 @@ class BeamRunner:
         return [result for _, result in sorted(self._run(title, steps, pieces, folder), key=_key)]
 
     def flat_map(self, function: Callable[[Any], Iterator[Any]], pieces: Sequence[Any]) -> Any:
-        """The transform that gives what `function` gives for each piece, for a pipeline of someone else."""
+        """Returns the transform that yields what `function` yields for each piece, to be part of another pipeline."""
         import apache_beam
 
         return apache_beam.Create(list(pieces)) | apache_beam.Reshuffle() | "Apply" >> apache_beam.FlatMap(function)
@@ -132,34 +131,34 @@ class BeamRunner:
         logging.info("Beam: %s", title)
         path = folder / f"{title}.result"
         with apache_beam.Pipeline(runner=self.name, options=self.pipeline_options()) as pipeline:
-            # Without the shuffle a runner may fuse everything into one task.
+            # Without the reshuffle a runner may fuse all steps into one task.
             start = pipeline | apache_beam.Create(list(pieces)) | apache_beam.Reshuffle()
             _ = start | title >> steps | "Save" >> apache_beam.Map(functools.partial(save, str(path)))
         return load(path)
 
 
 def of_flags(name: str, options: Sequence[str]) -> BeamRunner | None:
-    """The runner that a script's flags ask for; None without a name. Raises `BeamError` when it cannot be used."""
+    """Returns the runner of a script's flags, None without a name; raises `BeamError` if it cannot be used."""
     if name:
         return BeamRunner(name, tuple(options))
     if options:
-        raise BeamError("--beam_options are for a runner: name it with --beam_runner, or leave them out.")
+        raise BeamError("--beam_options need a runner: name it with --beam_runner, or leave them out.")
     return None
 
 
 def save(path: epath.PathLike, value: Any) -> None:
-    """Writes a value for `load`."""
+    """Writes a value to a file, pickled."""
     epath.Path(path).write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def load(path: epath.PathLike) -> Any:
-    """What `save` wrote."""
+    """Returns the value that `save` wrote."""
     return pickle.loads(epath.Path(path).read_bytes())
 
 
 @dataclasses.dataclass(frozen=True)
 class _Failed:
-    """An error of the user's as a result: a runner would try again, and report it as one of its own."""
+    """A `GenrecError` returned as a result; if it were raised, the runner would retry and wrap it in an own error."""
 
     error: GenrecError
 

@@ -1,38 +1,39 @@
-"""What workers do with partitions of whole users: count for k-core, find the cut times, split, check, give records."""
+"""Steps of the Beam pipeline on partitions of users: k-core counts, cut times, splits, leak check, TFDS examples."""
 
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
-from genrec import config as configs
-from genrec.data import dataset, filtering, splits
+from genrec.data import dataset, filtering, splits, user_index
 from genrec.data.beam import runner
 from genrec.data.beam.log import Partition, Users
 
-BINS = 1 << 16  # of the histograms of times
+BINS = 1 << 16  # bins of the histograms of times
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """Figures of the interactions that are left, of all or of one partition."""
+    """Statistics of the interactions that remain after filtering, in all partitions or in one."""
 
     popularity: np.ndarray  # int64[items], interactions
-    first: int  # time of the oldest
-    last: int  # and of the newest
+    first: int  # time of the oldest interaction
+    last: int  # time of the newest
 
     def merge(self, other: "Survey") -> "Survey":
+        """Returns the statistics of the interactions of both."""
         return Survey(self.popularity + other.popularity, min(self.first, other.first), max(self.last, other.last))
 
 
 @dataclasses.dataclass(frozen=True)
 class Core:
-    """Which interactions k-core keeps: those with these items, of users who have at least k of them."""
+    """The k-core: interactions with the allowed items, of users who have at least k of these."""
 
     allowed: str  # path of bool[items]
     k: int
 
     def of(self, partition: Partition) -> Users:
+        """Returns the users of a partition with the interactions that k-core keeps."""
         users = Users.read(partition.path)
         sequences = users.sequences
         allowed = runner.load(self.allowed)[sequences.items]
@@ -40,7 +41,7 @@ class Core:
 
 
 def survey(partition: Partition, core: Core, items: int) -> Survey:
-    """Counts one partition."""
+    """Returns the statistics of the k-core in one partition."""
     sequences = core.of(partition).sequences
     times = sequences.timestamps
     limits = np.iinfo(np.int64)
@@ -52,7 +53,7 @@ def survey(partition: Partition, core: Core, items: int) -> Survey:
 
 
 def histograms(partition: Partition, core: Core, ranges: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """int64[ranges, BINS], interactions in bins of time; a range is the start of its first bin and the bins' width."""
+    """Returns int64[ranges, BINS], interactions per bin of time; a range is its start and the width of a bin."""
     times = core.of(partition).sequences.timestamps
     counts = []
     for start, width in ranges:
@@ -63,59 +64,61 @@ def histograms(partition: Partition, core: Core, ranges: tuple[tuple[int, int], 
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """What one machine keeps of each user."""
+    """Numbers per user that are collected in one process."""
 
     first_rows: np.ndarray  # int64[users], as in `Users`
+    hashes: np.ndarray  # uint64[users], `user_index.hashes_of` the user ids
     lengths: np.ndarray  # int64[users], interactions
-    ends: dict[str, np.ndarray]  # per split int64[users], length of the user's record, 0 where there is none
+    ends: dict[str, np.ndarray]  # per split int64[users], length of the user's sequence, 0 where there is none
 
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A partition that is split; its files are named after `path`."""
+    """A partition that is filtered and split; its files are named after `path`."""
 
-    path: str
-    records: dict[str, int]  # per split
+    path: str  # of `Users`
+    counts: dict[str, int]  # sequences per split
 
     @property
-    def numbers(self) -> str:  # path of `Numbers`
+    def numbers(self) -> str:
+        """Path of `Numbers`."""
         return f"{self.path}.numbers"
 
     @property
-    def indices(self) -> str:  # path of {split: int64[users], index of the user's record}
+    def indices(self) -> str:
+        """Path of a dict with int64[users] for each split, the index of each user's sequence."""
         return f"{self.path}.indices"
 
 
-def finish(
-    partition: Partition, core: Core, new_rows: str, config: configs.Data, cuts: tuple[int, int] | None
-) -> Finished:
-    """Filters, counts items by the catalogue, splits, checks for leaks, writes.
+def finish(partition: Partition, core: Core, new_rows: str, cuts: tuple[int, int] | None) -> Finished:
+    """Filters a partition, maps items to rows of the catalogue, splits, checks for leaks, and writes the result.
 
     Args:
-      partition: Of users.
-      core: What k-core keeps.
+      partition: A partition of the users.
+      core: The k-core.
       new_rows: Path of int64[items], an item's row in the catalogue.
-      config: Of the stage.
-      cuts: The two times of the temporal split.
+      cuts: The two cut times of the temporal split; None for leave-one-out.
 
     Raises:
-      DataError: for a leak.
+      DataError: if a target leaks.
     """
     users = core.of(partition)
     sequences = dataclasses.replace(users.sequences, items=runner.load(new_rows)[users.sequences.items])
-    ends = splits.leave_one_out(sequences) if config.split == "leave_one_out" else splits.windows(sequences, *cuts)
-    dataset.check_no_leak({name: dataset.records(users.user_ids, sequences, ends[name]) for name in splits.NAMES})
-    finished = Finished(f"{partition.path}.finished", {name: np.count_nonzero(ends[name]) for name in splits.NAMES})
+    ends = splits.windows(sequences, first=cuts[0], second=cuts[1]) if cuts else splits.leave_one_out(sequences)
+    dataset.check_no_leak({name: dataset.prefixes(users.user_ids, sequences, ends[name]) for name in splits.NAMES})
+    counts = {name: int(np.count_nonzero(ends[name])) for name in splits.NAMES}
+    finished = Finished(f"{partition.path}.finished", counts)
     dataclasses.replace(users, sequences=sequences).write(finished.path)
-    runner.save(finished.numbers, Numbers(users.first_rows, sequences.lengths, ends))
+    hashes = user_index.hashes_of(users.user_ids)
+    runner.save(finished.numbers, Numbers(users.first_rows, hashes, sequences.lengths, ends))
     return finished
 
 
 def examples(finished: Finished, split: str) -> Iterator[tuple[int, dict]]:
-    """(index in the split, example) of each record of a partition."""
+    """Yields (index in the split, example) for each sequence of a partition."""
     users = Users.read(finished.path)
     lengths = runner.load(finished.numbers).ends[split]
     indices = runner.load(finished.indices)[split]
-    records = dataset.records(users.user_ids, users.sequences, lengths)
-    for index, record in zip(indices[lengths > 0].tolist(), records.read(), strict=True):
-        yield index, dataset.example(record)
+    sequences = dataset.prefixes(users.user_ids, users.sequences, lengths).read()
+    for index, sequence in zip(indices[lengths > 0].tolist(), sequences, strict=True):
+        yield index, dataset.example(sequence)

@@ -1,9 +1,9 @@
-"""Adapter: McAuley's Amazon reviews of 2014 in their original files (jmcauley.ucsd.edu/data/amazon, "5-core").
+"""Adapter for McAuley's Amazon reviews of 2014 in their original files (jmcauley.ucsd.edu/data/amazon, "5-core").
 
-A folder with one category:
+The folder holds one category:
 
-* `reviews_<category>_5.json.gz`: one JSON object a line with reviewerID, asin, overall (the rating) and unixReviewTime;
-* `meta_<category>.json.gz`: one *Python dictionary literal* a line (single quotes: not JSON) with asin and, where
+* `reviews_<category>_5.json.gz`: one JSON object per line, with reviewerID, asin, overall (the rating), unixReviewTime;
+* `meta_<category>.json.gz`: one *Python dictionary literal* per line (single quotes: not JSON), with asin and, where
   known, title, brand, price, categories (a list of paths), description, imUrl, related, salesRank.
 
 As in the published benchmarks, reviews on the same day keep the order of the file.
@@ -24,22 +24,22 @@ from genrec.progress import progress
 
 
 def files(folder: epath.PathLike) -> dict[str, epath.Path]:
-    """The category's two files, as {"reviews": ..., "meta": ...}; raises `DataError` unless there is one of each."""
+    """Returns the category's files {"reviews": ..., "meta": ...}; raises `DataError` unless there is one of each."""
     found = {}
     for role, pattern in (("reviews", "reviews_*_5.json.gz"), ("meta", "meta_*.json.gz")):
         matches = sorted(epath.Path(folder).glob(pattern))
         if len(matches) != 1:
             names = ", ".join(match.name for match in matches) or "none"
-            raise DataError(f"{folder}: found {names} of {pattern}, expected one. Put one category into data.folder.")
+            raise DataError(f"{folder}: expected one file {pattern}, found {names}. Put one category into data.folder.")
         found[role] = matches[0]
     return found
 
 
 def read(folder: epath.PathLike) -> reading.Tables:
-    """Interactions with ratings, and the items that were reviewed, in the order of the metadata.
+    """Returns interactions with ratings, and the reviewed items in the order of the metadata.
 
-    Items have text columns `title`, `brand`, `categories`, `price` and `description`. An item without a title is named
-    after its asin, and one without metadata has nothing else.
+    Items have text columns `title`, `brand`, `categories`, `price` and `description`. The ASIN stands in for a missing
+    title; items without metadata have no other text.
     """
     paths = files(folder)
     interactions = _reviews(paths["reviews"])
@@ -57,6 +57,7 @@ def _lines(path: epath.Path) -> Iterator[tuple[int, str]]:
 
 
 def _reviews(path: epath.Path) -> dict[str, list]:
+    """Returns the columns of the interactions, without repetitions of user, item and time."""
     columns: dict[str, list] = {"user_id": [], "item_id": [], "timestamp": [], "rating": []}
     seen = set()
     repeated = 0
@@ -76,11 +77,12 @@ def _reviews(path: epath.Path) -> dict[str, list]:
         for values, value in zip(columns.values(), row, strict=True):
             values.append(value)
     if repeated:
-        logging.info("%s: left out %d repetitions of a review", path.name, repeated)
+        logging.info("%s: dropped %d repeated reviews", path.name, repeated)
     return columns
 
 
 def _metadata(path: epath.Path, reviewed: set[str]) -> dict[str, pa.Array]:
+    """Returns the columns of the reviewed items."""
     names = ("item_id", "title", "brand", "categories", "price", "description")
     rows: dict[str, tuple[str, ...]] = {}
     for number, line in _lines(path):
@@ -94,14 +96,8 @@ def _metadata(path: epath.Path, reviewed: set[str]) -> dict[str, pa.Array]:
             ) from error
         if asin in reviewed and asin not in rows:
             title = str(item.get("title") or "").strip() or asin
-            rows[asin] = (
-                asin,
-                title,
-                _text(item, "brand"),
-                _categories(item),
-                _text(item, "price"),
-                _text(item, "description"),
-            )
+            brand, price, description = (_text(item, key) for key in ("brand", "price", "description"))
+            rows[asin] = (asin, title, brand, _categories(item), price, description)
     for asin in sorted(reviewed - rows.keys()):
         rows[asin] = (asin, asin, "", "", "", "")
     columns = zip(*rows.values(), strict=True)
@@ -114,5 +110,5 @@ def _text(item: dict, key: str) -> str:
 
 
 def _categories(item: dict) -> str:
-    """The names on all paths, each once: [["Beauty", "Hair"], ["Beauty", "Gifts"]] -> "Beauty, Hair, Gifts"."""
+    """Returns the distinct names on all paths: [["Beauty", "Hair"], ["Beauty", "Gifts"]] -> "Beauty, Hair, Gifts"."""
     return ", ".join(dict.fromkeys(name for path in item.get("categories") or [] for name in path))

@@ -1,4 +1,4 @@
-"""Where the raw data of a config comes from: its files, their hashes, and the tables they hold."""
+"""Raw data of the source that a config names: the input files, their hashes, and the tables they hold."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,19 +14,19 @@ HashFiles = Callable[[Sequence[epath.Path]], list[str]]
 
 
 def hash_files(files: Sequence[epath.Path]) -> list[str]:
-    """`artifacts.hash_file` of each."""
+    """Returns `artifacts.hash_file` of each file."""
     return [artifacts.hash_file(file) for file in files]
 
 
 def hash_inputs(config: configs.Data, hash_log: HashFiles = hash_files) -> dict[str, str]:
-    """The content of all that the source is read from, by names that do not depend on where it lies.
+    """Returns the hashes of the source's files, by names that do not depend on their paths.
 
     Args:
-      config: Of the stage.
-      hash_log: Hashes the files of the log.
+      config: Settings of the stage `prepare`.
+      hash_log: Function that hashes the files of the log.
 
     Raises:
-      DataError: when a file is missing, or the source is not known.
+      DataError: if a file is missing, or the source is unknown.
     """
     inputs = {}
     for name, files in _input_files(config).items():
@@ -41,23 +41,25 @@ def hash_inputs(config: configs.Data, hash_log: HashFiles = hash_files) -> dict[
 
 
 def read(config: configs.Data) -> reading.Tables:
-    """All tables of the source, in memory."""
+    """Returns all tables of the source, in memory."""
     if config.source == "s3rec":
         return s3rec.read(config.folder)
     if config.source == "mcauley":
         return mcauley.read(config.folder)
     if config.source == "synthetic":
         return synthetic.generate(config.synthetic).tables
-    return reading.Tables(logs.read(config.interactions), *read_items_and_users(config))
+    interactions = logs.read(config.interactions)
+    items, users = read_items_and_users(config)
+    return reading.Tables(interactions, items, users)
 
 
 def read_items_and_users(config: configs.Data) -> tuple[reading.SourceTable, reading.SourceTable | None]:
-    """The two tables of the source "files"."""
+    """Returns the tables of items and users of the source "files"."""
     return reading.read_table(config.items), reading.read_table(config.users) if config.users else None
 
 
 def _input_files(config: configs.Data) -> dict[str, list[epath.Path]]:
-    """What the source is read from, by a name that does not depend on where it lies."""
+    """Returns the files of the source, by names that do not depend on their paths."""
     if config.source == "files":
         if not (config.interactions and config.items):
             raise DataError("data.source is 'files': set data.interactions and data.items to the paths of your files.")
@@ -65,11 +67,11 @@ def _input_files(config: configs.Data) -> dict[str, list[epath.Path]]:
         files = {"interactions": logs.files(config.interactions)}
         return files | {role: [epath.Path(file)] for role, file in roles.items() if file}
     if config.source in ("s3rec", "mcauley") and not config.folder:
-        raise DataError(f"data.source is {config.source!r}: set data.folder to the folder that holds its files.")
+        raise DataError(f"data.source is {config.source!r}: set data.folder to the folder with its files.")
     if config.source == "s3rec":
         return {name: [epath.Path(config.folder) / name] for name in s3rec.FILES}
     if config.source == "mcauley":
         return {file.name: [file] for file in mcauley.files(config.folder).values()}
     if config.source == "synthetic":
         return {}
-    raise DataError(f"data.source={config.source!r} is unknown. Choose files, synthetic, s3rec or mcauley.")
+    raise DataError(f"data.source must be files, synthetic, s3rec or mcauley, got {config.source!r}.")

@@ -1,24 +1,25 @@
-"""The items of the synthetic streaming service: music, podcasts and audiobooks, in collections, described in words.
+"""Catalogue of the synthetic streaming service: music, podcasts and audiobooks in collections, with texts.
 
-A *collection* is an album, a show or a book series: its items belong together and have an order.
+A *collection* is an album, a show or a book series, whose items are ordered.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 MEDIA = ("music", "podcast", "audiobook")
-MEDIA_SHARES = (0.5, 0.3, 0.2)  # of the items
+MEDIA_SHARES = (0.5, 0.3, 0.2)  # shares of the items
 ITEMS_PER_COLLECTION = ((6, 13), (8, 25), (3, 8))  # from, to (exclusive), per media type
-SECONDS_PER_ITEM = ((150, 330), (1200, 3600), (3600, 9000))
+SECONDS_PER_ITEM = ((150, 330), (1200, 3600), (3600, 9000))  # from, to (exclusive), per media type
 
 COUNTRIES = ("US", "GB", "DE", "FR", "BR", "JP", "IN", "NG")
-START = 1_672_531_200  # seconds: 2023-01-01, when the log begins
-DAY = 86_400
-DAYS = 420  # that the log lasts
+START = 1_672_531_200  # Unix seconds of 2023-01-01, when the log begins
+DAY = 86_400  # seconds
+DAYS = 420  # duration of the log
 
-# (name, media type, scene, topics). Genres of one scene share listeners, across media types.
+# (name, media type, scene, topics). Genres of one scene share listeners across media types.
 GENRES = (
     ("jazz", 0, "mind", "smoky clubs, brass sections, improvisation, Blue Note pianos, brushed drums"),
     ("classical", 0, "mind", "string quartets, sonatas, choirs, court dances, concert halls"),
@@ -70,18 +71,30 @@ NOUNS = (
     "Summer Tower Valley Window Wolf"
 ).split()
 
+TITLES = {
+    "music": "{name} - {artist}",
+    "podcast": "{collection} #{position}: {topic}",
+    "audiobook": "{name} ({collection}, book {position})",
+}
+DESCRIPTIONS = {
+    "music": "A {mood} {genre} track, number {position} on the album {collection} by {artist}. {topic}.",
+    "podcast": "Episode {position} of {collection}, a {mood} {genre} podcast about {shared_topic}. {artist} talks "
+    "about {topic}.",
+    "audiobook": "Book {position} of the {mood} {genre} series {collection} by {artist}: a story of {shared_topic} "
+    "and {topic}.",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-    """The catalogue as a table in genrec's schema and, for the simulation, as arrays."""
+    """Arrays of the catalogue, for the simulation and for `table`."""
 
-    table: pa.Table
     collection: np.ndarray  # int64[items]
     position: np.ndarray  # int64[items], within the collection, from 0
-    release: np.ndarray  # int64[items], seconds
-    seconds: np.ndarray  # int64[items], how long it plays
+    release: np.ndarray  # int64[items], Unix seconds
+    seconds: np.ndarray  # int64[items], duration
     first: np.ndarray  # int64[collections], item at position 0; a collection's items are consecutive
-    size: np.ndarray  # int64[collections]
+    size: np.ndarray  # int64[collections], items
     genre: np.ndarray  # int64[collections], rows of GENRES
     media: np.ndarray  # int64[collections], rows of MEDIA
     creator: np.ndarray  # int64[collections]
@@ -90,7 +103,7 @@ class Items:
 
 
 def generate(items: int, rng: np.random.Generator) -> Items:
-    """A catalogue of exactly this many items (at least 30)."""
+    """Returns a catalogue of `items` items, at least 30."""
     media, size = _collections(items, rng)
     count = len(size)
     first = np.cumsum(size) - size
@@ -101,34 +114,32 @@ def generate(items: int, rng: np.random.Generator) -> Items:
     genre = np.empty(count, np.int64)
     for kind in range(len(MEDIA)):
         genre[media == kind] = rng.choice(np.flatnonzero(genre_media == kind), (media == kind).sum())
-    # A creator stays within a genre and makes about two collections.
+    # A creator has one genre and about two collections.
     creator = genre * count + rng.integers(0, np.maximum(1, np.bincount(genre, minlength=len(GENRES)) // 2)[genre])
     creator = np.unique(creator, return_inverse=True)[1]
     adult = np.isin(genre, [i for i, g in enumerate(GENRES) if g[0] in ("hip hop", "metal", "true crime", "horror")])
     explicit = rng.random(count) < np.where(adult, 0.5, 0.05)
     available = rng.random((count, len(COUNTRIES))) < 0.5
-    available |= rng.random((count, 1)) < 0.85  # most are to be had everywhere
+    available |= rng.random((count, 1)) < 0.85  # most are available everywhere
     available[~available.any(axis=1)] = True
 
-    # Most collections are older than the log; episodes come out weekly, the rest of a collection at once.
+    # Most collections are older than the log. Episodes are released weekly, items of other collections all at once.
     age = np.where(rng.random(count) < 0.8, rng.uniform(30, 1000, count), -rng.uniform(0, 0.8 * DAYS, count))
     weeks = np.where(media == 1, 7, 0)[collection] * position
     release = (START + (np.floor(weeks - age[collection]) * DAY)).astype(np.int64)
     shortest, longest = np.array(SECONDS_PER_ITEM).T
     seconds = rng.integers(shortest[media][collection], longest[media][collection])
-
-    arrays = dict(collection=collection, position=position, release=release, seconds=seconds)
-    arrays |= dict(first=first, size=size, genre=genre, media=media, creator=creator)
-    arrays |= dict(explicit=explicit, available=available)
-    return Items(_describe(arrays, rng), **arrays)
+    return Items(collection, position, release, seconds, first, size, genre, media, creator, explicit, available)
 
 
 def _collections(items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Media type and size of each collection, int64[collections]; the sizes add up to `items`."""
-    media, sizes = [], []
+    """Returns int64[collections], the media types and the sizes of the collections; the sizes add up to `items`."""
+    media: list[int] = []
+    sizes: list[int] = []
     shares = np.round(np.cumsum(MEDIA_SHARES) * items).astype(int)
     for kind, share in enumerate(np.diff(shares, prepend=0)):
-        drawn = rng.integers(*ITEMS_PER_COLLECTION[kind], size=share)
+        low, high = ITEMS_PER_COLLECTION[kind]
+        drawn = rng.integers(low, high, size=share)
         drawn = drawn[: np.searchsorted(np.cumsum(drawn), share) + 1]
         drawn[-1] -= drawn.sum() - share
         media += [kind] * len(drawn)
@@ -136,64 +147,42 @@ def _collections(items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     return np.array(media), np.array(sizes)
 
 
-def _describe(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> pa.Table:
-    """Names everything: the words tell the collection, genre, topic and mood, and nothing else of the simulation."""
+def table(items: Items, rng: np.random.Generator) -> pa.Table:
+    """Returns the catalogue in genrec's schema. Its texts tell collection, genre, topic and mood, and nothing else."""
 
-    def draw(words: tuple[str, ...] | list[str], n: int) -> list[str]:
+    def draw(words: Sequence[str], n: int) -> list[str]:
         return [words[i] for i in rng.integers(0, len(words), n)]
 
-    collection, genre, media = arrays["collection"], arrays["genre"], arrays["media"]
-    count, items, creators = len(genre), len(collection), arrays["creator"].max() + 1
-    names = [f"{a} {b}" for a, b in zip(draw(FIRST_NAMES, creators), draw(LAST_NAMES, creators), strict=True)]
-    collection_names = [f"{a} {b}" for a, b in zip(draw(ADJECTIVES, count), draw(NOUNS, count), strict=True)]
-    moods = draw(MOODS, count)
-    topics = [draw(GENRES[g][3].split(", "), 1)[0] for g in genre]
-    own_titles = [f"{a} {b}" for a, b in zip(draw(ADJECTIVES, items), draw(NOUNS, items), strict=True)]
-    own_topics = [draw(GENRES[genre[c]][3].split(", "), 1)[0] for c in collection]
+    def pairs(first: Sequence[str], second: Sequence[str], n: int) -> list[str]:
+        return [f"{a} {b}" for a, b in zip(draw(first, n), draw(second, n), strict=True)]
 
-    titles, descriptions, item_ids = [], [], []
-    for item, c in enumerate(collection.tolist()):
-        number = arrays["position"][item] + 1
-        creator, name, mood = names[arrays["creator"][c]], collection_names[c], moods[c]
-        kind, topic, other = GENRES[genre[c]][0], topics[c], own_topics[item]
-        if media[c] == 0:
-            titles.append(f"{own_titles[item]} - {creator}")
-            descriptions.append(f"A {mood} {kind} track, number {number} on the album {name} by {creator}. {other}.")
-        elif media[c] == 1:
-            titles.append(f"{name} #{number}: {other}")
-            descriptions.append(
-                f"Episode {number} of {name}, a {mood} {kind} podcast about {topic}. {creator} talks about {other}."
-            )
-        else:
-            titles.append(f"{own_titles[item]} ({name}, book {number})")
-            descriptions.append(
-                f"Book {number} of the {mood} {kind} series {name} by {creator}: a story of {topic} and {other}."
-            )
-        item_ids.append(f"{MEDIA[media[c]][0]}{item:05d}")
+    def topics(genres: np.ndarray) -> list[str]:
+        return [draw(GENRES[g][3].split(", "), 1)[0] for g in genres]
 
-    def per_item(values: list[str]) -> list[str]:
-        return [values[c] for c in collection]
+    def per_item(values: Sequence[str]) -> list[str]:
+        return [values[c] for c in items.collection]
 
-    everywhere = arrays["available"].all(axis=1)
-    countries = [
-        "all" if everywhere[c] else "|".join(np.array(COUNTRIES)[arrays["available"][c]]) for c in range(count)
-    ]
-    release = np.datetime_as_string(arrays["release"].astype("datetime64[s]"), timezone="UTC")
-    return pa.table(
-        {
-            "item_id": item_ids,
-            "title": titles,
-            "description": descriptions,
-            "media_type": per_item([MEDIA[kind] for kind in media]),
-            "genre": per_item([GENRES[g][0] for g in genre]),
-            "topic": own_topics,
-            "mood": per_item(moods),
-            "artist": per_item([names[c] for c in arrays["creator"]]),
-            "collection": per_item(collection_names),
-            "position": (arrays["position"] + 1).astype(np.int32),
-            "explicit": arrays["explicit"][collection],
-            "countries": per_item(countries),
-            "release_time": release.tolist(),
-            "duration_seconds": arrays["seconds"].astype(np.int32),
-        }
-    )
+    creators = pairs(FIRST_NAMES, LAST_NAMES, items.creator.max() + 1)
+    collections, moods = pairs(ADJECTIVES, NOUNS, len(items.genre)), draw(MOODS, len(items.genre))
+    shared_topics = topics(items.genre)
+    names, own_topics = pairs(ADJECTIVES, NOUNS, len(items.collection)), topics(items.genre[items.collection])
+    columns = {
+        "media_type": per_item([MEDIA[kind] for kind in items.media]),
+        "genre": per_item([GENRES[g][0] for g in items.genre]),
+        "topic": own_topics,
+        "mood": per_item(moods),
+        "artist": per_item([creators[c] for c in items.creator]),
+        "collection": per_item(collections),
+        "position": (items.position + 1).astype(np.int32),
+        "explicit": items.explicit[items.collection],
+        "countries": per_item(["all" if row.all() else "|".join(np.array(COUNTRIES)[row]) for row in items.available]),
+        "release_time": np.datetime_as_string(items.release.astype("datetime64[s]"), timezone="UTC").tolist(),
+        "duration_seconds": items.seconds.astype(np.int32),
+    }
+    rows = pa.table(columns | {"name": names, "shared_topic": per_item(shared_topics)}).to_pylist()
+    texts = {
+        "item_id": [f"{row['media_type'][0]}{item:05d}" for item, row in enumerate(rows)],
+        "title": [TITLES[row["media_type"]].format(**row) for row in rows],
+        "description": [DESCRIPTIONS[row["media_type"]].format(**row) for row in rows],
+    }
+    return pa.table(texts | columns)

@@ -1,4 +1,4 @@
-"""Workers' functions on the log, without Beam: nothing is lost, users are whole, times and ties keep their order."""
+"""Steps on the log, without a Beam pipeline: nothing is lost, users are whole, times and ties keep their order."""
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +40,7 @@ def partitions(folder, blocks, number):
     return [beam_log.gather_partition(key, values[::-1], str(folder), Data()) for key, values in pieces.items()]
 
 
-def test_blocks_know_their_rows(tmp_path):
+def test_rows_of_blocks_have_the_numbers_of_the_file(tmp_path):
     log = random_log()
     blocks = beam_log.write_blocks(log, f"{tmp_path}/block", 60)
     assert [block.rows for block in blocks] == [60, 60, 60, 20]
@@ -49,7 +49,7 @@ def test_blocks_know_their_rows(tmp_path):
     assert source.table.equals(log.table.slice(120, 60))
 
 
-def test_partitions_hold_whole_users_in_order(tmp_path):
+def test_partitions_have_whole_users_in_order(tmp_path):
     log = random_log()
     blocks, problems = checked_blocks(tmp_path, log)
     assert all(isinstance(found, Problems) and not found.found for found in problems)

@@ -1,4 +1,4 @@
-"""Apache Beam gives the dataset that one process gives, and refuses the same data with the same words."""
+"""Apache Beam gives the dataset that one process gives, and the same errors."""
 
 import json
 
@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from genrec.config import Data, SyntheticCatalogue
-from genrec.data import reading, splits
+from genrec.data import reading, splits, user_index
 from genrec.data.beam import prepare as beam_prepare
 from genrec.data.beam import users as beam_users
 from genrec.data.beam.runner import BeamRunner
@@ -26,7 +26,7 @@ def runner():
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    """Several blocks, partitions, and rounds of the search for cut times also for little data."""
+    """Shrinks all limits: little data has several blocks, partitions, and rounds of the search for cut times."""
     monkeypatch.setattr(reading, "BLOCK_BYTES", 4000)
     monkeypatch.setattr(reading, "BLOCK_ROWS", 150)
     monkeypatch.setattr(beam_prepare, "PARTITION_ROWS", 200)
@@ -34,7 +34,7 @@ def small_pieces(monkeypatch):
 
 
 def log(seed=0, users=60, n=900):
-    """Rows with many ties in time, users with one interaction, users who are filtered away, and rare items."""
+    """Returns rows with many ties in time, users with one interaction, users who are filtered out, and rare items."""
     rng = np.random.default_rng(seed)
     rows = {}
     while len(rows) < n:
@@ -52,7 +52,7 @@ def log(seed=0, users=60, n=900):
 
 
 def write(folder, rows, ending=".csv", files=1):
-    """Rows in so many files, items and users; returns the config that reads them."""
+    """Writes the rows to `files` files, and items and users; returns the config that reads them."""
     folder.mkdir()
     for number, part in enumerate(np.array_split(np.arange(len(rows)), files)):
         path, some = folder / f"log-{number}{ending}", [rows[row] for row in part]
@@ -85,11 +85,13 @@ def assert_same(one, two):
     for name in splits.NAMES:
         mine, theirs = one.split(name), two.split(name)
         np.testing.assert_array_equal(mine.lengths, theirs.lengths)
+        index, other = (user_index.path_of(dataset.path, name).read_bytes() for dataset in (one, two))
+        assert index == other
         everything = np.arange(len(mine))
-        for record, other in zip(mine.read(everything), theirs.read(everything), strict=True):
-            assert record.user_id == other.user_id
-            np.testing.assert_array_equal(record.items, other.items)
-            np.testing.assert_array_equal(record.timestamps, other.timestamps)
+        for sequence, same in zip(mine.read(everything), theirs.read(everything), strict=True):
+            assert sequence.user_id == same.user_id
+            np.testing.assert_array_equal(sequence.items, same.items)
+            np.testing.assert_array_equal(sequence.timestamps, same.timestamps)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def assert_same(one, two):
         (".parquet", 2, {"split": "temporal", "k_core": 0}),
     ],
 )
-def test_the_data_set_is_the_same(tmp_path, runner, ending, files, changes):
+def test_the_dataset_is_the_same(tmp_path, runner, ending, files, changes):
     config = write(tmp_path / "raw", log(), ending, files)
     for name, value in changes.items():
         setattr(config, name, value)
@@ -111,14 +113,14 @@ def test_the_data_set_is_the_same(tmp_path, runner, ending, files, changes):
         assert [path.name for path in (tmp_path / folder).iterdir()] == ["dataset"]
     names = [{path.name for path in (tmp_path / folder / "dataset").iterdir()} for folder in ("local", "beam")]
     assert names[0] == names[1]
-    # Neither way makes again what the other made.
+    # Each finds the dataset of the other up to date.
     for folder, other in (("beam", None), ("local", runner)):
         before = (tmp_path / folder / "dataset" / "artifact.json").stat().st_mtime_ns
         prepare(config, tmp_path / folder / "dataset", other)
         assert (tmp_path / folder / "dataset" / "artifact.json").stat().st_mtime_ns == before
 
 
-def test_sources_in_memory_go_the_same_way_and_what_a_killed_run_left_is_removed(tmp_path, runner):
+def test_other_sources_give_the_same_dataset_and_remains_of_a_killed_run_are_removed(tmp_path, runner):
     left = tmp_path / ".beam.partial" / "beam"
     left.mkdir(parents=True)
     (left / "block-000000").write_text("from before")
@@ -130,7 +132,7 @@ def test_sources_in_memory_go_the_same_way_and_what_a_killed_run_left_is_removed
 
 
 def spoil(rows):
-    """One of each kind of problem, far from each other, and more unknown items than are shown."""
+    """Adds problems of every kind, far from each other, and more unknown items than are shown."""
     rows[3]["timestamp"], rows[700]["timestamp"], rows[500]["timestamp"] = "yesterday", "", "1700000000000"
     rows[10]["user_id"], rows[400]["rating"] = " ", "good"
     for row in (5, 300, 301, 600, 800):
@@ -163,7 +165,7 @@ def without(column):
         (lambda rows: rows.clear(), {}),
     ],
 )
-def test_the_same_data_is_refused_with_the_same_words(tmp_path, runner, change, settings):
+def test_the_same_data_is_refused_with_the_same_message(tmp_path, runner, change, settings):
     rows = log()
     header = dict(rows[0])
     change(rows)
@@ -187,5 +189,5 @@ def test_a_malformed_file_is_named(tmp_path, runner):
     with (tmp_path / "raw" / "log-1.csv").open("a") as file:
         file.write("one,two\n")
     for other in (None, runner):
-        with pytest.raises(DataError, match=r"log-1.csv: 1 rows do not have the 5 cells.*line 453 has 2"):
+        with pytest.raises(DataError, match=r"log-1.csv.* 1 rows.*line 453 has 2"):
             prepare(config, tmp_path / "dataset", other)

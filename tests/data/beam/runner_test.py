@@ -1,4 +1,4 @@
-"""Passes over pieces on the DirectRunner: results in order, sums, groups, and errors that say what to do."""
+"""Passes over pieces on the DirectRunner: ordered results, combinations, groups, and errors that say what to do."""
 
 import operator
 import sys
@@ -25,7 +25,7 @@ def sorted_with_key(key, values):
     return key, sorted(values)
 
 
-def test_map_keeps_the_order_combine_merges_and_group_brings_together(tmp_path):
+def test_map_keeps_the_order_combine_merges_and_group_groups_by_key(tmp_path):
     runner, folder = BeamRunner("DirectRunner"), epath.Path(tmp_path)
     numbers = list(range(20))
     assert runner.map("square", square, numbers, folder) == [number**2 for number in numbers]
@@ -34,26 +34,26 @@ def test_map_keeps_the_order_combine_merges_and_group_brings_together(tmp_path):
     assert groups == [("0", [30]), ("1", [12, 21]), ("2", [12, 21]), ("3", [3, 30])]
 
 
-def test_our_errors_come_out_of_workers_as_they_are(tmp_path):
+def test_errors_for_users_are_raised_unchanged(tmp_path):
     with pytest.raises(DataError, match="^-2 is negative$"):
         BeamRunner("DirectRunner").map("square", square, [1, -2, 3, -4], epath.Path(tmp_path))
 
 
-def test_other_errors_are_bugs(tmp_path):
-    with pytest.raises(Exception, match="invalid literal"):
+def test_other_errors_are_raised_by_beam(tmp_path):
+    with pytest.raises(Exception, match="nine"):
         BeamRunner("DirectRunner").map("int", int, ["nine"], epath.Path(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("FastRunner", [], "--beam_runner=FastRunner: .*such as DirectRunner"),
-        ("DirectRunner", ["direct_num_workers=2"], "write --beam_options=--NAME=VALUE"),
-        ("DirectRunner", ["--direct_num_workers=two"], "--direct_num_workers=two: Beam does not take"),
-        ("", ["--direct_num_workers=2"], "name it with --beam_runner"),
+        ("FastRunner", [], "--beam_runner=FastRunner.*DirectRunner"),
+        ("DirectRunner", ["direct_num_workers=2"], "=direct_num_workers=2.*--NAME=VALUE"),
+        ("DirectRunner", ["--direct_num_workers=two"], "--direct_num_workers=two"),
+        ("", ["--direct_num_workers=2"], "--beam_options.*--beam_runner"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_any_work(name, options, message):
+def test_invalid_runners_and_options_are_refused(name, options, message):
     with pytest.raises(BeamError, match=message):
         beam_runner.of_flags(name, options)
 

@@ -1,11 +1,10 @@
-"""Workers' functions on partitions of users, without Beam: together they count and split as one process does."""
+"""Steps on partitions of users, without a Beam pipeline: together they count and split as one process does."""
 
 import functools
 
 import numpy as np
 import pytest
 
-from genrec.config import Data
 from genrec.data import filtering, splits
 from genrec.data.beam import log, runner
 from genrec.data.beam import users as beam_users
@@ -16,7 +15,7 @@ ITEMS = 20
 
 @pytest.fixture
 def world(tmp_path):
-    """The sequences of all users, and the same in three partitions."""
+    """Returns the sequences of all users, and the same in three partitions."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 12, 30)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -37,7 +36,7 @@ def core_of(path, allowed, k):
     return beam_users.Core(str(path / "allowed"), k)
 
 
-def test_rounds_of_surveys_end_at_the_k_core(tmp_path, world):
+def test_rounds_of_surveys_converge_to_the_k_core(tmp_path, world):
     users, parts = world
     sequences, allowed = users.sequences, np.ones(ITEMS, bool)
     while True:
@@ -63,7 +62,7 @@ def test_histograms_count_each_interaction_in_its_bin(tmp_path, world, monkeypat
 
 
 @pytest.mark.parametrize("split", ["leave_one_out", "temporal"])
-def test_finished_partitions_give_the_records_of_the_split(tmp_path, world, split):
+def test_finished_partitions_have_the_sequences_of_the_split(tmp_path, world, split):
     users, parts = world
     core, new_rows = core_of(tmp_path, np.ones(ITEMS, bool), 0), tmp_path / "new_rows"
     runner.save(new_rows, np.arange(ITEMS) + 100)
@@ -71,16 +70,17 @@ def test_finished_partitions_give_the_records_of_the_split(tmp_path, world, spli
     whole = users.sequences
     ends = splits.leave_one_out(whole) if split == "leave_one_out" else splits.windows(whole, *cuts)
     for number, part in enumerate(parts):
-        finished = beam_users.finish(part, core, str(new_rows), Data(split=split), cuts)
+        finished = beam_users.finish(part, core, str(new_rows), cuts if split == "temporal" else None)
         mine = np.arange(number, 30, 3)
         runner.save(finished.indices, dict.fromkeys(splits.NAMES, mine * 10))
         for name in splits.NAMES:
             found = dict(beam_users.examples(finished, name))
             expected = {user * 10: ends[name][user] for user in mine.tolist() if ends[name][user]}
             assert {index: len(example["items"]) for index, example in found.items()} == expected
-            assert finished.records[name] == len(expected)
+            assert finished.counts[name] == len(expected)
             for index, example in found.items():
                 start = whole.offsets[index // 10]
-                record = Sequence(**example)
-                assert record.user_id == f"u{index // 10}"
-                np.testing.assert_array_equal(record.items, whole.items[start : start + len(record.items)] + 100)
+                sequence = Sequence(**example)
+                assert sequence.user_id == f"u{index // 10}"
+                expected_items = whole.items[start : start + len(sequence.items)] + 100
+                np.testing.assert_array_equal(sequence.items, expected_items)

@@ -52,7 +52,7 @@ def write_folder(folder, reviews, meta=META):
     return folder
 
 
-def test_the_original_format(tmp_path):
+def test_the_original_format_is_read(tmp_path):
     reviews = [review("A1", "0000000007", 4.0, 3), review("A1", "B000000001", 5.0, 1), review("A2", "B000000003")]
     tables = mcauley.read(write_folder(tmp_path, reviews))
     assert tables.interactions.table.to_pylist()[0] == {
@@ -70,35 +70,35 @@ def test_the_original_format(tmp_path):
     assert len(tables.items) == 3  # what nobody reviewed is left out
 
 
-def test_a_repeated_review_is_left_out(tmp_path):
+def test_a_repeated_review_is_dropped(tmp_path):
     reviews = [review("A1", "0000000007"), review("A1", "0000000007"), review("A1", "0000000007", day=1)]
     assert len(mcauley.read(write_folder(tmp_path, reviews)).interactions) == 2
 
 
-def test_the_stage_takes_the_folder(tmp_path):
+def test_the_stage_prepares_the_folder(tmp_path):
     folder = write_folder(
         tmp_path / "raw", [review(f"A{u}", asin, day=d) for u in range(3) for d, asin in enumerate("xyz")]
     )
     prepare(Data(source="mcauley", folder=str(folder), k_core=3), tmp_path / "dataset")
     data = Dataset(tmp_path / "dataset")
-    record = data.split("test").read([1])[0]
-    assert record.user_id == "A1"
-    assert [data.catalogue.item_ids[i] for i in record.items] == ["x", "y", "z"]
+    sequence = data.split("test").read([1])[0]
+    assert sequence.user_id == "A1"
+    assert [data.catalogue.item_ids[i] for i in sequence.items] == ["x", "y", "z"]
 
 
-def test_literals_are_read_and_never_run(tmp_path):
+def test_literals_are_parsed_and_never_evaluated(tmp_path):
     folder = write_folder(tmp_path, [review("A1", "x")])
     planted = tmp_path / "planted"
     with gzip.open(folder / "meta_Beauty.json.gz", "wt") as file:
         file.write("{'asin': 'x'}\n" + f"{{'asin': open({str(planted)!r}, 'w').name}}\n")
-    with pytest.raises(DataError, match="meta_Beauty.json.gz, line 2: not a Python dictionary"):
+    with pytest.raises(DataError, match="meta_Beauty.json.gz, line 2"):
         mcauley.read(folder)
     assert not planted.exists()
 
 
 def test_broken_reviews_and_folders_are_named(tmp_path):
     folder = write_folder(tmp_path / "a", [review("A1", "x"), {"reviewerID": "A1"}])
-    with pytest.raises(DataError, match="reviews_Beauty_5.json.gz, line 2: .*KeyError: 'asin'"):
+    with pytest.raises(DataError, match="reviews_Beauty_5.json.gz, line 2.*asin"):
         mcauley.read(folder)
-    with pytest.raises(DataError, match=r"found none of reviews_\*_5.json.gz"):
+    with pytest.raises(DataError, match=r"reviews_\*_5.json.gz.*data.folder"):
         mcauley.read(tmp_path / "absent")

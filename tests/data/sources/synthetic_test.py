@@ -1,6 +1,9 @@
-"""The synthetic service: the same from the same seed, true to its own rules, and worth learning."""
+"""The synthetic service: reproducible from its seed, true to its rules, and learnable."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from genrec.config import Data, SyntheticCatalogue
@@ -32,14 +35,14 @@ def test_the_same_seed_gives_the_same_world(world):
     np.testing.assert_array_equal(world.truth.last_taste, again.truth.last_taste)
 
 
-def test_sizes(world):
+def test_sizes_are_those_of_the_config(world):
     assert len(world.tables.items) == 400 and len(world.tables.users) == 600
     assert world.truth.first_taste.shape == (600, len(world.truth.genres))
     np.testing.assert_allclose(world.truth.first_taste.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(world.truth.last_taste.sum(axis=1), 1, atol=1e-5)
 
 
-def test_nobody_hears_what_is_not_released_not_available_or_not_for_their_age(world, log):
+def test_only_released_available_and_permitted_items_are_heard(world, log):
     items, users = world.tables.items.table, world.tables.users.table
     released = np.array([t.rstrip("Z") for t in items["release_time"].to_pylist()], "datetime64[s]").astype(np.int64)
     assert (log.timestamps >= released[log.items]).all()
@@ -51,7 +54,7 @@ def test_nobody_hears_what_is_not_released_not_available_or_not_for_their_age(wo
     assert minor.any() and not items["explicit"].to_numpy()[log.items[minor]].any()
 
 
-def test_tastes_show_in_what_is_heard_and_drift(world, log):
+def test_users_choose_by_taste_and_tastes_drift(world, log):
     user = {user_id: row for row, user_id in enumerate(world.tables.users.table["user_id"].to_pylist())}
     rows = np.array([user[user_id] for user_id in log.user_ids])[log.users]
     taste = (world.truth.first_taste + world.truth.last_taste) / 2
@@ -70,18 +73,18 @@ def test_series_are_heard_in_order(world, log):
     assert 0.15 < (follows & same_user[1:]).sum() / same_user[1:].sum() < 0.6
 
 
-def test_popularity_is_skewed_and_what_came_before_tells_more(tmp_path):
+def test_popularity_is_skewed_and_histories_predict_more(tmp_path):
     prepare(Data(source="synthetic", synthetic=SyntheticCatalogue(items=1000, users=2000)), tmp_path / "dataset")
     data = Dataset(tmp_path / "dataset")
     train, test = data.split("train"), data.split("test")
     items = len(data.catalogue)
     popularity, moves = np.zeros(items), np.zeros((items, items))
-    for record in train.read(range(len(train))):
-        np.add.at(popularity, record.items, 1)
-        np.add.at(moves, (record.items[:-1], record.items[1:]), 1)
+    for sequence in train.read(range(len(train))):
+        np.add.at(popularity, sequence.items, 1)
+        np.add.at(moves, (sequence.items[:-1], sequence.items[1:]), 1)
     assert data.statistics["share_of_top_tenth_of_items"] > 0.25
     popular = np.argsort(-popularity)[:10]
-    last_two = np.array([record.items[-2:] for record in test.read(range(len(test)))])
+    last_two = np.array([sequence.items[-2:] for sequence in test.read(range(len(test)))])
     by_popularity = np.isin(last_two[:, 1], popular).mean()
     usual = np.argsort(-moves, axis=1)[:, :10]
     by_last_item = (usual[last_two[:, 0]] == last_two[:, 1:]).any(axis=1).mean()
@@ -90,10 +93,18 @@ def test_popularity_is_skewed_and_what_came_before_tells_more(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
-def test_files_prepare_like_the_source_itself(tmp_path, ending):
+def test_written_files_give_the_dataset_of_the_source(tmp_path, ending):
     config = SyntheticCatalogue(items=200, users=150)
-    synthetic.write_files(config, tmp_path / "raw", ending)
-    paths = {name: str(tmp_path / "raw" / f"{name}{ending}") for name in ("interactions", "items", "users")}
+    tables, paths = synthetic.generate(config).tables, {}
+    for name in ("interactions", "items", "users"):
+        paths[name], table = str(tmp_path / f"{name}{ending}"), getattr(tables, name).table
+        if ending == ".parquet":
+            pyarrow.parquet.write_table(table, paths[name])
+            continue
+        if "vector" in table.column_names:  # CSV has no lists
+            texts = [" ".join(f"{x:.5g}" for x in vector) for vector in table["vector"].to_pylist()]
+            table = table.set_column(table.column_names.index("vector"), "vector", pa.array(texts))
+        pyarrow.csv.write_csv(table, paths[name])
     prepare(Data(source="files", **paths), tmp_path / "files")
     prepare(Data(source="synthetic", synthetic=config), tmp_path / "direct")
     files, direct = Dataset(tmp_path / "files"), Dataset(tmp_path / "direct")
@@ -101,9 +112,8 @@ def test_files_prepare_like_the_source_itself(tmp_path, ending):
     assert files.catalogue.texts == direct.catalogue.texts
     for a, b in zip(files.split("test").read(range(20)), direct.split("test").read(range(20)), strict=True):
         assert a.user_id == b.user_id and a.items.tolist() == b.items.tolist()
-    assert (tmp_path / "raw" / "truth.npz").exists()
 
 
-def test_too_small_a_world_is_refused():
-    with pytest.raises(DataError, match="at least 100 items"):
+def test_a_world_that_is_too_small_is_refused():
+    with pytest.raises(DataError, match="data.synthetic.*100.*10"):
         synthetic.generate(SyntheticCatalogue(items=10, users=10))
