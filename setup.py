@@ -17,6 +17,7 @@ REQUIRED = [
     "grain>=0.2.18",
     "importlib_resources",  # TFDS builders within a package read themselves with it
     "jax>=0.10.2",
+    "jinja2>=3.1",
     "matplotlib>=3.8",
     "ml_collections>=1.0",
     "numpy>=2.0",
@@ -27,6 +28,7 @@ REQUIRED = [
     "scikit-learn>=1.5",
     "scipy>=1.13",
     "sentencepiece>=0.2",
+    "tabulate>=0.9",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.10",
     "tqdm>=4.66",
@@ -44,7 +46,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["genrec", "genrec.*"]),
-    package_data={"genrec.cluster": ["*.sh"]},
+    package_data={"genrec.cluster": ["*.sh"], "genrec.evaluation": ["*.jinja"]},
     install_requires=REQUIRED,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10.2"],

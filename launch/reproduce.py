@@ -1,4 +1,4 @@
-"""Runs several seeds of a config, with baselines and the multi-stage recommender, and writes a reproduction card.
+"""Runs several seeds of a config with its baselines and the multi-stage recommender, and writes one reproduction card.
 
     python launch/reproduce.py --config=configs/quickstart.py --workdir=runs/quickstart_card --seeds=3
 

@@ -20,7 +20,18 @@ LAYERS = (
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 # Modules that import no package of genrec.
-BASE = {"artifacts", "config", "distributed", "errors", "exit_codes", "files", "progress", "sharding"}
+BASE = {
+    "artifacts",
+    "charts",
+    "config",
+    "distributed",
+    "errors",
+    "exit_codes",
+    "files",
+    "progress",
+    "sharding",
+    "tables",
+}
 FOREIGN = ("tensorflow", "torch", "apache_beam")  # never imported with a module, at most when a function needs it
 
 

@@ -6,9 +6,9 @@
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart --checkpoint=all
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart --watch
 
-The results of one checkpoint are in WORKDIR/evaluation; those of --checkpoint=all and --watch in
-WORKDIR/evaluation/step_STEP, with a table. Checkpoints that have results are not evaluated again.
---checkpoints_of takes checkpoints from elsewhere: a bucket, or the work directory of a run on a smaller catalogue.
+The results of one checkpoint are in WORKDIR/evaluation. With --checkpoint=all and --watch they are in
+WORKDIR/evaluation/step_STEP, with a table of all steps; a checkpoint that has results is not evaluated again.
+Checkpoints may be in another folder (--checkpoints_of): in a bucket, or in a run on a smaller catalogue.
 """
 
 from absl import flags
@@ -18,15 +18,13 @@ from genrec import command
 from genrec.evaluation import evaluate, evaluate_all
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
-_SPLIT = flags.DEFINE_list("split", ["test"], "Splits to evaluate: validation, test, or both.")
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "best", "Checkpoint: best (by validation metric), latest, a step, or all."
-)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_SPLIT = flags.DEFINE_list("split", ["test"], "Split to evaluate: validation, test, or both.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, a step, or all.")
 _CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Folder of the checkpoints, if not --workdir.")
-_WATCH = flags.DEFINE_bool("watch", False, "Evaluate each new checkpoint, until training is finished.")
-_POLL = flags.DEFINE_float("poll_seconds", 30.0, "Seconds between looks for new checkpoints.", lower_bound=0.1)
-_PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop --watch after so long without a new one.")
+_WATCH = flags.DEFINE_bool("watch", False, "Evaluate each checkpoint as it appears, until training is finished.")
+_POLL = flags.DEFINE_float("poll_seconds", 30.0, "Interval between looks for new checkpoints.", lower_bound=0.1)
+_PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop watching if no checkpoint comes for this long.")
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
         --config.multi_stage.sources="('generator','item-kNN')" --config.multi_stage.scoring.exclude_history=True
 
 Needs a trained model, and launch/train_sasrec.py for SASRec and the ranker. Weights are fitted on the validation split.
-To compare the results with the model alone: tools/compare_runs.py --workdir=WORKDIR \
-    --other=WORKDIR/pipeline/test_users.parquet.
+To compare the result with the model alone: tools/compare_runs.py --workdir=WORKDIR \
+    --other=WORKDIR/multi_stage/test_users.parquet.
 """
 
 from absl import flags

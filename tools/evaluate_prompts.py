@@ -1,9 +1,9 @@
-"""Evaluates prompts: share of matching items, recall over guidance strength, title search, texts, and exclusions.
+"""Evaluates prompts: shares, recall over guidance strength, text tasks, and violations of taste profiles.
 
     python tools/evaluate_prompts.py --workdir=runs/streaming
     python tools/evaluate_prompts.py --workdir=runs/streaming --users=0 --strengths=0,1,2 --checkpoint=latest
 
-Writes to WORKDIR/prompts: SPLIT.json, SPLIT.txt, and the curve guidance.svg.
+Writes WORKDIR/prompts: SPLIT.json, SPLIT.txt, and the curve as a chart, guidance.svg.
 """
 
 from absl import flags
@@ -11,13 +11,13 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, prompt_metrics
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the users.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
 _USERS = flags.DEFINE_integer("users", 512, "Number of users; 0 takes all of the split.", lower_bound=0)
-_BEAMS = flags.DEFINE_integer("beams", 50, "Beam width.", lower_bound=prompt_metrics.TOP)
+_BEAMS = flags.DEFINE_integer("beams", 50, "Width of the beam search.", lower_bound=prompt_metrics.TOP)
 _STRENGTHS = flags.DEFINE_list("strengths", ["0", "0.5", "1", "1.5", "2", "3"], "Guidance strengths of the curve.")
-_ITEMS = flags.DEFINE_integer("items", 512, "Number of titles to search for, and to generate.", lower_bound=1)
+_ITEMS = flags.DEFINE_integer("items", 512, "Number of items whose texts are read and generated.", lower_bound=1)
 
 
 def main() -> None:

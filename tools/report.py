@@ -1,4 +1,4 @@
-"""Writes an evaluation as a self-contained HTML report: curves, segments, popularity, codes, examples.
+"""Writes the report of an evaluation: one self-contained HTML file of metrics, curves, segments, codes and examples.
 
     python tools/report.py --workdir=runs/quickstart
     python tools/report.py --workdir=runs/quickstart --split=validation
@@ -11,8 +11,8 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, report
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the evaluation.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is shown.")
 
 
 def main() -> None:

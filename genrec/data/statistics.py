@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from genrec import tables
+
 
 def summarize(
     *,
@@ -82,4 +84,4 @@ def table(figures: Mapping) -> str:
         rows.append(("vectors", f"{figures['vector_width']} wide"))
     if "first_interaction" in figures:
         rows.append(("time", f"{figures['first_interaction']} to {figures['last_interaction']}"))
-    return "\n".join(f"  {name:<20}{value}" for name, value in rows)
+    return tables.text(rows, align="l")

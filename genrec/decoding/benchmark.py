@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from genrec import config
+from genrec import config, tables
 from genrec.data.filters import Filter
 from genrec.decoding import beam_search, loaded_model
 from genrec.decoding.beam_search import RankedItems
@@ -96,18 +96,19 @@ def constraint_overhead(items: int, sizes: Sequence[int], batch: int, beams: int
         },
         seconds,
     )
-    lines = [f"{items:,} items, {len(sizes)} levels of {sizes[0]}, batch x beam {batch} x {beams}"]
-    for name, median in taken.items():
-        lines.append(
-            f"  {name:16}{median * 1e3:8.2f} ms {median / taken['unconstrained']:6.2f} of unconstrained "
-            f"{median / taken['catalogue']:6.2f} of catalogue"
-        )
-    return "\n".join(lines)
+    rows = [
+        [name, median * 1e3, median / taken["unconstrained"], median / taken["catalogue"]]
+        for name, median in taken.items()
+    ]
+    header = ["", "ms", "of unconstrained", "of catalogue"]
+    title = f"{items:,} items, {len(sizes)} levels of {sizes[0]}, batch x beam {batch} x {beams}"
+    return f"{title}\n{tables.text(rows, header, floats='.2f')}"
 
 
 def index_costs(items: int, sizes: Sequence[int]) -> str:
-    """Measures the seconds to build and to change an index, and its bytes."""
-    lines, codes = [], random_codes(items, sizes)
+    """How long an index takes to make and to change, and how many bytes it has."""
+    codes = random_codes(items, sizes)
+    seconds: list[tuple[str, str]] = []
     some = Filter(allow=frozenset(range(0, items, 3)))
     new, new_codes = np.arange(items, items + CHANGED), random_codes(CHANGED, sizes, seed=1)
 
@@ -115,7 +116,7 @@ def index_costs(items: int, sizes: Sequence[int]) -> str:
     def timed(name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        lines.append(f"{name:40}{time.perf_counter() - start:9.2f} s")
+        seconds.append((name, f"{time.perf_counter() - start:.2f} s"))
 
     with timed("sort"):
         table = SortedTable.build(codes, sizes)
@@ -132,8 +133,8 @@ def index_costs(items: int, sizes: Sequence[int]) -> str:
         live.update(new, new_codes, np.arange(CHANGED))
         jax.block_until_ready(live.index)
     shares = ", ".join(f"{name} {size:.1f}" for name, size in sizes_of.items())
-    lines.append(f"{sum(sizes_of.values()):.1f} MB ({shares}); layout {live.index.layout}")
-    return "\n".join(lines)
+    size = f"{sum(sizes_of.values()):.1f} MB ({shares}); layout {live.index.layout}"
+    return f"{tables.text(seconds)}\n{size}"
 
 
 class LevelCosts(NamedTuple):
@@ -148,14 +149,14 @@ class LevelCosts(NamedTuple):
 
     def __str__(self) -> str:
         parts = np.array([self.model, self.mask, self.top_k, [*self.reorder, 0.0]]) * 1e3
-        lines = [f"{'level':8}{'model':>10}{'mask':>10}{'top-k':>10}{'reorder':>10}   ms"]
-        lines += [f"{level:<8}" + "".join(f"{part:10.2f}" for part in of) for level, of in enumerate(parts.T)]
-        lines.append(f"{'all':8}" + "".join(f"{part:10.2f}" for part in parts.sum(axis=1)))
+        rows = [[str(level), *of] for level, of in enumerate(parts.T.tolist())]
+        rows.append(["all", *parts.sum(axis=1).tolist()])
+        table = tables.text(rows, ["level, ms", "model", "mask", "top-k", "reorder"], floats=".2f")
         one_by_one = self.encoder * 1e3 + parts.sum()
-        lines.append(
+        return (
+            f"{table}\n"
             f"encoder {self.encoder * 1e3:.2f} ms; one by one {one_by_one:.2f} ms; whole {self.whole * 1e3:.2f}"
         )
-        return "\n".join(lines)
 
 
 def level_costs(retriever: Retriever, params: nnx.State, rows: Histories, seconds: float) -> LevelCosts:
@@ -206,8 +207,9 @@ def level_costs(retriever: Retriever, params: nnx.State, rows: Histories, second
 def throughput(retriever: Retriever, params: nnx.State, rows: Histories, beams: Sequence[int], seconds: float) -> str:
     """Measures users per second at each width, in turn."""
     calls = {str(width): functools.partial(retriever, params, rows, beams=width) for width in beams}
-    medians, users = interleaved_medians(calls, seconds), len(rows.tokens)
-    return "\n".join(f"{name:>4} beams {users / taken:8.1f} users/s" for name, taken in medians.items())
+    users = len(rows.tokens)
+    measured = [[name, users / taken] for name, taken in interleaved_medians(calls, seconds).items()]
+    return tables.text(measured, ["beams", "users/s"], floats=".1f", align="r")
 
 
 def of_trained(workdir: epath.PathLike, batch: int, beams: Sequence[int], seconds: float) -> str:

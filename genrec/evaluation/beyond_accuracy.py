@@ -1,28 +1,30 @@
-"""What lists are like beside being right: how much of the catalogue they show, how evenly, how little known, how mixed.
+"""Beyond-accuracy metrics: coverage of the catalogue, Gini coefficient, novelty, intra-list diversity.
 
-All of the first `k` places of every list; what a list lacks counts nowhere. Definitions as in Vargas & Castells (RecSys
-2011) for novelty and Ziegler et al. (WWW 2005) for intra-list similarity.
+They are over the first `k` places of every list; empty places do not count. Novelty is defined as in Vargas & Castells
+(RecSys 2011), intra-list similarity as in Ziegler et al. (WWW 2005).
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from genrec import tables
+
 
 def measure(recommended: np.ndarray, popularity: np.ndarray, embeddings: np.ndarray | None, k: int) -> dict[str, float]:
-    """Figures of lists.
+    """Returns the metrics of lists.
 
     Args:
-      recommended: int[users, at least k], catalogue rows, -1 where a list ends early.
+      recommended: int[users, at least k], catalogue rows, -1 for an empty place.
       popularity: int[items], training interactions.
       embeddings: float32[items, width] of the items' content; None leaves the diversity out.
       k: places of a list that count.
 
     Returns:
-      "coverage@k": share of the catalogue that stands in some list. "gini@k": of how often items are recommended, 0 if
-      all are equally often, near 1 if few get everything. "novelty@k": mean of -log2 of an item's share of the training
-      interactions (one added to every count), in bits. "intra_list_diversity@k": mean over lists of at least two items
-      of 1 - cosine, over their pairs.
+      "coverage@k": share of the catalogue that is in some list. "gini@k": Gini coefficient of how often items are
+      recommended, 0 if all are equally often, near 1 if it is always the same few. "novelty@k": mean of -log2 of an
+      item's share of the training interactions (one added to every count), in bits. "intra_list_diversity@k": mean over
+      lists of at least two items of 1 - cosine, over their pairs.
     """
     first = recommended[:, :k]
     shown = first[first >= 0]
@@ -39,7 +41,7 @@ def measure(recommended: np.ndarray, popularity: np.ndarray, embeddings: np.ndar
 
 
 def gini(counts: np.ndarray) -> float:
-    """The Gini coefficient of int[n]: half the mean difference of two of them, relative to their mean.
+    """Returns the Gini coefficient of int[n]: half the mean difference of two of them, relative to their mean.
 
     For example 0 for (2, 2, 2), and 2/3 for (0, 0, 6).
     """
@@ -51,7 +53,10 @@ def gini(counts: np.ndarray) -> float:
 
 
 def intra_list_diversity(lists: np.ndarray, embeddings: np.ndarray) -> float:
-    """Mean over lists int[users, k] (-1: none) of the mean of 1 - cosine over pairs; 0 if no list has two items."""
+    """Returns the mean over lists int[users, k] of the mean of 1 - cosine over pairs of items.
+
+    -1 is an empty place. Lists of fewer than two items do not count; it is 0 if there are no others.
+    """
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = np.append(embeddings / np.where(lengths > 0, lengths, 1), np.zeros((1, embeddings.shape[1])), axis=0)
     total, users = 0.0, 0
@@ -67,8 +72,6 @@ def intra_list_diversity(lists: np.ndarray, embeddings: np.ndarray) -> float:
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
-    """Plain text: a line a figure, a column a model."""
-    names = list(next(iter(measured.values())))
-    lines = [f"{'':<28}" + "".join(f"{model:>16}" for model in measured)]
-    lines += [f"{name:<28}" + "".join(f"{figures[name]:>16.4f}" for figures in measured.values()) for name in names]
-    return "\n".join(lines) + "\n"
+    """Returns plain text with one line per metric and one column per model."""
+    names = next(iter(measured.values()))
+    return tables.text([[name, *(of[name] for of in measured.values())] for name in names], ["", *measured]) + "\n"

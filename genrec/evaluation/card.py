@@ -1,7 +1,7 @@
-"""The reproduction card: what several seeds of a config reached, beside baselines, and what it takes to repeat it.
+"""The reproduction card: metrics of several seeds of a config beside baselines, and the commands that repeat them.
 
-Means and sample deviations over seeds say what another seed would give; the paired bootstrap over users, of their
-figures averaged over seeds, says what other users would.
+Sample deviations over seeds are the uncertainty of another seed; the paired bootstrap over users, of their metrics
+averaged over seeds, is that of other users.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -18,9 +18,10 @@ import pyarrow.parquet
 from etils import epath
 
 from genrec import files as file_io
+from genrec import tables
 from genrec.config import Experiment
 from genrec.data.errors import DataError
-from genrec.evaluation import results, significance
+from genrec.evaluation import results, significance, templates
 from genrec.evaluation.significance import Comparison
 from genrec.ranking import assembly
 
@@ -34,8 +35,8 @@ def write(
 ) -> str:
     """Writes `card.json` and `card.md` into `folder` and returns the latter.
 
-    `seeds` are the work directories of the seeds, each with `evaluation/` and `pipeline/`; `commands` what made them.
-    Raises DataError where one lacks its results, or where they are of different data.
+    `seeds` are the work directories of the seeds, each with `evaluation/` and `multi_stage/`; `commands` made them.
+    Raises DataError if results are missing, or if they are of different datasets.
     """
     folder, seeds = epath.Path(folder), [epath.Path(seed) for seed in seeds]
     runs = [_read(seed) for seed in seeds]
@@ -63,9 +64,9 @@ def write(
 
 
 def summarize(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By model and metric the `mean`, the sample `deviation` (None for one run), and all `values`.
+    """Returns by model and metric the `mean`, the sample `deviation` (None for one run), and all `values`.
 
-    `runs` are the metrics by model of each seed. Models that not all of them have are left out.
+    `runs` are the metrics by model of each seed. A model that some seed lacks is left out.
     """
     models = [model for model in runs[0] if all(model in run for run in runs)]
     return {
@@ -83,7 +84,7 @@ def summarize(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str
 
 
 def machine() -> dict[str, Any]:
-    """Of this process: hardware as far as it is known, and versions."""
+    """Returns the hardware and the versions of this process."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
@@ -96,82 +97,46 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(card: dict[str, Any]) -> str:
-    """The card for people."""
-    many = card["seeds"] > 1
-
-    def cell(value: dict[str, Any]) -> str:
-        return f"{value['mean']:.4f} ± {value['deviation']:.4f}" if many else f"{value['mean']:.4f}"
-
+    """Returns the card as Markdown."""
     metrics = [name for name in SHOWN if name in next(iter(card["metrics"].values()))]
-    lines = [
-        f"# {card['name']}, {card['split']} split",
-        "",
-        f"{card['users']:,} users, item-exact, the whole catalogue ranked. "
-        + (f"Mean and sample deviation over {card['seeds']} seeds." if many else "One seed."),
-        "",
-        *_table(["", *metrics], [[m, *(cell(of[name]) for name in metrics)] for m, of in card["metrics"].items()]),
-        "",
-        "If items with the same learned codes counted as hits, which they do not, genrec would have "
-        + ", ".join(f"{name} {cell(card['semantic_id_metrics'][name])}" for name in metrics)
-        + ".",
-        "",
-        "## Differences",
-        "",
-        "Of users' figures averaged over seeds, with 95% intervals and p-values by the paired bootstrap over users.",
-        "",
-        *_table(
-            ["", *metrics],
-            [
-                [
-                    pair,
-                    *(
-                        f"{of[n]['difference']:+.4f} [{of[n]['low']:+.4f}, {of[n]['high']:+.4f}], p {of[n]['p']:.4f}"
-                        for n in metrics
-                    ),
-                ]
-                for pair, of in card["comparisons"].items()
-            ],
+
+    def mean(value: dict[str, Any]) -> str:
+        deviation = f" ± {value['deviation']:.4f}" if card["seeds"] > 1 else ""
+        return f"{value['mean']:.4f}{deviation}"
+
+    def difference(value: dict[str, Any]) -> str:
+        return f"{value['difference']:+.4f} [{value['low']:+.4f}, {value['high']:+.4f}], p {value['p']:.4f}"
+
+    def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> str:
+        return tables.text(rows, header, style=tables.MARKDOWN)
+
+    seeds = ([str(n), str(of["step"]), of["dataset"], of["semantic_ids"]] for n, of in enumerate(card["fingerprints"]))
+    return templates.render(
+        "card.md.jinja",
+        **card,
+        results=table(([m, *(mean(of[n]) for n in metrics)] for m, of in card["metrics"].items()), ["", *metrics]),
+        inflated=", ".join(f"{name} {mean(card['semantic_id_metrics'][name])}" for name in metrics),
+        differences=table(
+            ([pair, *(difference(of[n]) for n in metrics)] for pair, of in card["comparisons"].items()), ["", *metrics]
         ),
-        "",
-        "## Stages of the first seed",
-        "",
-        *_stages(card["stages"][0]),
-        "",
-        "## How to repeat it",
-        "",
-        *(f"    {command}" for command in card["commands"]),
-        "",
-        *_table(
-            ["seed", "step", "dataset", "semantic IDs"],
-            [[str(n), str(f["step"]), f["dataset"], f["semantic_ids"]] for n, f in enumerate(card["fingerprints"])],
-        ),
-        "",
-        "Machine: " + ", ".join(f"{name} {value}" for name, value in card["machine"].items()) + ".",
-        "",
-        "<details><summary>Settings</summary>",
-        "",
-        "```json",
-        json.dumps(card["settings"], indent=1),
-        "```",
-        "",
-        "</details>",
-        "",
-    ]
-    return "\n".join(lines)
+        first_stages=table((list(row.values()) for row in card["stages"][0]), list(card["stages"][0][0])),
+        fingerprint_table=table(seeds, ["seed", "step", "dataset", "semantic IDs"]),
+    )
 
 
 def _read(seed: epath.Path) -> dict[str, Any]:
-    files = {"figures": seed / results.FOLDER / f"{SPLIT}.json", "pipeline": seed / assembly.FOLDER / f"{SPLIT}.json"}
-    for path in files.values():
+    """Returns the evaluation, the stages and all models' metrics of a seed; raises DataError for missing files."""
+    paths = [seed / folder / f"{SPLIT}.json" for folder in (results.FOLDER, assembly.FOLDER)]
+    for path in paths:
         if not path.exists():
             raise DataError(f"{path} is not there: this seed is not finished. Run launch/reproduce.py again.")
-    figures, staged = (json.loads(path.read_text()) for path in files.values())
+    figures, staged = (json.loads(path.read_text()) for path in paths)
     metrics = {MODEL: figures["metrics"], **figures["baselines"], HYBRID: staged["metrics"]}
     return {"figures": figures, "stages": staged["stages"], "metrics": metrics}
 
 
 def _compare(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The paired bootstrap of the model against each baseline, and of the hybrid against all."""
+    """Returns the paired bootstrap of the model against each baseline, and of the hybrid against all."""
     names = [name for name in runs[0]["metrics"] if name not in (MODEL, HYBRID)]
     files = {MODEL: f"{results.FOLDER}/{SPLIT}_users.parquet", HYBRID: f"{assembly.FOLDER}/{SPLIT}_users.parquet"}
     files |= {name: str(results.baseline_file(results.FOLDER, SPLIT, name)) for name in names}
@@ -188,14 +153,3 @@ def _compare(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dic
 def _ranks(path: epath.Path) -> np.ndarray:
     with path.open("rb") as file:
         return pyarrow.parquet.read_table(file, columns=["user_id", "rank"]).sort_by("user_id")["rank"].to_numpy()
-
-
-def _stages(rows: Sequence[dict[str, Any]]) -> list[str]:
-    def cell(value: Any) -> str:
-        return "" if value is None else value if isinstance(value, str) else f"{value:.4f}"
-
-    return _table(list(rows[0]), [[cell(value) for value in row.values()] for row in rows])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]

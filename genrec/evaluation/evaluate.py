@@ -1,8 +1,9 @@
-"""Stage `evaluate`: a checkpoint and a split -> `evaluation/`."""
+"""Stage `evaluate`: writes `evaluation/` for a checkpoint and a split."""
 
 import functools
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from genrec import distributed, sharding
 from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
-from genrec.data.splits import NAMES, check_no_leak
+from genrec.data.splits import check_no_leak
 from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.new_item_quota import QuotaRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import baselines, beyond_accuracy, list_checks, metrics, report, results, segments
-from genrec.evaluation.evaluator import Evaluation, Evaluator
+from genrec.evaluation.evaluator import Evaluator, SearchEvaluation
 from genrec.evaluation.list_checks import FIRST
 from genrec.files import load_array
 from genrec.models import checkpoints, user_context
@@ -37,24 +38,23 @@ def evaluate(
     checkpoint: str = "best",
     checkpoints_of: epath.PathLike | None = None,
 ) -> None:
-    """Recommends for every user of the split, writes `workdir/evaluation` and prints the tables.
+    """Evaluates a checkpoint on all users of a split, writes `workdir/evaluation` and prints the tables.
 
-    `checkpoint` is "best", "latest" or a step, `checkpoints_of` where it is, as for `trained.load`. Among several
-    processes all of them call this, and the first writes. Raises ArtifactError for inputs that are missing or do not
-    belong together, DataError for a split that does not exist, has no users, or has users twice, EvaluationError when
-    an item is not valid.
+    `checkpoint` and `checkpoints_of` are those of `loaded_model.load`. All processes of a run call this, and the first
+    one writes. Raises ArtifactError for inputs that are missing or do not belong together, DataError for a split that
+    does not exist, has no users, or has users twice, EvaluationError if an item is not valid.
     """
     check_split(split)
     workdir = epath.Path(workdir)
     loaded = loaded_model.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)
-    SplitEvaluation(experiment, workdir, split, loaded).run(loaded, workdir / results.FOLDER)
+    CheckpointEvaluator(experiment, workdir, split, loaded).run(loaded, workdir / results.FOLDER)
 
 
-class SplitEvaluation:
-    """A split, ready for any checkpoint of a run: what does not depend on the checkpoint is done once."""
+class CheckpointEvaluator:
+    """Evaluates checkpoints of one run on one split; does once what does not depend on the checkpoint."""
 
     def __init__(self, experiment: Experiment, workdir: epath.PathLike, split: str, loaded: LoadedGenerator):
-        """`trained` is any checkpoint of the run; for errors see `evaluate`."""
+        """Prepares the split; `loaded` is any checkpoint of the run. For errors see `evaluate`."""
         self._experiment, self._workdir, self._split = experiment, epath.Path(workdir), split
         self._dataset, self._max_history, self._mesh = loaded.dataset, loaded.max_history, loaded.mesh
         cfg = self._cfg = experiment.evaluation
@@ -77,7 +77,7 @@ class SplitEvaluation:
         start = time.monotonic()
         evaluation = self._evaluator.run(loaded.params)
         seconds = time.monotonic() - start
-        lists = self._baselines  # by all processes together: their models may lie on devices of each
+        lists = self._baselines  # a collective: models may be sharded over the devices of all processes
         if not distributed.is_first():
             return
         of_lists = list_checks.check_lists(evaluation, len(self._dataset.catalogue))
@@ -96,8 +96,10 @@ class SplitEvaluation:
         shown = report.write(self._workdir, split, folder)
         print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
-    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], loaded: LoadedGenerator) -> dict[str, Any]:
-        """Beside the baselines: by segment, beyond accuracy, and with semantic IDs in the place of items."""
+    def _compare(
+        self, evaluation: SearchEvaluation, ranks: dict[str, np.ndarray], loaded: LoadedGenerator
+    ) -> dict[str, Any]:
+        """Returns metrics by segment, beyond-accuracy metrics, and metrics of hits by codes alone."""
         cutoffs = metrics.cutoffs_of(evaluation.metrics)
         lists = {"model": evaluation.recommended, **{name: found.items for name, found in self._baselines.items()}}
         first = min(FIRST, self._cfg.beams)
@@ -136,7 +138,7 @@ class SplitEvaluation:
 
     @functools.cached_property
     def _content(self) -> np.ndarray | None:
-        """float32[items, width], the embeddings that semantic IDs were learned from; None where they are not there."""
+        """Returns float32[items, width], the embeddings behind the semantic IDs; None if they are not there."""
         path = user_context.embeddings_file(self._workdir)
         return load_array(path) if path.exists() else None
 
@@ -150,7 +152,7 @@ def _retriever(experiment: Experiment, loaded: LoadedGenerator) -> Retriever | Q
 
 
 def identity(loaded: LoadedGenerator, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
-    """What decides the results of an evaluation: equal identity, equal results."""
+    """Returns the entries of the results that determine all others: equal identity, equal results."""
     cfg = experiment.evaluation
     return {
         "step": loaded.step,
@@ -167,7 +169,7 @@ def identity(loaded: LoadedGenerator, experiment: Experiment, workdir: epath.Pat
 
 
 def is_done(folder: epath.PathLike, split: str, wanted: dict[str, Any]) -> bool:
-    """Whether `folder` holds the results of an evaluation with this identity."""
+    """Returns True if `folder` has the results of an evaluation with this identity."""
     path = epath.Path(folder) / f"{split}.json"
     return path.exists() and wanted.items() <= json.loads(path.read_text()).items()
 
@@ -179,30 +181,35 @@ def check_split(split: str) -> None:
 
 
 def check_users(dataset: Dataset) -> None:
-    """Raises DataError when a user would count twice, or a record shows what a later one asks for.
+    """Raises DataError if a user would count twice, or if the sequence of an earlier split has a later target.
 
-    Preparation sees to both; this looks at what is on disk now.
+    Preparation guarantees both; this checks the files as they are now.
     """
-    check_no_leak(*(((r.user_id, r.items) for some in read_chunks(dataset.split(n)) for r in some) for n in NAMES))
+
+    def users(split: str) -> Iterator[tuple[str, np.ndarray]]:
+        return ((one.user_id, one.items) for some in read_chunks(dataset.split(split)) for one in some)
+
+    check_no_leak(train=users("train"), validation=users("validation"), test=users("test"))
 
 
-def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:
-    """What the text file says beside the metrics."""
+def _text(figures: dict[str, Any], evaluation: SearchEvaluation) -> str:
+    """Returns the lines of the text file after the metrics."""
     exact = {name: value for name, value in evaluation.metrics.items() if name.startswith("recall")}
     shown = max(cutoff for cutoff in metrics.cutoffs_of(exact) if cutoff <= FIRST)
     models = list(figures["beyond_accuracy"])
     inflated = figures["semantic_id_metrics"]
     lines = [
         "",
-        "if any item with the target's learned codes counted as a hit, which it does not: "
+        "inflated metrics, if any item with the target's learned codes counted as a hit: "
         + ", ".join(f"{name} {inflated[name]:.4f} for {value:.4f}" for name, value in exact.items()),
         "",
         beyond_accuracy.table(figures["beyond_accuracy"]),
         segments.table(figures["segments"], models, f"recall@{shown}"),
         "",
-        f"items returned: {figures['valid']:.0%} valid; lists cut short: {figures['short_lists']:.1%}",
+        f"returned items: {figures['returned_items']:,}, each in the catalogue, once in its list, with a finite score; "
+        f"lists cut short: {figures['short_lists']:.1%}",
         f"items of the user's own history: {figures['repeats']:.1%} of the first {FIRST} recommended, "
-        f"{figures['target_repeats']:.1%} of the items that target",
+        f"{figures['target_repeats']:.1%} of the targets",
         "lists that are certified to be the most likely of all items: "
         + ", ".join(f"{share:.1%} of the first {cutoff}" for cutoff, share in figures["certified"].items()),
     ]

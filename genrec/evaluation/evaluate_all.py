@@ -1,7 +1,7 @@
-"""All checkpoints of a run, or each as it appears: one evaluation a checkpoint, and a table of them all.
+"""Evaluation of all checkpoints of a run, or of each as it appears, and a table of them.
 
 evaluation/
-  step_<step>/           as genrec.evaluation.results describes, one file of each kind a split
+  step_<step>/           the files of genrec.evaluation.results
   <split>_steps.json     for each step the metrics of the model and of the baselines
   <split>_steps.txt      the table
 """
@@ -14,14 +14,14 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from genrec import artifacts, distributed, sharding
+from genrec import artifacts, distributed, sharding, tables
 from genrec import files as file_io
 from genrec.config import Experiment
 from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate, results
 from genrec.models import checkpoints
 
-SHOWN = ("recall@10", "ndcg@10", "recall@50")  # in the table, as far as they were measured
+SHOWN = ("recall@10", "ndcg@10", "recall@50")  # metrics of the table, if they were measured
 
 
 def evaluate_all(
@@ -34,20 +34,20 @@ def evaluate_all(
     checkpoints_of: epath.PathLike | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Evaluates every checkpoint of `workdir` that has no results yet; the same call goes on after an interruption.
+    """Evaluates every checkpoint of a run that has no results yet, so that the same call resumes an interrupted one.
 
-    With `watch`, looks again every `poll_seconds` for new ones, until training is finished and all are evaluated, or
-    nothing new came for `patience_seconds`. A checkpoint that cannot be read is tried again at the next look: it may
-    not be whole yet. Without, it is left out with a warning. `checkpoints_of` is where the checkpoints are, as for
-    `trained.load`.
+    With `watch`, looks for new checkpoints every `poll_seconds`, until training is finished and all are evaluated, or
+    until none has come for `patience_seconds`. A checkpoint that cannot be read, because it may still be written, is
+    tried again at the next look; without `watch` it is left out with a warning. `checkpoints_of` is that of
+    `loaded_model.load`.
 
-    Raises ArtifactError when a checkpoint does not belong to the dataset and the semantic IDs of `workdir`, or when
-    there is none to evaluate; for the others see `stage.evaluate`.
+    Raises ArtifactError if a checkpoint does not belong to the dataset and the semantic IDs of `workdir`, or if there
+    is none to evaluate; for other errors see `evaluate.evaluate`.
     """
     workdir, made_by = epath.Path(workdir), epath.Path(checkpoints_of or workdir)
     for split in splits:
         evaluate.check_split(split)
-    prepared: dict[str, evaluate.SplitEvaluation] = {}
+    prepared: dict[str, evaluate.CheckpointEvaluator] = {}
     done: set[int] = set()
     idle = 0.0
     while True:
@@ -80,9 +80,9 @@ def _evaluate(
     made_by: epath.Path,
     splits: Sequence[str],
     step: int,
-    prepared: dict[str, evaluate.SplitEvaluation],
+    prepared: dict[str, evaluate.CheckpointEvaluator],
 ) -> bool:
-    """Evaluates one checkpoint where that was not done; returns whether it is the last one of a finished training."""
+    """Evaluates one checkpoint that has no results yet; returns True if it is the last one of a finished training."""
     loaded = loaded_model.load(workdir, str(step), sharding.make_mesh(experiment.mesh), made_by)
     folder = workdir / results.FOLDER / f"step_{step}"
     for split in splits:
@@ -90,13 +90,13 @@ def _evaluate(
             logging.info("step %d is already evaluated on the %s split", step, split)
             continue
         if split not in prepared:
-            prepared[split] = evaluate.SplitEvaluation(experiment, workdir, split, loaded)
+            prepared[split] = evaluate.CheckpointEvaluator(experiment, workdir, split, loaded)
         prepared[split].run(loaded, folder)
     return loaded.record.finished
 
 
 def _summarize(folder: epath.Path, splits: Sequence[str]) -> None:
-    """Writes and prints the table of all steps that have results, also of checkpoints that are gone by now."""
+    """Writes and prints the table of all steps that have results, including those of deleted checkpoints."""
     for split in splits:
         files = {int(path.parent.name.removeprefix("step_")): path for path in folder.glob(f"step_*/{split}.json")}
         rows = [json.loads(files[step].read_text()) for step in sorted(files)]
@@ -110,9 +110,8 @@ def _summarize(folder: epath.Path, splits: Sequence[str]) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]], split: str) -> str:
-    """Plain text: a line a step, then one for each baseline; `rows` are the figures of evaluations."""
+    """Returns plain text with one line per step, then one per baseline; `rows` are the figures of evaluations."""
     names = [name for name in SHOWN if all(name in row["metrics"] for row in rows)]
-    lines = [f"{split + ' split':<16}" + "".join(f"{name:>12}" for name in names)]
     models = [(f"step {row['step']}", row["metrics"]) for row in rows] + list(rows[-1]["baselines"].items())
-    lines += [f"{model:<16}" + "".join(f"{figures[name]:>12.4f}" for name in names) for model, figures in models]
-    return "\n".join(lines)
+    lines = ([model, *(figures[name] for name in names)] for model, figures in models)
+    return tables.text(lines, [f"{split} split", *names])

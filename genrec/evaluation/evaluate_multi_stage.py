@@ -1,8 +1,8 @@
-"""The multi-stage recommender of a work directory: fitted on the validation split, evaluated on the test split.
+"""Evaluation of the multi-stage recommender on the test split, with weights fitted on the validation split.
 
-pipeline/
-  weights.json             of the ranker's features and of the final scores
-  test.json, test.txt, test_users.parquet   as genrec.evaluation.results describes; `stages` has a row a stage
+multi_stage/
+  weights.json             weights of the ranker's features and of the final scores
+  test.json, test.txt, test_users.parquet   the files of genrec.evaluation.results; `stages` has a row per stage
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ from genrec.ranking.ranker import FeatureRanker
 
 
 def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = "best") -> None:
-    """Fits the weights of ranker and final scores, evaluates all stages, writes `workdir/pipeline`, prints the tables.
+    """Fits ranker and final weights, evaluates all stages, writes `workdir/multi_stage` and prints the tables.
 
-    By one process, on all of its devices. Raises ConfigError among several, for sources that do not exist, or for
-    weights that name none, ArtifactError for models that were not trained, DataError for columns that are not there.
+    It runs in one process, on all devices of it. Raises ConfigError if there are several processes, for unknown sources
+    and for weights of unknown scores, ArtifactError for models that were not trained, DataError for unknown columns.
     """
     if jax.process_count() > 1:
         raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
@@ -43,33 +43,28 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     ranker = load_ranker(experiment, workdir, dataset, popular) if cfg.ranker else None
     rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
     given = _given_weights(cfg.weights, [*found, *([RANKER] if ranker else [])])
-    pipeline = MultiStageRecommender(found, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
+    recommender = MultiStageRecommender(found, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
     max_history = experiment.training.max_history
-    _fit(pipeline, ranker, dataset, given, cfg.fit_users, max_history)
-    weights = {"final": pipeline.weights, "ranker": ranker.weights if ranker else None}
+    _fit(recommender, ranker, dataset, given, cfg.fit_users, max_history)
+    weights = {"final": recommender.weights, "ranker": ranker.weights if ranker else None}
     files.write_text(workdir / FOLDER / WEIGHTS, json.dumps(weights, indent=2) + "\n")
 
     users, histories, targets = _split(dataset, "test", max_history)
-    pipeline.stages(users[:64], histories[:64], top)  # compiles, so that the seconds below are those of the work
+    recommender.stages(users[:64], histories[:64], top)  # compiles, so that the seconds below leave that out
     start = time.monotonic()
-    stages = pipeline.stages(users, histories, top)
+    stages = recommender.stages(users, histories, top)
     seconds = time.monotonic() - start
     cutoffs = tuple(cutoff for cutoff in experiment.evaluation.cutoffs if cutoff <= top)
     ranks = {name: item_ranks(lists.items, targets) for name, lists in stages.lists.items()}
     final = item_ranks(stages.final.items, targets)
     first = max(cutoff for cutoff in cutoffs if cutoff <= 10)
     rows = multi_stage.report(stages, targets, first)
-    nothing = np.zeros(stages.final.items.shape, bool)
     evaluation = Evaluation(
-        metrics.compute(final, cutoffs),
-        users,
-        targets,
-        final,
-        stages.final.items,
-        stages.final.scores,
-        np.full(len(users), np.inf, np.float32),
-        nothing,
-        nothing[:, 0],
+        metrics=metrics.compute(final, cutoffs),
+        user_ids=users,
+        targets=targets,
+        ranks=final,
+        recommended=stages.final.items,
     )
     details = {
         "dataset": dataset.fingerprint,
@@ -85,21 +80,21 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
 
 
 def _given_weights(texts: tuple[str, ...], names: list[str]) -> dict[str, float]:
-    """NAME=NUMBER of each; raises ConfigError for what is none."""
+    """Returns the weights by name; raises ConfigError for a text that is not NAME=NUMBER, or an unknown name."""
     found = {}
     for text in texts:
         name, _, number = text.rpartition("=")
         try:
             found[name] = float(number)
         except ValueError:
-            raise ConfigError(f"multi_stage.weights: {text!r} is no NAME=NUMBER, such as generator=0.5") from None
+            raise ConfigError(f"multi_stage.weights: {text!r} is not NAME=NUMBER, such as generator=0.5") from None
         if name not in names:
-            raise ConfigError(f"multi_stage.weights: {name!r} scores nothing. Choose of {', '.join(names)}.")
+            raise ConfigError(f"multi_stage.weights: there is no score {name!r}. Choose from {', '.join(names)}.")
     return found
 
 
 def _fit(
-    pipeline: MultiStageRecommender,
+    recommender: MultiStageRecommender,
     ranker: FeatureRanker | None,
     dataset: Dataset,
     given: dict[str, float],
@@ -108,25 +103,26 @@ def _fit(
 ) -> None:
     """Fits the ranker, then the final weights unless they are given, on users of the validation split."""
     users, histories, targets = _split(dataset, "validation", max_history, fit_users)
-    _, found, _ = pipeline.candidates(users, histories)
+    _, found, _ = recommender.candidates(users, histories)
     if ranker is not None:
         ranker.fit(users, histories, found, targets)
         found.scores[RANKER] = ranker.score(users, histories, found.items)
-    pipeline.weights = given or scoring.fit(found, targets, list(found.scores))
-    logging.info("%s", _shown({"final": pipeline.weights, "ranker": ranker.weights if ranker else None}))
+    recommender.weights = given or scoring.fit(found, targets, list(found.scores))
+    logging.info("%s", _shown({"final": recommender.weights, "ranker": ranker.weights if ranker else None}))
 
 
 def _split(
     dataset: Dataset, name: str, max_history: int, limit: int = 0
 ) -> tuple[list[str], list[np.ndarray], np.ndarray]:
-    """User ids, histories and targets of a split; of at most `limit` users spread over it, where it is above 0."""
+    """Returns user ids, histories and targets of a split; of a fixed choice of at most `limit` users if it is not 0."""
     sequences = dataset.split(name)
     chosen = np.arange(len(sequences))
     if 0 < limit < len(chosen):
         chosen = np.sort(np.random.default_rng(0).choice(len(chosen), limit, replace=False))
     found = sequences.read(chosen)
-    histories = [record.items[:-1][-max_history:] for record in found]
-    return [record.user_id for record in found], histories, np.array([record.items[-1] for record in found], np.int32)
+    histories = [sequence.items[:-1][-max_history:] for sequence in found]
+    targets = np.array([sequence.items[-1] for sequence in found], np.int32)
+    return [sequence.user_id for sequence in found], histories, targets
 
 
 def _shown(weights: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""Recommends for every user of a split and finds the rank of the item that target."""
+"""Recommendations for the users of a split, and the ranks of their targets."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import overload
 
 import jax
 import numpy as np
@@ -26,29 +27,35 @@ from genrec.progress import progress
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What one run over a split found. Users are in the order of the split."""
+    """Lists for the users of a split, in its order, and the ranks of the targets in them."""
 
     metrics: dict[str, float]  # "recall@10", "ndcg@10", "mrr@10", ...
     user_ids: list[str]
-    targets: np.ndarray  # int32[users], the catalogue row that target
-    ranks: np.ndarray  # int32[users]; 1 is first, 0 is not among the beams
-    recommended: np.ndarray  # int32[users, beams], catalogue rows, best first; -1 marks short-fall
-    scores: np.ndarray  # float32[users, beams], log-probabilities; -inf marks short-fall
-    bounds: np.ndarray  # float32[users]; no item that the search left out is likelier than this
-    repeats: np.ndarray  # bool[users, beams], whether a recommended item stands in the user's whole history
-    target_repeats: np.ndarray  # bool[users], whether the target does
+    targets: np.ndarray  # int32[users], catalogue rows
+    ranks: np.ndarray  # int32[users]; 1 is first, 0 is not in the list
+    recommended: np.ndarray  # int32[users, length], catalogue rows, best first; -1 is an empty place
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchEvaluation(Evaluation):
+    """An evaluation of lists that a beam search found; `recommended` is int32[users, beams]."""
+
+    scores: np.ndarray  # float32[users, beams], log-probabilities; -inf for an empty place
+    bounds: np.ndarray  # float32[users], upper bound of the scores of all items that the search left out
+    repeats: np.ndarray  # bool[users, beams], True for an item of the user's whole history
+    target_repeats: np.ndarray  # bool[users], the same for the target
 
     @property
     def certified(self) -> np.ndarray:
-        """int[users]: how many of the first places surely hold the likeliest items of the whole catalogue.
+        """Returns int[users], how many of the first items are proven to be the most likely of the whole catalogue.
 
-        A list that ends early because the catalogue does is certified up to its last place.
+        Empty places count if the whole catalogue is in the list.
         """
         return (self.scores >= self.bounds[:, None]).sum(axis=1)
 
 
 class Evaluator:
-    """Built once, run with many parameters; compiles at most once per bucket. Knows no training."""
+    """Evaluates parameters on a split; independent of the training loop. Compiles at most once per length bucket."""
 
     def __init__(
         self,
@@ -61,21 +68,19 @@ class Evaluator:
         causal: bool,
         users: int = 0,
     ):
-        """Args beyond the obvious:
+        """Plans batches of `users` users, a fixed choice spread over the split; 0 takes all.
 
-        `retriever`: finds the lists, of `cfg.beams` items.
-        `tokens`, `max_history`, `causal`: how histories are presented; as in training.
-        `users`: evaluate this many users, a fixed choice spread over the split; 0 takes all.
+        `retriever` finds lists of `cfg.beams` items; `tokenizer`, `max_history` and `causal` are those of the training.
 
-        Raises DataError when the split has no users or the model knows no such context, and ConfigError for a search
-        that cannot be widened as told.
+        Raises DataError if the split has no users or the model has no such context features, and ConfigError for
+        settings of the search that contradict each other.
         """
         if cfg.certify < 1:
-            raise config.ConfigError(f"evaluation.certify={cfg.certify}: say how many first items, at least 1")
+            raise config.ConfigError(f"evaluation.certify must be at least 1, got {cfg.certify}")
         if 0 < cfg.max_beams < cfg.beams:
             raise config.ConfigError(
-                f"evaluation.max_beams={cfg.max_beams} is less than evaluation.beams={cfg.beams}: give more beams, "
-                "or 0 to keep to these"
+                f"evaluation.max_beams={cfg.max_beams} must be at least evaluation.beams={cfg.beams}, or 0 to never "
+                "widen the search"
             )
         self._retriever = retriever
         self._sequences = dataset.split(split)
@@ -95,87 +100,102 @@ class Evaluator:
         self._cutoffs = tuple(cutoff for cutoff in cfg.cutoffs if cutoff <= cfg.beams)
         if len(self._cutoffs) < len(cfg.cutoffs):
             logging.warning("metrics beyond %d beams are left out: lists are no longer than that", cfg.beams)
-        self._records = _choose(len(self._sequences), users)  # split order
-        self._batch = self._retriever.round_up(min(cfg.batch, len(self._records)))
-        lengths = self._sequences.lengths[self._records] - 1
+        self._chosen = _choose(len(self._sequences), users)  # split order
+        self._batch = self._retriever.round_up(min(cfg.batch, len(self._chosen)))
+        lengths = self._sequences.lengths[self._chosen] - 1
         if self._shown is not None:
             lengths = np.minimum(lengths, self._shown)
         self._batches = length_buckets.plan_batches(np.minimum(lengths, max_history), self._batch, max_history)
 
-    def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
-        """Recommends with `params`: beams for every chosen user, and the metrics of the targets' ranks.
+    @overload
+    def run(self, params: nnx.State) -> SearchEvaluation: ...
 
-        `stop` is asked after each batch; None where it answers yes before the end.
+    @overload
+    def run(self, params: nnx.State, stop: Callable[[], bool]) -> SearchEvaluation | None: ...
+
+    def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> SearchEvaluation | None:
+        """Recommends with `params` for every chosen user, and ranks the targets.
+
+        Returns None if `stop`, which is called after each batch, returns True.
         """
-        users = len(self._records)
+        users = len(self._chosen)
         user_ids = np.full(users, "", object)
         targets = np.zeros(users, np.int32)
         recommended = np.full((users, self._retriever.beams), -1, np.int32)
         scores, bounds = np.full(recommended.shape, -np.inf, np.float32), np.zeros(users, np.float32)
         repeats, target_repeats = np.zeros(recommended.shape, bool), np.zeros(users, bool)
-        for places, records, beams in self._search(params):
-            user_ids[places] = [record.user_id for record in records]
-            targets[places] = [record.items[-1] for record in records]
-            found = jax.device_get(beams)
+        for places, sequences, on_device in self._search(params):
+            user_ids[places] = [sequence.user_id for sequence in sequences]
+            targets[places] = [sequence.items[-1] for sequence in sequences]
+            found = jax.device_get(on_device)
             recommended[places] = found.items[: len(places)]
             scores[places] = found.scores[: len(places)]
             bounds[places] = found.bound[: len(places)]
-            for place, record in zip(places, records, strict=True):
-                repeats[place] = np.isin(recommended[place], record.items[:-1])
-                target_repeats[place] = targets[place] in record.items[:-1]
+            for place, sequence in zip(places, sequences, strict=True):
+                repeats[place] = np.isin(recommended[place], sequence.items[:-1])
+                target_repeats[place] = targets[place] in sequence.items[:-1]
             if stop():
                 return None
         ranks = item_ranks(recommended, targets)
-        values = metrics.compute(ranks, self._cutoffs)
-        return Evaluation(
-            values, user_ids.tolist(), targets, ranks, recommended, scores, bounds, repeats, target_repeats
+        return SearchEvaluation(
+            metrics=metrics.compute(ranks, self._cutoffs),
+            user_ids=user_ids.tolist(),
+            targets=targets,
+            ranks=ranks,
+            recommended=recommended,
+            scores=scores,
+            bounds=bounds,
+            repeats=repeats,
+            target_repeats=target_repeats,
         )
 
     def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], RankedItems]]:
-        """Batches' places, records and beams."""
+        """Yields for each batch the places of its users, their sequences, and their lists on the device."""
 
         def run(batch: length_buckets.Batch) -> tuple[list[Sequence], RankedItems]:
-            records = self._sequences.read(self._records[batch.users])
-            return records, self._recommend(params, self._histories(records, batch.max_history))
+            sequences = self._sequences.read(self._chosen[batch.users])
+            return sequences, self._recommend(params, self._histories(sequences, batch.max_history))
 
-        for batch, found in length_buckets.prefetch(progress(self._batches, f"evaluate {self._split}"), run):
-            yield batch.users, *found
+        for batch, (sequences, found) in length_buckets.prefetch(
+            progress(self._batches, f"evaluate {self._split}"), run
+        ):
+            yield batch.users, sequences, found
 
     def _recommend(self, params: nnx.State, rows: Histories) -> RankedItems:
         if self._max_beams > self._retriever.beams and isinstance(self._retriever, Retriever):
             return self._retriever.widening_search(params, rows, self._max_beams, self._certify)
         return self._retriever(params, rows)
 
-    def _histories(self, records: list[Sequence], max_history: int) -> Histories:
-        # The last batch repeats a user until it is full; the copies' beams are cut off above.
-        records = records + records[:1] * (self._batch - len(records))
-        user_ids = [record.user_id for record in records]
-        items = [record.items[:-1] for record in records]
+    def _histories(self, sequences: list[Sequence], max_history: int) -> Histories:
+        # The last batch repeats a user until it is full; `run` drops the lists of the copies.
+        sequences = sequences + sequences[:1] * (self._batch - len(sequences))
+        user_ids = [sequence.user_id for sequence in sequences]
+        items = [sequence.items[:-1] for sequence in sequences]
         if self._shown is not None:
             items = [history[max(0, len(history) - self._shown) :] for history in items]
-        contexts = [RequestContext(self._overrides(record), self._withheld) for record in records]
+        contexts = [RequestContext(self._overrides(sequence), self._withheld) for sequence in sequences]
         return histories(user_ids, items, self._tokenizer, max_history, self._causal, contexts)
 
-    def _overrides(self, record: Sequence) -> dict[str, str]:
-        """What the evaluation tells of the target's moment."""
-        overrides = {name: values[record.items[-1]] for name, values in self._item_values.items()}
+    def _overrides(self, sequence: Sequence) -> dict[str, str]:
+        """Returns the request-time context of the target."""
+        overrides = {name: values[sequence.items[-1]] for name, values in self._item_values.items()}
         if self._tells_time:
-            overrides[TIME_OF_DAY] = str(record.timestamps[-1] // SECONDS_AN_HOUR % 24)
+            overrides[TIME_OF_DAY] = str(sequence.timestamps[-1] // SECONDS_AN_HOUR % 24)
         return {name: value for name, value in overrides.items() if value}
 
 
 def item_ranks(recommended: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """int32[users]: place of each target in its list (1 is first); 0 where it is missing.
+    """Returns int32[users], the rank of each target in its list: 1 is first, 0 is not in the list.
 
-    `recommended` int[users, items] are catalogue rows, -1 where a list ends early. A hit is the item itself. For
-    example the lists (7, 2, 5) and (7, 2, -1) with the targets 2 and 5 give the ranks 2 and 0.
+    `recommended` int[users, items] are catalogue rows, -1 for an empty place. A hit is the item itself. For example the
+    lists (7, 2, 5) and (7, 2, -1) with the targets 2 and 5 give the ranks 2 and 0.
     """
     hits = recommended == targets[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int32)
 
 
 def _choose(available: int, users: int) -> np.ndarray:
-    """int64[chosen]: all records, or a choice that depends on the numbers alone."""
+    """Returns int64[chosen], all sequences, or a fixed choice of `users` of them."""
     if not 0 < users < available:
         return np.arange(available)
     return np.sort(np.random.default_rng(0).choice(available, users, replace=False))

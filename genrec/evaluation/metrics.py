@@ -1,4 +1,4 @@
-"""Recall, NDCG and MRR from the ranks of the items that target.
+"""Recall, NDCG and MRR from the ranks of the target items.
 
 Each user has one target, so recall@k is the share of users whose target is among the first k, NDCG@k is
 1 / log2(rank + 1) averaged over users, and MRR@k is 1 / rank averaged over users; a target beyond k counts 0. A rank is
@@ -8,12 +8,13 @@ the place of the item itself: another item with the same learned codes is no hit
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 NAMES = ("recall", "ndcg", "mrr")
 
 
-def compute(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
-    """Metrics over all users.
+def compute(ranks: ArrayLike, cutoffs: Sequence[int]) -> dict[str, float]:
+    """Returns the metrics over all users.
 
     For example the ranks (1, 3, 0, 12) give recall@10 = 2/4, ndcg@10 = (1 + 1/2)/4 and mrr@10 = (1 + 1/3)/4.
 
@@ -25,7 +26,7 @@ def compute(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
       "recall@k", "ndcg@k" and "mrr@k" for each cutoff, between 0 and 1.
 
     Raises:
-      ValueError: when there are no users, a rank is negative, or a cutoff is below 1.
+      ValueError: if there are no users, a rank is negative, or a cutoff is below 1.
     """
     ranks = np.asarray(ranks)
     if not ranks.size:
@@ -34,7 +35,7 @@ def compute(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
         raise ValueError(f"ranks count from 1, and 0 marks a missing target; got {ranks.min()}")
     if any(cutoff < 1 for cutoff in cutoffs):
         raise ValueError(f"cutoffs are list lengths of at least 1; got {tuple(cutoffs)}")
-    values = {}
+    values: dict[str, float] = {}
     for cutoff in cutoffs:
         hits = ranks[(ranks >= 1) & (ranks <= cutoff)].astype(np.float64)
         sums = (len(hits), (1 / np.log2(hits + 1)).sum(), (1 / hits).sum())
@@ -43,5 +44,5 @@ def compute(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
 
 
 def cutoffs_of(metrics: Mapping[str, float]) -> tuple[int, ...]:
-    """The cutoffs of what `compute` returned, ascending."""
+    """Returns the cutoffs of what `compute` returned, ascending."""
     return tuple(sorted({int(name.partition("@")[2]) for name in metrics}))

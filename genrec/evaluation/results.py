@@ -1,10 +1,10 @@
-"""What an evaluation leaves behind: figures as JSON, every user's list as Parquet, and a table for people.
+"""The files of an evaluation: metrics as JSON, the users' lists as Parquet, and tables as text.
 
 evaluation/
   <split>.json             metrics of the model and of the baselines, also by segment, and what was evaluated
-  <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first), certified
-                           (how many of them surely are the likeliest of the whole catalogue)
-  <split>_users_<baseline>.parquet   user_id, rank and target, to compare with
+  <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first); for a search
+                           also certified (how many of the first items are proven to be the most likely ones)
+  <split>_users_<baseline>.parquet   user_id, rank and target
   <split>.txt              the tables
   <split>.html             the report for people (genrec.evaluation.report)
 """
@@ -17,20 +17,20 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from genrec import files
+from genrec import files, tables
 from genrec.evaluation import metrics
-from genrec.evaluation.evaluator import Evaluation
+from genrec.evaluation.evaluator import Evaluation, SearchEvaluation
 
 FOLDER = "evaluation"  # of a work directory
 
 
 def users_file(folder: epath.PathLike, split: str) -> epath.Path:
-    """Where `write` puts the users' lists."""
+    """Returns the file of the users' lists."""
     return epath.Path(folder) / f"{split}_users.parquet"
 
 
 def baseline_file(folder: epath.PathLike, split: str, name: str) -> epath.Path:
-    """Where `write` puts the ranks of a baseline."""
+    """Returns the file of the ranks of a baseline."""
     return epath.Path(folder) / f"{split}_users_{name.lower().replace(' ', '_')}.parquet"
 
 
@@ -43,7 +43,7 @@ def write(
     details: Mapping[str, Any],
     text: str = "",
 ) -> str:
-    """Writes the results of one split; the JSON file comes last, so that where it is, all is there.
+    """Writes the results of one split; the JSON file comes last, so that it exists only if all others do.
 
     Args:
       folder: usually FOLDER of a work directory.
@@ -51,11 +51,11 @@ def write(
       evaluation: of the model, over every user of the split.
       baselines: int32[users], ranks of the same users' targets by each other model.
       item_ids: of the catalogue, in its order.
-      details: what else the JSON file is to say, such as the checkpoint's step.
-      text: what else the text file is to say.
+      details: further entries of the JSON file, such as the step of the checkpoint.
+      text: further lines of the text file.
 
     Returns:
-      The table, and `text`.
+      The content of the text file, without its last newline.
     """
     for name, ranks in baselines.items():
         if len(ranks) != len(evaluation.ranks):
@@ -88,31 +88,30 @@ def write(
 
 
 def table(model: Mapping[str, float], others: Mapping[str, Mapping[str, float]], title: str) -> str:
-    """A plain text table: one line per metric and cutoff, the model beside others, and its ratio to each."""
-    lines = [title, f"{'':<12}{'model':>10}" + "".join(f"{name:>16}{'ratio':>8}" for name in others)]
+    """Returns plain text with one line per metric and cutoff: the model, and each other model with the ratio to it."""
+    rows: list[list[object]] = []
     for name in metrics.NAMES:
-        lines.append("")
-        for cutoff in metrics.cutoffs_of(model):
-            metric = f"{name}@{cutoff}"
-            line = f"{metric:<12}{model[metric]:>10.4f}"
+        rows.append([])
+        for metric in (f"{name}@{cutoff}" for cutoff in metrics.cutoffs_of(model)):
+            row: list[object] = [metric, model[metric]]
             for theirs in (other[metric] for other in others.values()):
-                ratio = f"{model[metric] / theirs:.1f}x" if theirs else "-"
-                line += f"{theirs:>16.4f}{ratio:>8}"
-            lines.append(line)
-    return "\n".join(lines)
+                row += [theirs, f"{model[metric] / theirs:.1f}x" if theirs else "-"]
+            rows.append(row)
+    header = ["", "model", *(column for name in others for column in (name, "ratio"))]
+    return f"{title}\n{tables.text(rows, header)}"
 
 
 def _users(evaluation: Evaluation, item_ids: Sequence[str]) -> pa.Table:
     ids = pa.array(item_ids, pa.string())
-    real = evaluation.recommended >= 0  # [users, beams]; False where a list ends early
+    real = evaluation.recommended >= 0  # [users, beams]; False for an empty place
     ends = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
     recommended = ids.take(pa.array(evaluation.recommended[real]))
-    return pa.table(
-        {
-            "user_id": pa.array(evaluation.user_ids, pa.string()),
-            "rank": pa.array(evaluation.ranks, pa.int32()),
-            "target": ids.take(pa.array(evaluation.targets)),
-            "recommended": pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), recommended),
-            "certified": pa.array(np.minimum(evaluation.certified, real.sum(axis=1)), pa.int32()),
-        }
-    )
+    columns = {
+        "user_id": pa.array(evaluation.user_ids, pa.string()),
+        "rank": pa.array(evaluation.ranks, pa.int32()),
+        "target": ids.take(pa.array(evaluation.targets)),
+        "recommended": pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), recommended),
+    }
+    if isinstance(evaluation, SearchEvaluation):
+        columns["certified"] = pa.array(np.minimum(evaluation.certified, real.sum(axis=1)), pa.int32())
+    return pa.table(columns)

@@ -1,7 +1,6 @@
-"""Figures by segment: for which users, and for which targets, recommendations are good.
+"""Metrics by segment of users: history length, popularity of the target, attributes of the target and of the user.
 
-A segment is a set of users of the split, by how many items their history has, by how often their target was chosen in
-training (0: an item that no training shows), by the values of their target's attributes, or by their own.
+The popularity of an item is its number of training interactions; 0 is an item that training does not have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genrec import tables
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.filters import SEPARATOR
@@ -19,12 +19,12 @@ from genrec.evaluation import metrics
 HISTORY = "history length"
 POPULARITY = "item popularity"
 NEW = "new to the model"
-LEAST = (0, 1, 2, 3, 5, 10, 20, 50, 100, 1000)  # the first number of each range of lengths and of popularities
-FEW_VALUES = 12  # columns of at most so many values make segments without being named
-MOST_VALUES = 20  # the most frequent ones of a named column; the others are one segment
+LEAST = (0, 1, 2, 3, 5, 10, 20, 50, 100, 1000)  # lower bounds of the ranges of lengths and of popularities
+FEW_VALUES = 12  # columns of at most this many values make segments without being named
+MOST_VALUES = 20  # segments of a named column; its less frequent values are one segment
 OTHER, UNKNOWN = "(other)", "(unknown)"
 
-NAMES = ("item_id", "user_id", "title")  # columns that tell apart, and make no segments unless they are named
+NAMES = ("item_id", "user_id", "title")  # columns that identify rows, and make no segments unless they are named
 
 Segmentation = dict[str, np.ndarray]  # name of a segment -> bool[users]
 
@@ -38,23 +38,23 @@ def find(
     columns: Sequence[str] = (),
     new_items: np.ndarray | None = None,
 ) -> dict[str, Segmentation]:
-    """All segmentations of the users of a split; segments without users are left out.
+    """Returns all segmentations of the users of a split; segments without users are left out.
 
     Args:
-      dataset: its catalogue and its users have the attributes.
+      dataset: has the attributes of items and users.
       user_ids: of the split, in its order.
       targets: int[users], catalogue rows.
       history_lengths: int[users], items before the target.
       popularity: int[items], training interactions.
       columns: of the catalogue or of the users, besides those that have few values anyway.
-      new_items: bool[items], those that came into the catalogue after the model was trained.
+      new_items: bool[items], True for items that were added after the model was trained.
 
     Returns:
-      "history length", "item popularity", "new to the model" where some are, and columns by name. A cell with several
-      values, as the filters of genrec.data.filters read them, puts a user into the segment of each.
+      "history length", "item popularity", "new to the model" if there are new items, and columns by name. A cell of
+      several values (genrec.data.filters) puts a user into the segment of each.
 
     Raises:
-      DataError: for a column that neither the catalogue nor the users have.
+      DataError: for one of `columns` that neither the catalogue nor the users have.
     """
     check(dataset, columns)
     found = {
@@ -75,7 +75,7 @@ def find(
 
 
 def check(dataset: Dataset, columns: Sequence[str]) -> None:
-    """Raises DataError for a column that neither the catalogue nor the users have."""
+    """Raises DataError for one of `columns` that neither the catalogue nor the users have."""
     tables = [table for table in (dataset.catalogue.table, dataset.users) if table is not None]
     known = {name for table in tables for name in table.column_names}
     for name in columns:
@@ -86,7 +86,7 @@ def check(dataset: Dataset, columns: Sequence[str]) -> None:
 
 
 def by_range(numbers: np.ndarray) -> Segmentation:
-    """Segments of users whose number, int[users] of at least 0, lies in the same range: "3-4" is 3 or 4."""
+    """Returns segments of users whose number, int[users] of at least 0, lies in the same range: "3-4" is 3 or 4."""
     places = np.searchsorted(LEAST, numbers, side="right") - 1
     ends = [*(following - 1 for following in LEAST[1:]), None]
     names = [
@@ -97,7 +97,7 @@ def by_range(numbers: np.ndarray) -> Segmentation:
 
 
 def by_value(cells: pa.Array) -> Segmentation:
-    """Segments of users whose cell has the same value, most users first; empty cells come last."""
+    """Returns segments of users whose cell has the same value, most users first; empty cells come last."""
     users = len(cells)
     if pa.types.is_nested(cells.type):
         rows, values = pc.list_parent_indices(cells), pc.list_flatten(cells).cast(pa.string())
@@ -119,7 +119,7 @@ def by_value(cells: pa.Array) -> Segmentation:
 def measure(
     segmentations: Mapping[str, Segmentation], ranks: Mapping[str, np.ndarray], cutoffs: Sequence[int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """For JSON: by segmentation, of each segment its name, `users`, and the metrics of each model by its name.
+    """Returns for each segmentation a row per segment: its name, `users`, and the metrics of each model by its name.
 
     `ranks` are int[users] of each model.
     """
@@ -137,19 +137,16 @@ def measure(
 
 
 def table(measured: Mapping[str, list[dict[str, Any]]], models: Sequence[str], metric: str) -> str:
-    """Plain text: a line a segment, one metric of every model."""
-    width = max(len(str(row["segment"])) for rows in measured.values() for row in rows) + 4
-    lines = []
+    """Returns plain text with one line per segment: its users and one metric of every model."""
+    lines: list[list[object]] = []
     for name, rows in measured.items():
-        lines += ["", f"{name + ', ' + metric:<{max(width, 28)}}{'users':>8}" + "".join(f"{m:>16}" for m in models)]
-        for row in rows:
-            figures = "".join(f"{row[model][metric]:>16.4f}" for model in models)
-            lines.append(f"  {row['segment']!s:<{max(width, 28) - 2}}{row['users']:>8,}{figures}")
-    return "\n".join(lines[1:])
+        lines += [[], [f"{name}, {metric}", "users", *models]]
+        lines += [[str(row["segment"]), row["users"], *(row[model][metric] for model in models)] for row in rows]
+    return tables.text(lines[1:])
 
 
 def _has_few_values(column: pa.ChunkedArray) -> bool:
-    """Of values that stand for kinds: words or yes and no, at least two."""
+    """Returns True for a categorical column: strings or booleans, of at least two and at most FEW_VALUES values."""
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)):
         return False

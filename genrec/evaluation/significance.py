@@ -1,8 +1,7 @@
-"""Whether one model is better than another or only luckier with the users: the paired bootstrap.
+"""Paired bootstrap over users: confidence intervals and two-sided p-values of the difference between two models.
 
-Both have recommended to the same users. Drawing as many users again, with replacement, gives another test set that
-could have been; the differences over many such sets say how sure the measured one is (Efron & Tibshirani 1993, chapter
-16; for retrieval Sakai, SIGIR 2006). Users are drawn with both ranks: what makes one hard for both models cancels out.
+Users are resampled with replacement, each with the ranks of both models, so that what makes a user hard for both
+cancels out (Efron & Tibshirani 1993, chapter 16; for retrieval Sakai, SIGIR 2006).
 """
 
 from collections.abc import Sequence
@@ -13,12 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from etils import epath
 
+from genrec import tables
 from genrec.data.errors import DataError
 from genrec.evaluation import metrics, results
 
 SAMPLES = 10_000
 CONFIDENCE = 0.95
-AT_A_TIME = 1000  # samples drawn together: bounds the memory
+AT_A_TIME = 1000  # samples drawn together, which bounds the memory
 
 
 class Comparison(NamedTuple):
@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
     difference: float  # second - first
     low: float  # bounds of the difference's interval
     high: float
-    p: float  # how often a difference at least as far from 0 would come from no difference, two-sided
+    p: float  # two-sided p-value of no difference
 
 
 def paired_bootstrap(
@@ -37,12 +37,10 @@ def paired_bootstrap(
 ) -> dict[str, Comparison]:
     """Compares the ranks of the same users' targets, int[users] each (0: not in the list), by every metric.
 
-    Either may be int[runs, users], such as those of several seeds: a user's figure is then the mean over the runs.
+    Either may be int[runs, users], such as those of several seeds: a user's metric is then the mean over the runs.
+    Users with the same ranks are exchangeable, so a sample is one multinomial draw of the counts of each kind of user.
 
-    Users with the same ranks are alike, so how often each kind is drawn is one multinomial draw: a sample costs as much
-    as there are kinds and not users.
-
-    Raises ValueError where the numbers of users differ.
+    Raises ValueError if the numbers of users differ.
     """
     first, second = np.atleast_2d(first), np.atleast_2d(second)
     users = first.shape[1]
@@ -62,28 +60,40 @@ def paired_bootstrap(
         drawn.append(random.multinomial(users, counts / users, size) @ (values[1] - values[0]) / users)
     differences = np.concatenate(drawn)
     low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    # The share of samples on the other side of 0 cannot be known to be less than one of them.
+    # One is added because the share of samples beyond 0 cannot be known to be less than one of them.
     beyond = np.minimum((differences <= 0).sum(axis=0), (differences >= 0).sum(axis=0)) + 1
     p = np.minimum(2 * beyond / (samples + 1), 1.0)
     names = metrics.compute(first[0, :1], cutoffs)
-    columns = (*means, means[1] - means[0], low, high, p)
-    return {name: Comparison(*map(float, row)) for name, row in zip(names, zip(*columns, strict=True), strict=True)}
+    return {
+        name: Comparison(
+            first=float(means[0, n]),
+            second=float(means[1, n]),
+            difference=float(means[1, n] - means[0, n]),
+            low=float(low[n]),
+            high=float(high[n]),
+            p=float(p[n]),
+        )
+        for n, name in enumerate(names)
+    }
 
 
 def _values(ranks: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """float64[n, metrics]: what a user with each rank counts."""
+    """Returns float64[n, metrics], the metrics of a user with each rank."""
     known, places = np.unique(ranks, return_inverse=True)
     return np.array([list(metrics.compute([rank], cutoffs).values()) for rank in known])[places]
 
 
 def users_file(path: epath.PathLike, split: str) -> epath.Path:
-    """The users' ranks of a split in a work directory; a Parquet file is itself."""
+    """Returns the file of the users' ranks of a split in a work directory; a Parquet file is returned as it is."""
     path = epath.Path(path)
     return path if path.suffix == ".parquet" else results.users_file(path / results.FOLDER, split)
 
 
 def ranks_of_same_users(first: epath.PathLike, second: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """int32[users] twice, from two `<split>_users.parquet`; raises DataError where they are not of the same task."""
+    """Returns int32[users] of each of two `<split>_users.parquet`.
+
+    Raises DataError if users or targets differ.
+    """
     tables = [_users(path) for path in (first, second)]
     ids = [table["user_id"] for table in tables]
     if not ids[0].equals(ids[1]):
@@ -104,7 +114,7 @@ def ranks_of_same_users(first: epath.PathLike, second: epath.PathLike) -> tuple[
 
 
 def _users(path: epath.PathLike) -> pyarrow.Table:
-    """Each user once, in the order of their ids."""
+    """Returns the users sorted by id; raises DataError for a missing file or a user who is in it twice."""
     path = epath.Path(path)
     if not path.exists():
         raise DataError(f"{path} is not there. tools/evaluate_checkpoint.py writes it.")
@@ -115,14 +125,10 @@ def _users(path: epath.PathLike) -> pyarrow.Table:
 
 
 def table(compared: dict[str, Comparison], names: tuple[str, str], users: int) -> str:
-    """Plain text: one line a metric."""
-    lines = [
-        f"{users:,} users; first: {names[0]}; second: {names[1]}",
-        f"{'':<12}{'first':>10}{'second':>10}{'difference':>12}   {CONFIDENCE:.0%} interval{'p':>12}",
+    """Returns plain text with one line per metric."""
+    rows = [
+        [name, one.first, one.second, f"{one.difference:+.4f}", f"[{one.low:+.4f}, {one.high:+.4f}]", one.p]
+        for name, one in compared.items()
     ]
-    for name, one in compared.items():
-        interval = f"[{one.low:+.4f}, {one.high:+.4f}]"
-        lines.append(
-            f"{name:<12}{one.first:>10.4f}{one.second:>10.4f}{one.difference:>+12.4f}   {interval:<18}{one.p:>8.4f}"
-        )
-    return "\n".join(lines)
+    header = ["", "first", "second", "difference", f"{CONFIDENCE:.0%} interval", "p"]
+    return f"{users:,} users; first: {names[0]}; second: {names[1]}\n{tables.text(rows, header)}"

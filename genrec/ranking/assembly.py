@@ -25,7 +25,7 @@ from genrec.ranking.multi_stage import RANKER
 from genrec.ranking.popular import MostPopular
 from genrec.ranking.ranker import FeatureRanker
 
-FOLDER, WEIGHTS = "pipeline", "weights.json"
+FOLDER, WEIGHTS = "multi_stage", "weights.json"
 GENERATOR, POPULAR, KNN, SASREC = "generator", "most popular", "item-kNN", "SASRec"
 
 

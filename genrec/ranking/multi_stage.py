@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from genrec import tables
 from genrec.ranking import candidates as candidate_lists
 from genrec.ranking import scoring
 from genrec.ranking.candidates import Candidates
@@ -115,10 +116,6 @@ def report(stages: Stages, targets: np.ndarray, cutoff: int) -> list[dict[str, A
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Plain text of `report`."""
-    names = list(rows[0])[1:]
-    lines = [title, f"{'':<24}" + "".join(f"{name:>16}" for name in names)]
-    for row in rows:
-        cells = ("" if row[name] is None else f"{row[name]:.4f}" for name in names)
-        lines.append(f"{row['stage']:<24}" + "".join(f"{cell:>16}" for cell in cells))
-    return "\n".join(lines)
+    """Returns the rows of `report` as plain text."""
+    header = ["", *list(rows[0])[1:]]
+    return f"{title}\n{tables.text([list(row.values()) for row in rows], header)}"

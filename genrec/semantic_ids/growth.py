@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import artifacts, files
+from genrec import artifacts, files, tables
 from genrec import config as config_lib
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.semantic_ids import codes, embed, encoders, residual_kmeans, tfidf, tokenize
@@ -210,17 +210,15 @@ def measure_drift(
 
 
 def table(drift: Drift) -> str:
-    """Returns the report as text."""
-    return "\n".join(
-        [
-            f"{drift.new_items:,} new items beside {drift.old_items:,} old ones",
-            f"  squared distance to the codes      {drift.new_error:10.4f}   (old items {drift.old_error:.4f})",
-            f"  farther than 95% of the old items  {drift.beyond:10.1%}",
-            f"  under learned codes that were known {drift.known_codes:10.1%}",
-            f"  moved, as a group was full         {drift.moved:10,}",
-            drift.advice,
-        ]
-    )
+    """The report, to read."""
+    rows: list[list[object]] = [
+        ["squared distance to the codes", drift.new_error, f"(old items {drift.old_error:.4f})"],
+        ["farther than 95% of the old items", f"{drift.beyond:.1%}"],
+        ["under learned codes that were known", f"{drift.known_codes:.1%}"],
+        ["moved, as a group was full", drift.moved],
+    ]
+    header = f"{drift.new_items:,} new items beside {drift.old_items:,} old ones"
+    return f"{header}\n{tables.text(rows, align='lrl')}\n{drift.advice}"
 
 
 def _check_settings(config: config_lib.Embeddings, used: Mapping[str, Any], parent: epath.Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from genrec import artifacts
+from genrec import artifacts, tables
 from genrec.data.dataset import Dataset
 from genrec.semantic_ids import codes, embed, quality
 
@@ -36,18 +36,21 @@ class Inspection:
         """Returns the most frequent first codes, each with a few of its items."""
         counts = np.bincount(self.ids.codes[:, 0], minlength=self.ids.sizes[0])
         shown = np.argsort(-counts, kind="stable")[:limit]
-        lines = [f"{self.ids.items:,} items, codes per level {self.ids.sizes}; the most used codes of level 1:"]
+        rows = []
         for code in shown[counts[shown] > 0]:
             titles = " | ".join(self._title(item, 40) for item in self.ids.items_with_prefix([code])[:4])
-            lines.append(f"{code:>6} {counts[code]:>7,} items   {titles}")
-        return "\n".join(lines)
+            rows.append([str(code), f"{counts[code]:,} items", titles])
+        return (
+            f"{self.ids.items:,} items, codes per level {self.ids.sizes}; the most used codes of level 1:\n"
+            + tables.text(rows, align="rrl")
+        )
 
     def under_prefix(self, prefix: Sequence[int], limit: int) -> str:
         """Returns the items whose first codes are `prefix`, ordered by their codes."""
         found = self.ids.items_with_prefix(prefix)
         lines = [f"{len(found):,} items under {list(prefix)}:"]
         in_order = found[np.lexsort(self.ids.codes[found].T[::-1])]
-        lines += [self._line(item) for item in in_order[:limit]]
+        lines.append(self._table([self._row(item) for item in in_order[:limit]]))
         if len(found) > limit:
             lines.append(f"and {len(found) - limit:,} more (see --limit)")
         return "\n".join(lines)
@@ -59,13 +62,21 @@ class Inspection:
             raise codes.SemanticIdError(f"item {item_id!r} is not in the catalogue; filtering may have removed it.")
         found = quality.nearest(self.embeddings, np.array([item]), min(limit, self.ids.items - 1))[0]
         shared = np.cumprod(self.ids.codes[found] == self.ids.codes[item], axis=1).sum(axis=1)
-        lines = [self._line(item), "", "nearest items: shared first codes, semantic ID, item id, title"]
-        lines += [f"{count} {self._line(neighbor)}" for neighbor, count in zip(found, shared, strict=True)]
+        rows = [[str(count), *self._row(neighbor)] for neighbor, count in zip(found, shared, strict=True)]
+        lines = [
+            self._table([self._row(item)]),
+            "",
+            "shared first codes, semantic ID, item id, title of its nearest items:",
+            self._table(rows),
+        ]
         return "\n".join(lines)
 
-    def _line(self, item: int) -> str:
-        code = " ".join(f"{code:>4}" for code in self.ids.codes[item])
-        return f"{code}   {self.catalogue.item_ids[item]}   {self._title(item, 80)}"
+    def _row(self, item: int) -> list[str]:
+        """Returns the codes of an item, its id and its title."""
+        return [*map(str, self.ids.codes[item]), self.catalogue.item_ids[item], self._title(item, 80)]
+
+    def _table(self, rows: Sequence[Sequence[str]]) -> str:
+        return tables.text(rows, align="r" * (max(map(len, rows), default=2) - 2) + "l")
 
     def _title(self, item: int, length: int) -> str:
         title = self.catalogue.titles[item]

@@ -4,10 +4,10 @@ It covers the learned levels only: the last level, which separates collisions, w
 """
 
 import dataclasses
-import io
 
 import numpy as np
 
+from genrec import charts, tables
 from genrec import config as config_lib
 from genrec.errors import GenrecError
 from genrec.semantic_ids.codes import running_numbers
@@ -97,67 +97,64 @@ def check(report: Report, config: config_lib.SemanticIdLearning) -> None:
 
 def table(report: Report) -> str:
     """Returns the report as text, one line per level."""
-    lines = [
-        f"Semantic IDs of {report.items:,} items, before collisions are separated",
-        "level   codes   used  usage  perplexity  error left  neighbors share  random pairs share",
-    ]
-    for level, size in enumerate(report.sizes):
-        lines.append(
-            f"{level + 1:>5} {size:>7,} {report.used[level]:>6,} {report.usage[level]:>6.0%} "
-            f"{report.perplexity[level]:>11.1f} {report.reconstruction_error[level]:>11.1%} "
-            f"{report.neighbor_agreement[level]:>17.1%} "
-            f"{report.random_agreement[level]:>19.2%}"
-        )
-    lines.append(
+    columns = (
+        range(1, len(report.sizes) + 1),
+        report.sizes,
+        report.used,
+        report.usage,
+        report.perplexity,
+        report.reconstruction_error,
+        report.neighbor_agreement,
+        report.random_agreement,
+    )
+    levels = tables.text(
+        zip(*columns, strict=True),
+        ["level", "codes", "used", "usage", "perplexity", "error left", "neighbors share", "random pairs share"],
+        floats=["", "", "", ".0%", ".1f", ".1%", ".1%", ".2%"],
+        align="r",
+    )
+    return (
+        f"Semantic IDs of {report.items:,} items, before collisions are separated\n{levels}\n"
         f"items that share their codes with another: {report.collision_rate:.1%}; largest group: {report.largest_group}"
     )
-    return "\n".join(lines)
 
 
+@charts.style()
 def picture(report: Report, codes: np.ndarray) -> bytes:
-    """Returns a PNG of four panels: code usage, reconstruction error, collision groups, agreement of neighbors."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    ink, colors = "#333a45", ["#2a6f97", "#e07a5f", "#6a994e", "#8e6c8a", "#d4a03a", "#5b8e7d"]
-    figure = Figure(figsize=(10.5, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    usage, error, groups, agreement = figure.subplots(2, 2).ravel()
+    """Returns a PNG of four panels: use of the codes, error left, collision groups, agreement with neighbors."""
+    figure, (usage, error, groups, agreement) = charts.panels(2, 2)
     levels = np.arange(1, len(report.sizes) + 1)
 
     for level, size in enumerate(report.sizes):
         counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
         label = f"level {level + 1}: {report.used[level]:,} of {size:,} used"
-        usage.plot(np.arange(size) / size, counts, color=colors[level % len(colors)], linewidth=2, label=label)
+        usage.plot(np.arange(size) / size, counts, label=label)
     usage.set(title="Items per code, most used first", xlabel="share of the level's codes", ylabel="items")
     usage.set_ylim(bottom=0)
-    usage.legend(frameon=False)
+    usage.legend()
 
-    bars = error.bar(levels, report.reconstruction_error, width=0.6, color=colors[0])
+    bars = error.bar(levels, report.reconstruction_error, width=0.6)
     error.bar_label(bars, [f"{value:.0%}" for value in report.reconstruction_error], padding=2)
     error.set(title="Reconstruction error left", xlabel="levels used", ylabel="share of the variance", xticks=levels)
 
     sizes, times = np.unique(group_sizes(codes), return_counts=True)
-    groups.bar(sizes, sizes * times / report.items, width=0.8, color=colors[1])
+    groups.bar(sizes, sizes * times / report.items, color=charts.SERIES[1])
     groups.set(
         title=f"Collisions: {report.collision_rate:.1%} of items, largest group {report.largest_group}",
         xlabel="items with the same learned codes",
         ylabel="share of items",
     )
+    groups.locator_params(axis="x", integer=True)
 
-    agreement.bar(levels - 0.19, report.neighbor_agreement, width=0.36, color=colors[2], label="nearest neighbors")
-    agreement.bar(levels + 0.19, report.random_agreement, width=0.36, color="#b8bec8", label="random pairs")
+    agreement.bar(
+        levels - 0.19, report.neighbor_agreement, width=0.36, color=charts.SERIES[2], label="nearest neighbors"
+    )
+    agreement.bar(levels + 0.19, report.random_agreement, width=0.36, color=charts.SOFT, label="random pairs")
     agreement.set(title="Pairs that share their first codes", xlabel="codes shared", ylabel="pairs", xticks=levels)
-    agreement.legend(frameon=False)
-
-    for axes in (usage, error, groups, agreement):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=ink)
-        axes.title.set_color(ink)
-        axes.title.set_fontweight("bold")
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()
+    agreement.legend()
+    for axes in (error, groups, agreement):
+        axes.grid(visible=False, axis="x")
+    return charts.png(figure)
 
 
 def group_sizes(codes: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Output of recommendations: a table for people, or lines of JSON for programs."""
 
+import itertools
 import json
 from collections.abc import Sequence as AbstractSequence
 
+from genrec import tables
 from genrec.data.dataset import Catalogue
 from genrec.serving.engine import Recommendations
 from genrec.serving.requests import Request
@@ -26,19 +28,17 @@ def render(
 def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str:
     """Returns two columns: the last items of the history, and the recommendations with their log-probabilities."""
     history = [_short(catalogue.titles[item]) for item in request.history[::-1][: max(len(found.items), 10)]]
-    proposed = [
-        f"{score:7.2f}  {_short(catalogue.titles[item])}{'  <- target' if item == request.target else ''}"
+    recommended = [
+        (float(score), f"{_short(catalogue.titles[item])}{'  <- target' if item == request.target else ''}")
         for item, score in zip(found.items, found.scores, strict=True)
     ]
+    rows = [(title, *(listed or ())) for title, listed in itertools.zip_longest(history, recommended)]
     lines = [f"{request.name}: {len(request.history)} items"]
     if request.target is not None:
         lines.append(f"target: {_short(catalogue.titles[request.target])}")
-    lines.append(f"  {'history, newest first':{TITLE_WIDTH}}  {'score':>7}  recommended")
-    for row in range(max(len(history), len(proposed))):
-        left, right = (column[row] if row < len(column) else "" for column in (history, proposed))
-        lines.append(f"  {left:{TITLE_WIDTH}}  {right}".rstrip())
+    lines.append(tables.text(rows, ["history, newest first", "score", "recommended"], floats=".2f", align="lrl"))
     if found.certified:
-        lines.append(f"  the first {found.certified} are certified: no other eligible item is more likely")
+        lines.append(f"the first {found.certified} are certified: no other eligible item is more likely")
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from genrec import files
+from genrec import files, tables
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import Condition
 from genrec.errors import GenrecError
@@ -149,13 +149,13 @@ class Profile:
 
     def as_text(self, catalogue: Catalogue) -> str:
         """Returns a line for people for each entry, with its effect."""
-        lines = [f"{self.user}: {len(self.entries)} entries"]
+        rows = []
         for entry in self.entries:
             name = catalogue.titles[catalogue.index[entry.value]] if entry.column == ITEM else entry.about
             count = len(_rows(entry, catalogue))
             what = f"{count} items are never returned" if entry.kind in DENIED else f"taste: {count} items"
-            lines.append(f"  {entry.kind:9} {name:40} since {entry.since}   {what}")
-        return "\n".join(lines)
+            rows.append([entry.kind, name, f"since {entry.since}", what])
+        return f"{self.user}: {len(self.entries)} entries\n{tables.text(rows, align='l')}".rstrip()
 
 
 NO_PROFILE = Profile("")

@@ -7,7 +7,7 @@ from genrec.ranking.lists import Lists
 
 
 class Newest:
-    """Proposes the last items of the history, the newest first, and remembers what it was asked."""
+    """Recommends the last items of the history, newest first, and keeps its requests."""
 
     def __init__(self):
         self.asked = {}

@@ -10,7 +10,7 @@ from genrec.evaluation import beyond_accuracy
 LISTS = np.array([[0, 1, 3], [0, 2, 3], [0, -1, -1]])
 
 
-def test_figures_of_the_first_places():
+def test_metrics_of_the_first_places():
     popularity = np.array([5, 1, 0, 0])  # one added each: shares .6, .2, .1, .1
     figures = beyond_accuracy.measure(LISTS, popularity, None, 2)
     assert figures["coverage@2"] == 3 / 4
@@ -48,6 +48,6 @@ def test_diversity_is_the_mean_distance_of_pairs():
     assert figures["intra_list_diversity@5"] == pytest.approx(np.mean(expected))
 
 
-def test_the_table_has_a_line_a_figure():
+def test_the_table_has_a_line_per_metric():
     measured = {"model": {"gini@5": 0.25}, "other": {"gini@5": 0.5}}
     assert beyond_accuracy.table(measured).split() == ["model", "other", "gini@5", "0.2500", "0.5000"]

@@ -20,7 +20,7 @@ EXPERIMENT = config.Experiment(
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory, untrained):
-    """Three checkpoints of a finished run, 7, 14 and 21, in a folder of their own; and the work directory without."""
+    """A work directory without checkpoints; those of a finished run, 7, 14 and 21, are in its folder `made`."""
     workdir = tmp_path_factory.mktemp("finished")
     untrained(workdir, EXPERIMENT, (7, 14, 21))
     (workdir / "checkpoints").rename(workdir / "made")
@@ -77,7 +77,7 @@ def test_watching_survives_half_written_checkpoints_and_ends_with_the_training(e
     looks = []
 
     def sleep(seconds: float) -> None:
-        """What happens between two looks."""
+        """Changes the folder between two looks."""
         looks.append(results(workdir))
         match len(looks):
             case 1:  # Orbax is writing, and another tool copies
@@ -98,22 +98,22 @@ def test_watching_survives_half_written_checkpoints_and_ends_with_the_training(e
     assert looks == [[], [], [], [7]] and results(workdir) == [7, 21]
 
 
-def test_watching_ends_when_nothing_new_comes(elsewhere, workdir):
+def test_watching_ends_when_no_checkpoint_comes(elsewhere, workdir):
     bring(elsewhere, workdir, 7)
     slept = []
     evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"], True, 10.0, 30.0, sleep=slept.append)
     assert slept == [10.0] * 3 and results(workdir) == [7]
 
 
-def test_what_cannot_be_evaluated_is_an_error(elsewhere, workdir):
-    with pytest.raises(artifacts.ArtifactError, match="no checkpoint that can be read"):
+def test_unreadable_checkpoints_and_unknown_splits_are_an_error(elsewhere, workdir):
+    with pytest.raises(artifacts.ArtifactError, match="checkpoints"):
         evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
-    with pytest.raises(DataError, match="no split 'train'"):
+    with pytest.raises(DataError, match="'train'"):
         evaluate_all.evaluate_all(EXPERIMENT, workdir, ["train"])
     bring(elsewhere, workdir, 7)
     layout = workdir / "semantic_ids" / codes.LAYOUT_FILE
     ids = codes.SemanticIds.load(workdir / "semantic_ids")
     layout.unlink()
     codes.SemanticIds(ids.codes[::-1], ids.sizes).save(workdir / "semantic_ids")
-    with pytest.raises(artifacts.ArtifactError, match="trained with other semantic IDs"):
+    with pytest.raises(artifacts.ArtifactError, match="semantic IDs"):
         evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"], watch=True)

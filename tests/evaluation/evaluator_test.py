@@ -106,7 +106,7 @@ def losses(examples):
 
 
 def log_likelihoods(record: Sequence, causal: bool) -> np.ndarray:
-    """Of all items, by the training loss: one row an item."""
+    """Returns float[items] by the training loss, from one row per item."""
     history = record.items[:-1][-MAX_HISTORY:]
     rows = [
         [Segment(record.user_id, np.append(history, item).astype(np.int32), len(history), causal)]
@@ -177,8 +177,8 @@ def test_cutoffs_beyond_the_beams_are_left_out():
     assert "recall@5" in found.metrics and "recall@10" not in found.metrics
 
 
-def test_widening_makes_lists_sure():
-    """What is certified is what the training loss says."""
+def test_wider_beams_certify_lists():
+    """Certified items are the most likely ones by the training loss."""
     users, params = 11, nnx.state(model())
     narrow = evaluator(users, beams=5, batch=16).run(params)
     wide = evaluator(users, beams=5, batch=16, max_beams=ITEMS).run(params)
@@ -191,22 +191,22 @@ def test_widening_makes_lists_sure():
 
 
 @pytest.mark.parametrize("setting", [{"certify": 0}, {"max_beams": 4}])
-def test_a_search_that_cannot_be_widened_as_told_is_an_error(setting):
-    with pytest.raises(config.ConfigError, match=f"evaluation.{next(iter(setting))}="):
+def test_contradicting_search_settings_are_an_error(setting):
+    with pytest.raises(config.ConfigError, match=f"evaluation.{next(iter(setting))}"):
         evaluator(users=3, beams=5, **setting)
 
 
 def test_an_empty_split_is_an_error():
-    with pytest.raises(DataError, match="test split has no users"):
+    with pytest.raises(DataError, match="test split"):
         evaluator(users=0)
 
 
-def test_ranks_are_of_the_item_itself():
+def test_ranks_are_item_exact():
     recommended = np.array([[7, 2, 5], [7, 2, -1], [4, 3, 1]])
     assert item_ranks(recommended, np.array([2, 5, 4])).tolist() == [2, 0, 1]
 
 
-def test_what_the_model_is_told_can_be_kept_back(listener):
+def test_features_and_history_can_be_withheld(listener):
     """Against the same users' histories made by hand."""
     loaded = loaded_model.load(listener)
     table = SortedTable.build(loaded.semantic_ids.codes, loaded.semantic_ids.sizes)
@@ -252,5 +252,5 @@ def test_what_the_model_is_told_can_be_kept_back(listener):
         np.testing.assert_allclose(found[name].scores, expected.scores, rtol=1e-4, atol=1e-4)
         others = [other for other in found if other != name]
         assert all(not np.allclose(found[other].scores, found[name].scores, atol=1e-4) for other in others)
-    with pytest.raises(DataError, match="no context .shoe_size'"):
+    with pytest.raises(DataError, match="shoe_size"):
         run(withheld_features=("shoe_size",))

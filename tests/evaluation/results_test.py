@@ -1,5 +1,6 @@
-"""What an evaluation writes, read back."""
+"""The files of an evaluation, read back."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,17 +8,17 @@ import pyarrow.parquet
 import pytest
 
 from genrec.evaluation import metrics, results
-from genrec.evaluation.evaluator import Evaluation
+from genrec.evaluation.evaluator import Evaluation, SearchEvaluation
 
 CUTOFFS = (1, 5)
 ITEM_IDS = ["a", "b", "c", "d"]
 
 
 @pytest.fixture
-def evaluation() -> Evaluation:
+def evaluation() -> SearchEvaluation:
     """Three users; the last one's list has two items only."""
     ranks = np.array([1, 0, 2], np.int32)
-    return Evaluation(
+    return SearchEvaluation(
         metrics=metrics.compute(ranks, CUTOFFS),
         user_ids=["u1", "ü2", "u3"],
         targets=np.array([2, 3, 0], np.int32),
@@ -77,6 +78,13 @@ def test_the_table_has_a_line_for_each_metric_and_cutoff(evaluation):
 
 
 def test_lists_of_different_users_are_not_compared(tmp_path, evaluation):
-    with pytest.raises(ValueError, match="2 users for most popular, 3 for the model"):
+    with pytest.raises(ValueError, match="most popular"):
         results.write(tmp_path, "test", evaluation, {"most popular": np.array([1, 2])}, ITEM_IDS, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_that_no_search_found_are_not_certified(tmp_path, evaluation):
+    parts = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(Evaluation)}
+    results.write(tmp_path, "test", Evaluation(**parts), {}, ITEM_IDS, {})
+    columns = pyarrow.parquet.read_table(tmp_path / "test_users.parquet").column_names
+    assert columns == ["user_id", "rank", "target", "recommended"]

@@ -1,4 +1,4 @@
-"""The paired bootstrap against drawing users one by one, by hand, and on files that do not belong together."""
+"""The paired bootstrap against drawing users one by one, by hand, and on files of different users."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from genrec.evaluation import metrics, significance
 
 
 def test_two_users_by_hand():
-    """Each is found by one model only: of two users drawn, both are the first a quarter of the time, and so on."""
+    """Each target is found by one model only; two draws are both of the first user in a quarter of the samples."""
     compared = significance.paired_bootstrap(np.array([1, 0]), np.array([0, 1]), [1, 5])
     assert list(compared) == list(metrics.compute([1], [1, 5]))
     one = compared["recall@1"]
@@ -18,13 +18,13 @@ def test_two_users_by_hand():
     assert one.p == 1.0
 
 
-def test_the_same_ranks_differ_in_nothing():
+def test_equal_ranks_have_no_difference():
     ranks = np.arange(50) % 12
     for one in significance.paired_bootstrap(ranks, ranks, [5]).values():
         assert (one.difference, one.low, one.high, one.p) == (0, 0, 0, 1)
 
 
-def test_a_model_that_is_always_better_is_surely_better():
+def test_a_model_that_is_always_better_is_significantly_better():
     compared = significance.paired_bootstrap(np.full(100, 4), np.full(100, 2), [1, 3], samples=999)
     assert compared["recall@3"][:5] == (0, 1, 1, 1, 1) and compared["recall@3"].p == 2 / 1000
     np.testing.assert_allclose(compared["mrr@3"][:5], (0, 0.5, 0.5, 0.5, 0.5))
@@ -50,8 +50,8 @@ def test_intervals_equal_those_of_drawing_users_one_by_one():
         assert one.p == pytest.approx(min(p, 1), abs=0.03)
 
 
-def test_pairs_are_needed():
-    with pytest.raises(ValueError, match="2 ranks of the first model, 3 of the second"):
+def test_unpaired_ranks_are_an_error():
+    with pytest.raises(ValueError, match="2 .* 3 "):
         significance.paired_bootstrap(np.ones(2, int), np.ones(3, int), [1])
 
 
@@ -68,37 +68,38 @@ def test_users_are_matched_by_their_ids(tmp_path):
     ranks = significance.ranks_of_same_users(first, second)
     assert [one.tolist() for one in ranks] == [[1, 2, 0], [1, 9, 3]]
     text = significance.table(significance.paired_bootstrap(*ranks, [5]), ("one", "other"), 3)
-    assert "3 users; first: one; second: other" in text and "recall@5        0.6667    0.6667" in text
+    assert "3 users; first: one; second: other" in text
+    assert "recall@5 0.6667 0.6667" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
     "users, targets, message",
     [
-        (["u1", "u4"], ["a", "b"], "not the same users .* 2 are in one of them only, such as 'u2'"),
-        (["u1"], ["a"], "second has not the same users .* 1 are in one"),
-        (["u1", "u2"], ["a", "c"], "1 users have other targets in .*second than in .*first, such as 'u2'"),
-        (["u1", "u1", "u2"], ["a", "a", "b"], "second: a user stands in it more than once"),
+        (["u1", "u4"], ["a", "b"], "second .*2 .*'u2'"),
+        (["u1"], ["a"], "second .*1 .*'u2'"),
+        (["u1", "u2"], ["a", "c"], "1 .*targets .*'u2'"),
+        (["u1", "u1", "u2"], ["a", "a", "b"], "second.*user"),
     ],
 )
-def test_files_that_are_not_of_the_same_task_are_refused(tmp_path, users, targets, message):
+def test_files_of_different_users_or_targets_are_refused(tmp_path, users, targets, message):
     first = write(tmp_path / "first", ["u1", "u2"], ["a", "b"], [1, 2])
     second = write(tmp_path / "second", users, targets, [1] * len(users))
     with pytest.raises(DataError, match=message):
         significance.ranks_of_same_users(first, second)
 
 
-def test_a_work_directory_stands_for_the_file_in_it(tmp_path):
+def test_a_work_directory_names_the_file_in_it(tmp_path):
     assert significance.users_file(tmp_path, "validation") == tmp_path / "evaluation" / "validation_users.parquet"
     assert significance.users_file(tmp_path / "some.parquet", "test") == tmp_path / "some.parquet"
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="nowhere is not there. tools/evaluate_checkpoint.py writes it"):
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
         significance.ranks_of_same_users(tmp_path / "nowhere", tmp_path / "nowhere")
 
 
-def test_several_runs_count_by_their_means():
-    """Of two seeds of which one always hits and one never does, each user has half a hit; nothing is left to chance."""
+def test_several_runs_are_averaged_per_user():
+    """With one seed that always hits and one that never does, every user has half a hit, so the interval is a point."""
     first = np.array([[0] * 10, [1] * 10])
     compared = significance.paired_bootstrap(first, np.array([1] * 10), (1,), samples=50)["recall@1"]
     assert (compared.first, compared.second, compared.low, compared.high) == (0.5, 1.0, 0.5, 0.5)

@@ -61,7 +61,8 @@ def test_a_profile_from_a_history_has_its_most_frequent_values(catalogue):
         ("likes", "artist=Uma"),
     ]
     assert from_history("u", np.array([0, 2]), catalogue, ("genre",), "2024-01-01").entries == ()
-    assert "likes     genre=jazz" in made.as_text(catalogue) and "2 items" in made.as_text(catalogue)
+    shown = made.as_text(catalogue)
+    assert "likes genre=jazz" in " ".join(shown.split()) and "2 items" in shown
 
 
 @pytest.mark.parametrize(
