@@ -36,6 +36,7 @@ REQUIRED = [
 
 SAFETENSORS = "safetensors>=0.4"
 BEAM = "apache-beam>=2.77"  # prepares data beyond one machine
+DOCS = ["mkdocs>=1.6.1", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]  # the documentation site
 
 setup(
     name="genrec",
@@ -46,7 +47,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["genrec", "genrec.*"]),
-    package_data={"genrec.cluster": ["*.sh"], "genrec.evaluation": ["*.jinja"]},
+    package_data={"genrec": ["py.typed"], "genrec.cluster": ["*.sh"], "genrec.evaluation": ["*.jinja"]},
     install_requires=REQUIRED,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10.2"],
@@ -55,10 +56,13 @@ setup(
         "sentences": ["sentence-transformers>=3"],
         "beam": [BEAM],
         "t5": [SAFETENSORS],  # language models to start from
+        "docs": DOCS,
         "test": [
             BEAM,
             SAFETENSORS,
+            *DOCS,
             "hypothesis>=6.100",
+            "mypy>=2.4",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.8",

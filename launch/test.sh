@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the requirements of the tests (.venv, a browser); runs linter, formatter and tests. Arguments go to pytest:
+# Installs what the tests need into .venv, and Chromium, and runs all checks: lint, format, types, documentation, tests.
+# Arguments go to pytest:
 #
 #     ./launch/test.sh
-#     ./launch/test.sh tests/evaluation/metrics_test.py -k collisions
+#     ./launch/test.sh tests/semantic_ids -k collision
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
@@ -13,5 +14,7 @@ browser
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"
 ruff check .
 ruff format --check .
+mypy genrec launch tools configs
+NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet  # the variable silences a banner of the theme
 # Files run in the order of their names: the longest (end_to_end, interruption) last would leave one core idle.
 python -m pytest --quiet --durations=5 --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

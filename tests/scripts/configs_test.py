@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 import types
 import typing
 from pathlib import Path
@@ -78,6 +79,14 @@ def test_the_docstring_gives_the_command(name):
 def test_a_misspelled_variant_is_refused_with_the_choices(name, argument):
     with pytest.raises(ValueError, match=rf"configs/{name}.py.*'{argument}'"):
         load(name).get_config(argument)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_variants_in_the_documentation_exist(path):
+    for name, variant in re.findall(r"configs/(\w+)\.py:([a-z][\w,]*)", path.read_text(encoding="utf-8")):
+        assert variant in ARGUMENTS[name]
 
 
 def test_wrong_types_are_found():
