@@ -37,15 +37,14 @@ class _RandomUsers(Sequences):
 
 
 def main() -> None:
-    experiment, mesh, items = _CONFIG.value, sharding.make_mesh(_CONFIG.value.mesh), np.arange(10_000)
+    cfg, mesh, items = _CONFIG.value, sharding.make_mesh(_CONFIG.value.mesh), np.arange(10_000)
     semantic_ids = SemanticIds(np.stack([items % 256, items // 256, items % 7, items % 3], axis=1), (256,) * 4)
-    record = run_record.RunRecord.of(experiment, semantic_ids.sizes, "random", "random")
-    parts, tokenizer = experiment.training.accumulate * sharding.parts(mesh, "batch"), record.tokenizer(semantic_ids)
-    batches = TrainingBatches(_RandomUsers(), tokenizer, experiment.training, 0, rows_multiple=parts)
-    tx, window = optimizer.make(experiment.training, experiment.model.parameters), []
-    run = step.describe(record, tx, mesh)
-    speed = ThroughputMeter(experiment, semantic_ids.sizes, batches.packing.row_tokens, mesh)
-    step_fn, state = step.make_step(run, tx, experiment), step.start(run)
+    record = run_record.RunRecord.of(cfg, semantic_ids.sizes, "random", "random")
+    parts, tokenizer = cfg.training.accumulate * sharding.parts(mesh, "batch"), record.tokenizer(semantic_ids)
+    batches = TrainingBatches(_RandomUsers(), tokenizer, cfg.training, 0, rows_multiple=parts)
+    tx, window = optimizer.make(cfg.training, cfg.model.parameters), []
+    run, speed = step.describe(record, tx, mesh), ThroughputMeter(cfg, (256,) * 4, batches.packing.row_tokens, mesh)
+    step_fn, state = step.make_step(run, tx, cfg), step.start(run)
     with jax.set_mesh(mesh):
         for number, examples in enumerate(batches.iterate(0, WARMUP + _STEPS.value)):
             if number == WARMUP and jax.block_until_ready(state):

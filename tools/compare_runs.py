@@ -14,8 +14,8 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, significance
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with an evaluation, or a file of users' ranks.", required=True)
-_OTHER = flags.DEFINE_string("other", None, "The folder or file to compare with.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, or a file of users' ranks.", required=True)
+_OTHER = flags.DEFINE_string("other", None, "Work directory or file to compare with.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is compared.")
 _CUTOFFS = flags.DEFINE_list("cutoffs", ["1", "5", "10", "20", "50"], "List lengths, at most the beams.")
 _SAMPLES = flags.DEFINE_integer("samples", significance.SAMPLES, "Number of bootstrap samples.", lower_bound=1)

@@ -18,9 +18,11 @@ from genrec import command
 from genrec.evaluation import evaluate, evaluate_all
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
 _SPLIT = flags.DEFINE_list("split", ["test"], "Split to evaluate: validation, test, or both.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, a step, or all.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "Checkpoint: best (by validation metric), latest, a step, or all."
+)
 _CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Folder of the checkpoints, if not --workdir.")
 _WATCH = flags.DEFINE_bool("watch", False, "Evaluate each checkpoint as it appears, until training is finished.")
 _POLL = flags.DEFINE_float("poll_seconds", 30.0, "Interval between looks for new checkpoints.", lower_bound=0.1)

@@ -11,9 +11,9 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, prompt_metrics
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the users.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by the validation metric), latest, or a step.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
 _USERS = flags.DEFINE_integer("users", 512, "Number of users; 0 takes all of the split.", lower_bound=0)
 _BEAMS = flags.DEFINE_integer("beams", 50, "Width of the beam search.", lower_bound=prompt_metrics.TOP)
 _STRENGTHS = flags.DEFINE_list("strengths", ["0", "0.5", "1", "1.5", "2", "3"], "Guidance strengths of the curve.")

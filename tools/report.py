@@ -11,7 +11,7 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, report
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder with the stages' results.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is shown.")
 
 
