@@ -54,7 +54,7 @@ class Retriever:
         def search(
             params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: Inputs[jax.Array], width: int
         ) -> RankedItems[jax.Array]:
-            self.compilations += 1  # runs when traced
+            self.compilations += 1  # runs once per shape, when traced
             diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
             step, finish = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
             batch = rows.histories.tokens.shape[0]
@@ -113,7 +113,7 @@ class Retriever:
         sampling: Sampling[np.ndarray] | None = None,
         guidance: Guidance[np.ndarray] | None = None,
     ) -> RankedItems[np.ndarray]:
-        """Searches again with twice the beams, up to `max_beams`, until the first `certify` items are certified.
+        """Searches, doubling the beams up to `max_beams` until the first `certify` items are certified.
 
         Only the rows that are not certified are searched again; sampled items never are.
         """
@@ -136,7 +136,7 @@ class Retriever:
         sampling: Sampling[np.ndarray] | None = None,
         guidance: Guidance[np.ndarray] | None = None,
     ) -> RankedItems[np.ndarray]:
-        """Searches again for lists that are short because most beams have the same attribute.
+        """Searches with a limit per group, and again for lists that are short because most beams have the same group.
 
         The next search excludes all items whose group is at its limit, and so finds the best of the others, until the
         list is full or no item is left. Each such row needs a filter of its own, for which the index must have room.

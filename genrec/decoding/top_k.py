@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-CHUNK = 32  # scores that their maximum stands for in the first pass
-MIN_REDUCTION = 4  # chunks are used if the first pass leaves at most one score in so many
+CHUNK = 32  # scores per chunk; a first pass compares the maxima of chunks
+MIN_REDUCTION = 4  # chunks are used if the second pass then has fewer scores by at least this factor
 
 
 def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

@@ -15,7 +15,7 @@ BLOCK_SEQUENCES = 20_000
 
 
 def embeddings(counts: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
-    """Returns float32[items, width] for `count_pairs`: unit vectors, and zeros for an item without neighbors.
+    """Embeds counts of pairs as float32[items, width]: unit vectors, and zeros for an item without neighbors.
 
     Truncated SVD of the positive pointwise mutual information of item pairs (Levy and Goldberg 2014, "Neural word
     embedding as implicit matrix factorization"; singular values enter by their square root).
@@ -62,7 +62,7 @@ def pairs_by_distance(sequences: Sequence[UserSequence], items: int) -> Iterator
 
 
 def positive_pmi(counts: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Returns max(0, log(p(i, j) / (p(i) p(j)))) for symmetric counts [items, items]."""
+    """Returns the positive PMI max(0, log(p(i, j) / (p(i) p(j)))) of symmetric counts [items, items]."""
     pairs = counts.tocoo()
     margin = np.asarray(counts.sum(axis=1)).ravel()
     information = np.log(pairs.data * margin.sum() / (margin[pairs.row] * margin[pairs.col]))

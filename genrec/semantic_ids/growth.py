@@ -189,7 +189,7 @@ def measure_drift(
     new_codes: np.ndarray,
     moved: int,
 ) -> Drift:
-    """Compares new items, float32[new, width] with codes [new, levels], to the items that the quantizer knows."""
+    """Compares new items, float32[new, width] with codes [new, levels], to those of the parent."""
 
     def errors(vectors: np.ndarray, of_items: np.ndarray) -> np.ndarray:
         learned = of_items[:, :-1].astype(np.int64)
@@ -210,7 +210,7 @@ def measure_drift(
 
 
 def table(drift: Drift) -> str:
-    """The report, to read."""
+    """Returns the report as text."""
     rows: list[list[object]] = [
         ["squared distance to the codes", drift.new_error, f"(old items {drift.old_error:.4f})"],
         ["farther than 95% of the old items", f"{drift.beyond:.1%}"],

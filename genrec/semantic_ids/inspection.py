@@ -40,10 +40,8 @@ class Inspection:
         for code in shown[counts[shown] > 0]:
             titles = " | ".join(self._title(item, 40) for item in self.ids.items_with_prefix([code])[:4])
             rows.append([str(code), f"{counts[code]:,} items", titles])
-        return (
-            f"{self.ids.items:,} items, codes per level {self.ids.sizes}; the most used codes of level 1:\n"
-            + tables.text(rows, align="rrl")
-        )
+        heading = f"{self.ids.items:,} items, codes per level {self.ids.sizes}; the most used codes of level 1:"
+        return f"{heading}\n{tables.text(rows, align='rrl')}"
 
     def under_prefix(self, prefix: Sequence[int], limit: int) -> str:
         """Returns the items whose first codes are `prefix`, ordered by their codes."""
@@ -63,13 +61,8 @@ class Inspection:
         found = quality.nearest(self.embeddings, np.array([item]), min(limit, self.ids.items - 1))[0]
         shared = np.cumprod(self.ids.codes[found] == self.ids.codes[item], axis=1).sum(axis=1)
         rows = [[str(count), *self._row(neighbor)] for neighbor, count in zip(found, shared, strict=True)]
-        lines = [
-            self._table([self._row(item)]),
-            "",
-            "shared first codes, semantic ID, item id, title of its nearest items:",
-            self._table(rows),
-        ]
-        return "\n".join(lines)
+        heading = "shared first codes, semantic ID, item id and title of the nearest items:"
+        return f"{self._table([self._row(item)])}\n\n{heading}\n{self._table(rows)}"
 
     def _row(self, item: int) -> list[str]:
         """Returns the codes of an item, its id and its title."""

@@ -97,18 +97,10 @@ def check(report: Report, config: config_lib.SemanticIdLearning) -> None:
 
 def table(report: Report) -> str:
     """Returns the report as text, one line per level."""
-    columns = (
-        range(1, len(report.sizes) + 1),
-        report.sizes,
-        report.used,
-        report.usage,
-        report.perplexity,
-        report.reconstruction_error,
-        report.neighbor_agreement,
-        report.random_agreement,
-    )
+    codes = report.sizes, report.used, report.usage, report.perplexity, report.reconstruction_error
+    agreements = report.neighbor_agreement, report.random_agreement
     levels = tables.text(
-        zip(*columns, strict=True),
+        zip(range(1, len(report.sizes) + 1), *codes, *agreements, strict=True),
         ["level", "codes", "used", "usage", "perplexity", "error left", "neighbors share", "random pairs share"],
         floats=["", "", "", ".0%", ".1f", ".1%", ".1%", ".2%"],
         align="r",
@@ -121,7 +113,7 @@ def table(report: Report) -> str:
 
 @charts.style()
 def picture(report: Report, codes: np.ndarray) -> bytes:
-    """Returns a PNG of four panels: use of the codes, error left, collision groups, agreement with neighbors."""
+    """Returns a PNG of four panels: code usage, reconstruction error, collision groups, agreement of neighbors."""
     figure, (usage, error, groups, agreement) = charts.panels(2, 2)
     levels = np.arange(1, len(report.sizes) + 1)
 
