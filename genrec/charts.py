@@ -161,4 +161,5 @@ def inline_svg(figure: "Figure", title: str) -> str:
 def _legend(figure: "Figure", names: Sequence[str]) -> None:
     """Adds a legend above the axes, except for a single series."""
     if len(names) > 1:
-        figure.legend(loc="outside upper left", ncols=3 if sum(map(len, names)) < LONGEST_ROW else 2)
+        long = len(names) == 4 or sum(map(len, names)) > LONGEST_ROW
+        figure.legend(loc="outside upper left", ncols=2 if long else 3)
