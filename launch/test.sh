@@ -17,4 +17,5 @@ ruff format --check .
 mypy genrec launch tools configs
 NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet  # the variable silences a banner of the theme
 # Files run in the order of their names: the longest (end_to_end, interruption) last would leave one core idle.
-python -m pytest --quiet --durations=5 --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"
+# Three workers for two cores: some tests wait for processes or for the disk.
+python -m pytest --quiet --durations=5 --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"

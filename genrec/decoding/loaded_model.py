@@ -71,7 +71,7 @@ class LoadedGenerator(LoadedModel):
 
     @property
     def generates_texts(self) -> bool:
-        """Whether the model was trained to generate texts."""
+        """True if the model was trained to generate texts."""
         return bool(self.prompts.get("texts"))
 
 

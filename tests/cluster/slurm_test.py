@@ -146,11 +146,12 @@ def test_a_canceled_job_is_not_requeued(tmp_path):
     made.executable("srun", 'shift; "$@" & child=$!; echo $child >"$NOTES/child"; wait $child; exit $?')
     started = made.start()
     deadline = time.monotonic() + 10
-    while not (tmp_path / "running").exists():
+    child = tmp_path / "child"
+    while not ((tmp_path / "running").exists() and child.exists() and child.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     started.send_signal(signal.SIGTERM)
-    os.kill(int((tmp_path / "child").read_text()), signal.SIGTERM)
+    os.kill(int(child.read_text()), signal.SIGTERM)
     started.communicate(timeout=20)
     assert started.returncode == 75 and made.requeued == []
 

@@ -1,15 +1,13 @@
 """Jobs rendered from named settings, and by the script from flags."""
 
 import ast
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from scripts_at_hand import Script
 
 from genrec.cluster import targets
 from genrec.cluster.job import ClusterError
@@ -23,10 +21,16 @@ EXAMPLES = {
 }
 
 
-def script(*flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "launch/cluster/render.py", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+@pytest.fixture
+def script(tmp_path_factory):
+    """Runs the script to its end; returns it."""
+
+    def to_the_end(*flags: str) -> Script:
+        ended = Script(tmp_path_factory.mktemp("logs"), "launch/cluster/render.py", *flags)
+        ended.wait()
+        return ended
+
+    return to_the_end
 
 
 def flags_of(target: str, **settings) -> list[str]:
@@ -35,25 +39,25 @@ def flags_of(target: str, **settings) -> list[str]:
 
 
 @pytest.mark.parametrize("target", targets.TARGETS)
-def test_the_script_prints_the_rendered_job(target):
+def test_the_script_prints_the_rendered_job(script, target):
     printed = script(*flags_of(target))
-    assert printed.returncode == 0, printed.stderr
-    assert printed.stdout == targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target]))
+    assert printed.returncode == 0, printed.errors
+    assert printed.output == targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target]))
 
 
-def test_the_script_writes_a_file(tmp_path):
+def test_the_script_writes_a_file(script, tmp_path):
     written = script(*flags_of("gke"), "--spot", "--slices=2", f"--output={tmp_path}/new/job.yaml")
-    assert written.returncode == 0 and written.stdout == "", written.stderr
+    assert written.returncode == 0 and written.output == "", written.errors
     manifest = yaml.safe_load((tmp_path / "new" / "job.yaml").read_text())
     assert manifest["spec"]["replicatedJobs"][0]["replicas"] == 2
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["job.yaml"]
 
 
-def test_an_error_is_one_message(tmp_path):
+def test_an_error_is_one_message(script, tmp_path):
     ended = script(*flags_of("gke", topology="4x5"), f"--output={tmp_path}/job.yaml")
     assert ended.returncode == 1 and not list(tmp_path.iterdir())
-    assert ended.stderr.startswith("render.py: --topology=4x5")
-    assert len(ended.stderr.splitlines()) == 1
+    assert ended.errors.startswith("render.py: --topology=4x5")
+    assert len(ended.errors.splitlines()) == 1
 
 
 @pytest.mark.parametrize("target", targets.TARGETS)

@@ -61,20 +61,24 @@ def test_guided_scores_are_those_of_the_combined_logits(retriever, loaded, both,
     prompted, silent, refused = both
     negative = NegativePrompts(refused, np.full(3, against, np.float32)) if against else None
     guided = found(retriever, loaded, prompted, silent, 2.5, negative)
-    model = nnx.merge(loaded.graphdef, loaded.params)
+    start = jax.jit(lambda histories: nnx.merge(loaded.graphdef, loaded.params).start(histories))
+    step = jax.jit(
+        lambda memory, codes, level, cache: nnx.merge(loaded.graphdef, loaded.params).step(memory, codes, level, cache),
+        static_argnums=2,
+    )
     codes = loaded.semantic_ids.codes.astype(np.int32)
     scores = np.zeros((3, len(codes)))
-    caches, memories = [None] * 3, [model.start(histories) for histories in both]
+    caches, memories = [None] * 3, [start(histories) for histories in both]
     for level in range(codes.shape[1]):
         logits = []
         for side in range(3):
             if level == 0:
-                of_side, cache = model.step(memories[side], None, 0, None)
+                of_side, cache = step(memories[side], None, 0, None)
                 of_side = np.repeat(of_side, len(codes), axis=1)
                 cache = jax.tree.map(lambda x: np.repeat(x, len(codes), axis=1), cache)
             else:
                 before = np.tile(codes[:, level - 1], (3, 1))
-                of_side, cache = model.step(memories[side], before, level, caches[side])
+                of_side, cache = step(memories[side], before, level, caches[side])
             logits.append(np.asarray(of_side, np.float64))
             caches[side] = cache
         combined = logits[1] + 2.5 * (logits[0] - logits[1]) - against * (logits[2] - logits[1])
@@ -155,5 +159,5 @@ def test_scores_equal_the_losses_of_training(loaded, both):
     targets = loaded.tokenizer.items[listed.items][None]
     places = np.ones((1, 4), np.int32)
     examples = Examples(histories, targets, places, np.repeat(last, 4, axis=1).astype(np.int32))
-    losses = nnx.merge(loaded.graphdef, loaded.params).losses(examples).sum(axis=-1)[0]
+    losses = jax.jit(lambda: nnx.merge(loaded.graphdef, loaded.params).losses(examples))().sum(axis=-1)[0]
     np.testing.assert_allclose(listed.scores, -losses, rtol=1e-4, atol=1e-4)

@@ -115,11 +115,11 @@ def test_likelihoods_of_all_code_sequences_sum_to_one(model, tokenizer):
 def test_decoding_step_by_step_gives_the_likelihoods_of_training(model, tokenizer, causal):
     people = users(4)
     history = histories([user for user, _ in people], [items[:-1] for _, items in people], tokenizer, 6, causal=causal)
-    memory = model.start(history)
+    memory, step = nnx.jit(Recommender.start)(model, history), nnx.jit(Recommender.step, static_argnums=3)
     target = tokenizer.items[[items[-1] for _, items in people]] - np.cumsum((0, *SIZES[:-1]))
     cache, codes, nll = None, None, []
     for level in range(LEVELS):
-        logits, cache = model.step(memory, codes, level, cache)
+        logits, cache = step(model, memory, codes, level, cache)
         codes = jnp.asarray(target[:, level : level + 1])
         log_probabilities = jax.nn.log_softmax(logits[:, 0])
         nll.append(-np.take_along_axis(np.asarray(log_probabilities), target[:, level : level + 1], axis=1)[:, 0])

@@ -144,9 +144,10 @@ def test_an_exported_model_has_its_logits_of_pieces_and_codes(folder, words, tmp
     offsets = np.cumsum((0, *SIZES[:-1]))
     decoder_ids = np.concatenate([np.full((2, 1), places["start"]), places["codes"] + codes + offsets], axis=1)[:, :-1]
     expected = logits_of(exported, theirs, segments, decoder_ids)
-    memory, cache, before = model.start(histories), None, None
+    memory, step = nnx.jit(Recommender.start)(model, histories), nnx.jit(Recommender.step, static_argnums=3)
+    cache, before = None, None
     for level, size in enumerate(SIZES):
-        found, cache = model.step(memory, before, level, cache)
+        found, cache = step(model, memory, before, level, cache)
         own = places["codes"] + offsets[level]
         np.testing.assert_allclose(found[:, 0], expected[:, level, own : own + size], rtol=1e-4, atol=1e-4)
         before = codes[:, level : level + 1].astype(np.int32)

@@ -135,11 +135,11 @@ def test_two_processes_train_as_one(tiny_inputs, tmp_path):
     experiment = changed(steps=24, validate_every=12, log_every=4)
     experiment.mesh = config.Mesh(data=-1, fsdp=2, tensor=1)
     command = "launch/train.py", config_file(tmp_path, experiment), f"--workdir={two}"
-    both = Script(tmp_path / "logs", "launch/local_processes.py", "--processes=2", "--devices=2", "--", *command)
-    both.wait_for("step 8 train")
-    both.terminate()
-    assert both.wait() == exit_codes.RESTART, both.output[-3000:]
-    step = int(re.search(r"saved step (\d+)", both.output)[1])
+    both = processes(tmp_path / "logs", 2, *command)
+    both[0].wait_for("step 8 train")
+    both[1].terminate()  # which tells the other
+    assert [process.wait() for process in both] == [exit_codes.RESTART] * 2, both[0].errors[-3000:]
+    step = int(re.search(r"saved step (\d+)", both[0].errors)[1])
     copies = {devices: shutil.copytree(two, tmp_path / f"on_{devices}") for devices in (1, 8)}
     both = processes(tmp_path / "again", 2, *command)
     assert [process.wait() for process in both] == [0, 0], both[0].errors[-3000:]
