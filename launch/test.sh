@@ -16,6 +16,5 @@ ruff check .
 ruff format --check .
 mypy genrec launch tools configs
 NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet  # the variable silences a banner of the theme
-# Files run in the order of their names: the longest (end_to_end, interruption) last would leave one core idle.
-# Three workers for two cores: some tests wait for processes or for the disk.
+# In the order of tests/conftest.py, the longest files first. Three workers for two cores: some tests wait for others.
 python -m pytest --quiet --durations=5 --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"

@@ -33,6 +33,14 @@ if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
 
 
+# Files that take longest start first: last, they would leave the other workers idle.
+LONGEST = ("end_to_end_test.py", "interruption_test.py", "train_test.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_report_header() -> str:
     return f"jax {jax.__version__}, {jax.device_count()} {jax.default_backend()} devices"
 
