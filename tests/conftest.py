@@ -1,5 +1,6 @@
 """Before anything imports jax: eight CPU devices, so that sharded code is tested everywhere; a compilation cache."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ XLA_FLAGS = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS]).strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genrec_test_compilations"))
@@ -28,6 +30,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 import tiny_training  # noqa: E402
 from absl import flags  # noqa: E402
+
+# Traces are many small objects, and a worker holds gigabytes: collected less often, the tests are 5% quicker.
+gc.set_threshold(200_000, 20, 50)
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags

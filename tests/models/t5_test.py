@@ -1,4 +1,7 @@
-"""Against the T5 of Hugging Face transformers: small ones with random weights, saved in a local folder."""
+"""Against the T5 of Hugging Face transformers: small ones with random weights, saved in a local folder.
+
+It is imported by the functions that use it: it takes seconds, and every worker collects every file.
+"""
 
 import json
 import os
@@ -8,8 +11,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import jax
 import numpy as np
 import pytest
-import torch
-import transformers
 from flax import nnx
 
 from genrec import artifacts, config
@@ -43,6 +44,9 @@ def words():
 
 
 def t5_model(pieces, **settings):
+    import torch
+    import transformers
+
     torch.manual_seed(0)
     cfg = transformers.T5Config(
         vocab_size=pieces,
@@ -93,6 +97,8 @@ def rows():
 
 
 def logits_of(model, ids, segments, decoder_ids):
+    import torch
+
     with torch.no_grad():
         return model(
             input_ids=torch.tensor(ids),
@@ -102,6 +108,8 @@ def logits_of(model, ids, segments, decoder_ids):
 
 
 def test_a_model_with_the_weights_of_t5_has_its_logits(folder):
+    import transformers
+
     reference = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
     start = t5.read(folder)
     model = recommender(start.pieces)
@@ -121,6 +129,8 @@ def test_a_model_with_the_weights_of_t5_has_its_logits(folder):
 
 
 def test_an_exported_model_has_its_logits_of_pieces_and_codes(folder, words, tmp_path):
+    import transformers
+
     model = recommender(len(words))
     random, segments = rows()
     for _, param in nnx.iter_graph(model):
