@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scripts_at_hand import Script
+from forked_scripts import Script
 
 from genrec.cluster import targets
 from genrec.cluster.job import ClusterError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from scripts_at_hand import Script
+from forked_scripts import Script
 
 from genrec.data.dataset import Dataset
 

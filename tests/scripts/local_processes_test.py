@@ -1,7 +1,7 @@
 """launch/local_processes.py, with a script that says who it is."""
 
 import pytest
-from scripts_at_hand import Script
+from forked_scripts import Script
 
 from genrec import exit_codes
 

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from scripts_at_hand import Script
+from forked_scripts import Script
 
 from genrec import exit_codes
 

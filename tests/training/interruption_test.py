@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from scripts_at_hand import Script
+from forked_scripts import Script
 from tiny_training import EXPERIMENT, changed, lines
 
 from genrec import config, exit_codes

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from scripts_at_hand import Script
+from forked_scripts import Script
 from tiny_training import EXPERIMENT, changed, lines
 
 from genrec import artifacts, config, sharding

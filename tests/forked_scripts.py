@@ -1,8 +1,8 @@
-"""Runs scripts as processes of their own that need not import everything again: forks of a server that has.
+"""Scripts as forked processes: a fork server has imported the libraries, which takes seconds, once for all scripts.
 
-A fork runs the file of the script as `__main__`, with arguments, environment and files in the place of a terminal, and
-is a process like any other: it can be killed, and ends with the script's exit code. What the server has imported is
-only what scripts import; no device has been touched by then.
+A fork runs the file of the script as `__main__`, with its arguments and environment, and files as standard input and
+output. It is a process like any other: it can be killed, and ends with the exit code of the script. The server has
+imported only what scripts import, and initialized no device.
 """
 
 import multiprocessing
@@ -32,7 +32,7 @@ def _run(command: list[str], environment: dict[str, str], typed: str, output: st
         (2, errors, os.O_WRONLY | os.O_APPEND),
     ):
         os.dup2(os.open(name, flags), number)
-    # What multiprocessing puts in the place of the input, and what Python keeps open.
+    # multiprocessing has closed the standard input, and Python still writes to the earlier files.
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
     os.environ.clear()
     os.environ.update(environment)
@@ -45,7 +45,7 @@ def _run(command: list[str], environment: dict[str, str], typed: str, output: st
 
 
 class Script:
-    """A script that runs. What it writes goes to files in `folder`."""
+    """A running script, whose output goes to files in `folder`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Script:
         devices: int = 1,
         environment: Mapping[str, str] = MappingProxyType({}),
     ):
-        """`command` is the path of the script, from ROOT, and its flags; `typed` its input, `environment` is added."""
+        """Starts the script: `command` is its path, relative to ROOT, and its flags; `typed` is its standard input."""
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.iterdir()))
         self._files = [folder / f"{number}_{name}" for name in ("typed", "output", "errors")]
@@ -77,17 +77,17 @@ class Script:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code; None while it runs."""
+        """Returns the exit code; None while the script runs."""
         return self._process.exitcode
 
     def wait(self) -> int:
-        """Until it ends, by itself; returns the exit code."""
+        """Waits for the end of the script, and returns its exit code."""
         self._process.join(SECONDS)
         assert self._process.exitcode is not None, f"still running after {SECONDS} seconds: {self.errors[-3000:]}"
         return self._process.exitcode
 
     def wait_for(self, text: str) -> None:
-        """Until it has written `text`."""
+        """Waits until the script has written `text`."""
         end = time.monotonic() + SECONDS
         while text not in self.output + self.errors:
             ended = self._process.exitcode is not None and text not in self.output + self.errors
@@ -99,6 +99,6 @@ class Script:
         self._process.terminate()
 
     def kill(self) -> None:
-        """Sends SIGKILL, and waits for the end."""
+        """Sends SIGKILL, and waits for the end of the script."""
         self._process.kill()
         self._process.join()
