@@ -55,7 +55,10 @@ class Script:
         devices: int = 1,
         environment: Mapping[str, str] = MappingProxyType({}),
     ):
-        """Starts the script: `command` is its path, relative to ROOT, and its flags; `typed` is its standard input."""
+        """Starts the script: `command` is its path, relative to ROOT, and its flags; `typed` is its standard input.
+
+        `environment` is added to that of the tests.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.iterdir()))
         self._files = [folder / f"{number}_{name}" for name in ("typed", "output", "errors")]
