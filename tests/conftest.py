@@ -23,6 +23,7 @@ XLA_FLAGS = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS]).strip()
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # call stacks in compiled functions, which nobody reads here
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genrec_test_compilations"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 

@@ -18,7 +18,17 @@ from types import MappingProxyType
 ROOT = Path(__file__).parents[1]
 SECONDS = 300  # the longest that a script may take
 # Without genrec.command: it defines flags, some of which launch/local_processes.py has too.
-IMPORTED = ("genrec.training.train", "genrec.evaluation.card", "genrec.serving.command_line")
+# With what they import only where it is used.
+IMPORTED = (
+    "genrec.training.train",
+    "genrec.evaluation.card",
+    "genrec.serving.command_line",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "pyarrow.compute",
+    "sklearn.decomposition",
+    "sklearn.feature_extraction.text",
+)
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(list(IMPORTED))
