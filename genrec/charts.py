@@ -7,6 +7,7 @@ light or in dark colors. The same input gives the same bytes.
 import contextlib
 import html
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +29,15 @@ PALETTE = {  # name: the color on light and on dark paper; the light ones all di
     "c3": ("#8e5bd0", "#b99cf0"),
     "c4": ("#c9405c", "#ee7d93"),
     "c5": ("#5f7d95", "#93aec4"),
+    "b0": ("#6f7c8a", "#a9b5c1"),
+    "b1": ("#a3afbb", "#7b8794"),
+    "b2": ("#cbd3da", "#56626f"),
 }
-INK, SOFT, LINE, PAPER, _, *SERIES = (light for light, _ in PALETTE.values())
-WIDTH, HEIGHT = 4.6, 2.6  # inches of a panel
+INK, SOFT, LINE, PAPER = (PALETTE[name][0] for name in ("ink", "soft", "line", "paper"))
+SERIES = [light for name, (light, _) in PALETTE.items() if name.startswith("c")]
+MODEL_AND_BASELINES = [SERIES[0], *(light for name, (light, _) in PALETTE.items() if name.startswith("b"))]
+WIDTH, HEIGHT = 4.6, 2.6  # inches of a panel; in SVG 72 units each, of which the font has FONT
+FONT = 11
 MOST_MARKERS = 40  # longer lines have no markers
 LONGEST_LABEL, LONGEST_ROW = 24, 36  # characters of the label of a bar, and of three names in a legend
 
@@ -51,12 +58,12 @@ def style(salt: str = "") -> Iterator[None]:
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlecolor": INK,
-        "axes.titlesize": 11,
+        "axes.titlesize": FONT + 1,
         "axes.titleweight": "bold",
         "figure.constrained_layout.hspace": 0.06,
         "figure.constrained_layout.use": True,
         "figure.facecolor": PAPER,
-        "font.size": 10,
+        "font.size": FONT,
         "grid.color": LINE,
         "legend.frameon": False,
         "legend.handlelength": 1.2,
@@ -91,12 +98,17 @@ def panels(rows: int = 1, columns: int = 1) -> tuple["Figure", list["Axes"]]:
 
 
 @style()
-def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> "Figure":
-    """Returns a line chart: a line for each name, through points (x, y); `x` and `y` are the labels of the axes."""
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, mark: float | None = None) -> "Figure":
+    """Returns a line chart: a line for each name, through points (x, y); `x` and `y` are the labels of the axes.
+
+    A dashed line stands at the x `mark`, if there is one.
+    """
     figure, (axes,) = panels()
     for name, points in series.items():
         columns = [[point[n] for point in points] for n in (0, 1)]
         axes.plot(columns[0], columns[1], marker="o" if len(points) <= MOST_MARKERS else "", label=name)
+    if mark is not None:
+        axes.axvline(mark, color=SOFT, linestyle="--", linewidth=1)
     whole = all(float(point[0]).is_integer() for points in series.values() for point in points)
     axes.locator_params(axis="x", nbins=6, integer=whole)
     axes.locator_params(axis="y", nbins=5)
@@ -106,13 +118,24 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
 
 
 @style()
-def bars(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str]) -> "Figure":
-    """Returns a chart of horizontal bars from 0: for each (label, values) one bar for each of `names`."""
+def bars(
+    rows: Sequence[tuple[str, Sequence[float]]],
+    names: Sequence[str],
+    colors: Sequence[str] = SERIES,
+    intervals: Sequence[tuple[float, float]] = (),
+) -> "Figure":
+    """Returns a chart of horizontal bars from 0: for each (label, values) one bar for each of `names`.
+
+    `colors` are those of the names, or of the rows if there is one name; `intervals` are those of the rows' first bars.
+    """
     figure, (axes,) = panels()
     thickness = 0.8 / len(names)
     for n, name in enumerate(names):
         places = [row + (n - (len(names) - 1) / 2) * thickness for row in range(len(rows))]
-        axes.barh(places, [values[n] for _, values in rows], thickness * 0.9, label=name)
+        color = _repeated(colors, len(rows)) if len(names) == 1 else _repeated(colors, len(names))[n]
+        axes.barh(places, [values[n] for _, values in rows], thickness * 0.9, label=name, color=color)
+    for row, (low, high) in enumerate(intervals):
+        axes.plot([low, high], [row + (1 - len(names)) / 2 * thickness] * 2, color=INK, linewidth=1.5)
     labels = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…" for label, _ in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.tick_params(axis="y", labelcolor=INK)
@@ -156,6 +179,10 @@ def inline_svg(figure: "Figure", title: str) -> str:
     for name, (light, _) in PALETTE.items():
         text = text.replace(light, f"var(--{name})")
     return text.strip()
+
+
+def _repeated(colors: Sequence[str], number: int) -> list[str]:
+    return list(itertools.islice(itertools.cycle(colors), number))
 
 
 def _legend(figure: "Figure", names: Sequence[str]) -> None:

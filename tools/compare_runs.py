@@ -14,19 +14,19 @@ from absl import flags
 from genrec import command
 from genrec.evaluation import evaluate, significance
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, or a file of users' ranks.", required=True)
-_OTHER = flags.DEFINE_string("other", None, "Work directory or file to compare with.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, folder of an evaluation, or file.", required=True)
+_OTHER = flags.DEFINE_string("other", None, "What to compare with: the same.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is compared.")
-_CUTOFFS = flags.DEFINE_list("cutoffs", ["1", "5", "10", "20", "50"], "List lengths, at most the beams.")
+_CUTOFFS = flags.DEFINE_list("cutoffs", None, "Cutoffs; by default 1, 5, 10, 20 and 50 up to the length of the lists.")
 _SAMPLES = flags.DEFINE_integer("samples", significance.SAMPLES, "Number of bootstrap samples.", lower_bound=1)
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table, or a line of JSON.")
 
 
 def main() -> None:
-    first, second = significance.ranks_of_same_users(
-        significance.users_file(_WORKDIR.value, _SPLIT.value), significance.users_file(_OTHER.value, _SPLIT.value)
-    )
-    cutoffs = [int(cutoff) for cutoff in _CUTOFFS.value]
+    files = [significance.users_file(path, _SPLIT.value) for path in (_WORKDIR.value, _OTHER.value)]
+    first, second = significance.ranks_of_same_users(*files)
+    given = None if _CUTOFFS.value is None else command.numbers("cutoffs", _CUTOFFS.value)
+    cutoffs = significance.shown_cutoffs(given, min(map(significance.list_length, files)))
     compared = significance.paired_bootstrap(first, second, cutoffs, _SAMPLES.value)
     if _OUTPUT.value == "json":
         print(json.dumps({name: one._asdict() for name, one in compared.items()}))

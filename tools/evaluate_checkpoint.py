@@ -7,7 +7,8 @@
     python tools/evaluate_checkpoint.py --config=configs/quickstart.py --workdir=runs/quickstart --watch
 
 The results of one checkpoint are in WORKDIR/evaluation. With --checkpoint=all and --watch they are in
-WORKDIR/evaluation/step_STEP, with a table of all steps; a checkpoint that has results is not evaluated again.
+WORKDIR/evaluation/step_STEP, with a table of all steps; a checkpoint that has results is not evaluated again. Variants,
+such as --config.evaluation.history=0, are in folders of their own, WORKDIR/evaluation/history=0.
 Checkpoints may be in another folder (--checkpoints_of): in a bucket, or in a run on a smaller catalogue.
 """
 

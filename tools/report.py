@@ -3,7 +3,7 @@
     python tools/report.py --workdir=runs/quickstart
     python tools/report.py --workdir=runs/quickstart --split=validation
 
-Evaluate first (tools/evaluate_checkpoint.py). The report is WORKDIR/evaluation/SPLIT.html.
+Evaluate first (tools/evaluate_checkpoint.py). The report is WORKDIR/evaluation/SPLIT.html, or in --folder.
 """
 
 from absl import flags
@@ -13,10 +13,11 @@ from genrec.evaluation import evaluate, report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is shown.")
+_FOLDER = flags.DEFINE_string("folder", None, "Folder of the evaluation, if not WORKDIR/evaluation.")
 
 
 def main() -> None:
-    print(report.write(_WORKDIR.value, _SPLIT.value))
+    print(report.write(_WORKDIR.value, _SPLIT.value, _FOLDER.value))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def recommend(source: Source, dataset: Dataset, split: str, top: int, max_histor
     parts = []
     for start in progress(range(0, len(sequences), USERS_AT_A_TIME), f"evaluate {name or split}"):
         some = sequences.read(np.arange(start, min(start + USERS_AT_A_TIME, len(sequences))))
-        histories = [sequence.items[:-1][-max_history:] for sequence in some]
+        # Not [-max_history:], which is everything if it is 0.
+        histories = [sequence.items[max(0, len(sequence.items) - 1 - max_history) : -1] for sequence in some]
         parts.append(source.recommend([sequence.user_id for sequence in some], histories, top))
     return Lists(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from genrec import tables
 
+BETTER = {"coverage": "higher", "gini": "lower", "novelty": "higher", "intra_list_diversity": "higher"}
+
 
 def measure(recommended: np.ndarray, popularity: np.ndarray, embeddings: np.ndarray | None, k: int) -> dict[str, float]:
     """Returns the metrics of lists.
@@ -72,6 +74,12 @@ def intra_list_diversity(lists: np.ndarray, embeddings: np.ndarray) -> float:
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns plain text with one line per metric and one column per model."""
+    """Returns plain text with one line per metric and one column per model, and which direction is better."""
     names = next(iter(measured.values()))
-    return tables.text([[name, *(of[name] for of in measured.values())] for name in names], ["", *measured]) + "\n"
+    rows = [[name, *(of[name] for of in measured.values()), f"{better(name)} is better"] for name in names]
+    return tables.text(rows, ["", *measured, ""]) + "\n"
+
+
+def better(name: str) -> str:
+    """Returns whether "higher" or "lower" is better for a metric that `measure` returned."""
+    return BETTER[name.partition("@")[0]]

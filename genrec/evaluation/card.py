@@ -6,13 +6,10 @@ averaged over seeds, is that of other users.
 
 import dataclasses
 import json
-import os
-import platform
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import pyarrow.parquet
 from etils import epath
@@ -21,7 +18,7 @@ from genrec import files as file_io
 from genrec import tables
 from genrec.config import Experiment
 from genrec.data.errors import DataError
-from genrec.evaluation import results, significance, templates
+from genrec.evaluation import metrics, provenance, results, significance, templates
 from genrec.evaluation.significance import Comparison
 from genrec.ranking import assembly
 
@@ -40,7 +37,8 @@ def write(
     """
     folder, seeds = epath.Path(folder), [epath.Path(seed) for seed in seeds]
     runs = [_read(seed) for seed in seeds]
-    fingerprints = [run["figures"]["dataset"] for run in runs]
+    identities = [run["figures"]["identity"] for run in runs]
+    fingerprints = [one["dataset"] for one in identities]
     if len(set(fingerprints)) > 1:
         raise DataError(f"the seeds in {folder} were evaluated on different datasets: {', '.join(fingerprints)}.")
     card = {
@@ -52,10 +50,10 @@ def write(
         "comparisons": _compare(seeds, runs),
         "stages": [run["stages"] for run in runs],
         "semantic_id_metrics": summarize([{MODEL: run["figures"]["semantic_id_metrics"]} for run in runs])[MODEL],
-        "fingerprints": [{name: run["figures"][name] for name in ("step", "dataset", "semantic_ids")} for run in runs],
+        "fingerprints": [{name: one[name] for name in ("step", "dataset", "semantic_ids")} for one in identities],
         "settings": dataclasses.asdict(experiment),
         "commands": list(commands),
-        "machine": machine(),
+        "machine": provenance.machine(),
     }
     file_io.write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
     text = markdown(card)
@@ -83,22 +81,9 @@ def summarize(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str
     }
 
 
-def machine() -> dict[str, Any]:
-    """Returns the hardware and the versions of this process."""
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "devices": sorted({device.device_kind for device in jax.devices()}),
-        "device_count": jax.device_count(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def markdown(card: dict[str, Any]) -> str:
     """Returns the card as Markdown."""
-    metrics = [name for name in SHOWN if name in next(iter(card["metrics"].values()))]
+    shown = _shown(card["metrics"].values())
 
     def mean(value: dict[str, Any]) -> str:
         deviation = f" ± {value['deviation']:.4f}" if card["seeds"] > 1 else ""
@@ -114,10 +99,10 @@ def markdown(card: dict[str, Any]) -> str:
     return templates.render(
         "card.md.jinja",
         **card,
-        results=table(([m, *(mean(of[n]) for n in metrics)] for m, of in card["metrics"].items()), ["", *metrics]),
-        inflated=", ".join(f"{name} {mean(card['semantic_id_metrics'][name])}" for name in metrics),
+        results=table(([m, *(mean(of[n]) for n in shown)] for m, of in card["metrics"].items()), ["", *shown]),
+        inflated=", ".join(f"{name} {mean(card['semantic_id_metrics'][name])}" for name in shown),
         differences=table(
-            ([pair, *(difference(of[n]) for n in metrics)] for pair, of in card["comparisons"].items()), ["", *metrics]
+            ([pair, *(difference(of[n]) for n in shown)] for pair, of in card["comparisons"].items()), ["", *shown]
         ),
         first_stages=table((list(row.values()) for row in card["stages"][0]), list(card["stages"][0][0])),
         fingerprint_table=table(seeds, ["seed", "step", "dataset", "semantic IDs"]),
@@ -131,8 +116,15 @@ def _read(seed: epath.Path) -> dict[str, Any]:
         if not path.exists():
             raise DataError(f"{path} is not there: this seed is not finished. Run launch/reproduce.py again.")
     figures, staged = (json.loads(path.read_text()) for path in paths)
-    metrics = {MODEL: figures["metrics"], **figures["baselines"], HYBRID: staged["metrics"]}
-    return {"figures": figures, "stages": staged["stages"], "metrics": metrics}
+    by_model = {MODEL: figures["metrics"], **figures["baselines"], HYBRID: staged["metrics"]}
+    return {"figures": figures, "stages": staged["stages"], "metrics": by_model}
+
+
+def _shown(models: Iterable[Iterable[str]]) -> list[str]:
+    """Returns the metrics that a card shows, of those of all models: lists may be too short for some of SHOWN."""
+    measured = set.intersection(*map(set, models))
+    first = metrics.headline_cutoff(metrics.cutoffs_of(measured))
+    return [name for name in SHOWN if name in measured] or [f"recall@{first}", f"ndcg@{first}"]
 
 
 def _compare(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -141,7 +133,7 @@ def _compare(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dic
     files = {MODEL: f"{results.FOLDER}/{SPLIT}_users.parquet", HYBRID: f"{assembly.FOLDER}/{SPLIT}_users.parquet"}
     files |= {name: str(results.baseline_file(results.FOLDER, SPLIT, name)) for name in names}
     ranks = {name: np.stack([_ranks(seed / file) for seed in seeds]) for name, file in files.items()}
-    cutoffs = sorted({int(name.partition("@")[2]) for name in SHOWN})
+    cutoffs = metrics.cutoffs_of(_shown(of for run in runs for of in run["metrics"].values()))
     pairs = [(MODEL, name) for name in names] + [(HYBRID, name) for name in (MODEL, *names)]
     found = {}
     for first, second in pairs:

@@ -1,7 +1,6 @@
 """Stage `evaluate`: writes `evaluation/` for a checkpoint and a split."""
 
 import functools
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,11 +18,22 @@ from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.new_item_quota import QuotaRetriever
 from genrec.decoding.retrieval import Retriever
-from genrec.evaluation import baselines, beyond_accuracy, list_checks, metrics, report, results, segments
+from genrec.evaluation import (
+    baselines,
+    beyond_accuracy,
+    identity,
+    list_checks,
+    metrics,
+    provenance,
+    report,
+    results,
+    segments,
+    significance,
+)
 from genrec.evaluation.evaluator import Evaluator, SearchEvaluation
 from genrec.evaluation.list_checks import FIRST
 from genrec.files import load_array
-from genrec.models import checkpoints, user_context
+from genrec.models import user_context
 from genrec.ranking import assembly
 from genrec.ranking.lists import Lists, read_chunks
 from genrec.ranking.popular import popularity
@@ -38,7 +48,7 @@ def evaluate(
     checkpoint: str = "best",
     checkpoints_of: epath.PathLike | None = None,
 ) -> None:
-    """Evaluates a checkpoint on all users of a split, writes `workdir/evaluation` and prints the tables.
+    """Evaluates a checkpoint on all users of a split, writes the results into `identity.folder` and prints the tables.
 
     `checkpoint` and `checkpoints_of` are those of `loaded_model.load`. All processes of a run call this, and the first
     one writes. Raises ArtifactError for inputs that are missing or do not belong together, DataError for a split that
@@ -47,7 +57,8 @@ def evaluate(
     check_split(split)
     workdir = epath.Path(workdir)
     loaded = loaded_model.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)
-    CheckpointEvaluator(experiment, workdir, split, loaded).run(loaded, workdir / results.FOLDER)
+    folder = identity.folder(workdir, experiment.evaluation)
+    CheckpointEvaluator(experiment, workdir, split, loaded).run(loaded, folder)
 
 
 class CheckpointEvaluator:
@@ -74,6 +85,7 @@ class CheckpointEvaluator:
         """Evaluates a checkpoint, writes its results into `folder` and prints the tables."""
         cfg, split = self._cfg, self._split
         logging.info("evaluating step %d on the %s split, %d beams", loaded.step, split, cfg.beams)
+        identified = identity.of(loaded, self._experiment, self._workdir)  # a collective, as the lists below
         start = time.monotonic()
         evaluation = self._evaluator.run(loaded.params)
         seconds = time.monotonic() - start
@@ -83,7 +95,8 @@ class CheckpointEvaluator:
         of_lists = list_checks.check_lists(evaluation, len(self._dataset.catalogue))
         ranks = baselines.ranks(lists, evaluation.targets)
         figures = {
-            **identity(loaded, self._experiment, self._workdir),
+            "identity": identified,
+            "run": provenance.describe(loaded, self._experiment, self._workdir),
             "certified": list_checks.certified_shares(evaluation, cfg),
             "seconds": round(seconds, 1),
             **of_lists,
@@ -92,15 +105,17 @@ class CheckpointEvaluator:
         }
         text = _text(figures, evaluation)
         item_ids = self._dataset.catalogue.item_ids
-        print(results.write(folder, split, evaluation, ranks, item_ids, figures, text))
+        variant = identity.variant(cfg)
+        print(results.write(folder, split, evaluation, ranks, item_ids, figures, text, variant))
         shown = report.write(self._workdir, split, folder)
         print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
     def _compare(
         self, evaluation: SearchEvaluation, ranks: dict[str, np.ndarray], loaded: LoadedGenerator
     ) -> dict[str, Any]:
-        """Returns metrics by segment, beyond-accuracy metrics, and metrics of hits by codes alone."""
+        """Returns intervals, comparisons, metrics by segment, beyond accuracy, and of hits by codes alone."""
         cutoffs = metrics.cutoffs_of(evaluation.metrics)
+        all_ranks = {"model": evaluation.ranks, **ranks}
         lists = {"model": evaluation.recommended, **{name: found.items for name, found in self._baselines.items()}}
         first = min(FIRST, self._cfg.beams)
         found = segments.find(
@@ -113,6 +128,8 @@ class CheckpointEvaluator:
             loaded.new_items,
         )
         return {
+            "intervals": {name: significance.bootstrap(of, cutoffs) for name, of in all_ranks.items()},
+            "comparisons": significance.compare_with(ranks, evaluation.ranks, [metrics.headline_cutoff(cutoffs)]),
             "semantic_id_metrics": metrics.compute(
                 list_checks.semantic_id_ranks(evaluation, loaded.semantic_ids), cutoffs
             ),
@@ -120,7 +137,7 @@ class CheckpointEvaluator:
                 name: beyond_accuracy.measure(items, self._popularity, self._content, first)
                 for name, items in lists.items()
             },
-            "segments": segments.measure(found, {"model": evaluation.ranks, **ranks}, cutoffs),
+            "segments": segments.measure(found, all_ranks, cutoffs),
         }
 
     @functools.cached_property
@@ -129,8 +146,10 @@ class CheckpointEvaluator:
 
     @functools.cached_property
     def _baselines(self) -> dict[str, Lists]:
+        """Returns the lists of the baselines, which read as much of the histories as the model does."""
+        limit = self._max_history if self._cfg.history < 0 else min(self._cfg.history, self._max_history)
         return {
-            name: baselines.recommend(source, self._dataset, self._split, self._cfg.beams, self._max_history, name)
+            name: baselines.recommend(source, self._dataset, self._split, self._cfg.beams, limit, name)
             for name, source in assembly.load_baselines(
                 self._experiment, self._workdir, self._dataset, self._popularity, self._mesh
             ).items()
@@ -149,29 +168,6 @@ def _retriever(experiment: Experiment, loaded: LoadedGenerator) -> Retriever | Q
         share, new = cfg.new_items_share, loaded.new_items
         return QuotaRetriever(loaded.graphdef, loaded.table, cfg.beams, new, share, loaded.mesh)
     return Retriever.of_table(loaded.graphdef, loaded.table, cfg.beams, loaded.mesh, cfg.sharded_table)
-
-
-def identity(loaded: LoadedGenerator, experiment: Experiment, workdir: epath.PathLike) -> dict[str, Any]:
-    """Returns the entries of the results that determine all others: equal identity, equal results."""
-    cfg = experiment.evaluation
-    return {
-        "step": loaded.step,
-        "dataset": loaded.dataset.fingerprint,
-        "semantic_ids": loaded.semantic_ids.fingerprint,
-        "beams": cfg.beams,
-        "max_beams": max(cfg.beams, cfg.max_beams),
-        "new_items_share": cfg.new_items_share,
-        **({"history": cfg.history} if cfg.history >= 0 else {}),
-        **({"withheld_features": sorted(cfg.withheld_features)} if cfg.withheld_features else {}),
-        **({"request_time": True} if cfg.request_time else {}),
-        "sasrec": max(checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC), default=None),  # its newest step
-    }
-
-
-def is_done(folder: epath.PathLike, split: str, wanted: dict[str, Any]) -> bool:
-    """Returns True if `folder` has the results of an evaluation with this identity."""
-    path = epath.Path(folder) / f"{split}.json"
-    return path.exists() and wanted.items() <= json.loads(path.read_text()).items()
 
 
 def check_split(split: str) -> None:
@@ -195,10 +191,12 @@ def check_users(dataset: Dataset) -> None:
 def _text(figures: dict[str, Any], evaluation: SearchEvaluation) -> str:
     """Returns the lines of the text file after the metrics."""
     exact = {name: value for name, value in evaluation.metrics.items() if name.startswith("recall")}
-    shown = max(cutoff for cutoff in metrics.cutoffs_of(exact) if cutoff <= FIRST)
+    shown = metrics.headline_cutoff(metrics.cutoffs_of(exact))
     models = list(figures["beyond_accuracy"])
     inflated = figures["semantic_id_metrics"]
     lines = [
+        "",
+        *significance.verdicts(figures["comparisons"]),
         "",
         "inflated metrics, if any item with the target's learned codes counted as a hit: "
         + ", ".join(f"{name} {inflated[name]:.4f} for {value:.4f}" for name, value in exact.items()),

@@ -1,6 +1,6 @@
 """Evaluation of all checkpoints of a run, or of each as it appears, and a table of them.
 
-evaluation/
+evaluation/, or the folder in it for a variant (genrec.evaluation.identity):
   step_<step>/           the files of genrec.evaluation.results
   <split>_steps.json     for each step the metrics of the model and of the baselines
   <split>_steps.txt      the table
@@ -18,10 +18,10 @@ from genrec import artifacts, distributed, sharding, tables
 from genrec import files as file_io
 from genrec.config import Experiment
 from genrec.decoding import loaded_model
-from genrec.evaluation import evaluate, results
+from genrec.evaluation import evaluate, identity, metrics
 from genrec.models import checkpoints
 
-SHOWN = ("recall@10", "ndcg@10", "recall@50")  # metrics of the table, if they were measured
+OWN = ("step", "parameters", "sasrec")  # what may differ between the evaluations of a table
 
 
 def evaluate_all(
@@ -47,7 +47,7 @@ def evaluate_all(
     workdir, made_by = epath.Path(workdir), epath.Path(checkpoints_of or workdir)
     for split in splits:
         evaluate.check_split(split)
-    prepared: dict[str, evaluate.CheckpointEvaluator] = {}
+    prepared: dict[tuple[str, str], evaluate.CheckpointEvaluator] = {}
     done: set[int] = set()
     idle = 0.0
     while True:
@@ -62,7 +62,7 @@ def evaluate_all(
             done.add(step)
             idle = 0.0
             if distributed.is_first():
-                _summarize(workdir / results.FOLDER, splits)
+                _summarize(identity.folder(workdir, experiment.evaluation), splits, step)
         if not watch or finished or idle >= patience_seconds:
             break
         sleep(poll_seconds)
@@ -80,27 +80,37 @@ def _evaluate(
     made_by: epath.Path,
     splits: Sequence[str],
     step: int,
-    prepared: dict[str, evaluate.CheckpointEvaluator],
+    prepared: dict[tuple[str, str], evaluate.CheckpointEvaluator],
 ) -> bool:
     """Evaluates one checkpoint that has no results yet; returns True if it is the last one of a finished training."""
     loaded = loaded_model.load(workdir, str(step), sharding.make_mesh(experiment.mesh), made_by)
-    folder = workdir / results.FOLDER / f"step_{step}"
+    folder = identity.folder(workdir, experiment.evaluation) / f"step_{step}"
+    wanted = identity.of(loaded, experiment, workdir)
     for split in splits:
-        if evaluate.is_done(folder, split, evaluate.identity(loaded, experiment, workdir)):
+        if identity.is_done(folder, split, wanted):
             logging.info("step %d is already evaluated on the %s split", step, split)
             continue
-        if split not in prepared:
-            prepared[split] = evaluate.CheckpointEvaluator(experiment, workdir, split, loaded)
-        prepared[split].run(loaded, folder)
+        key = split, str(wanted["sasrec"])  # whose lists are kept in the evaluator: it may be trained meanwhile
+        if key not in prepared:
+            prepared[key] = evaluate.CheckpointEvaluator(experiment, workdir, split, loaded)
+        prepared[key].run(loaded, folder)
     return loaded.record.finished
 
 
-def _summarize(folder: epath.Path, splits: Sequence[str]) -> None:
-    """Writes and prints the table of all steps that have results, including those of deleted checkpoints."""
+def _summarize(folder: epath.Path, splits: Sequence[str], last: int) -> None:
+    """Writes and prints the table of all steps, those of deleted checkpoints too, that compare with the step `last`.
+
+    Those that were evaluated in another way, such as with other beams, are left out.
+    """
+
+    def comparable(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.get("identity", {}).items() if name not in OWN}
+
     for split in splits:
         files = {int(path.parent.name.removeprefix("step_")): path for path in folder.glob(f"step_*/{split}.json")}
-        rows = [json.loads(files[step].read_text()) for step in sorted(files)]
-        keep = ("step", "beams", "metrics", "baselines")
+        found = {step: json.loads(files[step].read_text()) for step in sorted(files)}
+        rows = [row for row in found.values() if comparable(row) == comparable(found[last])]
+        keep = ("identity", "variant", "metrics", "baselines")
         file_io.write_text(
             folder / f"{split}_steps.json", json.dumps([{name: row[name] for name in keep} for row in rows], indent=2)
         )
@@ -111,7 +121,10 @@ def _summarize(folder: epath.Path, splits: Sequence[str]) -> None:
 
 def table(rows: Sequence[dict[str, Any]], split: str) -> str:
     """Returns plain text with one line per step, then one per baseline; `rows` are the figures of evaluations."""
-    names = [name for name in SHOWN if all(name in row["metrics"] for row in rows)]
-    models = [(f"step {row['step']}", row["metrics"]) for row in rows] + list(rows[-1]["baselines"].items())
+    cutoffs = metrics.cutoffs_of(rows[-1]["metrics"])
+    first = metrics.headline_cutoff(cutoffs)
+    names = dict.fromkeys((f"recall@{first}", f"ndcg@{first}", f"recall@{cutoffs[-1]}"))
+    models = [(f"step {row['identity']['step']}", row["metrics"]) for row in rows]
+    models += list(rows[-1]["baselines"].items())
     lines = ([model, *(figures[name] for name in names)] for model, figures in models)
-    return tables.text(lines, [f"{split} split", *names])
+    return tables.text(lines, ["; ".join([f"{split} split", *rows[-1]["variant"]]), *names])

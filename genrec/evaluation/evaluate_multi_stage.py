@@ -18,7 +18,7 @@ from etils import epath
 from genrec import files
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
-from genrec.evaluation import metrics, results
+from genrec.evaluation import identity, metrics, results
 from genrec.evaluation.evaluator import Evaluation, item_ranks
 from genrec.ranking import multi_stage, scoring
 from genrec.ranking.assembly import FOLDER, WEIGHTS, load_ranker, load_sources
@@ -36,8 +36,14 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     if jax.process_count() > 1:
         raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
     workdir, cfg = epath.Path(workdir), experiment.multi_stage
+    if variant := identity.variant(experiment.evaluation):
+        raise ConfigError(
+            f"the multi-stage recommender has no such variant: {'; '.join(variant)}. Leave evaluation.history, "
+            "withheld_features, request_time and new_items_share alone; multi_stage.scoring has an own new_items_share."
+        )
+    cutoffs = _cutoffs(experiment)
+    top = max(cutoffs)
     dataset = Dataset(workdir / "dataset")
-    top = max(experiment.evaluation.cutoffs)
     popular = popularity(dataset)
     found = load_sources(experiment, workdir, dataset, popular, checkpoint)
     ranker = load_ranker(experiment, workdir, dataset, popular) if cfg.ranker else None
@@ -54,11 +60,9 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     start = time.monotonic()
     stages = recommender.stages(users, histories, top)
     seconds = time.monotonic() - start
-    cutoffs = tuple(cutoff for cutoff in experiment.evaluation.cutoffs if cutoff <= top)
     ranks = {name: item_ranks(lists.items, targets) for name, lists in stages.lists.items()}
     final = item_ranks(stages.final.items, targets)
-    first = max(cutoff for cutoff in cutoffs if cutoff <= 10)
-    rows = multi_stage.report(stages, targets, first)
+    rows = multi_stage.report(stages, targets, metrics.headline_cutoff(cutoffs))
     evaluation = Evaluation(
         metrics=metrics.compute(final, cutoffs),
         user_ids=users,
@@ -77,6 +81,19 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     text = f"\n{by_stage}\n\n{_shown(weights)}"
     print(results.write(workdir / FOLDER, "test", evaluation, ranks, dataset.catalogue.item_ids, details, text))
     print(f"written to {workdir / FOLDER}")
+
+
+def _cutoffs(experiment: Experiment) -> tuple[int, ...]:
+    """Returns the cutoffs that the lists of every source can show; raises ConfigError if there is none."""
+    candidates, wanted = experiment.multi_stage.candidates, experiment.evaluation.cutoffs
+    cutoffs = tuple(cutoff for cutoff in wanted if cutoff <= candidates)
+    if not cutoffs:
+        raise ConfigError(
+            f"multi_stage.candidates={candidates}, the length of the lists, is below all evaluation.cutoffs {wanted}."
+        )
+    if len(cutoffs) < len(wanted):
+        logging.warning("metrics beyond %d candidates are left out: lists are no longer than that", candidates)
+    return cutoffs
 
 
 def _given_weights(texts: tuple[str, ...], names: list[str]) -> dict[str, float]:

@@ -5,12 +5,13 @@ Each user has one target, so recall@k is the share of users whose target is amon
 the place of the item itself: another item with the same learned codes is no hit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 NAMES = ("recall", "ndcg", "mrr")
+HEADLINE = 10  # the cutoff of the metrics that a summary shows, if it was measured
 
 
 def compute(ranks: ArrayLike, cutoffs: Sequence[int]) -> dict[str, float]:
@@ -43,6 +44,16 @@ def compute(ranks: ArrayLike, cutoffs: Sequence[int]) -> dict[str, float]:
     return values
 
 
-def cutoffs_of(metrics: Mapping[str, float]) -> tuple[int, ...]:
-    """Returns the cutoffs of what `compute` returned, ascending."""
+def cutoffs_of(metrics: Iterable[str]) -> tuple[int, ...]:
+    """Returns the cutoffs of the names of metrics, ascending."""
     return tuple(sorted({int(name.partition("@")[2]) for name in metrics}))
+
+
+def headline_cutoff(cutoffs: Sequence[int]) -> int:
+    """Returns the cutoff that a summary shows: the largest up to HEADLINE, else the smallest."""
+    return max((cutoff for cutoff in cutoffs if cutoff <= HEADLINE), default=min(cutoffs))
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Returns the names of metrics without ndcg@1 and mrr@1, which equal recall@1."""
+    return [name for name in names if name not in ("ndcg@1", "mrr@1")]

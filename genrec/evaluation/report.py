@@ -14,20 +14,17 @@ from etils import epath
 
 from genrec import artifacts, charts, files
 from genrec.data.dataset import Dataset
-from genrec.evaluation import metrics, results, templates
+from genrec.evaluation import beyond_accuracy, metrics, results, significance, templates, training_curves
+from genrec.evaluation.training_curves import TrainingCurves
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids.codes import SemanticIds
 from genrec.serving import requests as user_requests
 
 EXAMPLES = 3  # users whose target was found, and as many whose target was not
 SHOWN = 10  # items of their histories and lists
-SEGMENT_CUTOFF = 10
 DECILES = 10
 MOST_POINTS = 200  # of a curve
-CURVES = {  # group of metrics.jsonl: label, and names
-    "train": ("loss", ("loss",)),
-    "validation": ("validation metric", ("recall@10", "ndcg@10", "recall@5", "ndcg@5")),
-}
+VERDICTS = {"better than": "better", "worse than": "worse", "not clearly different from": "even"}  # classes of the page
 
 Figures = Mapping[str, Any]
 
@@ -45,20 +42,32 @@ def write(workdir: epath.PathLike, split: str = "test", folder: epath.PathLike |
             f"{folder}: no evaluation of the {split} split. Run tools/evaluate_checkpoint.py first."
         )
     figures = json.loads((folder / f"{split}.json").read_text())
+    if "identity" not in figures:
+        raise artifacts.ArtifactError(
+            f"{folder}: the evaluation of the {split} split is by another version of genrec. Run "
+            "tools/evaluate_checkpoint.py again."
+        )
+    first, step = _first(figures), figures["identity"]["step"]
+    names = [f"recall@{first}", f"ndcg@{first}"]
+    training = training_curves.read(workdir, step, figures["run"]["best_metric"], names)
     dataset = Dataset(workdir / "dataset")
     users = files.read_parquet(results.users_file(folder, split))
     text = templates.render(
         "report.html.jinja",
-        title=f"{workdir.name}: step {figures['step']} on the {split} split",
+        title=f"{figures['run']['config']}: step {step:,} on the {split} split",
         css=markupsafe.Markup(charts.css()),
         figures=figures,
+        facts=_facts(figures, workdir, training),
+        verdict=_verdict(figures),
         models=["model", *figures["baselines"]],
         result=_result(figures),
-        training=_training(workdir),
+        training=None if training is None else [_chart(figure, caption) for figure, caption in training.charts],
+        best=None if training is None else training.best,
+        better=beyond_accuracy.better,
         segments=_segments(figures),
         popularity=_popularity(users, dataset),
         codes=_codes(workdir),
-        examples=_examples(users, dataset, split),
+        examples=_examples(users, dataset, split, figures["identity"]["history"]),
     )
     files.write_text(folder / f"{split}.html", text)
     return folder / f"{split}.html"
@@ -68,41 +77,93 @@ def _chart(figure: "charts.Figure", caption: str) -> dict[str, str]:
     return {"svg": markupsafe.Markup(charts.inline_svg(figure, caption)), "caption": caption}
 
 
-def _segment_metric(figures: Figures) -> str:
-    """Returns the name of the one metric that charts and segments show."""
-    return f"recall@{max(cutoff for cutoff in metrics.cutoffs_of(figures['metrics']) if cutoff <= SEGMENT_CUTOFF)}"
+def _first(figures: Figures) -> int:
+    """Returns the cutoff of what charts, segments and the verdict show."""
+    return metrics.headline_cutoff(metrics.cutoffs_of(figures["metrics"]))
+
+
+def _facts(figures: Figures, workdir: epath.Path, training: TrainingCurves | None) -> dict[str, str]:
+    """Returns what a reader must know before the figures: what was evaluated, how it was made, on what."""
+    run, of, machine = figures["run"], figures["identity"], figures["run"]["machine"]
+    seconds = None if training is None else training.seconds
+    wider = f", up to {of['max_beams']:,}" if of["max_beams"] > of["beams"] else ""
+    return {
+        "Config": run["config"],
+        "Work directory": workdir.name,
+        "Checkpoint": f"step {of['step']:,} of {run['steps']:,}",
+        "Evaluated": run["date"].replace("T", " ").replace("+00:00", " UTC"),
+        "Users": f"{figures['users']:,}, {figures['split']} split",
+        "Withheld or changed": "; ".join(figures["variant"]) or "nothing",
+        "The model reads": ", ".join(["history", *run["context"]]),
+        "Search": f"{of['beams']:,} beams{wider}",
+        "Parameters": f"{run['parameters']:,}",
+        "Training time": "not logged" if seconds is None else f"{_duration(seconds)}, without validations",
+        "Trained on": "not recorded",
+        "Evaluated on": f"{machine['device_count']} x {', '.join(machine['devices'])} ({machine['system']}, "
+        f"{machine['cores']} cores)",
+        "Versions": f"genrec {run['version']}, JAX {machine['jax']}, Python {machine['python']}",
+        "Dataset": of["dataset"],
+        "Semantic IDs": of["semantic_ids"],
+    }
+
+
+def _duration(seconds: float) -> str:
+    """Returns a duration by its two largest units, such as "2 h 5 min"."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def _verdict(figures: Figures) -> Figures:
+    """Returns a sentence that says what the model is better and worse than, and the differences behind it."""
+    names = [f"recall@{_first(figures)}", f"ndcg@{_first(figures)}"]
+    rows, by_verdict = [], {}
+    for baseline, compared in figures["comparisons"].items():
+        verdict = significance.verdict(compared[names[0]])
+        by_verdict.setdefault(verdict, []).append(baseline)
+        differences = [(compared[name], VERDICTS[significance.verdict(compared[name])]) for name in names]
+        rows.append({"baseline": baseline, "differences": differences})
+    parts = [f"{verdict} {_listed(by_verdict[verdict])}" for verdict in VERDICTS if verdict in by_verdict]
+    return {
+        "sentence": f"{names[0]} is {figures['metrics'][names[0]]:.4f}: {', '.join(parts)}.",
+        "names": names,
+        "rows": rows,
+    }
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _result(figures: Figures) -> Figures:
     """Returns the metrics of all models, and those of the model if a hit were any item with the target's codes."""
-    models = {"model": figures["metrics"], **figures["baselines"]}
-    names = [f"{name}@{cutoff}" for name in metrics.NAMES for cutoff in metrics.cutoffs_of(figures["metrics"])]
-    shown = _segment_metric(figures)
-    bars = charts.bars([(model, [of_model[shown]]) for model, of_model in models.items()], [shown])
-    return {
-        "chart": _chart(bars, f"{shown} over all users"),
-        "rows": [(n, [of_model[n] for of_model in models.values()], figures["semantic_id_metrics"][n]) for n in names],
-    }
-
-
-def _training(workdir: epath.Path) -> list[dict[str, str]] | None:
-    """Returns the curves of training and validation; None if there is no log."""
-    path = workdir / "metrics.jsonl"
-    if not path.exists():
-        return None
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    found = []
-    for group, (label, names) in CURVES.items():
-        series = {n: [(row["step"], row[f"{group}/{n}"]) for row in rows if f"{group}/{n}" in row] for n in names}
-        series = {name: points for name, points in series.items() if points}
-        if series:
-            found.append(_chart(charts.lines(series, "step", label), f"{group.capitalize()}: {', '.join(series)}"))
-    return found
+    models, intervals = {"model": figures["metrics"], **figures["baselines"]}, figures["intervals"]
+    cutoffs = metrics.cutoffs_of(figures["metrics"])
+    names = metrics.distinct(f"{name}@{cutoff}" for name in metrics.NAMES for cutoff in cutoffs)
+    shown = f"recall@{_first(figures)}"
+    bars = charts.bars(
+        [(model, [of_model[shown]]) for model, of_model in models.items()],
+        [shown],
+        charts.MODEL_AND_BASELINES[:1] + charts.MODEL_AND_BASELINES[1:2] * (len(models) - 1),
+        [intervals[model][shown] for model in models],
+    )
+    rows = [
+        {
+            "metric": name,
+            "cells": [(of_model[name], *intervals[model][name]) for model, of_model in models.items()],
+            "best": max(of_model[name] for of_model in models.values()),
+            "by_codes": figures["semantic_id_metrics"][name],
+        }
+        for name in names
+    ]
+    return {"chart": _chart(bars, f"{shown} over all users, with 95% intervals"), "rows": rows}
 
 
 def _segments(figures: Figures) -> list[Figures]:
     """Returns for each segmentation its name, a chart, and the users, values and interval of each segment."""
-    models, metric = ["model", *figures["baselines"]], _segment_metric(figures)
+    models, metric = ["model", *figures["baselines"]], f"recall@{_first(figures)}"
     found: list[Figures] = []
     for name, measured in figures["segments"].items():
         rows = []
@@ -110,7 +171,8 @@ def _segments(figures: Figures) -> list[Figures]:
             values = [row[model][metric] for model in models]
             low, high = _interval(values[0], row["users"])
             rows.append({"segment": row["segment"], "users": row["users"], "recalls": values, "low": low, "high": high})
-        bars = charts.bars([(str(row["segment"]), row["recalls"]) for row in rows], models)
+        labeled = [(str(row["segment"]), row["recalls"]) for row in rows]
+        bars = charts.bars(labeled, models, charts.MODEL_AND_BASELINES, [(row["low"], row["high"]) for row in rows])
         found.append({"name": name, "chart": _chart(bars, f"{metric} by {name}"), "rows": rows})
     return found
 
@@ -136,8 +198,12 @@ def _popularity(users: pa.Table, dataset: Dataset) -> dict[str, str]:
         "targets": np.bincount(decile[targets], minlength=DECILES) / len(targets),
         "recommendations": np.bincount(decile[listed], minlength=DECILES) / max(1, len(listed)),
     }
-    labels = ["most popular tenth", *(f"{n}. tenth" for n in range(2, DECILES)), "least popular tenth"]
-    bars = charts.bars([(label, [s[n] for s in shares.values()]) for n, label in enumerate(labels)], list(shares))
+    ordinals = {2: "2nd", 3: "3rd"}
+    middle = [f"{ordinals.get(n, f'{n}th')} tenth" for n in range(2, DECILES)]
+    labels = ["most popular tenth", *middle, "least popular tenth"]
+    rows = [(label, [share[n] for share in shares.values()]) for n, label in enumerate(labels)]
+    model, one, another, *_ = charts.MODEL_AND_BASELINES
+    bars = charts.bars(rows, list(shares), [one, another, model])
     return _chart(bars, f"Tenths of the catalogue by popularity: their shares of the first {SHOWN} recommendations")
 
 
@@ -163,8 +229,12 @@ def _codes(workdir: epath.Path) -> Figures:
     }
 
 
-def _examples(users: pa.Table, dataset: Dataset, split: str) -> list[Figures]:
-    """Returns a few users whose target is among the first of their list, and a few whose target is not in it."""
+def _examples(users: pa.Table, dataset: Dataset, split: str, most_history: int) -> list[Figures]:
+    """Returns a few users whose target is among the first of their list, and a few whose target is not in it.
+
+    The model read at most `most_history` items of their histories; -1 is no such limit.
+    """
+    shown_history = SHOWN if most_history < 0 else min(SHOWN, most_history)
     ranks = users["rank"].to_numpy()
     random = np.random.default_rng(0)
     hits, misses = np.flatnonzero((ranks >= 1) & (ranks <= SHOWN)), np.flatnonzero(ranks == 0)
@@ -177,7 +247,7 @@ def _examples(users: pa.Table, dataset: Dataset, split: str) -> list[Figures]:
             "id": row["user_id"],
             "rank": row["rank"],
             "target": titles[row["target"]],
-            "history": [dataset.catalogue.titles[item] for item in request.history[::-1][:SHOWN]],
+            "history": [dataset.catalogue.titles[item] for item in request.history[::-1][:shown_history]],
             "recommended": [(titles[item], item == row["target"]) for item in row["recommended"][:SHOWN]],
         }
         for row, request in zip(rows, requests, strict=True)

@@ -22,6 +22,7 @@ from genrec.evaluation import metrics
 from genrec.evaluation.evaluator import Evaluation, SearchEvaluation
 
 FOLDER = "evaluation"  # of a work directory
+LENGTH = b"list_length"  # in the metadata of the Parquet files: items of a list, empty places included
 
 
 def users_file(folder: epath.PathLike, split: str) -> epath.Path:
@@ -42,6 +43,7 @@ def write(
     item_ids: Sequence[str],
     details: Mapping[str, Any],
     text: str = "",
+    variant: Sequence[str] = (),
 ) -> str:
     """Writes the results of one split; the JSON file comes last, so that it exists only if all others do.
 
@@ -53,6 +55,7 @@ def write(
       item_ids: of the catalogue, in its order.
       details: further entries of the JSON file, such as the step of the checkpoint.
       text: further lines of the text file.
+      variant: in words, how the evaluation differs from the plain one (genrec.evaluation.identity).
 
     Returns:
       The content of the text file, without its last newline.
@@ -64,8 +67,10 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     cutoffs = metrics.cutoffs_of(evaluation.metrics)
     others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
-    text = table(evaluation.metrics, others, title=f"{split} split, {len(evaluation.ranks):,} users") + "\n" + text
-    files.write_parquet(_users(evaluation, item_ids), users_file(folder, split))
+    title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", *variant])
+    text = table(evaluation.metrics, others, title) + "\n" + text
+    length = {LENGTH: str(evaluation.recommended.shape[1])}
+    files.write_parquet(_users(evaluation, item_ids).replace_schema_metadata(length), users_file(folder, split))
     for name, ranks in baselines.items():
         rows = pa.table(
             {
@@ -74,11 +79,12 @@ def write(
                 "target": pa.array(item_ids, pa.string()).take(pa.array(evaluation.targets)),
             }
         )
-        files.write_parquet(rows, baseline_file(folder, split, name))
+        files.write_parquet(rows.replace_schema_metadata(length), baseline_file(folder, split, name))
     files.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
         "split": split,
         "users": len(evaluation.ranks),
+        "variant": list(variant),
         **details,
         "metrics": evaluation.metrics,
         "baselines": others,
@@ -88,11 +94,14 @@ def write(
 
 
 def table(model: Mapping[str, float], others: Mapping[str, Mapping[str, float]], title: str) -> str:
-    """Returns plain text with one line per metric and cutoff: the model, and each other model with the ratio to it."""
+    """Returns plain text with one line per metric and cutoff: the model, and each other model with the ratio to it.
+
+    At cutoff 1 there is recall alone, which NDCG and MRR equal.
+    """
     rows: list[list[object]] = []
     for name in metrics.NAMES:
         rows.append([])
-        for metric in (f"{name}@{cutoff}" for cutoff in metrics.cutoffs_of(model)):
+        for metric in metrics.distinct(f"{name}@{cutoff}" for cutoff in metrics.cutoffs_of(model)):
             row: list[object] = [metric, model[metric]]
             for theirs in (other[metric] for other in others.values()):
                 row += [theirs, f"{model[metric] / theirs:.1f}x" if theirs else "-"]

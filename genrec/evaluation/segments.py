@@ -3,6 +3,7 @@
 The popularity of an item is its number of training interactions; 0 is an item that training does not have.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ NEW = "new to the model"
 LEAST = (0, 1, 2, 3, 5, 10, 20, 50, 100, 1000)  # lower bounds of the ranges of lengths and of popularities
 FEW_VALUES = 12  # columns of at most this many values make segments without being named
 MOST_VALUES = 20  # segments of a named column; its less frequent values are one segment
+NUMBER = re.compile(r"((?P<below><|under|below|up to)|>|over|above)?\s*(?P<number>\d+(\.\d+)?)", re.IGNORECASE)
 OTHER, UNKNOWN = "(other)", "(unknown)"
 
 NAMES = ("item_id", "user_id", "title")  # columns that identify rows, and make no segments unless they are named
@@ -97,7 +99,10 @@ def by_range(numbers: np.ndarray) -> Segmentation:
 
 
 def by_value(cells: pa.Array) -> Segmentation:
-    """Returns segments of users whose cell has the same value, most users first; empty cells come last."""
+    """Returns segments of users whose cell has the same value; empty cells come last.
+
+    Values that all start with a number, such as age bands, come in its order, others with the most users first.
+    """
     users = len(cells)
     if pa.types.is_nested(cells.type):
         rows, values = pc.list_parent_indices(cells), pc.list_flatten(cells).cast(pa.string())
@@ -107,7 +112,7 @@ def by_value(cells: pa.Array) -> Segmentation:
     else:
         rows, values = pa.array(np.flatnonzero(cells.is_valid())), cells.drop_null().cast(pa.string())
     counted = sorted((-count["counts"], count["values"]) for count in pc.value_counts(values).to_pylist())
-    frequent = [value for _, value in counted if value][:MOST_VALUES]
+    frequent = _in_order([value for _, value in counted if value][:MOST_VALUES])
     rows, places = np.asarray(rows), np.asarray(pc.index_in(values, pa.array(frequent, pa.string())).fill_null(-1))
     empty = np.asarray(pc.equal(values, "").fill_null(True))
     found = {value: _members(rows[places == place], users) for place, value in enumerate(frequent)}
@@ -143,6 +148,16 @@ def table(measured: Mapping[str, list[dict[str, Any]]], models: Sequence[str], m
         lines += [[], [f"{name}, {metric}", "users", *models]]
         lines += [[str(row["segment"]), row["users"], *(row[model][metric] for model in models)] for row in rows]
     return tables.text(lines[1:])
+
+
+def _in_order(values: list[str]) -> list[str]:
+    """Returns values that all start with a number, maybe after a sign such as < or "under", sorted by it.
+
+    For example ("25-34", "50+", "<18", "18-24") is ("<18", "18-24", "25-34", "50+"). Others are returned as they are.
+    """
+    found = [NUMBER.match(value) for value in values]
+    numbers = {value: (float(m["number"]), not m["below"], value) for value, m in zip(values, found, strict=True) if m}
+    return sorted(values, key=numbers.__getitem__) if len(numbers) == len(values) else values
 
 
 def _has_few_values(column: pa.ChunkedArray) -> bool:

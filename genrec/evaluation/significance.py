@@ -4,20 +4,22 @@ Users are resampled with replacement, each with the ranks of both models, so tha
 cancels out (Efron & Tibshirani 1993, chapter 16; for retrieval Sakai, SIGIR 2006).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 from etils import epath
 
-from genrec import tables
+from genrec import files, tables
+from genrec.config import ConfigError, Evaluation
 from genrec.data.errors import DataError
 from genrec.evaluation import metrics, results
 
 SAMPLES = 10_000
 CONFIDENCE = 0.95
+CUTOFFS = Evaluation().cutoffs
 AT_A_TIME = 1000  # samples drawn together, which bounds the memory
 
 
@@ -42,7 +44,7 @@ def paired_bootstrap(
 
     Raises ValueError if the numbers of users differ.
     """
-    first, second = np.atleast_2d(first), np.atleast_2d(second)
+    first, second = (_within(np.atleast_2d(ranks), cutoffs) for ranks in (first, second))
     users = first.shape[1]
     if users != second.shape[1]:
         raise ValueError(f"{users} ranks of the first model, {second.shape[1]} of the second: pairs are needed")
@@ -54,12 +56,8 @@ def paired_bootstrap(
         ]
     )
     means = np.tensordot(values, counts / users, (1, 0))
-    random, drawn = np.random.default_rng(seed), []
-    for start in range(0, samples, AT_A_TIME):
-        size = min(AT_A_TIME, samples - start)
-        drawn.append(random.multinomial(users, counts / users, size) @ (values[1] - values[0]) / users)
-    differences = np.concatenate(drawn)
-    low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    differences = _resampled(values[1] - values[0], counts, samples, seed)
+    low, high = _interval(differences)
     # One is added because the share of samples beyond 0 cannot be known to be less than one of them.
     beyond = np.minimum((differences <= 0).sum(axis=0), (differences >= 0).sum(axis=0)) + 1
     p = np.minimum(2 * beyond / (samples + 1), 1.0)
@@ -77,6 +75,65 @@ def paired_bootstrap(
     }
 
 
+def compare_with(
+    others: Mapping[str, np.ndarray], ranks: np.ndarray, cutoffs: Sequence[int]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns for each other model and each metric the fields of a Comparison; `difference` is the model's lead.
+
+    `ranks` int[users] are the model's, those of `others` by name are of the same users.
+    """
+    return {
+        name: {metric: one._asdict() for metric, one in paired_bootstrap(theirs, ranks, cutoffs).items()}
+        for name, theirs in others.items()
+    }
+
+
+def verdict(comparison: Mapping[str, float]) -> str:
+    """Returns in words how the second model of a comparison stands to the first, by the interval of the difference."""
+    if comparison["low"] > 0:
+        return "better than"
+    return "worse than" if comparison["high"] < 0 else "not clearly different from"
+
+
+def verdicts(comparisons: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Returns a line of text for each other model of `compare_with`: the verdict, and the differences behind it."""
+    lines = []
+    for name, compared in comparisons.items():
+        metric = next(metric for metric in compared if metric.startswith("recall"))
+        one = compared[metric]
+        interval = f"{CONFIDENCE:.0%} interval {one['low']:+.4f} to {one['high']:+.4f}"
+        lines.append(f"{verdict(one)} {name}: {metric} {one['difference']:+.4f}, {interval}")
+    return lines
+
+
+def bootstrap(
+    ranks: np.ndarray, cutoffs: Sequence[int], samples: int = SAMPLES, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Returns the confidence interval of every metric of one model, from the ranks int[users] of the targets."""
+    kinds, counts = np.unique(_within(ranks, cutoffs), return_counts=True)
+    low, high = _interval(_resampled(_values(kinds, cutoffs), counts, samples, seed))
+    return {name: (float(low[n]), float(high[n])) for n, name in enumerate(metrics.compute(kinds[:1], cutoffs))}
+
+
+def _within(ranks: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
+    """Returns the ranks with 0 for those beyond all cutoffs, which count alike: fewer kinds of users are drawn."""
+    return np.where(ranks > max(cutoffs), 0, ranks)
+
+
+def _resampled(values: np.ndarray, counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Returns float64[samples, metrics], means over resampled users: counts[kind] of each, with values[kind]."""
+    random, drawn, users = np.random.default_rng(seed), [], counts.sum()
+    for start in range(0, samples, AT_A_TIME):
+        size = min(AT_A_TIME, samples - start)
+        drawn.append(random.multinomial(users, counts / users, size) @ values / users)
+    return np.concatenate(drawn)
+
+
+def _interval(samples: np.ndarray) -> np.ndarray:
+    """Returns the lower and the upper bounds float64[2, metrics] of the confidence intervals of samples."""
+    return np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+
+
 def _values(ranks: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
     """Returns float64[n, metrics], the metrics of a user with each rank."""
     known, places = np.unique(ranks, return_inverse=True)
@@ -84,9 +141,36 @@ def _values(ranks: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
 
 
 def users_file(path: epath.PathLike, split: str) -> epath.Path:
-    """Returns the file of the users' ranks of a split in a work directory; a Parquet file is returned as it is."""
+    """Returns the file of the users' ranks of a split in a work directory or in the folder of an evaluation.
+
+    A Parquet file is returned as it is.
+    """
     path = epath.Path(path)
-    return path if path.suffix == ".parquet" else results.users_file(path / results.FOLDER, split)
+    if path.suffix == ".parquet":
+        return path
+    own = results.users_file(path, split)
+    return own if own.exists() else results.users_file(path / results.FOLDER, split)
+
+
+def list_length(path: epath.PathLike) -> int:
+    """Returns the length of the lists behind a file of users' ranks; the greatest rank in a file that does not say."""
+    users = files.read_parquet(path)
+    stored = users.schema.metadata or {}
+    return int(stored[results.LENGTH]) if results.LENGTH in stored else max(1, pc.max(users["rank"]).as_py() or 0)
+
+
+def shown_cutoffs(given: Sequence[float] | None, length: int) -> list[int]:
+    """Returns the cutoffs that lists of `length` items can show: those given, else those of CUTOFFS up to it.
+
+    Raises ConfigError if one that is given is not a whole number between 1 and the length, or none is given.
+    """
+    if given is None:
+        return [cutoff for cutoff in CUTOFFS if cutoff <= length]
+    wrong = [cutoff for cutoff in given if not (1 <= cutoff <= length and float(cutoff).is_integer())]
+    if wrong or not given:
+        got = f"{wrong[0]:g}" if wrong else "none"
+        raise ConfigError(f"cutoffs must be whole numbers from 1 to {length}, the items of a list; got {got}.")
+    return [int(cutoff) for cutoff in given]
 
 
 def ranks_of_same_users(first: epath.PathLike, second: epath.PathLike) -> tuple[np.ndarray, np.ndarray]:
@@ -113,12 +197,12 @@ def ranks_of_same_users(first: epath.PathLike, second: epath.PathLike) -> tuple[
     return tables[0]["rank"].to_numpy(), tables[1]["rank"].to_numpy()
 
 
-def _users(path: epath.PathLike) -> pyarrow.Table:
+def _users(path: epath.PathLike) -> pa.Table:
     """Returns the users sorted by id; raises DataError for a missing file or a user who is in it twice."""
     path = epath.Path(path)
     if not path.exists():
         raise DataError(f"{path} is not there. tools/evaluate_checkpoint.py writes it.")
-    table = pyarrow.parquet.read_table(path, columns=["user_id", "target", "rank"])
+    table = files.read_parquet(path).select(["user_id", "target", "rank"])
     if pc.count_distinct(table["user_id"]).as_py() < len(table):
         raise DataError(f"{path}: a user stands in it more than once, and would count more than once.")
     return table.sort_by("user_id")
@@ -129,6 +213,7 @@ def table(compared: dict[str, Comparison], names: tuple[str, str], users: int) -
     rows = [
         [name, one.first, one.second, f"{one.difference:+.4f}", f"[{one.low:+.4f}, {one.high:+.4f}]", one.p]
         for name, one in compared.items()
+        if name in metrics.distinct(compared)
     ]
     header = ["", "first", "second", "difference", f"{CONFIDENCE:.0%} interval", "p"]
     return f"{users:,} users; first: {names[0]}; second: {names[1]}\n{tables.text(rows, header)}"

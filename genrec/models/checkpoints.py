@@ -19,7 +19,7 @@ from etils import epath
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
-from genrec import distributed
+from genrec import artifacts, distributed
 from genrec.artifacts import ArtifactError
 from genrec.models.run_record import RunRecord
 
@@ -52,6 +52,18 @@ def steps(workdir: epath.PathLike) -> list[int]:
     """
     folder = epath.Path(workdir) / FOLDER
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+
+
+def newest(workdir: epath.PathLike) -> dict[str, Any] | None:
+    """Returns the step of the newest checkpoint and a hash of its checksums; None where there is no checkpoint."""
+    found = steps(workdir)
+    if not found:
+        return None
+    try:
+        sums = artifacts.hash_file(epath.Path(workdir) / FOLDER / str(found[-1]) / SUMS / "metadata")
+    except OSError:  # damaged, or being deleted
+        sums = None
+    return {"step": found[-1], "parameters": sums}
 
 
 class Checkpoints:

@@ -27,3 +27,5 @@ def test_histories_end_before_the_target_and_batches_change_nothing(given_datase
         assert source.asked == {"u0": [1, 2, 3], "u1": [4], "u2": [7, 8, 9]}
         assert found.items.tolist() == [[3, 2], [4, 4], [9, 8]]
         assert baselines.ranks({"newest": found}, np.array([2, 5, 6]))["newest"].tolist() == [2, 0, 0]
+        baselines.recommend(source, dataset, "validation", 2, max_history=0)
+        assert source.asked == {"u0": [], "u1": [], "u2": []}

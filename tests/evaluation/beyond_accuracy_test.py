@@ -50,4 +50,10 @@ def test_diversity_is_the_mean_distance_of_pairs():
 
 def test_the_table_has_a_line_per_metric():
     measured = {"model": {"gini@5": 0.25}, "other": {"gini@5": 0.5}}
-    assert beyond_accuracy.table(measured).split() == ["model", "other", "gini@5", "0.2500", "0.5000"]
+    assert beyond_accuracy.table(measured).split() == "model other gini@5 0.2500 0.5000 lower is better".split()
+
+
+def test_every_metric_has_a_better_direction():
+    measured = beyond_accuracy.measure(np.array([[0, 1]]), np.ones(2), np.eye(2), 2)
+    better = {name.partition("@")[0]: beyond_accuracy.better(name) for name in measured}
+    assert better == {"coverage": "higher", "gini": "lower", "novelty": "higher", "intra_list_diversity": "higher"}

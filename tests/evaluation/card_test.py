@@ -29,7 +29,7 @@ def write_seed(folder, seed: int, dataset: str = "d") -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     ranks = {name: random.integers(0, 12, USERS) for name in ("genrec", "SASRec")}
     ranks["hybrid"] = np.ones(USERS, int)
-    details = {"step": 3, "dataset": dataset, "semantic_ids": "s"}
+    details = {"identity": {"step": 3, "dataset": dataset, "semantic_ids": "s"}}
     inflated = {"semantic_id_metrics": metrics.compute(ranks["genrec"], CUTOFFS)}
     baseline = {"SASRec": ranks["SASRec"]}
     results.write(folder / "evaluation", "test", evaluation(ranks["genrec"]), baseline, ["i"], details | inflated)

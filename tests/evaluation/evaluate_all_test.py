@@ -1,5 +1,6 @@
 """Evaluating all checkpoints of a run, and watching it, on a tiny work directory with untrained models."""
 
+import dataclasses
 import json
 import shutil
 
@@ -50,9 +51,10 @@ def test_all_checkpoints_of_both_splits_and_a_second_call_does_nothing(elsewhere
     evaluate_all.evaluate_all(EXPERIMENT, workdir, ["validation", "test"])
     assert results(workdir) == results(workdir, "validation") == [7, 14]
     rows = json.loads((workdir / "evaluation" / "test_steps.json").read_text())
-    assert [row["step"] for row in rows] == [7, 14] and set(rows[0]["baselines"]) == {"most popular", "item-kNN"}
+    assert [row["identity"]["step"] for row in rows] == [7, 14]
+    assert set(rows[0]["baselines"]) == {"most popular", "item-kNN"}
     for row in rows:
-        own = json.loads((workdir / "evaluation" / f"step_{row['step']}" / "test.json").read_text())
+        own = json.loads((workdir / "evaluation" / f"step_{row['identity']['step']}" / "test.json").read_text())
         assert row["metrics"] == own["metrics"]
     assert "step 14" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in workdir.glob("evaluation/step_*/*")}
@@ -70,7 +72,24 @@ def test_other_beams_are_another_evaluation(elsewhere, workdir):
         evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
     finally:
         EXPERIMENT.evaluation.beams = 10
-    assert json.loads((workdir / "evaluation" / "step_7" / "test.json").read_text())["beams"] == 12
+    figures = json.loads((workdir / "evaluation" / "step_7" / "test.json").read_text())
+    assert figures["identity"]["beams"] == 12
+
+
+def test_variants_are_evaluated_beside_each_other_and_steps_of_others_are_not_in_their_table(elsewhere, workdir):
+    for step in (7, 14):
+        bring(elsewhere, workdir, step)
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
+    before = {path: path.stat().st_mtime_ns for path in workdir.glob("evaluation/*/*")}
+    variant = dataclasses.replace(EXPERIMENT.evaluation, history=0)
+    evaluate_all.evaluate_all(dataclasses.replace(EXPERIMENT, evaluation=variant), workdir, ["test"])
+    assert (workdir / "evaluation" / "history=0" / "step_14" / "test.json").exists()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    shutil.rmtree(workdir / "checkpoints" / "7")
+    wider = dataclasses.replace(EXPERIMENT.evaluation, beams=12)
+    evaluate_all.evaluate_all(dataclasses.replace(EXPERIMENT, evaluation=wider), workdir, ["test"])
+    rows = json.loads((workdir / "evaluation" / "test_steps.json").read_text())
+    assert [(row["identity"]["step"], row["identity"]["beams"]) for row in rows] == [(14, 12)]
 
 
 def test_watching_survives_half_written_checkpoints_and_ends_with_the_training(elsewhere, workdir):

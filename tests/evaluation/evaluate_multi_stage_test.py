@@ -10,7 +10,7 @@ import pytest
 from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
-from genrec.evaluation import evaluate_multi_stage, significance
+from genrec.evaluation import evaluate_multi_stage, metrics, significance
 from genrec.training import train
 
 EXPERIMENT = config.Experiment(
@@ -86,6 +86,24 @@ def test_unknown_sources_and_weights_are_an_error(workdir, setting, message):
     changed = dataclasses.replace(EXPERIMENT.multi_stage, **setting)
     with pytest.raises(config.ConfigError, match=message):
         evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, multi_stage=changed), workdir)
+
+
+def test_cutoffs_beyond_the_lists_of_the_sources_are_left_out_or_refused(workdir):
+    settings = dataclasses.replace(EXPERIMENT.evaluation, cutoffs=(5, 10))
+    short = config.MultiStage(sources=("item-kNN",), ranker=False, candidates=7, weights=("item-kNN=1",))
+    evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings, multi_stage=short), workdir)
+    figures = json.loads((workdir / "multi_stage" / "test.json").read_text())
+    assert metrics.cutoffs_of(figures["metrics"]) == (5,)
+    short.candidates = 4
+    with pytest.raises(config.ConfigError, match="candidates"):
+        evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings, multi_stage=short), workdir)
+
+
+@pytest.mark.parametrize("setting", [{"history": 2}, {"withheld_features": ("all",)}, {"new_items_share": 0.5}])
+def test_variants_of_the_evaluation_of_the_model_are_refused(tmp_path, setting):
+    settings = dataclasses.replace(EXPERIMENT.evaluation, **setting)
+    with pytest.raises(config.ConfigError, match="variant"):
+        evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), tmp_path)
 
 
 def test_a_missing_model_is_named(tmp_path):

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from genrec import artifacts, config
+from genrec import artifacts, config, files
 from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
-from genrec.evaluation import evaluate, list_checks
+from genrec.decoding import loaded_model
+from genrec.evaluation import evaluate, identity, list_checks
 from genrec.evaluation.evaluator import SearchEvaluation
 from genrec.semantic_ids import codes
 
@@ -39,7 +40,7 @@ def test_results_cover_every_user_and_are_all_valid(workdir, capsys):
     evaluate.evaluate(EXPERIMENT, workdir, "test", "latest")
     figures = json.loads((workdir / "evaluation" / "test.json").read_text())
     dataset = datasets.Dataset(workdir / "dataset")
-    assert figures["step"] == 7 and figures["users"] == len(dataset.split("test"))
+    assert figures["identity"]["step"] == 7 and figures["users"] == len(dataset.split("test"))
     assert figures["returned_items"] == 10 * figures["users"] and figures["short_lists"] == 0
     assert f"returned items: {figures['returned_items']:,}" in capsys.readouterr().out
     users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet")
@@ -55,7 +56,8 @@ def test_certified_shares_are_reported_and_stored(workdir, capsys):
     evaluate.evaluate(dataclasses.replace(EXPERIMENT, evaluation=wider), workdir, "test", "latest")
     assert "100.0% of the first 1, 100.0% of the first 10" in capsys.readouterr().out
     figures = json.loads((workdir / "evaluation" / "test.json").read_text())
-    assert (figures["beams"], figures["max_beams"], figures["certified"]) == (128, 128, {"1": 1.0, "10": 1.0})
+    of = figures["identity"]
+    assert (of["beams"], of["max_beams"], figures["certified"]) == (128, 128, {"1": 1.0, "10": 1.0})
     users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet")
     assert set(users["certified"].to_pylist()) == {len(datasets.Dataset(workdir / "dataset").catalogue)}
 
@@ -73,6 +75,51 @@ def test_baselines_segments_and_beyond_accuracy_are_written_with_the_metrics(wor
     catalogue = datasets.Dataset(workdir / "dataset").catalogue
     assert figures["beyond_accuracy"]["model"]["coverage@10"] == len(shown) / len(catalogue)
     assert "media_type, recall@10" in capsys.readouterr().out
+
+
+def test_a_variant_is_written_beside_the_plain_evaluation_and_says_what_it_is(workdir, capsys):
+    """Without histories, users differ in nothing that item-kNN knows, as they do for the model."""
+    evaluate.evaluate(EXPERIMENT, workdir)
+    plain = {path: path.read_bytes() for path in (workdir / "evaluation").iterdir()}
+    assert "history withheld" not in capsys.readouterr().out
+    settings = dataclasses.replace(EXPERIMENT.evaluation, history=0)
+    evaluate.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir)
+    assert "test split, 60 users; history withheld" in capsys.readouterr().out
+    folder = workdir / "evaluation" / "history=0"
+    assert plain == {path: path.read_bytes() for path in (workdir / "evaluation").iterdir() if path != folder}
+    figures = json.loads((folder / "test.json").read_text())
+    assert figures["variant"] and figures["identity"]["history"] == 0
+    assert "history withheld" in (folder / "test.html").read_text()
+    assert set(figures["baselines"]["item-kNN"].values()) == {0.0}
+    read = json.loads((workdir / "evaluation" / "test.json").read_text())
+    assert read["variant"] == [] and read["baselines"]["item-kNN"]["recall@10"] > 0
+    assert read["baselines"]["most popular"] == figures["baselines"]["most popular"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"evaluation": one} for one in (
+            {"beams": 11}, {"max_beams": 20}, {"certify": 3}, {"cutoffs": (1, 5)}, {"segments": ("genre",)},
+            {"history": 3}, {"withheld_features": ("all",)}, {"request_time": True}, {"new_items_share": 0.1},
+        )),
+        {"item_knn": {"decay": 0.9}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_all_that_changes_figures_is_another_evaluation(workdir, changed):
+    def identified(experiment: config.Experiment) -> dict:
+        return identity.of(loaded_model.load(workdir), experiment, workdir)
+
+    plain = identified(EXPERIMENT)
+    files.write_text(workdir / "evaluation" / "test.json", json.dumps({"identity": plain}))
+    name, settings = next(iter(changed.items()))
+    part = dataclasses.replace(getattr(EXPERIMENT, name), **settings)
+    other = identified(dataclasses.replace(EXPERIMENT, **{name: part}))
+    assert identity.is_done(workdir / "evaluation", "test", plain)
+    assert not identity.is_done(workdir / "evaluation", "test", other)
+    same = dataclasses.replace(EXPERIMENT.evaluation, batch=3, sharded_table=True)
+    assert identified(dataclasses.replace(EXPERIMENT, evaluation=same)) == plain
 
 
 def test_ranks_by_learned_codes_count_any_item_of_the_group(workdir):

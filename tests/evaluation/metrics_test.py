@@ -63,6 +63,16 @@ def test_cutoffs_are_read_back_in_order():
     assert metrics.cutoffs_of(metrics.compute(np.array([1]), (20, 5, 10))) == (5, 10, 20)
 
 
+def test_the_headline_is_at_10_or_the_nearest_cutoff_below_or_the_smallest():
+    assert [metrics.headline_cutoff(of) for of in ((1, 10, 50), (1, 5, 20), (50, 20))] == [10, 5, 20]
+
+
+def test_recall_stands_for_all_metrics_at_1():
+    found = metrics.compute(np.array([1, 2, 0]), (1, 5))
+    left_out = set(found) - set(metrics.distinct(found))
+    assert left_out == {"ndcg@1", "mrr@1"} and {found[name] for name in left_out} == {found["recall@1"]}
+
+
 def test_another_item_with_the_learned_codes_of_the_target_is_no_hit():
     """Items 0, 1 and 3 share their learned codes; the first place is item 0, so a target 1 is not a hit at 1."""
     ids = separate_collisions(np.array([[2, 1], [2, 1], [0, 3], [2, 1]]), sizes=(4, 4), max_group=4)

@@ -13,7 +13,7 @@ import pytest
 from genrec import artifacts, config, files
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
-from genrec.evaluation import evaluate, report
+from genrec.evaluation import evaluate, report, significance
 
 EXPERIMENT = config.Experiment(
     data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=60)),
@@ -28,13 +28,41 @@ addEventListener("load", () => {
   document.body.dataset.measured = JSON.stringify({
     pictures: boxes.filter(b => b.width > 100 && b.height > 40).length,
     marks: document.querySelectorAll("svg path, svg use").length,
-    tables: [...document.querySelectorAll("table")].map(t => t.rows.length),
+    tables: Object.fromEntries([...document.querySelectorAll("section")].map(
+      s => [s.id, [...s.querySelectorAll("table")].map(t => t.rows.length)])),
     headings: [...document.querySelectorAll("h2")].map(h => h.textContent),
-    wide: document.documentElement.scrollWidth > innerWidth,
     fetched: performance.getEntriesByType("resource").map(e => e.name),
     bold: [...document.querySelectorAll("main li")].map(l => l.textContent),
+    ...measureTexts(),
   });
 });
+
+// Texts that are small, or that do not lie within the page, their picture and all boxes that clip; pairs that overlap.
+function measureTexts() {
+  const texts = [], small = [], cut = [], overlapping = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const parent = node.parentElement, text = node.textContent.trim(), range = document.createRange();
+    if (!text || parent.closest("script, style, details:not([open]) > :not(summary)")) continue;
+    range.selectNodeContents(node);
+    const scale = parent.closest("svg") ? parent.getScreenCTM().a : 1;
+    if (parseFloat(getComputedStyle(parent).fontSize) * scale < 11) small.push(text);
+    const clips = [];
+    for (let outer = parent; outer; outer = outer.parentElement)
+      if (outer.tagName === "svg" || outer === document.documentElement ||
+          getComputedStyle(outer).overflowX !== "visible") clips.push(outer.getBoundingClientRect());
+    for (const box of range.getClientRects()) {
+      if (clips.some(c => box.left < c.left - 1 || box.right > c.right + 1)) cut.push(text);
+      for (const other of texts) {
+        const width = Math.min(box.right, other.box.right) - Math.max(box.left, other.box.left);
+        const height = Math.min(box.bottom, other.box.bottom) - Math.max(box.top, other.box.top);
+        if (other.node !== node && width > 1 && height > 3) overlapping.push([text, other.text]);
+      }
+      texts.push({box, node, text});
+    }
+  }
+  return {texts: texts.length, small, cut, overlapping};
+}
 </script>"""
 
 
@@ -49,7 +77,11 @@ def workdir(tmp_path_factory, untrained):
     renamed = table.set_column(table.column_names.index("title"), "title", titles)
     files.write_parquet(renamed, dataset.path / "catalogue.parquet")
     untrained(workdir, EXPERIMENT)
-    lines = [{"step": n, "train/loss": 9 / n, "validation/recall@10": n / 100} for n in range(1, 8)]
+    rates = {"train/loss_level_0": 1, "train/learning_rate": 1e-3, "train/gradient_norm": 2, "train/step_seconds": 20}
+    lines = [
+        {"step": n, "train/loss": 9 / n, "train/targets_per_second": 100 * n, "validation/ndcg@10": n / 100, **rates}
+        for n in range(1, 8)
+    ]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluate.evaluate(EXPERIMENT, workdir)
     return workdir
@@ -74,22 +106,53 @@ def browse(path, folder, width: int) -> tuple[str, list[str]]:
     return ended.stdout, [line for line in ended.stderr.splitlines() if ":CONSOLE" in line]
 
 
-@pytest.mark.parametrize("width", [1280, 520])
-def test_a_browser_shows_every_section_chart_and_table(workdir, tmp_path, width):
-    path = report.write(workdir)
-    measured = tmp_path / "measured.html"
-    measured.write_text(path.read_text().replace("</body>", MEASURE + "</body>"))
-    dom, console = browse(measured, tmp_path, width)
+def measured(path, folder, width: int) -> dict:
+    """Returns what MEASURE finds in a page with all details open."""
+    copy = folder / f"measured_{width}.html"
+    copy.write_text(path.read_text().replace("<details>", "<details open>").replace("</body>", MEASURE + "</body>"))
+    dom, console = browse(copy, folder, width)
     assert console == []
-    found = json.loads(html.unescape(re.search(r'data-measured="([^"]*)"', dom).group(1)))
-    assert found["headings"] == ["Result", "Training", "Segments", "Popularity", "Semantic IDs", "Examples"]
+    return json.loads(html.unescape(re.search(r'data-measured="([^"]*)"', dom).group(1)))
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_a_browser_shows_every_section_chart_and_table(workdir, tmp_path, width):
+    found = measured(report.write(workdir), tmp_path, width)
+    sections = ["Verdict", "Result", "Training", "Segments", "Popularity", "Semantic IDs", "Examples"]
+    assert found["headings"] == sections
     figures = json.loads((workdir / "evaluation" / "test.json").read_text())
-    # Result, two curves, one per segmentation, popularity, codes.
-    assert found["pictures"] == 5 + len(figures["segments"]) and found["marks"] > 50
-    assert len(found["tables"]) == 3 + len(figures["segments"]) and min(found["tables"]) >= 2
-    assert found["tables"][0] == 1 + len(figures["metrics"])
-    assert found["fetched"] == [] and not found["wide"]
+    segments = len(figures["segments"])
+    # Result, six of the training, one per segmentation, popularity, codes.
+    assert found["pictures"] == 9 + segments and found["marks"] > 50
+    tables = {name: len(rows) for name, rows in found["tables"].items() if rows}
+    assert tables == {"verdict": 1, "result": 1, "segments": segments, "popularity": 1, "semantic-ids": 1}
+    assert min(rows for of in found["tables"].values() for rows in of) >= 2
+    assert found["tables"]["result"] == [1 + len(figures["metrics"]) - 2], "NDCG and MRR at 1 are recall at 1"
+    assert found["fetched"] == []
     assert any(item.startswith(TITLE) for item in found["bold"])
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_no_text_is_small_cut_or_overlaps_another(workdir, tmp_path, width):
+    found = measured(report.write(workdir), tmp_path, width)
+    assert found["texts"] > 300
+    assert (found["small"], found["cut"], found["overlapping"]) == ([], [], [])
+
+
+def test_small_cut_and_overlapping_texts_are_found(tmp_path):
+    """Otherwise finding none would prove nothing."""
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<!doctype html><body><p style='font-size: 8px'>small</p><p>good</p>"
+        "<div style='overflow-x: hidden; width: 100px'><p style='width: 300px; text-align: right'>cut</p></div>"
+        "<svg width=20 height=20 viewBox='0 0 20 20'><text x=10 y=15>drawn beyond</text></svg>"
+        "<svg width=200 height=200 viewBox='0 0 400 400'><text x=9 y=99 font-size=20>scaled</text></svg>"
+        "<div style='position: relative; height: 2em'><span style='position: absolute'>one</span>"
+        "<span style='position: absolute'>two</span></div></body>"
+    )
+    found = measured(page, tmp_path, 800)
+    assert (found["small"], found["cut"]) == (["small", "scaled"], ["cut", "drawn beyond"])
+    assert found["overlapping"] == [["two", "one"]]
 
 
 def test_the_console_reports_errors(tmp_path):
@@ -107,6 +170,34 @@ def test_the_file_stands_alone_and_is_the_same_every_time(workdir):
     assert len(set(ids)) == len(ids) and set(re.findall(r'href="#([^"]*)"', text)) <= set(ids)
     assert report.write(workdir).read_text() == text
     assert not list((workdir / "evaluation").glob(".*"))
+
+
+def test_it_says_what_was_evaluated_and_how_it_stands_to_the_baselines(workdir):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", report.write(workdir).read_text()))
+    figures = json.loads((workdir / "evaluation" / "test.json").read_text())
+    run = figures["run"]
+    for part in (
+        f"Evaluated {run['date'][:10]}",
+        "Withheld or changed nothing",
+        "Training time 2 min 20 s",
+        f"Parameters {run['parameters']:,}",
+        f"genrec {run['version']}",
+        "model.width 16",
+        "step 7 of 4,000, with 0.0700",
+        "3rd tenth",
+        "gini@10 lower",
+    ):
+        assert part in text, part
+    words = [significance.verdict(of["recall@10"]) for of in figures["comparisons"].values()]
+    assert len(words) == 2 and all(f"{word} " in text for word in words)
+    assert len(run["changed_settings"]) > 10 and "model.heads" in run["changed_settings"]
+
+
+def test_an_evaluation_of_another_version_is_refused(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "copy")
+    (tmp_path / "copy" / "evaluation" / "test.json").write_text("{}")
+    with pytest.raises(artifacts.ArtifactError, match="version"):
+        report.write(tmp_path / "copy")
 
 
 def test_a_missing_evaluation_is_an_error_and_a_missing_log_is_named(workdir, tmp_path):

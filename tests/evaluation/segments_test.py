@@ -53,6 +53,19 @@ def test_any_column_can_be_named_and_rare_values_are_one_segment(monkeypatch):
         find(["color"], users=None)
 
 
+@pytest.mark.parametrize(
+    ("cells", "order"),
+    [
+        (["25-34", "25-34", "50+", None, "18-24", "<18"], ["<18", "18-24", "25-34", "50+", "(unknown)"]),
+        (["Under 18", "over 65", "over 65", "18-65"], ["Under 18", "18-65", "over 65"]),
+        (["10", "9", "10", "-"], ["10", "-", "9"]),
+        (["rock", "jazz", "rock"], ["rock", "jazz"]),
+    ],
+)
+def test_values_that_start_with_numbers_are_in_their_order(cells, order):
+    assert list(segments.by_value(pa.array(cells))) == order
+
+
 def test_figures_of_a_segment_are_those_of_its_users():
     ranks = {"model": np.array([1, 0, 3, 2]), "other": np.array([0, 1, 1, 1])}
     measured = segments.measure({"kind": segments.by_range(np.array([1, 2, 1, 1]))}, ranks, (1, 5))

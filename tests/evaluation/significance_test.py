@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from genrec.config import ConfigError
 from genrec.data.errors import DataError
-from genrec.evaluation import metrics, significance
+from genrec.evaluation import metrics, results, significance
 
 
 def test_two_users_by_hand():
@@ -91,6 +92,40 @@ def test_files_of_different_users_or_targets_are_refused(tmp_path, users, target
 def test_a_work_directory_names_the_file_in_it(tmp_path):
     assert significance.users_file(tmp_path, "validation") == tmp_path / "evaluation" / "validation_users.parquet"
     assert significance.users_file(tmp_path / "some.parquet", "test") == tmp_path / "some.parquet"
+
+
+def test_the_folder_of_an_evaluation_names_the_file_in_it(tmp_path):
+    file = write(tmp_path / "test_users.parquet", ["u"], ["a"], [1])
+    assert significance.users_file(tmp_path, "test") == file
+
+
+def test_cutoffs_beyond_the_lists_are_left_out_or_refused(tmp_path):
+    file = write(tmp_path / "users", ["u1", "u2"], ["a", "b"], [3, 0])
+    assert significance.list_length(file) == 3, "at least the greatest rank"
+    rows = pyarrow.parquet.read_table(file).replace_schema_metadata({results.LENGTH: "20"})
+    pyarrow.parquet.write_table(rows, file)
+    assert significance.list_length(file) == 20
+    assert significance.shown_cutoffs(None, 20) == [1, 5, 10, 20]
+    assert significance.shown_cutoffs([20, 7], 20) == [20, 7]
+    for given in ([21], [0], [-1], [2.5], [float("nan")], []):
+        with pytest.raises(ConfigError, match="20"):
+            significance.shown_cutoffs(given, 20)
+
+
+def test_intervals_of_one_model_equal_those_of_its_differences_from_no_hits():
+    ranks = np.arange(200) % 13
+    alone = significance.bootstrap(ranks, [5, 10])
+    for name, one in significance.paired_bootstrap(np.zeros(200, int), ranks, [5, 10]).items():
+        assert alone[name] == pytest.approx((one.low, one.high), abs=0.01) and alone[name][0] < one.second
+
+
+def test_verdicts_follow_the_intervals():
+    model = np.array([1, 2, 0] * 100)
+    others = {"bad": np.zeros(300, int), "good": np.ones(300, int), "same": np.roll(model, 1)}
+    compared = significance.compare_with(others, model, [10])
+    words = {name: significance.verdict(of["recall@10"]) for name, of in compared.items()}
+    assert [word.split()[0] for word in words.values()] == ["better", "worse", "not"]
+    assert [name in line for name, line in zip(others, significance.verdicts(compared), strict=True)] == [True] * 3
 
 
 def test_a_missing_file_is_an_error(tmp_path):

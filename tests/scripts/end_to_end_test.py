@@ -166,8 +166,8 @@ def test_a_model_that_reads_everything_takes_the_same_path(run, tmp_path):
     assert "violations: 0" in evaluated and (tmp_path / "prompts" / "guidance.svg").exists()
     silent = "--config.evaluation.withheld_features=('all',)", "--config.evaluation.history=2"
     run("tools/evaluate_checkpoint.py", config, workdir, *silent)
-    figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
-    assert (figures["withheld_features"], figures["history"]) == (["all"], 2)
+    figures = json.loads((tmp_path / "evaluation" / "history=2,without=all" / "test.json").read_text())
+    assert (figures["identity"]["withheld_features"], figures["identity"]["history"]) == (["all"], 2)
 
 
 def test_a_card_of_a_seed_with_baselines_and_the_multi_stage_recommender_is_made_once(run, tmp_path):

@@ -77,7 +77,8 @@ def test_a_checkpoint_of_the_parent_recommends_old_and_new_items(grown, capsys):
     for share in (0.0, 0.5):
         cfg = dataclasses.replace(EXPERIMENT.evaluation, new_items_share=share)
         evaluate.evaluate(dataclasses.replace(EXPERIMENT, evaluation=cfg), after, checkpoints_of=before)
-        figures = json.loads((after / "evaluation" / "test.json").read_text())
+        folder = after / "evaluation" / ("new_items_share=0.5" if share else "")
+        figures = json.loads((folder / "test.json").read_text())
         segments = {row["segment"]: row for row in figures["segments"]["new to the model"]}
         assert sum(row["users"] for row in segments.values()) == figures["users"]
         shown[share] = segments["new"]["model"]["recall@20"]
