@@ -42,7 +42,7 @@ def changed_settings(loaded: LoadedGenerator, experiment: Experiment, workdir: e
     Those of the stages are what their artifacts and the checkpoint were made with, whatever `experiment` says.
     """
     record = loaded.record
-    used = {name: _config_of(epath.Path(workdir) / folder) for name, folder in STAGES.items()}
+    used: dict[str, Any] = {name: _config_of(epath.Path(workdir) / folder) for name, folder in STAGES.items()}
     used |= {"seed": record.seed, "model": record.model, "training": record.training, "prompts": record.prompts}
     used |= {name: dataclasses.asdict(getattr(experiment, name)) for name in ("evaluation", "item_knn")}
     defaults = _flat(json.loads(json.dumps(dataclasses.asdict(Experiment()))))

@@ -63,7 +63,7 @@ def write(workdir: epath.PathLike, split: str = "test", folder: epath.PathLike |
         result=_result(figures),
         training=None if training is None else [_chart(figure, caption) for figure, caption in training.charts],
         best=None if training is None else training.best,
-        better=beyond_accuracy.better,
+        beyond_accuracy=_beyond_accuracy(figures),
         segments=_segments(figures),
         popularity=_popularity(users, dataset),
         codes=_codes(workdir),
@@ -119,7 +119,8 @@ def _duration(seconds: float) -> str:
 def _verdict(figures: Figures) -> Figures:
     """Returns a sentence that says what the model is better and worse than, and the differences behind it."""
     names = [f"recall@{_first(figures)}", f"ndcg@{_first(figures)}"]
-    rows, by_verdict = [], {}
+    by_verdict: dict[str, list[str]] = {}
+    rows = []
     for baseline, compared in figures["comparisons"].items():
         verdict = significance.verdict(compared[names[0]])
         by_verdict.setdefault(verdict, []).append(baseline)
@@ -205,6 +206,15 @@ def _popularity(users: pa.Table, dataset: Dataset) -> dict[str, str]:
     model, one, another, *_ = charts.MODEL_AND_BASELINES
     bars = charts.bars(rows, list(shares), [one, another, model])
     return _chart(bars, f"Tenths of the catalogue by popularity: their shares of the first {SHOWN} recommendations")
+
+
+def _beyond_accuracy(figures: Figures) -> list[tuple[str, str, list[float], float]]:
+    """Returns for each metric its name, which direction is better, the values of all models, and the best of them."""
+    by_model, rows = figures["beyond_accuracy"], []
+    for name in by_model["model"]:
+        better, values = beyond_accuracy.better(name), [of_model[name] for of_model in by_model.values()]
+        rows.append((name, better, values, max(values) if better == "higher" else min(values)))
+    return rows
 
 
 def _codes(workdir: epath.Path) -> Figures:

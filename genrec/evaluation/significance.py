@@ -102,7 +102,7 @@ def verdicts(comparisons: Mapping[str, Mapping[str, Mapping[str, float]]]) -> li
         metric = next(metric for metric in compared if metric.startswith("recall"))
         one = compared[metric]
         interval = f"{CONFIDENCE:.0%} interval {one['low']:+.4f} to {one['high']:+.4f}"
-        lines.append(f"{verdict(one)} {name}: {metric} {one['difference']:+.4f}, {interval}")
+        lines.append(f"the model is {verdict(one)} {name}: {metric} {one['difference']:+.4f}, {interval}")
     return lines
 
 

@@ -45,7 +45,7 @@ function measureTexts() {
     const parent = node.parentElement, text = node.textContent.trim(), range = document.createRange();
     if (!text || parent.closest("script, style, details:not([open]) > :not(summary)")) continue;
     range.selectNodeContents(node);
-    const scale = parent.closest("svg") ? parent.getScreenCTM().a : 1;
+    const matrix = parent.closest("svg") && parent.getScreenCTM(), scale = matrix ? Math.hypot(matrix.a, matrix.b) : 1;
     if (parseFloat(getComputedStyle(parent).fontSize) * scale < 11) small.push(text);
     const clips = [];
     for (let outer = parent; outer; outer = outer.parentElement)
