@@ -67,3 +67,21 @@ def test_the_same_input_gives_the_same_bytes_and_ids_differ_between_charts():
     assert charts.png(first).startswith(b"\x89PNG")
     ids = [set(re.findall(r' id="([^"]*)"', charts.inline_svg(first, title))) for title in ("t", "u")]
     assert ids[0] and not ids[0] & ids[1]
+
+
+def test_a_chart_of_one_name_colors_its_rows_and_shows_intervals():
+    figure = charts.bars([("a", [0.5]), ("b", [0.25])], ["m"], charts.MODEL_AND_BASELINES, [(0.4, 0.7), (0.2, 0.3)])
+    model, baseline = (box.get_facecolor() for box in figure.axes[0].patches)
+    assert model != baseline
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[0.4, 0.7], [0.2, 0.3]]
+
+
+def test_models_have_the_same_colors_in_all_rows():
+    figure = charts.bars([("a", [1, 2]), ("b", [3, 4])], ["model", "other"], charts.MODEL_AND_BASELINES)
+    colors = [box.get_facecolor() for box in figure.axes[0].patches]
+    assert colors[0] == colors[1] != colors[2] == colors[3]
+
+
+def test_a_line_chart_marks_an_x():
+    (axes,) = charts.lines({"y": [(0, 1), (5, 2)]}, "x", "y", mark=5).axes
+    assert list(axes.lines[-1].get_xdata()) == [5, 5]

@@ -17,7 +17,7 @@ from genrec.evaluation import evaluate, significance
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, folder of an evaluation, or file.", required=True)
 _OTHER = flags.DEFINE_string("other", None, "What to compare with: the same.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is compared.")
-_CUTOFFS = flags.DEFINE_list("cutoffs", None, "Cutoffs; by default 1, 5, 10, 20 and 50 up to the length of the lists.")
+_CUTOFFS = flags.DEFINE_list("cutoffs", ["1", "5", "10", "20", "50"], "Cutoffs; the default up to the length of lists.")
 _SAMPLES = flags.DEFINE_integer("samples", significance.SAMPLES, "Number of bootstrap samples.", lower_bound=1)
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table, or a line of JSON.")
 
@@ -25,7 +25,7 @@ _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table, or a
 def main() -> None:
     files = [significance.users_file(path, _SPLIT.value) for path in (_WORKDIR.value, _OTHER.value)]
     first, second = significance.ranks_of_same_users(*files)
-    given = None if _CUTOFFS.value is None else command.numbers("cutoffs", _CUTOFFS.value)
+    given = command.numbers("cutoffs", _CUTOFFS.value) if flags.FLAGS["cutoffs"].present else None
     cutoffs = significance.shown_cutoffs(given, min(map(significance.list_length, files)))
     compared = significance.paired_bootstrap(first, second, cutoffs, _SAMPLES.value)
     if _OUTPUT.value == "json":

@@ -123,7 +123,7 @@ def _read(seed: epath.Path) -> dict[str, Any]:
 def _shown(models: Iterable[Iterable[str]]) -> list[str]:
     """Returns the metrics that a card shows, of those of all models: lists may be too short for some of SHOWN."""
     measured = set.intersection(*map(set, models))
-    first = metrics.headline_cutoff(metrics.cutoffs_of(measured))
+    first = metrics.shown_cutoff(metrics.cutoffs_of(measured))
     return [name for name in SHOWN if name in measured] or [f"recall@{first}", f"ndcg@{first}"]
 
 

@@ -129,7 +129,7 @@ class CheckpointEvaluator:
         )
         return {
             "intervals": {name: significance.bootstrap(of, cutoffs) for name, of in all_ranks.items()},
-            "comparisons": significance.compare_with(ranks, evaluation.ranks, [metrics.headline_cutoff(cutoffs)]),
+            "comparisons": significance.compare_with(ranks, evaluation.ranks, [metrics.shown_cutoff(cutoffs)]),
             "semantic_id_metrics": metrics.compute(
                 list_checks.semantic_id_ranks(evaluation, loaded.semantic_ids), cutoffs
             ),
@@ -191,7 +191,7 @@ def check_users(dataset: Dataset) -> None:
 def _text(figures: dict[str, Any], evaluation: SearchEvaluation) -> str:
     """Returns the lines of the text file after the metrics."""
     exact = {name: value for name, value in evaluation.metrics.items() if name.startswith("recall")}
-    shown = metrics.headline_cutoff(metrics.cutoffs_of(exact))
+    shown = metrics.shown_cutoff(metrics.cutoffs_of(exact))
     models = list(figures["beyond_accuracy"])
     inflated = figures["semantic_id_metrics"]
     lines = [

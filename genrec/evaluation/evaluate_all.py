@@ -122,7 +122,7 @@ def _summarize(folder: epath.Path, splits: Sequence[str], last: int) -> None:
 def table(rows: Sequence[dict[str, Any]], split: str) -> str:
     """Returns plain text with one line per step, then one per baseline; `rows` are the figures of evaluations."""
     cutoffs = metrics.cutoffs_of(rows[-1]["metrics"])
-    first = metrics.headline_cutoff(cutoffs)
+    first = metrics.shown_cutoff(cutoffs)
     names = dict.fromkeys((f"recall@{first}", f"ndcg@{first}", f"recall@{cutoffs[-1]}"))
     models = [(f"step {row['identity']['step']}", row["metrics"]) for row in rows]
     models += list(rows[-1]["baselines"].items())

@@ -98,8 +98,6 @@ class Evaluator:
         if not len(self._sequences):
             raise DataError(f"{dataset.path}: the {split} split has no users. Loosen the filters of stage `prepare`.")
         self._cutoffs = tuple(cutoff for cutoff in cfg.cutoffs if cutoff <= cfg.beams)
-        if not self._cutoffs:
-            raise config.ConfigError(f"evaluation.cutoffs={cfg.cutoffs} are all beyond evaluation.beams={cfg.beams}")
         if len(self._cutoffs) < len(cfg.cutoffs):
             logging.warning("metrics beyond %d beams are left out: lists are no longer than that", cfg.beams)
         self._chosen = _choose(len(self._sequences), users)  # split order

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 NAMES = ("recall", "ndcg", "mrr")
-HEADLINE = 10  # the cutoff of the metrics that a summary shows, if it was measured
 
 
 def compute(ranks: ArrayLike, cutoffs: Sequence[int]) -> dict[str, float]:
@@ -44,14 +43,15 @@ def compute(ranks: ArrayLike, cutoffs: Sequence[int]) -> dict[str, float]:
     return values
 
 
+def shown_cutoff(cutoffs: Iterable[int], limit: int = 10) -> int:
+    """Returns the cutoff of tables and charts that show one: the largest up to `limit`, else the smallest."""
+    ordered = sorted(cutoffs)
+    return max((cutoff for cutoff in ordered if cutoff <= limit), default=ordered[0])
+
+
 def cutoffs_of(metrics: Iterable[str]) -> tuple[int, ...]:
     """Returns the cutoffs of the names of metrics, ascending."""
     return tuple(sorted({int(name.partition("@")[2]) for name in metrics}))
-
-
-def headline_cutoff(cutoffs: Sequence[int]) -> int:
-    """Returns the cutoff that a summary shows: the largest up to HEADLINE, else the smallest."""
-    return max((cutoff for cutoff in cutoffs if cutoff <= HEADLINE), default=min(cutoffs))
 
 
 def distinct(names: Iterable[str]) -> list[str]:

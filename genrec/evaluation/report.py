@@ -79,7 +79,7 @@ def _chart(figure: "charts.Figure", caption: str) -> dict[str, str]:
 
 def _first(figures: Figures) -> int:
     """Returns the cutoff of what charts, segments and the verdict show."""
-    return metrics.headline_cutoff(metrics.cutoffs_of(figures["metrics"]))
+    return metrics.shown_cutoff(metrics.cutoffs_of(figures["metrics"]))
 
 
 def _facts(figures: Figures, workdir: epath.Path, training: TrainingCurves | None) -> dict[str, str]:
@@ -93,8 +93,8 @@ def _facts(figures: Figures, workdir: epath.Path, training: TrainingCurves | Non
         "Checkpoint": f"step {of['step']:,} of {run['steps']:,}",
         "Evaluated": run["date"].replace("T", " ").replace("+00:00", " UTC"),
         "Users": f"{figures['users']:,}, {figures['split']} split",
+        "Trained to read": ", ".join(["history", *run["context"]]),
         "Withheld or changed": "; ".join(figures["variant"]) or "nothing",
-        "The model reads": ", ".join(["history", *run["context"]]),
         "Search": f"{of['beams']:,} beams{wider}",
         "Parameters": f"{run['parameters']:,}",
         "Training time": "not logged" if seconds is None else f"{_duration(seconds)}, without validations",

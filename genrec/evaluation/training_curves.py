@@ -32,7 +32,9 @@ def read(workdir: epath.PathLike, step: int, best_metric: str, validated: Sequen
     # The last line is incomplete while training writes it.
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
     train, validation = _series(rows, "train"), _series(rows, "validation")
-    losses = [name for name in train if "loss" in name and not name.startswith(LEVEL)]
+    losses = [name for name in train if (name == "objective" or "loss" in name) and not name.startswith(LEVEL)]
+    if train.get("objective") == train.get("loss"):  # they differ where targets have weights or texts are generated
+        losses = [name for name in losses if name != "objective"]
     by_level = {name: f"level {int(name.removeprefix(LEVEL)) + 1}" for name in train if name.startswith(LEVEL)}
     panels = [
         ("Training loss", "loss", {name: name.replace("_", " ") for name in losses}),

@@ -64,7 +64,7 @@ def test_cutoffs_are_read_back_in_order():
 
 
 def test_the_headline_is_at_10_or_the_nearest_cutoff_below_or_the_smallest():
-    assert [metrics.headline_cutoff(of) for of in ((1, 10, 50), (1, 5, 20), (50, 20))] == [10, 5, 20]
+    assert [metrics.shown_cutoff(of) for of in ((1, 10, 50), (1, 5, 20), (50, 20))] == [10, 5, 20]
 
 
 def test_recall_stands_for_all_metrics_at_1():
