@@ -17,6 +17,7 @@ from genrec import artifacts
 from genrec.config import Experiment
 from genrec.decoding.loaded_model import LoadedGenerator
 
+MACHINE = "machine.json"  # of a work directory: the machine that trained last, as `machine` returns it
 STAGES = {"data": "dataset", "embeddings": "item_embeddings", "semantic_ids": "semantic_ids"}  # settings: folder
 
 

@@ -14,7 +14,15 @@ from etils import epath
 
 from genrec import artifacts, charts, files
 from genrec.data.dataset import Dataset
-from genrec.evaluation import beyond_accuracy, metrics, results, significance, templates, training_curves
+from genrec.evaluation import (
+    beyond_accuracy,
+    metrics,
+    provenance,
+    results,
+    significance,
+    templates,
+    training_curves,
+)
 from genrec.evaluation.training_curves import TrainingCurves
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids.codes import SemanticIds
@@ -84,7 +92,7 @@ def _first(figures: Figures) -> int:
 
 def _facts(figures: Figures, workdir: epath.Path, training: TrainingCurves | None) -> dict[str, str]:
     """Returns what a reader must know before the figures: what was evaluated, how it was made, on what."""
-    run, of, machine = figures["run"], figures["identity"], figures["run"]["machine"]
+    run, of, trained_on = figures["run"], figures["identity"], workdir / provenance.MACHINE
     seconds = None if training is None else training.seconds
     wider = f", up to {of['max_beams']:,}" if of["max_beams"] > of["beams"] else ""
     return {
@@ -98,13 +106,17 @@ def _facts(figures: Figures, workdir: epath.Path, training: TrainingCurves | Non
         "Search": f"{of['beams']:,} beams{wider}",
         "Parameters": f"{run['parameters']:,}",
         "Training time": "not logged" if seconds is None else f"{_duration(seconds)}, without validations",
-        "Trained on": "not recorded",
-        "Evaluated on": f"{machine['device_count']} x {', '.join(machine['devices'])} ({machine['system']}, "
-        f"{machine['cores']} cores)",
-        "Versions": f"genrec {run['version']}, JAX {machine['jax']}, Python {machine['python']}",
+        "Trained on": _machine(json.loads(trained_on.read_text())) if trained_on.exists() else "not recorded",
+        "Evaluated on": _machine(run["machine"]),
+        "Versions": f"genrec {run['version']}, JAX {run['machine']['jax']}, Python {run['machine']['python']}",
         "Dataset": of["dataset"],
         "Semantic IDs": of["semantic_ids"],
     }
+
+
+def _machine(machine: Figures) -> str:
+    devices = f"{machine['device_count']} x {', '.join(machine['devices'])}"
+    return f"{devices} ({machine['system']}, {machine['cores']} cores)"
 
 
 def _duration(seconds: float) -> str:

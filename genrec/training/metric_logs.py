@@ -11,6 +11,7 @@ from etils import epath
 
 from genrec import distributed, files
 from genrec.errors import GenrecError
+from genrec.evaluation import provenance
 
 # tensorboardX imports torch where that is installed: seconds of every start, for types that are not used here.
 _TORCH = sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # None makes an import fail
@@ -25,7 +26,10 @@ class TrainingError(GenrecError):
 
 
 class Logs:
-    """Writer of the metrics of one run. A resumed run drops the lines after the checkpoint it resumes from."""
+    """Writer of the metrics of one run, and of its machine, for the report of an evaluation.
+
+    A resumed run drops the lines after the checkpoint it resumes from.
+    """
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
         self._writes = distributed.is_first()
@@ -37,6 +41,7 @@ class Logs:
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= first_step]
         self._text = "".join(line + "\n" for line in kept)
         files.write_text(self._path, self._text)
+        files.write_text(epath.Path(workdir) / provenance.MACHINE, json.dumps(provenance.machine(), indent=2) + "\n")
         self._events = SummaryWriter(str(epath.Path(workdir) / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, group: str, metrics: Mapping[str, float]) -> None:

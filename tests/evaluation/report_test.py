@@ -83,6 +83,8 @@ def workdir(tmp_path_factory, untrained):
         for n in range(1, 8)
     ]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    machine = {"device_count": 8, "devices": ["TPU v9"], "system": "Linux x86_64", "cores": 64}
+    (workdir / "machine.json").write_text(json.dumps(machine))
     evaluate.evaluate(EXPERIMENT, workdir)
     return workdir
 
@@ -180,6 +182,8 @@ def test_it_says_what_was_evaluated_and_how_it_stands_to_the_baselines(workdir):
         f"Evaluated {run['date'][:10]}",
         "Withheld or changed nothing",
         "Training time 2 min 20 s",
+        "Trained on 8 x TPU v9 (Linux x86_64, 64 cores)",
+        "Evaluated on 8 x cpu",
         f"Parameters {run['parameters']:,}",
         f"genrec {run['version']}",
         "model.width 16",
