@@ -17,7 +17,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from genrec import command, exit_codes, files
-from genrec.evaluation import card
+from genrec.evaluation import card, identity
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the seeds and the card.", required=True)
@@ -29,6 +29,7 @@ SCRIPTS = ("launch/prepare_data.py", "launch/train_sasrec.py", "launch/run.py", 
 
 def main() -> None:
     workdir, given = epath.Path(_WORKDIR.value), [flag for flag in sys.argv[1:] if flag.startswith("--config")]
+    identity.require_plain(_CONFIG.value.evaluation, "a reproduction card")
     folders = [workdir / f"seed_{seed}" for seed in range(_SEEDS.value)]
     commands = []
     for seed, folder in enumerate(folders):

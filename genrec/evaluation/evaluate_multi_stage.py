@@ -36,11 +36,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     if jax.process_count() > 1:
         raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
     workdir, cfg = epath.Path(workdir), experiment.multi_stage
-    if variant := identity.variant(experiment.evaluation):
-        raise ConfigError(
-            f"the multi-stage recommender has no such variant: {'; '.join(variant)}. Leave evaluation.history, "
-            "withheld_features, request_time and new_items_share alone; multi_stage.scoring has an own new_items_share."
-        )
+    identity.require_plain(experiment.evaluation, "the evaluation of the multi-stage recommender")
     cutoffs = _cutoffs(experiment)
     top = max(cutoffs)
     dataset = Dataset(workdir / "dataset")

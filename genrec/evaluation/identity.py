@@ -4,6 +4,7 @@ evaluation/                          the plain evaluation: the model reads all t
 evaluation/history=0,without=all/    one without histories and without context features
 """
 
+import dataclasses
 import json
 import urllib.parse
 from typing import Any
@@ -85,6 +86,27 @@ def variant(cfg: config.Evaluation) -> list[str]:
     if cfg.new_items_share:
         words.append(f"a share of {cfg.new_items_share:g} of every list for new items")
     return words
+
+
+def plain(cfg: config.Evaluation) -> config.Evaluation:
+    """Returns the settings of the plain evaluation, by which training validates."""
+    default = config.Evaluation()
+    return dataclasses.replace(
+        cfg,
+        history=default.history,
+        withheld_features=default.withheld_features,
+        request_time=default.request_time,
+        new_items_share=default.new_items_share,
+    )
+
+
+def require_plain(cfg: config.Evaluation, of: str) -> None:
+    """Raises ConfigError for a variant; `of` is what has none."""
+    if words := variant(cfg):
+        raise config.ConfigError(
+            f"{of} has no variants ({'; '.join(words)}). Leave out evaluation.history, withheld_features, request_time "
+            "and new_items_share."
+        )
 
 
 def _fingerprint(path: epath.Path) -> str | None:

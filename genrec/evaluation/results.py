@@ -1,6 +1,6 @@
 """The files of an evaluation: metrics as JSON, the users' lists as Parquet, and tables as text.
 
-evaluation/
+evaluation/, or the folder of a variant or of a step in it:
   <split>.json             metrics of the model and of the baselines, also by segment, and what was evaluated
   <split>_users.parquet    user_id, rank (0: not in the list), target, recommended (item ids, best first); for a search
                            also certified (how many of the first items are proven to be the most likely ones)

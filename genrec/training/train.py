@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from genrec import sharding
 from genrec.config import Experiment, Training
+from genrec.evaluation import identity
 from genrec.evaluation.evaluator import Evaluator
 from genrec.input_pipeline.training_batches import TrainingBatches
 from genrec.models.checkpoints import NOT_VALIDATED, Checkpoints, Resumed
@@ -82,7 +83,7 @@ def fit(setup: RunSetup) -> None:
         setup.make_retriever(run.graphdef, mesh),
         setup.dataset,
         "validation",
-        experiment.evaluation,
+        identity.plain(experiment.evaluation),
         setup.tokenizer,
         record.max_history,
         record.causal,

@@ -24,6 +24,12 @@ def test_variants_have_folders_and_words_of_their_own(tmp_path, name, settings):
     assert folder == (tmp_path / results.FOLDER / name if name else tmp_path / results.FOLDER)
     assert bool(identity.variant(cfg)) == bool(name)
     assert identity.folder(tmp_path, dataclasses.replace(cfg, beams=7, batch=3)) == folder
+    plain = identity.plain(dataclasses.replace(cfg, beams=7))
+    assert plain == config.Evaluation(beams=7) and identity.variant(plain) == []
+    identity.require_plain(plain, "this")
+    if name:
+        with pytest.raises(config.ConfigError, match="this has no variants"):
+            identity.require_plain(cfg, "this")
 
 
 def test_a_folder_for_many_long_names_is_short_and_its_own(tmp_path):
