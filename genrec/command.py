@@ -1,19 +1,17 @@
 """Entry point of the scripts: flags, logging, compilation cache, multi-process start-up, and errors for users."""
 
 import atexit
-import dataclasses
 import logging as standard_logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import app, flags, logging
 
-from genrec import distributed, exit_codes
+from genrec import distributed, exit_codes, script_flags
 from genrec.config import ConfigError
 from genrec.errors import GenrecError
 
@@ -24,15 +22,17 @@ _DISTRIBUTED = flags.DEFINE_enum(
     "Whether the run has several processes: auto detects it from the environment, on lets JAX find the cluster.",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if JAX cannot detect it.")
-_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes of the run, with --coordinator.")
-_PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0, with --coordinator.")
+_PROCESSES = flags.DEFINE_integer(
+    "processes", None, "Number of processes of the run, with --coordinator.", lower_bound=1
+)
+_PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0, with --coordinator.", lower_bound=0)
 
 PACKAGE = str(Path(__file__).parent)
 CACHE = Path("~/.cache/genrec/compiled")  # of compiled functions
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags, connects to the other processes of the run if there are any, calls `main`, and exits.
+    """Parses the flags, checks the config, connects to the other processes of the run if any, calls `main`, and exits.
 
     A `GenrecError`, which a user can correct, ends the process with its message on stderr. All other exceptions are
     bugs or machine failures, and keep their traceback; see genrec.exit_codes. Compiled functions are cached in
@@ -40,8 +40,6 @@ def run(main: Callable[[], None]) -> None:
     """
 
     def guarded(arguments: list[str]) -> None:
-        if len(arguments) > 1:
-            raise app.UsageError(f"Unexpected argument {arguments[1]!r}: settings are flags, --name=value.")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.INFO)
             logging.get_absl_handler().addFilter(_is_shown)
@@ -49,6 +47,9 @@ def run(main: Callable[[], None]) -> None:
             jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         try:
+            if len(arguments) > 1:
+                raise ConfigError(f"unexpected argument {arguments[1]!r}: settings are flags, --name=value")
+            script_flags.check_config()
             by_hand = distributed.Job(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
             distributed.join(distributed.find(_DISTRIBUTED.value, by_hand, os.environ))
             main()
@@ -60,31 +61,9 @@ def run(main: Callable[[], None]) -> None:
             sys.exit(exit_codes.CRASHED)
 
     try:
-        app.run(guarded)
+        app.run(guarded, flags_parser=script_flags.parse)
     except SystemExit as ended:
         _leave(ended.code)
-
-
-def define_flags(settings: type) -> Callable[[], Any]:
-    """Defines a flag for each field of a dataclass, with the `help` of its metadata.
-
-    Returns a function that makes the dataclass from the values of the flags.
-    """
-    define: dict[type, Callable[..., flags.FlagHolder]]
-    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-    holders = {
-        field.name: define[type(field.default)](field.name, field.default, field.metadata["help"])
-        for field in dataclasses.fields(settings)
-    }
-    return lambda: settings(**{name: holder.value for name, holder in holders.items()})
-
-
-def numbers(flag: str, texts: Sequence[str]) -> list[float]:
-    """Returns the numbers of a list flag; raises ConfigError if one is not a number."""
-    try:
-        return [float(text) for text in texts]
-    except ValueError as problem:
-        raise ConfigError(f"--{flag} must be numbers separated by commas, got {','.join(texts)}") from problem
 
 
 def _leave(code: int | str | None) -> None:

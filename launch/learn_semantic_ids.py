@@ -10,15 +10,13 @@ With an RQ-VAE, or other codebook sizes:
 Prints a quality report (docs/semantic_ids.md), and fails if the codes do not pass its health gate.
 """
 
-from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
-from genrec import command, sharding
+from genrec import command, script_flags, sharding
 from genrec.semantic_ids.tokenize import learn
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ import time
 
 from absl import app, flags
 
+from genrec import script_flags
+
 _PROCESSES = flags.DEFINE_integer("processes", 2, "Number of processes.", lower_bound=1)
 _DEVICES = flags.DEFINE_integer("devices", 1, "CPU devices per process.", lower_bound=1)
 
@@ -56,4 +58,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=script_flags.parse)

@@ -16,14 +16,13 @@ On Apache Beam (docs/preparation_at_scale.md), in two processes:
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
-from genrec import command, distributed
+from genrec import command, distributed, script_flags
 from genrec.data.beam import runner as beam_runner
 from genrec.data.prepare import prepare
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, for the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, for the results of all stages.", required=True)
 _BEAM_RUNNER = flags.DEFINE_string("beam_runner", "", "Apache Beam runner, such as DirectRunner; empty for none.")
 _BEAM_OPTIONS = flags.DEFINE_multi_string("beam_options", [], "Option of the runner, --NAME=VALUE; can be repeated.")
 

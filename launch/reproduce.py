@@ -14,13 +14,12 @@ from pathlib import Path
 
 from absl import flags, logging
 from etils import epath
-from ml_collections import config_flags
 
-from genrec import command, exit_codes, files
+from genrec import command, exit_codes, files, script_flags
 from genrec.evaluation import card, identity
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the seeds and the card.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Folder for the seeds and the card.", required=True)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds: 0, 1, ...", lower_bound=1)
 
 ROOT = Path(__file__).parent.parent

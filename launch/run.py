@@ -6,19 +6,17 @@ Single settings: --config.training.steps=500. The stages one by one: launch/prep
 learn_semantic_ids.py and train.py, then tools/evaluate_checkpoint.py.
 """
 
-from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
-from genrec import command, distributed, sharding
+from genrec import command, distributed, script_flags, sharding
 from genrec.data.prepare import prepare
 from genrec.evaluation.evaluate import evaluate
 from genrec.semantic_ids.embed import embed
 from genrec.semantic_ids.tokenize import learn
 from genrec.training.train import train
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, for the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, for the results of all stages.", required=True)
 
 
 def main() -> None:

@@ -6,14 +6,11 @@ It can be stopped at any time: the same command resumes from the latest checkpoi
 and in `tensorboard --logdir=WORKDIR`.
 """
 
-from absl import flags
-from ml_collections import config_flags
-
-from genrec import command
+from genrec import command, script_flags
 from genrec.training.train import train
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, for the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, for the results of all stages.", required=True)
 
 
 def main() -> None:

@@ -29,7 +29,10 @@ BASE = {
     "exit_codes",
     "files",
     "progress",
+    "settings",
+    "settings_check",
     "sharding",
+    "shares",
     "tables",
 }
 FOREIGN = ("tensorflow", "torch", "apache_beam")  # never imported with a module, at most when a function needs it

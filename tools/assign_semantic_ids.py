@@ -7,15 +7,12 @@
 Old items keep their IDs, so that checkpoints of the earlier run can recommend old and new items.
 """
 
-from absl import flags
-from ml_collections import config_flags
-
-from genrec import command
+from genrec import command, script_flags
 from genrec.semantic_ids import growth
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the grown dataset.", required=True)
-_PARENT = flags.DEFINE_string("parent", None, "Work directory of the earlier run.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory with the grown dataset.", required=True)
+_PARENT = script_flags.define_path("parent", "Work directory of the earlier run.", required=True)
 
 
 def main() -> None:

@@ -9,27 +9,26 @@ checkpoint and users of the test split. Timings depend on the machine and its lo
 """
 
 from absl import flags
-from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.decoding import benchmark
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config of a model with random weights.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with a trained model.")
+_CONFIG = script_flags.define_config(required=False)
+_WORKDIR = script_flags.define_path("workdir", "Work directory with a trained model.")
 _ITEMS = flags.DEFINE_integer("items", 12_000, "Items of the random catalogue.", lower_bound=1000)
 _LEVELS = flags.DEFINE_integer("levels", 4, "Levels of its semantic IDs.", lower_bound=1)
 _CODES = flags.DEFINE_integer("codes", 256, "Codes per level.", lower_bound=2)
 _BATCH = flags.DEFINE_integer("batch", 32, "Users per batch.", lower_bound=1)
-_BEAMS = flags.DEFINE_list("beams", ["20"], "Beam widths, separated by commas.")
-_SECONDS = flags.DEFINE_float("seconds", 10, "Seconds per measurement.")
+_BEAMS = script_flags.define("beams", (20,), "Beam widths, separated by commas.", at_least=1, fewest=1)
+_SECONDS = script_flags.define("seconds", 10.0, "Seconds per measurement.", above=0)
 _INDEX = flags.DEFINE_bool("index", False, "Also time each step of building the index of the random catalogue.")
 
 
 def main() -> None:
-    sizes, beams = (_CODES.value,) * _LEVELS.value, [int(width) for width in _BEAMS.value]
+    sizes, beams = (_CODES.value,) * _LEVELS.value, list(_BEAMS.value)
     if _WORKDIR.value:
         print(benchmark.of_trained(_WORKDIR.value, _BATCH.value, beams, _SECONDS.value))
-    elif _CONFIG.value:
+    elif _CONFIG.is_given:
         print(benchmark.of_random(_CONFIG.value, _ITEMS.value, sizes, _BATCH.value, beams, _SECONDS.value))
     else:
         for width in beams:

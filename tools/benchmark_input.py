@@ -13,19 +13,20 @@ from collections.abc import Iterator
 import jax
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.data import dataset
 from genrec.input_pipeline import training_batches
 from genrec.input_pipeline.examples import Examples
 from genrec.models import run_record
 from genrec.semantic_ids.codes import SemanticIds
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Number of steps to time.", lower_bound=1)
-_MEMORY = flags.DEFINE_integer("memory_mib", training_batches.MEMORY >> 20, "For the items of all users; 0: no memory.")
+_MEMORY = script_flags.define(
+    "memory_mib", training_batches.MEMORY >> 20, "For the items of all users; 0: none.", at_least=0
+)
 _SHARES = flags.DEFINE_integer("shares", 1, "Number of processes that share a batch.", lower_bound=1)
 
 

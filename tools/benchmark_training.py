@@ -10,9 +10,8 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
-from genrec import command, sharding
+from genrec import command, script_flags, sharding
 from genrec.data.dataset import Sequence, Sequences
 from genrec.input_pipeline.training_batches import TrainingBatches
 from genrec.models import run_record
@@ -20,7 +19,7 @@ from genrec.semantic_ids.codes import SemanticIds
 from genrec.training import optimizer, step
 from genrec.training.throughput import ThroughputMeter
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_CONFIG = script_flags.define_config()
 _ITEMS = flags.DEFINE_integer("items", 21, "Items per user, the last target included.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 8, "Number of steps to time.", lower_bound=1)
 WARMUP = 2  # steps, which compile

@@ -11,13 +11,15 @@ import json
 
 from absl import flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.evaluation import evaluate, significance
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, folder of an evaluation, or file.", required=True)
-_OTHER = flags.DEFINE_string("other", None, "What to compare with: the same.", required=True)
+_WORKDIR = script_flags.define_path("workdir", "Work directory, folder of an evaluation, or file.", required=True)
+_OTHER = script_flags.define_path("other", "What to compare with: the same.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is compared.")
-_CUTOFFS = flags.DEFINE_list("cutoffs", ["1", "5", "10", "20", "50"], "Cutoffs; the default up to the length of lists.")
+_CUTOFFS = script_flags.define(
+    "cutoffs", (1, 5, 10, 20, 50), "Cutoffs; the default up to the length of lists.", at_least=1, fewest=1
+)
 _SAMPLES = flags.DEFINE_integer("samples", significance.SAMPLES, "Number of bootstrap samples.", lower_bound=1)
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table, or a line of JSON.")
 
@@ -25,7 +27,7 @@ _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "A table, or a
 def main() -> None:
     files = [significance.users_file(path, _SPLIT.value) for path in (_WORKDIR.value, _OTHER.value)]
     first, second = significance.ranks_of_same_users(*files)
-    given = command.numbers("cutoffs", _CUTOFFS.value) if flags.FLAGS["cutoffs"].present else None
+    given = _CUTOFFS.value if _CUTOFFS.present else None
     cutoffs = significance.shown_cutoffs(given, min(map(significance.list_length, files)))
     compared = significance.paired_bootstrap(first, second, cutoffs, _SAMPLES.value)
     if _OUTPUT.value == "json":

@@ -12,22 +12,25 @@ such as --config.evaluation.history=0, are in folders of their own, WORKDIR/eval
 Checkpoints may be in another folder (--checkpoints_of): in a bucket, or in a run on a smaller catalogue.
 """
 
-from absl import flags
-from ml_collections import config_flags
+import math
 
-from genrec import command
+from absl import flags
+
+from genrec import command, script_flags
 from genrec.evaluation import evaluate, evaluate_all
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _SPLIT = flags.DEFINE_list("split", ["test"], "Split to evaluate: validation, test, or both.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "best", "Checkpoint: best (by validation metric), latest, a step, or all."
 )
-_CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Folder of the checkpoints, if not --workdir.")
+_CHECKPOINTS_OF = script_flags.define_path("checkpoints_of", "Folder of the checkpoints, if not --workdir.")
 _WATCH = flags.DEFINE_bool("watch", False, "Evaluate each checkpoint as it appears, until training is finished.")
-_POLL = flags.DEFINE_float("poll_seconds", 30.0, "Interval between looks for new checkpoints.", lower_bound=0.1)
-_PATIENCE = flags.DEFINE_float("patience_minutes", float("inf"), "Stop watching if no checkpoint comes for this long.")
+_POLL = script_flags.define("poll_seconds", 30.0, "Interval between looks for new checkpoints.", at_least=0.1)
+_PATIENCE = script_flags.define(
+    "patience_minutes", math.inf, "Stop watching if no checkpoint comes for this long.", at_least=0, at_most=math.inf
+)
 
 
 def main() -> None:

@@ -10,13 +10,12 @@ To compare the result with the model alone: tools/compare_runs.py --workdir=WORK
 """
 
 from absl import flags
-from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.evaluation import evaluate_multi_stage
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
 
 

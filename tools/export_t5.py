@@ -8,11 +8,11 @@ Hugging Face transformers load the folder. docs/steering.md says which models ca
 from absl import flags
 from flax import nnx
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.models import load, t5
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the checkpoints.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the exported model.", required=True)
+_WORKDIR = script_flags.define_path("workdir", "Work directory with the checkpoints.", required=True)
+_OUTPUT = script_flags.define_path("output", "Folder for the exported model.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
 
 

@@ -5,16 +5,15 @@
 Then train in runs/before, stage by stage, and assign semantic IDs in runs/after: docs/growing_catalogues.md.
 """
 
-from absl import flags
 from etils import epath
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.data.hold_out import hold_out
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the whole dataset.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Work directory for the dataset without the items.", required=True)
-_SHARE = flags.DEFINE_float("share", 0.1, "Share of the items to hold out.")
-_SEED = flags.DEFINE_integer("seed", 0, "Random seed of the choice of items.")
+_WORKDIR = script_flags.define_path("workdir", "Work directory with the whole dataset.", required=True)
+_OUTPUT = script_flags.define_path("output", "Work directory for the dataset without the items.", required=True)
+_SHARE = script_flags.define("share", 0.1, "Share of the items to hold out.", above=0, below=1)
+_SEED = script_flags.define("seed", 0, "Random seed of the choice of items.", at_least=0)
 
 
 def main() -> None:

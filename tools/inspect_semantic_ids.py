@@ -7,10 +7,10 @@ python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart --item=ITEM_ID --
 
 from absl import flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.semantic_ids.inspection import Inspection
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _PREFIX = flags.DEFINE_list("prefix", [], "First codes of the items to show, separated by commas.")
 _ITEM = flags.DEFINE_string("item", None, "Id of the item whose neighbors to show.")
 _LIMIT = flags.DEFINE_integer("limit", 20, "Maximum number of lines.", lower_bound=1)

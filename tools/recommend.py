@@ -13,30 +13,30 @@ Needs no --config: the checkpoint has the settings of its model. All conditions 
 
 from absl import flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.data.filters import Filter
 from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate
 from genrec.serving import command_line, engine
 from genrec.serving.requests import build_requests, with_allow_deny
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _USERS = flags.DEFINE_integer("users", 0, "Number of users of the split, a fixed sample.", lower_bound=0)
 _USER = flags.DEFINE_list("user", [], "Ids of users, separated by commas.")
 _ITEMS = flags.DEFINE_list("items", None, "A history: item ids, oldest first, separated by commas; may be empty.")
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the users.")
 _CONTEXT = flags.DEFINE_multi_string("context", [], "NAME=VALUE: a feature that overrides the user's own.")
 _PROMPT = flags.DEFINE_string("prompt", "", "Prompt: the wanted items in words.")
-_PROFILE = flags.DEFINE_string("profile", None, "Taste profile, a file that tools/taste_profile.py wrote.")
+_PROFILE = script_flags.define_path("profile", "Taste profile, a file that tools/taste_profile.py wrote.")
 _FILTER = flags.DEFINE_multi_string("filter", [], "Condition: COLUMN, one of = != ~ !~ >= <=, comma-separated values.")
 _ALLOW = flags.DEFINE_list("allow", None, "Ids of the only items to recommend.")
 _DENY = flags.DEFINE_list("deny", [], "Ids of items that are never recommended.")
 _EXPLAIN = flags.DEFINE_bool("explain", False, "Explain why each item is recommended.")
 _INTERACTIVE = flags.DEFINE_bool("interactive", False, "Chat: read prompts until the input ends.")
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "Format: a table, or a line of JSON per history.")
-_CHECKPOINTS_OF = flags.DEFINE_string("checkpoints_of", None, "Folder of the checkpoints, if not --workdir.")
+_CHECKPOINTS_OF = script_flags.define_path("checkpoints_of", "Folder of the checkpoints, if not --workdir.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
-_OPTIONS = command.define_flags(engine.Options)
+_OPTIONS = script_flags.define_fields(engine.Options)
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ Evaluate first (tools/evaluate_checkpoint.py). The report is WORKDIR/evaluation/
 
 from absl import flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.evaluation import evaluate, report
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split whose evaluation is shown.")
 _FOLDER = flags.DEFINE_string("folder", None, "Folder of the evaluation, if not WORKDIR/evaluation.")
 

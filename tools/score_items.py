@@ -10,18 +10,16 @@ history.
 
 import sys
 
-from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.data.dataset import Dataset
 from genrec.ranking import assembly
 from genrec.ranking.popular import popularity
 from genrec.serving.item_scorer import ItemScorer
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ more_of, less_of or blocked, for COLUMN=VALUE of the catalogue or item=ID.
 
 from absl import flags
 
-from genrec import command
+from genrec import command, script_flags
 from genrec.serving import command_line
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory with the dataset.", required=True)
-_PROFILE = flags.DEFINE_string("profile", None, "Path of the profile's file.", required=True)
+_WORKDIR = script_flags.define_path("workdir", "Work directory with the dataset.", required=True)
+_PROFILE = script_flags.define_path("profile", "Path of the profile's file.", required=True)
 _USER = flags.DEFINE_string("user", "", "Id of the user for whom to make a profile that does not exist.")
 _ADD = flags.DEFINE_multi_string("add", [], "KIND:COLUMN=VALUE: entry to add, which replaces one for the same value.")
 _REMOVE = flags.DEFINE_multi_string("remove", [], "COLUMN=VALUE: entry to remove.")

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from genrec import artifacts
+from genrec import artifacts, shares
 from genrec.data import dataset as datasets
 from genrec.data import splits, statistics
 from genrec.data.dataset import Dataset
@@ -17,7 +17,7 @@ def choose(item_ids: list[str], share: float, seed: int) -> np.ndarray:
     """Returns bool[items], the items to hold out: a random share that depends on the item ids and the seed alone."""
     keys = [hashlib.blake2b(f"{seed} {item_id}".encode(), digest_size=8).digest() for item_id in item_ids]
     held_out = np.zeros(len(item_ids), bool)
-    held_out[np.argsort(keys, kind="stable")[: round(share * len(item_ids))]] = True
+    held_out[np.argsort(keys, kind="stable")[: shares.nearest(share, len(item_ids))]] = True
     return held_out
 
 

@@ -10,12 +10,14 @@ target, and all before it the history that the model gets; in training every ite
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 
 import numpy as np
 
 from genrec import config as configs
+from genrec import shares
 from genrec.data.errors import DataError
 from genrec.data.interactions import Interactions
 
@@ -129,7 +131,8 @@ def cut_ranks(interactions: int, validation_fraction: float, test_fraction: floa
             "data.validation_fraction and data.test_fraction must be above 0 and below 1 together, "
             f"got {validation_fraction} and {test_fraction}."
         )
-    return int(interactions * (1 - validation_fraction - test_fraction)), int(interactions * (1 - test_fraction))
+    before_first = 1 - shares.exact(validation_fraction) - shares.exact(test_fraction)
+    return math.floor(interactions * before_first), math.floor(interactions * (1 - shares.exact(test_fraction)))
 
 
 def windows(sequences: UserSequences, first: int, second: int) -> dict[str, np.ndarray]:

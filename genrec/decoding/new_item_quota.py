@@ -5,13 +5,12 @@ searched among themselves, where the model ranks them, and get a quota of each l
 4.3) also reserves a share of a list, for items with the learned codes of a generated one.
 """
 
-import math
-
 import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from genrec import shares
 from genrec.config import ConfigError
 from genrec.data.filters import Filter
 from genrec.decoding.beam_search import RankedItems
@@ -70,13 +69,14 @@ def merge(
     top = items.shape[1]
     found = np.full(items.shape, -1, items.dtype)
     values = np.full(scores.shape, -np.inf, scores.dtype)
+    quota = [shares.floor(share, place + 1) for place in range(top)]
     for row in range(len(items)):
         of_all = [pair for pair in zip(items[row].tolist(), scores[row].tolist(), strict=True) if pair[0] >= 0][::-1]
         of_new = [pair for pair in zip(new[row].tolist(), new_scores[row].tolist(), strict=True) if pair[0] >= 0][::-1]
         listed: set[int] = set()
         count = 0
         for place in range(top):
-            wanted = count < math.floor(share * (place + 1) + 1e-9)
+            wanted = count < quota[place]
             for source in (of_new, of_all) if wanted else (of_all, of_new):
                 while source and source[-1][0] in listed:
                     source.pop()

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.optimize
 import scipy.special
 
+from genrec import shares
 from genrec.config import ConfigError, FinalScoring
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import Filter
@@ -127,11 +128,11 @@ class Rules:
         """Returns int[at most top]: the places, ascending, of the chosen `candidates`, which are sorted by score."""
         places = np.arange(len(candidates))
         if self._groups is not None and self._cfg.max_share < 1:
-            most = max(1, int(self._cfg.max_share * top))
+            most = max(1, shares.floor(self._cfg.max_share, top))
             groups = self._groups[candidates]
             before = np.array([(groups[:place] == group).sum() for place, group in enumerate(groups)], int)
             places = places[before < most]
-        quota = int(self._cfg.new_items_share * top)
+        quota = shares.floor(self._cfg.new_items_share, top)
         if quota:
             new = self._new[candidates[places]]
             reserved = places[new][:quota]

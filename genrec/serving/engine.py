@@ -1,13 +1,11 @@
 """The recommendation engine: a model and its catalogue, loaded and compiled once for all requests."""
 
 import dataclasses
-import math
 from collections.abc import Sequence as AbstractSequence
-from typing import Any
 
 import numpy as np
 
-from genrec import config
+from genrec import config, settings_check, shares
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding.beam_search import Diversity
@@ -21,43 +19,43 @@ from genrec.input_pipeline.examples import Histories
 from genrec.input_pipeline.prompts import parse_columns
 from genrec.serving.prompt_rules import LESS, PromptRules
 from genrec.serving.requests import Request
-
-
-def _option(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
+from genrec.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Options of the search. Raises ConfigError for invalid values."""
 
-    top: int = _option(10, "Number of items to recommend.")
-    beams: int = _option(50, "Beam width; at least --top is used.")
-    max_beams: int = _option(0, "Double the beam width up to this until the list is certified; 0 never does.")
-    exclude_history: bool = _option(False, "Exclude the items of the history.")
-    temperature: float = _option(0.0, "Sampling temperature; 0 returns the most likely items, 1 samples as modeled.")
-    top_p: float = _option(1.0, "Nucleus sampling: probability mass of the codes of each level to sample from.")
-    seed: int = _option(0, "Sampling seed.")
-    max_share: float = _option(1.0, "Maximum share of the list with the same value of --share_of.")
-    share_of: str = _option("", "Catalogue column for --max_share; empty takes the code of the first level.")
-    guidance: float = _option(1.0, "Guidance strength of prompts: 0 ignores them, 1 is plain conditioning.")
+    top: int = setting(10, "Number of items to recommend.", at_least=1, at_most=config.MANY)
+    beams: int = setting(50, "Beam width; at least --top is used.", at_least=1, at_most=config.MANY)
+    max_beams: int = setting(
+        0,
+        "Double the beam width up to this until the list is certified; 0 never does.",
+        at_least=0,
+        at_most=config.MANY,
+    )
+    exclude_history: bool = setting(False, "Exclude the items of the history.")
+    temperature: float = setting(
+        0.0, "Sampling temperature; 0 returns the most likely items, 1 samples as modeled.", at_least=0
+    )
+    top_p: float = setting(
+        1.0, "Nucleus sampling: probability mass of the codes of each level to sample from.", above=0, at_most=1
+    )
+    seed: int = setting(0, "Sampling seed.", at_least=0)
+    max_share: float = setting(1.0, "Maximum share of the list with the same value of --share_of.", above=0, at_most=1)
+    share_of: str = setting(
+        "", "Catalogue column for --max_share; empty takes the code of the first level.", text="a column of the items"
+    )
+    guidance: float = setting(1.0, "Guidance strength of prompts: 0 ignores them, 1 is plain conditioning.", at_least=0)
 
     def __post_init__(self) -> None:
-        for valid, message in (
-            (self.top >= 1 and self.beams >= 1, f"top={self.top} and beams={self.beams} must be at least 1"),
-            (self.temperature >= 0, f"temperature={self.temperature}: give 0 for the best items, or more to sample"),
-            (0 < self.top_p <= 1, f"top_p={self.top_p}: give a probability above 0, at most 1"),
-            (self.top_p == 1 or self.temperature > 0, "top_p is for sampling: give a temperature too, such as 1"),
-            (self.guidance >= 0, f"guidance={self.guidance}: give 0 or more"),
-            (0 <= self.seed < 2**31, f"seed={self.seed}: give a number from 0 to 2147483647"),
-            (0 < self.max_share <= 1, f"max_share={self.max_share}: give a share above 0, at most 1"),
-            (
-                not self.max_beams or (self.temperature == 0 and self.max_share == 1),
-                "max_beams widens a search until its list is certified: not for sampled or diversified lists",
-            ),
-        ):
-            if not valid:
-                raise config.ConfigError(message)
+        settings_check.check(self)
+        if self.top_p < 1 and self.temperature == 0:
+            raise config.ConfigError("top_p is for sampling: give a temperature too, such as 1")
+        if self.max_beams and (self.temperature > 0 or self.max_share < 1):
+            raise config.ConfigError(
+                "max_beams widens a search until its list is certified: not for sampled or diversified lists"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +169,7 @@ def _sampling(options: Options, requests: int) -> Sampling:
 def _diversity(options: Options, beams: int, catalogue: Catalogue, requests: int) -> Diversity | None:
     if options.max_share == 1:
         return None
-    most_beams, most_items = math.ceil(options.max_share * beams), max(1, math.floor(options.max_share * options.top))
+    most_beams = shares.ceil(options.max_share, beams)
+    most_items = max(1, shares.floor(options.max_share, options.top))
     groups = catalogue.groups(options.share_of) if options.share_of else None
     return Diversity(np.full(requests, most_beams, np.int32), np.full(requests, most_items, np.int32), groups)

@@ -18,11 +18,11 @@ from collections.abc import Callable
 
 from absl import flags
 
-from genrec import command, files
+from genrec import command, files, script_flags
 from genrec.cluster import targets
 
 _TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Target: where the job runs.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "File for the rendered job; by default it is printed.")
+_OUTPUT = script_flags.define_path("output", "File for the rendered job; by default it is printed.")
 _DEFINE: dict[type, Callable[..., flags.FlagHolder]]
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
 _SETTINGS = {
