@@ -19,7 +19,6 @@ REQUIRED = [
     "jax>=0.10.2",
     "jinja2>=3.1",
     "matplotlib>=3.8",
-    "ml_collections>=1.0",
     "numpy>=2.0",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",

@@ -42,4 +42,4 @@ def get_config(variant: str = "") -> config.Experiment:
             return experiment
         case "paper":
             return recipes.tiger_paper(experiment)
-    raise ValueError(f"configs/amazon_beauty.py has no variant {variant!r}; choose '', 'prompts' or 'paper'.")
+    raise config.ConfigError(f"configs/amazon_beauty.py has no variant {variant!r}; choose '', 'prompts' or 'paper'.")

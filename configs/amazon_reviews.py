@@ -47,7 +47,9 @@ def get_config(argument: str = "beauty") -> config.Experiment:
     matches = [name for name in CATEGORIES if name.lower().startswith(category.lower())]
     if len(matches) != 1 or not category:
         choices = ", ".join(CATEGORIES)
-        raise ValueError(f"configs/amazon_reviews.py: {category!r} must be a prefix of exactly one of {choices}.")
+        raise config.ConfigError(
+            f"configs/amazon_reviews.py: {category!r} must be a prefix of exactly one of {choices}."
+        )
     experiment = recipes.amazon(f"amazon_{matches[0].lower()}")
     experiment.data = config.Data(source="mcauley", text_fields=("title", "brand", "categories", "description"))
     match variant:
@@ -58,4 +60,4 @@ def get_config(argument: str = "beauty") -> config.Experiment:
             experiment.embeddings.source = "sentence_transformers"
             experiment.embeddings.sentence_model = "sentence-transformers/sentence-t5-base"
             return recipes.tiger_paper(experiment)
-    raise ValueError(f"configs/amazon_reviews.py has no variant {variant!r}; choose '' or 'paper'.")
+    raise config.ConfigError(f"configs/amazon_reviews.py has no variant {variant!r}; choose '' or 'paper'.")

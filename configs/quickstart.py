@@ -23,5 +23,5 @@ def get_config(variant: str = "") -> config.Experiment:
         case "tiny":
             recipes.tiny(experiment)
         case _:
-            raise ValueError(f"configs/quickstart.py has no variant {variant!r}; choose '' or 'tiny'.")
+            raise config.ConfigError(f"configs/quickstart.py has no variant {variant!r}; choose '' or 'tiny'.")
     return experiment

@@ -50,5 +50,5 @@ def get_config(variant: str = "") -> config.Experiment:
                 recipes.tiny(experiment)
                 experiment.prompts.pieces = 300
         case _:
-            raise ValueError(f"configs/streaming.py has no variant {variant!r}; see its docstring.")
+            raise config.ConfigError(f"configs/streaming.py has no variant {variant!r}; see its docstring.")
     return experiment

@@ -70,8 +70,8 @@ def define_fields(options: Callable[..., T]) -> Callable[[], T]:
 class ConfigFlag:
     """The flag `--config` and a flag `--config.NAME` for each setting of an experiment."""
 
-    def __init__(self, required: bool, help_text: str):
-        self._path = define_path("config", help_text, required)
+    def __init__(self, required: bool):
+        self._path = define_path("config", "Config file, with a variant after a colon if it has some.", required)
         self._settings = {
             name: _define_field(f"config.{name}", kind, declared)
             for name, kind, declared in settings_check.flat_fields(Experiment)
@@ -98,19 +98,17 @@ class ConfigFlag:
         return experiment
 
 
-def define_config(
-    required: bool = True, help_text: str = "Path of a config file, with its variant after a colon."
-) -> ConfigFlag:
+def define_config(required: bool = True) -> ConfigFlag:
     """Defines the flags of an experiment."""
-    global _config
-    _config = ConfigFlag(required, help_text)
-    return _config
+    _configs.append(ConfigFlag(required))
+    return _configs[-1]
 
 
 def check_config() -> None:
-    """Loads and checks the config of the script, if it takes one and one is given; see `ConfigFlag.value`."""
-    if _config is not None and _config.is_given:
-        _ = _config.value
+    """Loads and checks the config of the script, if one is given; see `ConfigFlag.value`."""
+    for config in _configs:
+        if config.is_given:
+            _ = config.value
 
 
 def load(path: str) -> Experiment:
@@ -142,7 +140,7 @@ def load(path: str) -> Experiment:
     return experiment
 
 
-_config: ConfigFlag | None = None  # of the script that runs
+_configs: list[ConfigFlag] = []  # of the script that runs, at most one
 
 
 def _define_field(name: str, kind: object, declared: Setting, default: Any = None) -> flags.FlagHolder[Any]:

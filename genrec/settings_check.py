@@ -126,8 +126,7 @@ def _evaluation(cfg: config.Evaluation, prefix: str) -> None:
         )
     if min(cfg.cutoffs) > cfg.beams:
         raise ConfigError(
-            f"{prefix}cutoffs={cfg.cutoffs} are above {prefix}beams={cfg.beams}, the length of the lists: give one that "
-            "is not"
+            f"{prefix}cutoffs={cfg.cutoffs} are all above {prefix}beams={cfg.beams}, the length of the lists"
         )
 
 

@@ -17,6 +17,7 @@ from etils import epath
 
 from genrec import command, exit_codes, files, script_flags
 from genrec.evaluation import card, identity
+from genrec.training import run_setup
 
 _CONFIG = script_flags.define_config()
 _WORKDIR = script_flags.define_path("workdir", "Folder for the seeds and the card.", required=True)
@@ -28,6 +29,8 @@ SCRIPTS = ("launch/prepare_data.py", "launch/train_sasrec.py", "launch/run.py", 
 
 def main() -> None:
     workdir, given = epath.Path(_WORKDIR.value), [flag for flag in sys.argv[1:] if flag.startswith("--config")]
+    run_setup.check(_CONFIG.value)
+    run_setup.check_baseline(_CONFIG.value)
     identity.require_plain(_CONFIG.value.evaluation, "a reproduction card")
     folders = [workdir / f"seed_{seed}" for seed in range(_SEEDS.value)]
     commands = []

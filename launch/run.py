@@ -13,6 +13,7 @@ from genrec.data.prepare import prepare
 from genrec.evaluation.evaluate import evaluate
 from genrec.semantic_ids.embed import embed
 from genrec.semantic_ids.tokenize import learn
+from genrec.training import run_setup
 from genrec.training.train import train
 
 _CONFIG = script_flags.define_config()
@@ -22,6 +23,7 @@ _WORKDIR = script_flags.define_path("workdir", "Work directory, for the results 
 def main() -> None:
     experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
     dataset, embeddings = workdir / "dataset", workdir / "item_embeddings"
+    run_setup.check(experiment)  # before the first stage: the last would end on some of it
     mesh = sharding.make_mesh(experiment.mesh)
     distributed.on_first(lambda: prepare(experiment.data, dataset))
     distributed.on_first(lambda: embed(experiment.embeddings, dataset, embeddings))

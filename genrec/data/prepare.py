@@ -7,7 +7,7 @@ import pyarrow as pa
 from absl import logging
 from etils import epath
 
-from genrec import artifacts
+from genrec import artifacts, settings_check
 from genrec import config as configs
 from genrec.data import dataset, filtering, logs, splits, statistics, validation
 from genrec.data.beam import prepare as beam_prepare
@@ -27,8 +27,10 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
       runner: Apache Beam runner to prepare on, with the same result; None prepares in this process.
 
     Raises:
+      ConfigError: for invalid settings.
       DataError: if the data has problems; the message lists all of them, and `path` stays as it was.
     """
+    settings_check.check(config, "data")
     path = epath.Path(path)
     if "://" in str(path):
         raise DataError(

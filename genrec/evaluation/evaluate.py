@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import distributed, sharding
+from genrec import distributed, settings_check, sharding
 from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
@@ -51,9 +51,11 @@ def evaluate(
     """Evaluates a checkpoint on all users of a split, writes the results into `identity.folder` and prints the tables.
 
     `checkpoint` and `checkpoints_of` are those of `loaded_model.load`. All processes of a run call this, and the first
-    one writes. Raises ArtifactError for inputs that are missing or do not belong together, DataError for a split that
-    does not exist, has no users, or has users twice, EvaluationError if an item is not valid.
+    one writes. Raises ConfigError for invalid settings, ArtifactError for inputs that are missing or do not belong
+    together, DataError for a split that does not exist, has no users, or has users twice, EvaluationError if an item is
+    not valid.
     """
+    settings_check.check(experiment)
     check_split(split)
     workdir = epath.Path(workdir)
     loaded = loaded_model.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)

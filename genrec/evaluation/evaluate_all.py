@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from genrec import artifacts, distributed, sharding, tables
+from genrec import artifacts, distributed, settings_check, sharding, tables
 from genrec import files as file_io
 from genrec.config import Experiment
 from genrec.decoding import loaded_model
@@ -45,6 +45,7 @@ def evaluate_all(
     is none to evaluate; for other errors see `evaluate.evaluate`.
     """
     workdir, made_by = epath.Path(workdir), epath.Path(checkpoints_of or workdir)
+    settings_check.check(experiment)
     for split in splits:
         evaluate.check_split(split)
     prepared: dict[tuple[str, str], evaluate.CheckpointEvaluator] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import files
+from genrec import files, settings_check
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
 from genrec.evaluation import identity, metrics, results
@@ -30,9 +30,11 @@ from genrec.ranking.ranker import FeatureRanker
 def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = "best") -> None:
     """Fits ranker and final weights, evaluates all stages, writes `workdir/multi_stage` and prints the tables.
 
-    It runs in one process, on all devices of it. Raises ConfigError if there are several processes, for unknown sources
-    and for weights of unknown scores, ArtifactError for models that were not trained, DataError for unknown columns.
+    It runs in one process, on all devices of it. Raises ConfigError if there are several processes, for invalid
+    settings and for weights of unknown scores, ArtifactError for models that were not trained, DataError for unknown
+    columns.
     """
+    settings_check.check(experiment)
     if jax.process_count() > 1:
         raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
     workdir, cfg = epath.Path(workdir), experiment.multi_stage

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import artifacts, files
+from genrec import artifacts, files, settings_check
 from genrec import config as config_lib
 from genrec.data.beam.runner import BeamRunner
 from genrec.data.dataset import Dataset
@@ -27,9 +27,11 @@ def embed(
 ) -> None:
     """Writes float32[items, width] of the dataset's catalogue into `path`, unless it is up to date.
 
-    With a `runner`, Apache Beam counts and encodes; the result is equal up to rounding. Raises EmbeddingError for
-    vectors that do not fit the catalogue, texts without words or a missing package, ArtifactError without a dataset.
+    With a `runner`, Apache Beam counts and encodes; the result is equal up to rounding. Raises ConfigError for invalid
+    settings, EmbeddingError for vectors that do not fit the catalogue, texts without words or a missing package, and
+    ArtifactError without a dataset.
     """
+    settings_check.check(config, "embeddings")
     dataset = Dataset(dataset_path)
     inputs = {"dataset": dataset.fingerprint}
     if config.source == "vectors" and config.vectors:

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import artifacts, files, tables
+from genrec import artifacts, files, settings_check, tables
 from genrec import config as config_lib
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.semantic_ids import codes, embed, encoders, residual_kmeans, tfidf, tokenize
@@ -55,6 +55,7 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
       ArtifactError: if stages of the parent are missing or were not made from each other, or if settings differ.
       SemanticIdError: if no code is free for a new item.
     """
+    settings_check.check(config, "embeddings")
     workdir, parent = epath.Path(workdir), epath.Path(parent)
     after, before = Dataset(workdir / "dataset"), Dataset(parent / "dataset")
     artifacts.require_input(parent / "item_embeddings", embed.KIND, "dataset", before.fingerprint)

@@ -17,7 +17,7 @@ from absl import logging
 from etils import epath
 from jax.sharding import Mesh
 
-from genrec import artifacts, distributed
+from genrec import artifacts, distributed, settings_check
 from genrec import config as config_lib
 from genrec.semantic_ids import codes, embed, quality, residual_kmeans, rqvae
 
@@ -32,10 +32,12 @@ def learn(
 ) -> None:
     """Learns codes from embeddings, checks their quality, separates collisions and writes `path` if not up to date.
 
-    Items are sharded over `mesh`, by default one device. A collective: all processes must call it. Raises QualityError,
+    Items are sharded over `mesh`, by default one device. A collective: all processes must call it. Raises ConfigError
+    for invalid settings, QualityError,
     and writes nothing, if the codes are beyond a quality limit, SemanticIdError for sizes that do not suit the
     catalogue, and ArtifactError if there are no item embeddings.
     """
+    settings_check.check(config, "semantic_ids")
     source = artifacts.read(embeddings_path, embed.KIND)
     inputs = {"item_embeddings": source.fingerprint, "dataset": source.inputs["dataset"]}
     recipe = artifacts.hash_of(codes.KIND, config, inputs)

@@ -10,7 +10,7 @@ from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
-from genrec import artifacts, distributed, files
+from genrec import artifacts, distributed, files, settings_check
 from genrec.config import ConfigError, Experiment
 from genrec.data import dataset as datasets
 from genrec.data.dataset import Catalogue, Dataset
@@ -70,9 +70,9 @@ def generator(experiment: Experiment, workdir: epath.Path) -> RunSetup:
 
 def baseline(experiment: Experiment, workdir: epath.Path) -> RunSetup:
     """Returns the setup of SASRec on the same dataset, with the settings `experiment.sasrec`."""
+    check_baseline(experiment)
     model = dataclasses.replace(experiment.sasrec.model, decoder_layers=0)
     own = dataclasses.replace(experiment, model=model, training=experiment.sasrec.training)
-    check(own)
     dataset = Dataset(workdir / "dataset")
     items = len(dataset.catalogue)
     record = RunRecord.of(own, (items,), semantic_ids="", dataset=dataset.fingerprint)
@@ -85,13 +85,23 @@ def baseline(experiment: Experiment, workdir: epath.Path) -> RunSetup:
 
 
 def check(experiment: Experiment) -> None:
-    """Raises ConfigError for a best_metric that validation does not compute, and where no checkpoints are kept."""
-    cfg, metric, cutoffs = experiment.training, experiment.training.best_metric, experiment.evaluation.cutoffs
+    """Raises ConfigError for invalid settings of training, before any work."""
+    settings_check.check(experiment)
+    _check_best_metric(experiment)
+
+
+def check_baseline(experiment: Experiment) -> None:
+    """Raises ConfigError for invalid settings of the training of SASRec, before any work."""
+    settings_check.check(experiment)
+    _check_best_metric(dataclasses.replace(experiment, training=experiment.sasrec.training), "sasrec.training")
+
+
+def _check_best_metric(experiment: Experiment, name: str = "training") -> None:
+    """Raises ConfigError for a best_metric that validation does not compute."""
+    metric, cutoffs = experiment.training.best_metric, experiment.evaluation.cutoffs
     known = [f"{name}@{cutoff}" for name in NAMES for cutoff in cutoffs if cutoff <= experiment.evaluation.beams]
     if metric not in known:
-        raise ConfigError(f"training.best_metric={metric!r}: with these cutoffs and beams choose of {', '.join(known)}")
-    if cfg.keep_latest < 1 or cfg.keep_best < 1:
-        raise ConfigError("training.keep_latest and training.keep_best must be at least 1, to resume and to evaluate")
+        raise ConfigError(f"{name}.best_metric={metric!r}: with these cutoffs and beams choose of {', '.join(known)}")
 
 
 def record_of(
