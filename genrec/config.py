@@ -113,7 +113,7 @@ class SemanticIdLearning:
     )
     epochs: int = setting(100, "rqvae: passes over the items", at_least=1)
     batch: int = setting(1024, "rqvae: items per step", at_least=1)
-    learning_rate: float = setting(1e-3, "rqvae: learning rate at the first step", above=0)
+    learning_rate: float = setting(1e-3, "rqvae: learning rate at the first step", above=0, at_most=1000)
     # Health gate: the stage fails, with advice, if a metric of the quality report is beyond its limit.
     min_usage: float = setting(
         0.5,
@@ -281,7 +281,7 @@ class Training:
         "every item of a sequence in one pass, or the last: one target per example, as in the paper",
         choices=("every", "last"),
     )
-    max_history: int = setting(20, "maximum items before a target", at_least=1, at_most=MANY)
+    max_history: int = setting(20, "maximum items before a target", at_least=1, at_most=10_000)
     row_targets: int = setting(
         24,
         "minimum targets of a packed row; up to twice as many where that leaves less padding",
@@ -321,7 +321,9 @@ class Training:
     )
     log_every: int = setting(50, "steps between lines of the log", at_least=1)
     profile_steps: int = setting(0, "steps to profile, into WORKDIR/profile; 0 disables the profiler", at_least=0)
-    peak_flops: float = setting(0.0, "FLOP/s of one device, for the utilization; 0 looks the device up", at_least=0)
+    peak_flops: float = setting(
+        0.0, "FLOP/s of one device, for the utilization; 0 looks the device up", at_least=0, at_most=1e20
+    )
     stop_after: int = setting(
         0, "for tests: steps after which training stops as if interrupted; 0 disables it", at_least=0
     )

@@ -48,12 +48,12 @@ def define(name: str, default: T, help_text: str, **limits: Any) -> flags.FlagHo
     """
     kind: Any = tuple[type(default[0]), ...] if isinstance(default, tuple) else type(default)  # type: ignore[misc]
     field: Any = setting(default, help_text, **limits)
-    return flags.DEFINE(_Parser(kind, field.metadata["setting"]), name, default, help_text, module_name=sys.argv[0])
+    return flags.DEFINE(Parser(kind, field.metadata["setting"]), name, default, help_text, module_name=sys.argv[0])
 
 
 def define_path(name: str, help_text: str, required: bool = False) -> flags.FlagHolder[str]:
     """Defines a flag for a path, which may begin with `~` and is not empty."""
-    return flags.DEFINE(_PathParser(), name, None, help_text, required=required, module_name=sys.argv[0])
+    return flags.DEFINE(PathParser(), name, None, help_text, required=required, module_name=sys.argv[0])
 
 
 def define_fields(options: Callable[..., T]) -> Callable[[], T]:
@@ -147,10 +147,10 @@ def _define_field(name: str, kind: object, declared: Setting, default: Any = Non
     if kind is bool:
         return flags.DEFINE_bool(name, default, declared.help)
     is_tuple = typing.get_origin(kind) is tuple  # given twice, one of them would be lost
-    return flags.DEFINE(_Parser(kind, declared), name, default, declared.help, allow_overwrite=not is_tuple)
+    return flags.DEFINE(Parser(kind, declared), name, default, declared.help, allow_overwrite=not is_tuple)
 
 
-class _Parser(flags.ArgumentParser):
+class Parser(flags.ArgumentParser):
     """Parser of a setting: a number, a text or a tuple."""
 
     def __init__(self, kind: object, declared: Setting):
@@ -170,10 +170,13 @@ class _Parser(flags.ArgumentParser):
         return found
 
 
-class _PathParser(flags.ArgumentParser):
+class PathParser(flags.ArgumentParser):
+    """Parser of a path."""
+
     syntactic_help = "a path"
 
     def parse(self, argument: str) -> str:
+        """Returns the path, with `~` at its beginning replaced."""
         if not argument.strip():
             raise ValueError("give a path")
         return os.path.expanduser(argument)  # noqa: PTH111  # Path would change gs://

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar, cast, get_args, get_origin
 
-LARGEST = 2**31 - 1  # of whole numbers that declare no maximum: what is larger is a slip of the pen
+LARGEST = 2**31 - 1  # of numbers that declare no maximum: what is larger is a slip of the pen
 SHOWN = 80  # characters of a value in a message
 PATH = "a path"
 
@@ -113,9 +113,9 @@ def setting(
     pattern: str = "",
     fewest: int = 0,
 ) -> T:
-    """Returns the dataclass field of a setting; see `Setting`. Numbers are finite unless a bound is infinite."""
+    """Returns the dataclass field of a setting; see `Setting`. Numbers are at most `LARGEST` by default."""
     first = default[0] if isinstance(default, tuple) and default else default
-    if type(first) is int and at_most is None:
+    if type(first) in (int, float) and at_most is None and below is None:
         at_most = LARGEST
     declared = Setting(
         help_text,
