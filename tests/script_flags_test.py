@@ -32,7 +32,7 @@ def test_a_config_is_loaded_with_its_variant(tmp_path):
         ("def get_config(:\n", ["mine.py, line 1", "SyntaxError"]),
         ("x = 3\n", ["mine.py", "get_config"]),
         (
-            "from genrec.config import Experiment as E\n\ndef get_config():\n    e = E()\n    e.trainig = 3\n    return e\n",
+            "from genrec.config import Experiment as E\ndef get_config():\n    e = E()\n    e.trainig = 3\n    return e\n",
             ["trainig", "Did you mean training"],
         ),
     ],

@@ -201,9 +201,7 @@ LARGEST_COUNTS.training = dataclasses.replace(
     gradient_clip=float(LARGEST),
     weight_decay=0.0,
 )
-LARGEST_COUNTS.evaluation = config.Evaluation(
-    beams=config.MANY, certify=LARGEST, batch=LARGEST, cutoffs=(10, 20, LARGEST)
-)
+LARGEST_COUNTS.evaluation = config.Evaluation(beams=200, certify=LARGEST, batch=LARGEST, cutoffs=(10, LARGEST))
 
 
 @pytest.mark.parametrize("experiment", [SMALLEST, LARGEST_COUNTS], ids=["smallest", "largest"])

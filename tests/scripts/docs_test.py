@@ -38,7 +38,7 @@ def code_spans(text: str) -> list[str]:
 def defined_flags() -> set[str]:
     found = {field.name for field in dataclasses.fields(engine.Options)} | {*targets.settings(), "config", "help"}
     for path in SOURCES:
-        found.update(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
+        found.update(re.findall(r'(?i:define)\w*\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
     return found
 
 

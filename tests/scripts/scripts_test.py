@@ -1,13 +1,15 @@
 """Scripts hold flags and one call, explain themselves, and end on our errors with a message and no traceback."""
 
 import ast
+import re
 import stat
 from pathlib import Path
 
 import pytest
 from forked_scripts import Script
 
-from genrec import exit_codes
+from genrec import config, exit_codes, settings_check
+from genrec.serving import engine
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.relative_to(ROOT) for folder in ("launch", "tools") for path in (ROOT / folder).rglob("*.py"))
@@ -36,10 +38,20 @@ def test_a_script_is_short_and_gives_its_command(script):
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
 def test_help_shows_the_docstring_and_the_flags(run, script):
     shown = run(str(script), "--help")
-    assert shown.returncode in (0, 1), shown.errors  # absl ends --help with 1
+    assert shown.returncode == 0 and not shown.errors, shown.errors
     assert f"python {script.as_posix()}" in shown.output, shown.errors
     # Benchmarks make their own data.
     assert "--workdir" in shown.output or script.name.startswith("benchmark_")
+    source = (ROOT / script).read_text(encoding="utf-8")
+    defined = set(re.findall(r"(?i:define)\w*\(\s*\"(\w+)\"", source))
+    if "define_config(" in source:
+        defined |= {"config", *(f"config.{name}" for name, _, _ in settings_check.flat_fields(config.Experiment))}
+        assert "a whole number at least 1" in shown.output  # of config.training.steps, for one
+    if "define_fields(" in source:
+        defined |= {name for name, _, _ in settings_check.flat_fields(engine.Options)}
+    if script.name != "local_processes.py":
+        defined.add("distributed")
+    assert {name for name in defined if not re.search(rf"--(\[no\])?{re.escape(name)}:", shown.output)} == set()
 
 
 def test_an_error_of_ours_is_one_message_without_traceback(run, tmp_path):
@@ -50,18 +62,39 @@ def test_an_error_of_ours_is_one_message_without_traceback(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"),
+    ("script", "flags", "words"),
     [
-        ("--config.model.widht=64", "widht"),
-        ("--config.model.width=wide", "wide"),
-        ("--config.training.optimzer=adamw", "optimzer"),
-        ("width=64", "Unexpected argument 'width=64'"),
+        ("launch/train.py", ["--config.model.widht=64"], ["widht", "config.model.width"]),
+        ("launch/train.py", ["--config.trainng.steps=64"], ["trainng", "config.training.steps"]),
+        ("launch/train.py", ["--config.model.width=wide"], ["config.model.width=wide", "a whole number at least 1"]),
+        ("launch/train.py", ["width=64"], ["unexpected argument 'width=64'"]),
+        ("launch/train.py", ["--workdir="], ["--workdir", "path"]),
+        ("launch/train.py", ["--config=configs/quickstart.py:tyni"], ["tyni", "tiny"]),
+        ("launch/train.py", ["--config=configs/quikstart.py"], ["quikstart", "configs/quickstart.py"]),
+        ("launch/run.py", ["--config.training.log_every=0"], ["config.training.log_every=0", "at least 1"]),
+        ("launch/run.py", ["--config.evaluation.cutoffs=60,70"], ["evaluation.cutoffs", "beams=50"]),
+        ("launch/run.py", ["--config.training.best_metric=ndcg@7"], ["training.best_metric", "ndcg@10"]),
+        ("launch/run.py", ["--config.semantic_ids.method=rqvea"], ["semantic_ids.method", "Did you mean rqvae"]),
+        ("launch/prepare_data.py", ["--config.model.dropout=1.5"], ["config.model.dropout=1.5", "below 1"]),
+        ("launch/reproduce.py", ["--config.sasrec.training.best_metric=mrr@7"], ["sasrec.training.best_metric"]),
+        ("tools/recommend.py", ["--top=0"], ["--top=0", "at least 1"]),
+        ("tools/hold_out_items.py", ["--share=nan", "--output=x"], ["--share=nan", "above 0"]),
+        ("tools/compare_runs.py", ["--cutoffs=5,ten", "--other=x"], ["--cutoffs", "at least 1"]),
     ],
 )
-def test_misspelled_settings_fail_before_any_work(run, tmp_path, flag, message):
-    ended = run("launch/train.py", "--config=configs/quickstart.py", f"--workdir={tmp_path / 'new'}", flag)
-    assert ended.returncode != 0 and message in ended.errors
-    assert not (tmp_path / "new").exists()
+def test_invalid_settings_end_in_one_line_before_any_work(run, tmp_path, script, flags, words):
+    source, workdir = (ROOT / script).read_text(encoding="utf-8"), tmp_path / "new"
+    given = [f"--workdir={workdir}", *(["--config=configs/quickstart.py"] if "define_config" in source else ())]
+    ended = run(script, *given, *flags)
+    assert ended.returncode == exit_codes.FAILED and all(word in ended.errors for word in words), ended.errors
+    assert ended.errors.startswith(f"{Path(script).name}: ") and len(ended.errors.splitlines()) == 1
+    assert not workdir.exists()
+
+
+def test_a_work_directory_at_home_is_found_there(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ended = run("launch/train.py", "--config=configs/quickstart.py", "--workdir=~/runs")
+    assert f"{tmp_path}/runs/dataset" in ended.errors
 
 
 def test_a_bug_keeps_its_traceback(run, tmp_path):
