@@ -6,6 +6,15 @@ from genrec import script_flags
 from genrec.config import ConfigError, Experiment
 from genrec.settings import Setting
 
+MISSPELLED = """
+from genrec.config import Experiment
+
+def get_config():
+    experiment = Experiment()
+    experiment.trainig = 3
+    return experiment
+"""
+
 
 def write(folder, text: str) -> str:
     path = folder / "mine.py"
@@ -31,10 +40,7 @@ def test_a_config_is_loaded_with_its_variant(tmp_path):
         ("import nothing_like_it\n", ["mine.py, line 1", "nothing_like_it"]),
         ("def get_config(:\n", ["mine.py, line 1", "SyntaxError"]),
         ("x = 3\n", ["mine.py", "get_config"]),
-        (
-            "from genrec.config import Experiment as E\ndef get_config():\n    e = E()\n    e.trainig = 3\n    return e\n",
-            ["trainig", "Did you mean training"],
-        ),
+        (MISSPELLED, ["trainig", "Did you mean training"]),
     ],
 )
 def test_a_config_that_gives_no_experiment_is_refused_with_the_place(tmp_path, text, words):
