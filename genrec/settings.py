@@ -48,18 +48,23 @@ class Setting:
         `kind` is the type of the field.
         """
         if get_origin(kind) is tuple:
-            element = get_args(kind)[0]
             if not isinstance(value, tuple) or len(value) < self.fewest:
                 return f"give {self.allowed(kind)}"
-            return next((problem for one in value if (problem := self.problem(element, one))), "")
-        if isinstance(value, str) and kind is str:
-            allowed = value in self.choices if self.choices else bool(re.fullmatch(self.pattern or "(?s:.*)", value))
+            wrong = [one for one in value if self.problem(get_args(kind)[0], one)]
+            return f"give {self.allowed(kind)}{nearest(wrong[0], self.choices)}" if wrong else ""
+        if kind is str:
+            allowed = isinstance(value, str) and self._is_meant(value)
         elif kind is bool:
             allowed = isinstance(value, bool)
         else:
             numbers = (int,) if kind is int else (int, float)
             allowed = type(value) in numbers and self._is_within(cast(float, value))  # a bool is no number
         return "" if allowed else f"give {self.allowed(kind)}{nearest(value, self.choices)}"
+
+    def _is_meant(self, text: str) -> bool:
+        if self.choices:
+            return text in self.choices
+        return not self.pattern or re.fullmatch(self.pattern, text) is not None
 
     def _is_within(self, number: float) -> bool:
         if number in self.also:
@@ -85,6 +90,8 @@ class Setting:
         limits = [
             f"{words} {getattr(self, name)}" for name, (words, _) in BOUNDS.items() if getattr(self, name) is not None
         ]
+        if self.at_least is not None and self.at_most is not None:
+            limits = [f"from {self.at_least} to {self.at_most}"]
         also = "".join(f", or {number}" for number in self.also)
         return " ".join(["a whole number" if kind is int else "a number", " and ".join(limits)]).strip() + also
 

@@ -46,7 +46,7 @@ def test_help_shows_the_docstring_and_the_flags(run, script):
     defined = set(re.findall(r"(?i:define)\w*\(\s*\"(\w+)\"", source))
     if "define_config(" in source:
         defined |= {"config", *(f"config.{name}" for name, _, _ in settings_check.flat_fields(config.Experiment))}
-        assert "a whole number at least 1" in shown.output  # of config.training.steps, for one
+        assert "a whole number from 1 to" in shown.output  # of config.training.steps, for one
     if "define_fields(" in source:
         defined |= {name for name, _, _ in settings_check.flat_fields(engine.Options)}
     if script.name != "local_processes.py":
@@ -66,20 +66,20 @@ def test_an_error_of_ours_is_one_message_without_traceback(run, tmp_path):
     [
         ("launch/train.py", ["--config.model.widht=64"], ["widht", "config.model.width"]),
         ("launch/train.py", ["--config.trainng.steps=64"], ["trainng", "config.training.steps"]),
-        ("launch/train.py", ["--config.model.width=wide"], ["config.model.width=wide", "a whole number at least 1"]),
+        ("launch/train.py", ["--config.model.width=wide"], ["config.model.width=wide", "a whole number from 1 to"]),
         ("launch/train.py", ["width=64"], ["unexpected argument 'width=64'"]),
         ("launch/train.py", ["--workdir="], ["--workdir", "path"]),
         ("launch/train.py", ["--config=configs/quickstart.py:tyni"], ["tyni", "tiny"]),
         ("launch/train.py", ["--config=configs/quikstart.py"], ["quikstart", "configs/quickstart.py"]),
-        ("launch/run.py", ["--config.training.log_every=0"], ["config.training.log_every=0", "at least 1"]),
+        ("launch/run.py", ["--config.training.log_every=0"], ["config.training.log_every=0", "from 1 to"]),
         ("launch/run.py", ["--config.evaluation.cutoffs=60,70"], ["evaluation.cutoffs", "beams=50"]),
         ("launch/run.py", ["--config.training.best_metric=ndcg@7"], ["training.best_metric", "ndcg@10"]),
         ("launch/run.py", ["--config.semantic_ids.method=rqvea"], ["semantic_ids.method", "Did you mean rqvae"]),
         ("launch/prepare_data.py", ["--config.model.dropout=1.5"], ["config.model.dropout=1.5", "below 1"]),
         ("launch/reproduce.py", ["--config.sasrec.training.best_metric=mrr@7"], ["sasrec.training.best_metric"]),
-        ("tools/recommend.py", ["--top=0"], ["--top=0", "at least 1"]),
+        ("tools/recommend.py", ["--top=0"], ["--top=0", "from 1 to"]),
         ("tools/hold_out_items.py", ["--share=nan", "--output=x"], ["--share=nan", "above 0"]),
-        ("tools/compare_runs.py", ["--cutoffs=5,ten", "--other=x"], ["--cutoffs", "at least 1"]),
+        ("tools/compare_runs.py", ["--cutoffs=5,ten", "--other=x"], ["--cutoffs", "from 1 to"]),
     ],
 )
 def test_invalid_settings_end_in_one_line_before_any_work(run, tmp_path, script, flags, words):
