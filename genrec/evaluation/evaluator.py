@@ -10,7 +10,7 @@ import pyarrow as pa
 from absl import logging
 from flax import nnx
 
-from genrec import config
+from genrec import config, settings_check
 from genrec.data.dataset import Dataset, Sequence
 from genrec.data.errors import DataError
 from genrec.decoding import length_buckets
@@ -75,13 +75,7 @@ class Evaluator:
         Raises DataError if the split has no users or the model has no such context features, and ConfigError for
         settings of the search that contradict each other.
         """
-        if cfg.certify < 1:
-            raise config.ConfigError(f"evaluation.certify must be at least 1, got {cfg.certify}")
-        if 0 < cfg.max_beams < cfg.beams:
-            raise config.ConfigError(
-                f"evaluation.max_beams={cfg.max_beams} must be at least evaluation.beams={cfg.beams}, or 0 to never "
-                "widen the search"
-            )
+        settings_check.check(cfg, "evaluation")
         self._retriever = retriever
         self._sequences = dataset.split(split)
         self._split, self._tokenizer, self._causal = split, tokenizer, causal

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from genrec import config
+from genrec import config, settings_check
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 
@@ -238,19 +238,14 @@ class PromptSampler:
 
 
 def check(cfg: config.Prompts, catalogue: Catalogue) -> None:
-    """Raises ConfigError for columns and rules that the catalogue lacks, and for invalid weights of tasks."""
+    """Raises ConfigError for invalid settings, and for columns and rules that the catalogue lacks."""
+    settings_check.check(cfg, "prompts")
     names = [name for name, _ in parse_columns(cfg.columns)]
     for name in [*names, *cfg.rules]:
         try:
             catalogue.column(name)
         except DataError as problem:
             raise config.ConfigError(f"prompts: {problem}") from problem
-    for fields, weights in (
-        ("next_item, any_item, attributes and title", (cfg.next_item, cfg.any_item, cfg.attributes, cfg.title)),
-        ("item_title, item_attributes and taste", (cfg.item_title, cfg.item_attributes, cfg.taste)),
-    ):
-        if min(weights) < 0 or sum(weights) <= 0:
-            raise config.ConfigError(f"prompts: the weights {fields} must be at least 0, and one of them above 0")
 
 
 def training_texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse
 
-from genrec import config
+from genrec import config, settings_check
 from genrec.data.dataset import Dataset
 from genrec.ranking.lists import Lists, best, read_chunks
 
@@ -28,11 +28,7 @@ class ItemKnn:
     @staticmethod
     def learn(dataset: Dataset, cfg: config.ItemKnn) -> "ItemKnn":
         """Counts co-occurrences in the training split. Raises ConfigError for invalid settings."""
-        if cfg.neighbors < 1 or cfg.shrinkage < 0 or not 0 < cfg.decay <= 1:
-            raise config.ConfigError(
-                f"item_knn: neighbors={cfg.neighbors} must be at least 1, shrinkage={cfg.shrinkage} at least 0, "
-                f"decay={cfg.decay} above 0 and at most 1"
-            )
+        settings_check.check(cfg, "item_knn")
         chosen = [np.unique(one.items) for sequences in read_chunks(dataset.split("train")) for one in sequences]
         lengths, items = [len(one) for one in chosen], len(dataset.catalogue)
         by_user = scipy.sparse.csr_matrix(

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.optimize
 import scipy.special
 
-from genrec import shares
+from genrec import settings_check, shares
 from genrec.config import ConfigError, FinalScoring
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import Filter
@@ -84,24 +84,14 @@ class Rules:
 
         Raises DataError for unknown columns, ConfigError for invalid values.
         """
-        for name in ("max_share", "new_items_share"):
-            if not 0 <= getattr(cfg, name) <= 1:
-                raise ConfigError(f"multi_stage.scoring.{name}={getattr(cfg, name)}: give a share between 0 and 1")
+        settings_check.check(cfg, "multi_stage.scoring")
         self._cfg = cfg
         self._allowed = Filter.parse(cfg.filter).mask(len(catalogue), catalogue)
         self._boost = np.zeros(len(catalogue), np.float32)
         for rule in cfg.boosts:
             condition, _, bonus = rule.rpartition(":")
-            try:
-                value = float(bonus)
-            except ValueError:
-                raise ConfigError(
-                    f"multi_stage.scoring.boosts: {rule!r} is no CONDITION:NUMBER, such as media_type=podcast:0.5"
-                ) from None
-            self._boost += value * Filter.parse([condition]).mask(len(catalogue), catalogue)
+            self._boost += float(bonus) * Filter.parse([condition]).mask(len(catalogue), catalogue)
         self._groups = catalogue.groups(cfg.share_of) if cfg.share_of else None
-        if cfg.max_share < 1 and self._groups is None:
-            raise ConfigError("multi_stage.scoring.max_share needs multi_stage.scoring.share_of, a catalogue column")
         self._new = popularity == 0
 
     def apply(self, items: np.ndarray, scores: np.ndarray, histories: Sequence[np.ndarray], top: int) -> Lists:

@@ -147,13 +147,11 @@ def _vocabulary(experiment: Experiment, catalogue: Catalogue) -> dict[str, Any]:
 def warm_start_of(setup: RunSetup, semantic_ids: codes.SemanticIds) -> WarmStart | None:
     """Returns the initialization from T5 or from item embeddings; None for a random one.
 
-    Raises ConfigError for both at once, ArtifactError for embeddings that are missing or those of another dataset.
+    Raises ArtifactError for embeddings that are missing or those of another dataset.
     """
     cfg, sampler = setup.experiment.prompts, setup.mixture.prompts
     if sampler is None or not (cfg.pretrained or cfg.from_content):
         return None
-    if cfg.pretrained and cfg.from_content:
-        raise ConfigError("prompts.pretrained and prompts.from_content both initialize the model: choose one of them")
     if cfg.pretrained:
         return lambda model: t5.load_weights(model, t5.read(cfg.pretrained))
     file = user_context.embeddings_file(setup.workdir)

@@ -140,6 +140,6 @@ def test_invalid_settings_and_inputs_are_refused(experiment, workdir, tmp_path):
     both = dataclasses.replace(experiment, prompts=dataclasses.replace(experiment.prompts, pretrained="t5"))
     setup, ids = run_setup.generator(experiment, workdir), codes.SemanticIds.load(workdir / "semantic_ids")
     with pytest.raises(config.ConfigError, match="pretrained.*from_content"):
-        run_setup.warm_start_of(setup._replace(experiment=both), ids)
+        run_setup.check(both)
     with pytest.raises(artifacts.ArtifactError, match="item_embeddings"):
         run_setup.warm_start_of(setup._replace(workdir=tmp_path), ids)
