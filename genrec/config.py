@@ -286,7 +286,7 @@ class Training:
         24,
         "minimum targets of a packed row; up to twice as many where that leaves less padding",
         at_least=1,
-        at_most=MANY,
+        at_most=4096,
     )
     batch_targets: int = setting(1024, "targets per step, padding included", at_least=1)
     accumulate: int = setting(1, "gradient accumulation: parts of a batch, to save memory", at_least=1, at_most=MANY)

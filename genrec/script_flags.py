@@ -51,7 +51,15 @@ def define(name: str, default: T, help_text: str, **limits: Any) -> flags.FlagHo
     return flags.DEFINE(Parser(kind, field.metadata["setting"]), name, default, help_text, module_name=sys.argv[0])
 
 
-def define_path(name: str, help_text: str, required: bool = False) -> flags.FlagHolder[str]:
+@typing.overload
+def define_path(name: str, help_text: str, required: typing.Literal[True]) -> flags.FlagHolder[str]: ...
+
+
+@typing.overload
+def define_path(name: str, help_text: str, required: bool = ...) -> flags.FlagHolder[str | None]: ...
+
+
+def define_path(name: str, help_text: str, required: bool = False) -> Any:
     """Defines a flag for a path, which may begin with `~` and is not empty."""
     return flags.DEFINE(PathParser(), name, None, help_text, required=required, module_name=sys.argv[0])
 
@@ -87,7 +95,7 @@ class ConfigFlag:
 
         Raises ConfigError if the file does not give one, or if a setting is not valid.
         """
-        experiment = load(self._path.value)
+        experiment = load(self._path.value or "")
         for name, holder in self._settings.items():
             if holder.present:
                 *sections, own = name.split(".")
@@ -128,15 +136,13 @@ def load(path: str) -> Experiment:
     try:
         spec.loader.exec_module(module)
         experiment = module.get_config(*variant)
+        if type(experiment) is not Experiment:
+            raise ConfigError(f"get_config() must return a genrec.config.Experiment, got {shown(experiment)}")
+        settings_check.check_names(experiment)
     except ConfigError as error:
         raise ConfigError(f"--config={path}: {error}") from error
     except Exception as error:  # whatever the code of a user raises
         raise ConfigError(f"--config={path}: {_place(error, name)}: {type(error).__name__}: {error}") from error
-    if type(experiment) is not Experiment:
-        raise ConfigError(
-            f"--config={path}: get_config() in {name} must return a genrec.config.Experiment, got {shown(experiment)}"
-        )
-    settings_check.check_names(experiment)
     return experiment
 
 

@@ -98,7 +98,7 @@ class Setting:
     def parse(self, kind: object, text: str) -> object:
         """Returns the value that `text` writes; raises ValueError with the allowed values if it writes none."""
         try:
-            value = kind(text) if kind in (int, float) else text  # type: ignore[operator]  # int or float
+            value = kind(text) if kind in (int, float) else text
         except ValueError:
             value = text
         if problem := self.problem(kind, value):
@@ -137,7 +137,7 @@ def setting(
         fewest=fewest,
     )
     # A field, of which the dataclass makes an attribute of the type of its default.
-    return cast(T, dataclasses.field(default=default, metadata={"setting": declared}))
+    return dataclasses.field(default=default, metadata={"setting": declared})
 
 
 def nearest(value: object, names: Sequence[str]) -> str:

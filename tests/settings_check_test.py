@@ -19,7 +19,8 @@ SETTINGS = {name: (kind, declared) for name, kind, declared in settings_check.fl
 NUMBERS = {name: kind for name, (kind, _) in SETTINGS.items() if kind in (int, float, tuple[int, ...])}
 TEXTS = {name: declared for name, (kind, declared) in SETTINGS.items() if kind in (str, tuple[str, ...])}
 # The only settings that may be negative, infinite, or larger than what fits into 31 bits.
-NEGATIVE = {"data.min_rating", "mesh.data", "mesh.fsdp", "mesh.tensor", "evaluation.history"}
+# Of the mesh, only one may be -1, which is mesh.data by default.
+NEGATIVE = {"data.min_rating", "mesh.data", "evaluation.history"}
 INFINITE = {"data.min_rating"}
 HUGE = {"data.min_rating", "training.peak_flops", "sasrec.training.peak_flops"}
 
@@ -187,7 +188,6 @@ LARGEST_COUNTS = copy.deepcopy(tiny_training.EXPERIMENT)
 LARGEST_COUNTS.seed = LARGEST
 LARGEST_COUNTS.training = dataclasses.replace(
     LARGEST_COUNTS.training,
-    row_targets=config.MANY,
     batch_targets=LARGEST,
     steps=2,
     warmup_steps=1,
