@@ -43,10 +43,8 @@ def main(arguments: list[str]) -> None:
         port = free.getsockname()[1]
     processes = [start(number, port, arguments[1:]) for number in range(_PROCESSES.value)]
     signal.signal(signal.SIGTERM, lambda *_: list(map(subprocess.Popen.terminate, processes)))
-    codes: list[int | None] = [None]
-    while None in codes and not any(codes):
+    while not any(codes := [process.poll() for process in processes]) and None in codes:
         time.sleep(0.1)
-        codes = [process.poll() for process in processes]
     failed = next((code for code in codes if code), 0)
     deadline = time.monotonic() + 30  # the others may be exiting, too, with the same code
     for process in processes:
