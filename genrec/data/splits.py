@@ -67,9 +67,7 @@ def by_config(sequences: UserSequences, config: configs.Data, has_times: bool) -
 
 
 def check_config(config: configs.Data, has_times: bool) -> None:
-    """Raises `DataError` if the split is unknown, or needs timestamps that the log does not have."""
-    if config.split not in ("leave_one_out", "temporal"):
-        raise DataError(f"data.split must be leave_one_out or temporal, got {config.split!r}.")
+    """Raises `DataError` if the split needs timestamps that the log does not have."""
     if config.split == "temporal" and not has_times:
         raise DataError("data.split is 'temporal', but the interactions have no timestamp. Use leave_one_out.")
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from genrec.config import Data
+from genrec.config import ConfigError, Data
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
@@ -115,7 +115,7 @@ def test_invalid_settings_are_named(tmp_path, change, message):
     config = write_files(tmp_path / "raw")
     for name, value in change.items():
         setattr(config, name, value)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((DataError, ConfigError), match=message):
         prepare(config, tmp_path / "dataset")
 
 

@@ -72,6 +72,4 @@ def _input_files(config: configs.Data) -> dict[str, list[epath.Path]]:
         return {name: [epath.Path(config.folder) / name] for name in s3rec.FILES}
     if config.source == "mcauley":
         return {file.name: [file] for file in mcauley.files(config.folder).values()}
-    if config.source == "synthetic":
-        return {}
-    raise DataError(f"data.source must be files, synthetic, s3rec or mcauley, got {config.source!r}.")
+    return {}  # of the synthetic catalogue

@@ -161,7 +161,6 @@ def without(column):
         (without("event_type"), {"event_types": ("play",)}),
         (lambda rows: None, {"event_types": ("buy",)}),
         (lambda rows: None, {"k_core": 500}),
-        (lambda rows: None, {"split": "temporal", "test_fraction": 1.0}),
         (lambda rows: rows.clear(), {}),
     ],
 )
