@@ -33,11 +33,7 @@ def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
 
 
 def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
-    """Raises EmbeddingError if the source is unknown or its vectors do not fit the catalogue."""
-    if config.source not in ("tfidf", "sentence_transformers", "vectors"):
-        raise EmbeddingError(
-            f"embeddings.source is {config.source!r}; it can be 'tfidf', 'sentence_transformers' or 'vectors'."
-        )
+    """Raises EmbeddingError if given vectors do not fit the catalogue."""
     if config.source != "vectors":
         return
     if config.vectors:

@@ -66,14 +66,9 @@ def learn(
 def learn_quantizer(
     vectors: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None
 ) -> residual_kmeans.Quantizer:
-    """Learns a quantizer of float32[items, width] by `config.method`; raises SemanticIdError if it is unknown."""
-    match config.method:
-        case "residual_kmeans":
-            return residual_kmeans.learn(vectors, config, mesh)
-        case "rqvae":
-            return rqvae.learn(vectors, config, mesh)
-        case other:
-            raise codes.SemanticIdError(f"semantic_ids.method={other!r} must be 'residual_kmeans' or 'rqvae'.")
+    """Learns a quantizer of float32[items, width] by `config.method`."""
+    method = rqvae.learn if config.method == "rqvae" else residual_kmeans.learn
+    return method(vectors, config, mesh)
 
 
 def save_quantizer(quantizer: residual_kmeans.Quantizer, path: epath.Path) -> None:

@@ -129,7 +129,7 @@ def test_unfit_vectors_are_refused_and_nothing_is_written(tmp_path, array, messa
     ],
 )
 def test_unfit_settings_are_refused(dataset, tmp_path, settings, message):
-    with pytest.raises(encoders.EmbeddingError, match=message):
+    with pytest.raises((encoders.EmbeddingError, config.ConfigError), match=message):
         embed.embed(config.Embeddings(**settings), dataset, tmp_path / "embeddings")
 
 

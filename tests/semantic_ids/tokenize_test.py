@@ -82,5 +82,5 @@ def test_missing_embeddings_and_unknown_methods_are_named(vectors, tmp_path):
     with pytest.raises(artifacts.ArtifactError, match="item_embeddings"):
         tokenize.learn(SETTINGS, tmp_path / "nothing", tmp_path / "ids")
     source = write_embeddings(tmp_path / "embeddings", vectors)
-    with pytest.raises(codes.SemanticIdError, match="'kmeans'"):
+    with pytest.raises(config.ConfigError, match="'kmeans'"):
         tokenize.learn(config.SemanticIdLearning(method="kmeans"), source, tmp_path / "ids")
