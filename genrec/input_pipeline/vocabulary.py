@@ -36,24 +36,32 @@ class Vocabulary:
 
     @staticmethod
     def train(texts: Iterable[str], pieces: int) -> "Vocabulary":
-        """Trains at most `pieces` pieces, besides the 256 bytes. The same texts give the same model."""
+        """Trains at most `pieces` pieces, besides the 256 bytes. The same texts give the same model.
+
+        Raises ConfigError if the texts have more characters than that.
+        """
         written = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(text[:MAX_CHARACTERS] for text in texts),
-            model_writer=written,
-            model_type="bpe",
-            vocab_size=pieces + 256 + 3,
-            hard_vocab_limit=False,
-            byte_fallback=True,
-            character_coverage=0.9995,
-            normalization_rule_name="nmt_nfkc_cf",  # case folding: prompts are written in any case
-            pad_id=0,
-            eos_id=1,
-            unk_id=2,
-            bos_id=-1,
-            num_threads=1,  # with more, the result would depend on their order
-            minloglevel=2,
-        )
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(text[:MAX_CHARACTERS] for text in texts),
+                model_writer=written,
+                model_type="bpe",
+                vocab_size=pieces + 256 + 3,
+                hard_vocab_limit=False,
+                byte_fallback=True,
+                character_coverage=0.9995,
+                normalization_rule_name="nmt_nfkc_cf",  # case folding: prompts are written in any case
+                pad_id=0,
+                eos_id=1,
+                unk_id=2,
+                bos_id=-1,
+                num_threads=1,  # with more, the result would depend on their order
+                minloglevel=2,
+            )
+        except RuntimeError as problem:
+            raise config.ConfigError(
+                f"prompts.pieces={pieces}: too few for the characters of the catalogue's texts ({problem})"
+            ) from problem
         return Vocabulary(written.getvalue())
 
     @staticmethod

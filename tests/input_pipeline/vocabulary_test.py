@@ -43,5 +43,10 @@ def test_a_vocabulary_is_stored_as_text_and_read_from_a_file(vocabulary, tmp_pat
         Vocabulary(b"something else")
 
 
+def test_fewer_pieces_than_characters_are_refused():
+    with pytest.raises(config.ConfigError, match="prompts.pieces=2"):
+        Vocabulary.train(["abcdefgh"] * 3, pieces=2)
+
+
 def test_the_end_piece_does_not_occur_in_texts(vocabulary):
     assert vocabulary.end not in vocabulary.encode(" ".join(TEXTS))
