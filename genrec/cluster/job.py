@@ -41,6 +41,8 @@ class Job:
                 f"--name={self.name}: invalid job name. Give at most 40 lower-case letters, digits and hyphens that "
                 "begin with a letter and do not end with a hyphen (RFC 1123), such as quickstart-v5e."
             )
+        if not self.workdir.strip():
+            raise ClusterError("--workdir is empty. Give a folder or bucket that all hosts reach.")
         if self.restarts < 0:
             raise ClusterError(f"--restarts must be at least 0, got {self.restarts}.")
         words = self.words

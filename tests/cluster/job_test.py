@@ -31,6 +31,7 @@ def test_invalid_names_are_refused(name):
         (dict(command="python x.py --workdir=/tmp"), "'--workdir=/tmp'"),
         (dict(command="python x.py --distributed on"), "'--distributed'"),
         (dict(restarts=-1), "--restarts.*-1"),
+        (dict(workdir=" "), "--workdir"),
     ],
 )
 def test_invalid_settings_are_refused(settings, message):

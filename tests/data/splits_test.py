@@ -114,3 +114,9 @@ def test_two_sequences_of_a_user_are_found():
     train = [("u", [1, 2]), ("u", [1])]
     with pytest.raises(DataError, match="'u'.*train"):
         splits.check_no_leak(train, [], [])
+
+
+def test_fractions_cut_exactly():
+    """1 - 0.1 - 0.8 is 0.09999999999999998 in floating-point numbers."""
+    assert splits.cut_ranks(100, 0.1, 0.8) == (10, 20)
+    assert splits.cut_ranks(1000, 0.29, 0.42) == (290, 580)

@@ -84,3 +84,16 @@ def test_places_are_reserved_for_new_items():
     assert lists(items, scores, top=3, new_items_share=0.34) == [[0, 1, 4]]
     assert lists(items, scores, top=3, new_items_share=1.0) == [[0, 4, 2]]
     assert lists([[0, 1, 3]], [[3, 2, 1]], top=3, new_items_share=0.5) == [[0, 1, 3]]
+
+
+@pytest.mark.parametrize("share", [0.07, 0.29, 0.57, 0.58])
+def test_shares_of_a_hundred_are_hundredths(share):
+    """The first hundred items are old, of one artist, and the best; the others are new."""
+    catalogue = Catalogue(pa.table({"item_id": [str(n) for n in range(200)], "artist": ["x"] * 100 + ["y"] * 100}), ())
+    items, scores = np.arange(200, dtype=np.int32)[None], -np.arange(200, dtype=np.float32)[None]
+    popularity, histories, wanted = np.repeat([1, 0], 100), [np.zeros(0, int)], round(100 * share)
+    quota = scoring.Rules(FinalScoring(new_items_share=share), catalogue, popularity)
+    assert (quota.apply(items, scores, histories, 100).items >= 100).sum() == wanted
+    limited = scoring.Rules(FinalScoring(max_share=share, share_of="artist"), catalogue, popularity)
+    found = limited.apply(items, scores, histories, 100).items
+    assert ((found >= 0) & (found < 100)).sum() == wanted
