@@ -133,6 +133,9 @@ class SemanticIdLearning:
         at_least=1,
         at_most=MANY,
     )
+    max_reconstruction_error: float = setting(
+        0.9, "health gate: maximum share of the embeddings' variance that all levels together leave", above=0
+    )
 
 
 @dataclasses.dataclass

@@ -31,7 +31,7 @@ def compute_content(
     vectors: np.ndarray, semantic_ids: SemanticIds, texts: Sequence[np.ndarray], pieces: int, width: int, seed: int
 ) -> Content:
     """Returns the content, from item embeddings float32[items, any width] and the pieces int[n] of each item's text."""
-    vectors = vectors - vectors.mean(axis=0)
+    vectors = vectors - vectors.mean(axis=0, dtype=np.float64).astype(vectors.dtype)  # float32 sums drift
     _, axes = np.linalg.eigh(vectors.T @ vectors)  # ascending
     axes = axes[:, ::-1][:, :width]
     # Principal components, rotated at random so that all dimensions, and all heads, get equal parts.
@@ -58,7 +58,7 @@ def _means(groups: np.ndarray, rows: np.ndarray, vectors: np.ndarray, count: int
 
     Row `rows[i]` of `vectors` is a member of group `groups[i]`.
     """
-    ones = np.ones(len(groups), np.float32)
+    ones = np.ones(len(groups))  # float64, in which the product is summed: a common piece is in millions of items
     has = scipy.sparse.csr_matrix((ones, (groups, rows)), shape=(count, len(vectors)))
     sizes = np.bincount(groups, minlength=count) + more
     return ((has @ vectors) / np.maximum(sizes, 1)[:, None]).astype(np.float32)

@@ -46,7 +46,8 @@ def measure(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer, see
     counts = [np.bincount(codes[:, level], minlength=size) for level, size in enumerate(sizes)]
     used = [int((count > 0).sum()) for count in counts]
     different = _different_rows(embeddings)
-    centered = embeddings - embeddings.mean(axis=0)
+    # Summed in float64: numpy adds the rows one by one, and float32 drifts over millions of them.
+    centered = embeddings - embeddings.mean(axis=0, dtype=np.float64).astype(embeddings.dtype)
     total = max(float((centered**2).sum()), np.finfo(np.float32).tiny)
     errors = [((embeddings - quantizer.reconstruct(codes, level + 1)) ** 2).sum() / total for level in range(levels)]
     groups = group_sizes(codes)
@@ -90,6 +91,14 @@ def check(report: Report, config: config_lib.SemanticIdLearning) -> None:
         faults.append(
             f"{report.largest_group} items have the same learned codes (semantic_ids.max_group is {config.max_group}). "
             "Look for items with equal or empty texts, or set more codes or one more level (semantic_ids.codes)."
+        )
+    # A comparison with NaN is False.
+    if not report.reconstruction_error[-1] <= config.max_reconstruction_error:
+        faults.append(
+            f"all levels together leave {report.reconstruction_error[-1]:.1%} of the variance of the embeddings "
+            f"(semantic_ids.max_reconstruction_error is {config.max_reconstruction_error:.1%}; their mean alone leaves "
+            "100%). Set more codes or more levels (semantic_ids.codes); for an RQ-VAE more epochs, another "
+            "learning_rate, or method=residual_kmeans."
         )
     if faults:
         raise QualityError("The semantic IDs failed their health gate.\n  - " + "\n  - ".join(faults))

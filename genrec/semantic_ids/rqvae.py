@@ -27,7 +27,7 @@ ELEMENTS_PER_ROW = 2048  # about those of the largest layer: bounds the rows tha
 GRADIENTS = ("straight_through", "rotation")
 
 Books = tuple[jax.Array, ...]  # float32[codes, latent] per level
-Carry = tuple[nnx.State, optax.OptState, tuple[jax.Array, ...], jax.Array]  # parameters, optimizer, code counts, data
+Carry = tuple[nnx.State, optax.OptState, jax.Array]  # parameters, optimizer state, data
 Epoch = tuple[nnx.State, optax.OptState, jax.Array, jax.Array]  # parameters, optimizer, mean losses, codes in use
 
 
@@ -115,7 +115,8 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
         raise SemanticIdError(f"semantic_ids.gradient is {config.gradient!r}; it can be one of {', '.join(GRADIENTS)}.")
     residual_kmeans.check_sizes(len(embeddings), config.codes)
     # Variance 1 per element, so that weights of the loss do not depend on the length of the embeddings.
-    mean = embeddings.mean(axis=0)
+    # Summed in float64: numpy adds the rows one by one, and float32 drifts over millions of them.
+    mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
     scale = max(float((embeddings - mean).std()), 1e-12)
     mesh = mesh or sharding.one_device()
     rows = ((embeddings - mean) / scale).astype(np.float32)
@@ -202,20 +203,28 @@ def _make_epoch(
     """Returns the compiled training of one epoch: a function of parameters, optimizer state, data and random key."""
     steps = items // batch
 
-    def loss(params: nnx.State, rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def loss(params: nnx.State, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, params, copy=True)
         latents = model.encoder(rows)
-        codes, quantized, commitment = residual_quantize(latents, model.books(), config.commitment)
+        _, quantized, commitment = residual_quantize(latents, model.books(), config.commitment)
         restored = model.decoder(pass_gradient(latents, quantized, config.gradient))
         reconstruction = jnp.mean((restored - rows) ** 2)
-        return reconstruction + commitment, (jnp.stack([reconstruction, commitment]), codes)
+        return reconstruction + commitment, jnp.stack([reconstruction, commitment])
 
     def step(carry: Carry, rows: jax.Array) -> tuple[Carry, jax.Array]:
-        params, optimizer_state, counts, data = carry
-        grads, (losses, codes) = jax.grad(loss, has_aux=True)(params, sharding.constrain(data[rows], "items"))
+        params, optimizer_state, data = carry
+        grads, losses = jax.grad(loss, has_aux=True)(params, sharding.constrain(data[rows], "items"))
         updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
-        counts = tuple(count.at[codes[:, level]].add(1) for level, count in enumerate(counts))
-        return (optax.apply_updates(params, updates), optimizer_state, counts, data), losses
+        return (optax.apply_updates(params, updates), optimizer_state, data), losses
+
+    def codes_in_use(params: nnx.State, data: jax.Array) -> tuple[jax.Array, ...]:  # bool[codes] per level
+        def mark(used: tuple[jax.Array, ...], rows: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+            model = nnx.merge(graphdef, params, copy=True)
+            codes = residual_kmeans.quantize(model.encoder(sharding.constrain(data[rows], "items")), model.books())
+            return tuple(level.at[codes[:, place]].set(True) for place, level in enumerate(used)), None
+
+        every = jnp.arange(-(-items // batch) * batch).reshape(-1, batch) % items  # some items twice, to fill a batch
+        return jax.lax.scan(mark, tuple(jnp.zeros(size, bool) for size in config.codes), every)[0]
 
     draws = len(config.codes) * max(config.codes)  # different items for each level
 
@@ -223,26 +232,26 @@ def _make_epoch(
     def epoch(params: nnx.State, optimizer_state: optax.OptState, data: jax.Array, key: jax.Array) -> Epoch:
         order, revival = jax.random.split(key)
         rows = jax.random.permutation(order, items)[: steps * batch].reshape(steps, batch)
-        counts = tuple(jnp.zeros(size, jnp.int32) for size in config.codes)
-        (params, optimizer_state, counts, _), losses = jax.lax.scan(step, (params, optimizer_state, counts, data), rows)
-        params = _reset_unused_codes(graphdef, params, data, counts, jax.random.choice(revival, items, (draws,)))
-        used = jnp.stack([jnp.sum(count > 0) for count in counts])
-        return params, optimizer_state, losses.mean(axis=0), used
+        (params, optimizer_state, _), losses = jax.lax.scan(step, (params, optimizer_state, data), rows)
+        # Of all items, with the parameters as they are now: codes that some item has are not to be revived.
+        used = codes_in_use(params, data)
+        params = _reset_unused_codes(graphdef, params, data, used, jax.random.choice(revival, items, (draws,)))
+        return params, optimizer_state, losses.mean(axis=0), jnp.stack([jnp.sum(level) for level in used])
 
     return epoch
 
 
 def _reset_unused_codes(
-    graphdef: nnx.GraphDef, params: nnx.State, data: jax.Array, counts: Sequence[jax.Array], rows: jax.Array
+    graphdef: nnx.GraphDef, params: nnx.State, data: jax.Array, used: Sequence[jax.Array], rows: jax.Array
 ) -> nnx.State:
-    """Moves codes that no item had in this epoch onto residuals of items drawn at random: `rows` of `data`."""
+    """Moves codes that are not `used` (bool[codes] per level) onto residuals of items drawn at random, `rows`."""
     model = nnx.merge(graphdef, params, copy=True)
-    most = max(len(count) for count in counts)
+    most = max(map(len, used))
     # Different items for each level: an item whose residual became a code has none left at the next.
     residual = model.encoder(data[rows])
-    for level, (book, count) in enumerate(zip(model.codebooks, counts, strict=True)):
-        places = residual[level * most :][: len(count)]
-        book[...] = jnp.where((count == 0)[:, None], places, book[...])
+    for level, (book, in_use) in enumerate(zip(model.codebooks, used, strict=True)):
+        places = residual[level * most :][: len(in_use)]
+        book[...] = jnp.where(in_use[:, None], book[...], places)
         nearest = jnp.argmin(residual_kmeans.squared_distances(residual, book[...]), axis=1)
         residual = residual - book[...][nearest]
     return nnx.state(model)

@@ -84,6 +84,8 @@ def test_collapsed_codes_fail_with_advice_on_every_metric(vectors):
         ({"usage": [0.9, 0.4, 0.9]}, "min_usage"),
         ({"collision_rate": 0.7}, "max_collision_rate"),
         ({"largest_group": 300}, "max_group"),
+        ({"reconstruction_error": [0.8, 0.95, 2.56]}, "max_reconstruction_error"),
+        ({"reconstruction_error": [0.5, 0.4, float("nan")]}, "max_reconstruction_error"),
     ],
 )
 def test_each_limit_alone_stops(vectors, figure, named):
@@ -101,3 +103,12 @@ def test_table_and_picture_show_every_level(vectors):
     lines = quality.table(report).splitlines()
     assert len(lines) == 5 and lines[2].split()[:2] == ["1", "12"] and lines[3].split()[:2] == ["2", "6"]
     assert quality.picture(report, codes).startswith(b"\x89PNG")
+
+
+def test_errors_are_relative_to_the_mean_of_many_rows(monkeypatch):
+    monkeypatch.setattr(quality, "PROBES", 2)
+    vectors = np.full((400_000, 2), 0.05, np.float32)
+    vectors[::2] += np.float32(0.001)
+    books = ResidualCodebooks([np.array([[0.0505, 0.0505]], np.float32)])
+    report = quality.measure(vectors, np.zeros((len(vectors), 1), np.int64), books)
+    assert report.reconstruction_error == pytest.approx([1], rel=1e-3)

@@ -80,9 +80,9 @@ def test_unused_codes_move_to_items(vectors):
     for book in model.codebooks:
         book[...] = jnp.full(book.shape, 1e3).at[0].set(0)  # one code near the items, seven out of reach
     graphdef, params = nnx.split(model)
-    counts = (jnp.array([600] + [0] * 7),) * 2
+    used = (jnp.arange(8) == 0,) * 2
     rows = jax.random.choice(jax.random.key(0), 600, (16,))
-    model = nnx.merge(graphdef, rqvae._reset_unused_codes(graphdef, params, data, counts, rows))
+    model = nnx.merge(graphdef, rqvae._reset_unused_codes(graphdef, params, data, used, rows))
     codes, _, _ = rqvae.residual_quantize(model.encoder(data), model.books(), 0.25)
     for level, book in enumerate(model.books()):
         np.testing.assert_array_equal(book[0], 0)  # a code in use stays
@@ -136,3 +136,32 @@ def test_bad_settings_are_refused_with_advice(vectors):
         rqvae.learn(vectors, settings(codes=(1000, 8)))
     with pytest.raises(SemanticIdError, match="learning_rate"):
         rqvae.learn(vectors, settings(learning_rate=1e30))
+
+
+def test_codes_that_an_item_has_are_not_revived_whether_or_not_it_was_drawn(vectors, monkeypatch):
+    """Items beyond the last whole batch are not drawn in an epoch; their codes are in use all the same."""
+    items, checked = vectors[:131], []
+    original = rqvae._reset_unused_codes
+
+    def reset(graphdef, params, data, used, rows):
+        model = nnx.merge(graphdef, params, copy=True)
+        codes = rqvae.residual_quantize(model.encoder(data), model.books(), 0.25)[0]
+        jax.debug.callback(lambda *arrays: checked.append(arrays), codes, *used)
+        return original(graphdef, params, data, used, rows)
+
+    monkeypatch.setattr(rqvae, "_reset_unused_codes", reset)
+    rqvae.learn(items, settings(codes=(64, 64), epochs=3, batch=66))
+    jax.effects_barrier()
+    assert len(checked) == 3
+    for codes, *used in checked:
+        for level, in_use in enumerate(used):
+            assert sorted(set(codes[:131, level].tolist())) == np.flatnonzero(in_use).tolist()
+
+
+def test_the_mean_of_many_rows_does_not_drift(monkeypatch):
+    monkeypatch.setattr(rqvae, "_initialize_codebooks", lambda *_: None)
+    vectors = np.full((400_000, 2), 0.05, np.float32)
+    vectors[::2] += np.float32(0.001)
+    assert vectors.mean(axis=0)[0] != pytest.approx(0.0505, rel=1e-4)  # numpy adds float32 rows one by one
+    learned = rqvae.learn(vectors, settings(codes=(2,), hidden=(), latent=1, epochs=1, batch=1000))
+    assert learned.mean == pytest.approx([0.0505, 0.0505], rel=1e-6) and learned.mean.dtype == np.float32

@@ -28,7 +28,9 @@ def vectors() -> np.ndarray:
 
 @pytest.mark.parametrize("method", ["residual_kmeans", "rqvae"])
 def test_every_item_gets_a_unique_semantic_id(vectors, tmp_path, method):
-    settings = config.SemanticIdLearning(**vars(SETTINGS) | {"method": method, "max_collision_rate": 1.0})
+    settings = config.SemanticIdLearning(
+        **vars(SETTINGS) | {"method": method, "max_collision_rate": 1.0, "max_reconstruction_error": 9.0}
+    )
     source = write_embeddings(tmp_path / "embeddings", vectors)
     tokenize.learn(settings, source, tmp_path / "ids")
     ids = codes.SemanticIds.load(tmp_path / "ids")
