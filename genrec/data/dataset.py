@@ -33,10 +33,12 @@ from genrec import artifacts, files
 from genrec.data import splits as split_rules
 from genrec.data import user_index
 from genrec.data.errors import DataError
+from genrec.errors import cut, shown
 from genrec.progress import progress
 
 KIND = "dataset"
 CHUNK = 10_000  # sequences read at a time, where a whole split is read
+FEATURES = (tfds.features.FeaturesDict, tfds.features.Text, tfds.features.Tensor)  # that sequences are made of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Sequences:
 
     @functools.cached_property
     def _examples(self) -> Any:  # a data source of TFDS, which has no types
+        _check_features(self._path / "sequences")
         return tfds.builder_from_directory(str(self._path / "sequences")).as_data_source(
             split=self._name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
@@ -83,6 +86,31 @@ class Sequences:
                 yield from (sequence.user_id for sequence in self.read(range(start, min(start + CHUNK, len(self)))))
 
         return user_index.load(user_index.path_of(self._path, self._name), read_ids)
+
+
+def _check_features(folder: epath.Path) -> None:
+    """Raises ArtifactError if features.json names a class that genrec does not write: TFDS imports what is named."""
+    known = {f"{feature.__module__}.{feature.__qualname__}" for feature in FEATURES}
+
+    def names(value: Any) -> Iterator[str]:  # JSON; modules have a dot, and no other value has one
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from names(part)
+        elif isinstance(value, str) and "." in value:
+            yield value
+
+    path = folder / "features.json"
+    try:
+        foreign = sorted(set(names(json.loads(path.read_text()))) - known)
+    except (OSError, ValueError, RecursionError) as problem:
+        raise artifacts.ArtifactError(
+            f"{path} cannot be read ({cut(str(problem))}). Delete {folder.parent} and prepare the dataset again."
+        ) from problem
+    if foreign:
+        raise artifacts.ArtifactError(
+            f"{path} names {shown(foreign[0])}, which genrec does not write, and importing it would run its code. "
+            f"Delete {folder.parent} and prepare the dataset again."
+        )
 
 
 def _parse(example: bytes) -> Sequence:
@@ -98,8 +126,9 @@ def _parse(example: bytes) -> Sequence:
 class Catalogue:
     """The items that can be recommended; item i of every other file is row i here."""
 
-    def __init__(self, table: pa.Table, text_fields: tuple[str, ...]):
+    def __init__(self, table: pa.Table, text_fields: tuple[str, ...], source_items: int | None = None):
         self.table = table  # item_id, source_row (row in the source's items file), text columns, attributes, vector
+        self.source_items = source_items  # rows of that file; None where they were not recorded
         self._text_fields = text_fields
 
     def __len__(self) -> int:
@@ -107,7 +136,7 @@ class Catalogue:
 
     def take(self, rows: np.ndarray) -> "Catalogue":
         """Returns the catalogue of these rows, renumbered from 0."""
-        return Catalogue(self.table.take(pa.array(rows)), self._text_fields)
+        return Catalogue(self.table.take(pa.array(rows)), self._text_fields, self.source_items)
 
     @functools.cached_property
     def item_ids(self) -> list[str]:
@@ -131,7 +160,9 @@ class Catalogue:
     def column(self, name: str) -> pa.Array:
         """Returns a column of the items file; raises DataError if it has none of that name."""
         if name not in self.table.column_names:
-            raise DataError(f"the catalogue has no column {name!r} (it has {', '.join(self.table.column_names)}).")
+            raise DataError(
+                f"the catalogue has no column {shown(name)} (it has {cut(', '.join(self.table.column_names))})."
+            )
         return self.table[name].combine_chunks()
 
     def groups(self, name: str) -> np.ndarray:
@@ -167,7 +198,8 @@ class Dataset:
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The catalogue, read on first use."""
-        return Catalogue(files.read_parquet(self.path / "catalogue.parquet"), tuple(self.statistics["text_fields"]))
+        table, figures = files.read_parquet(self.path / "catalogue.parquet"), self.statistics
+        return Catalogue(table, tuple(figures["text_fields"]), figures.get("source_items"))
 
     @functools.cached_property
     def users(self) -> pa.Table | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from genrec import artifacts, shares
+from genrec import artifacts, printing, shares
 from genrec.data import dataset as datasets
 from genrec.data import splits, statistics
 from genrec.data.dataset import Dataset
@@ -55,11 +55,12 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
         before_filtering=int(whole.statistics["interactions"]),
         text_fields=tuple(whole.statistics["text_fields"]),
         catalogue=left,
+        source_items=catalogue.source_items,
     )
     inputs = {"whole": whole.fingerprint}
     with artifacts.writing(path, datasets.KIND, recipe, config=settings, inputs=inputs) as draft:
         datasets.write(draft.path, parts, left, whole.users, figures)
-    print(f"Held {held_out.sum():,} of {len(catalogue):,} items out of {path}\n{statistics.table(figures)}")
+    printing.show(f"Held {held_out.sum():,} of {len(catalogue):,} items out of {path}\n{statistics.table(figures)}")
 
 
 def without(

@@ -7,7 +7,7 @@ import pyarrow as pa
 from absl import logging
 from etils import epath
 
-from genrec import artifacts, settings_check
+from genrec import artifacts, printing, settings_check
 from genrec import config as configs
 from genrec.data import dataset, filtering, logs, splits, statistics, validation
 from genrec.data.beam import prepare as beam_prepare
@@ -49,7 +49,7 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
         parts, catalogue, users, figures = _contents(config)
         with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
             dataset.write(draft.path, parts, catalogue, users, figures)
-    print(f"Prepared {path}\n{statistics.table(figures)}")
+    printing.show(f"Prepared {path}\n{statistics.table(figures)}")
 
 
 def _hash_inputs(config: configs.Data, path: epath.Path, runner: BeamRunner | None) -> dict[str, str]:
@@ -89,5 +89,6 @@ def _contents(config: configs.Data) -> tuple[dict[str, dataset.Split], pa.Table,
         before_filtering=len(checked.interactions),
         text_fields=checked.text_fields,
         catalogue=catalogue,
+        source_items=checked.items.num_rows,
     )
     return parts, catalogue, checked.users, figures

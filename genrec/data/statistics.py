@@ -18,6 +18,7 @@ def summarize(
     before_filtering: int,
     text_fields: tuple[str, ...],
     catalogue: pa.Table,
+    source_items: int | None,
 ) -> dict:
     """Returns the statistics, as values that JSON can hold.
 
@@ -29,6 +30,7 @@ def summarize(
       before_filtering: Interactions in the source.
       text_fields: Columns with texts that describe an item.
       catalogue: One row per item.
+      source_items: Rows of the source's items file; None where they were not recorded.
     """
     interactions = int(lengths.sum())
     vectors = catalogue["vector"].drop_null() if "vector" in catalogue.column_names else []
@@ -47,6 +49,7 @@ def summarize(
         "records": {name: int(count) for name, count in sequences.items()},  # sequences per split
         "text_fields": list(text_fields),
         "vector_width": len(vectors[0]) if len(vectors) else 0,
+        "source_items": source_items,
     }
     if times is not None:
         ends = [datetime.datetime.fromtimestamp(int(t), datetime.UTC) for t in times]

@@ -35,7 +35,7 @@ def embed(
     dataset = Dataset(dataset_path)
     inputs = {"dataset": dataset.fingerprint}
     if config.source == "vectors" and config.vectors:
-        if not epath.Path(config.vectors).exists():
+        if epath.Path(config.vectors).is_dir() or not epath.Path(config.vectors).exists():
             raise EmbeddingError(
                 f"embeddings.vectors: there is no file {config.vectors}. Give the path of a .npy file."
             )

@@ -1,6 +1,8 @@
 """Content encoders of items: TF-IDF with truncated SVD, sentence encoders, or given vectors."""
 
 import functools
+import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +10,13 @@ import numpy as np
 import pyarrow.compute as pc
 import scipy.sparse
 from absl import logging
+from etils import epath
 from sklearn.decomposition import TruncatedSVD
 
 from genrec import config as config_lib
 from genrec import files
 from genrec.data.dataset import Catalogue
-from genrec.errors import GenrecError
+from genrec.errors import GenrecError, cut, shown
 from genrec.semantic_ids import tfidf
 
 
@@ -37,13 +40,7 @@ def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
     if config.source != "vectors":
         return
     if config.vectors:
-        shape = files.array_shape(config.vectors)
-        rows = catalogue.table["source_row"].to_numpy()
-        if len(shape) != 2 or shape[0] <= rows.max():
-            raise EmbeddingError(
-                f"{config.vectors} has shape {shape}; the items file has at least {rows.max() + 1} items. "
-                "It needs one row per item, in the order of that file."
-            )
+        _check_file(config.vectors, catalogue)
         return
     if "vector" not in catalogue.table.column_names:
         raise EmbeddingError(
@@ -54,8 +51,40 @@ def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
     if len(wrong) or not lengths[0] > 0:
         item = wrong[0] if len(wrong) else 0
         raise EmbeddingError(
-            f"The vector of item {catalogue.item_ids[item]!r} has {lengths[item]} values, "
+            f"The vector of item {shown(catalogue.item_ids[item])} has {lengths[item]} values, "
             f"the first item's {lengths[0]}."
+        )
+
+
+def _check_file(path: str, catalogue: Catalogue) -> None:
+    """Raises EmbeddingError unless a file is .npy with a row of numbers for each item of the items file."""
+    try:
+        with epath.Path(path).open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            expected = file.tell() + math.prod(shape) * dtype.itemsize
+            size = file.seek(0, io.SEEK_END)
+    except (OSError, ValueError) as problem:
+        raise EmbeddingError(
+            f"embeddings.vectors: {path} is no .npy file ({cut(str(problem))}). "
+            "Write one float32 array with numpy.save."
+        ) from problem
+    if dtype.kind not in "fiu":
+        raise EmbeddingError(
+            f"embeddings.vectors: {path} holds {cut(str(dtype))}, not numbers. Write one float32 array with numpy.save."
+        )
+    if size != expected:
+        raise EmbeddingError(
+            f"embeddings.vectors: {path} has {size:,} bytes instead of {expected:,}: it is damaged. Write it again."
+        )
+    items = catalogue.source_items
+    least = int(catalogue.table["source_row"].to_numpy().max()) + 1
+    if len(shape) != 2 or not shape[1] or (shape[0] < least if items is None else shape[0] != items):
+        raise EmbeddingError(
+            f"embeddings.vectors: {path} has the shape {shape}; the items file has "
+            f"{f'at least {least:,}' if items is None else f'{items:,}'} items. Give one row per item, in the order of "
+            "that file."
         )
 
 
@@ -78,7 +107,7 @@ def normalized(vectors: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
     if len(broken):
         raise EmbeddingError(
             f"{len(broken)} of {len(vectors)} item vectors have NaN or infinity, first that of item "
-            f"{item_ids[broken[0]]!r}. Correct the vectors or remove the items."
+            f"{shown(item_ids[broken[0]])}. Correct the vectors or remove the items."
         )
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if empty := int((norms == 0).sum()):

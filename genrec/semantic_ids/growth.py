@@ -114,9 +114,16 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
         terms = tfidf.weigh(tfidf.count(new.texts), known)
         content = encoders.projection(tfidf.weigh(counts, known), config.width).transform(terms)
     else:
+        encoders.check_source(config, new)
         content = encoders.encode(config, new)
     content = encoders.normalized(content, new.item_ids)
     width = content.shape[1]
+    behavior_width = min(config.cooccurrence_width, len(before)) if config.cooccurrence_weight else 0
+    if config.source != "tfidf" and width + behavior_width != old_vectors.shape[1]:
+        raise encoders.EmbeddingError(
+            f"the vectors of the new items have {width} dimensions, those of the parent "
+            f"{old_vectors.shape[1] - behavior_width}. Make them with the encoder of the parent's."
+        )
     if not config.cooccurrence_weight:
         return content
     behavior = old_vectors[:, width:]

@@ -1,5 +1,8 @@
 """A dataset is read as it was written, by random access."""
 
+import json
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -85,3 +88,26 @@ def test_items_without_text(tmp_path):
 def test_a_missing_dataset_is_named(tmp_path):
     with pytest.raises(artifacts.ArtifactError, match="no dataset"):
         dataset.Dataset(tmp_path / "absent")
+
+
+def test_only_known_classes_of_features_are_imported(tmp_path):
+    data = write(tmp_path / "dataset", {"train": random_sequences(3)})
+    file = tmp_path / "dataset" / "sequences" / "features.json"
+    written = file.read_text()
+    sys.modules.pop("antigravity", None)
+    text = "tensorflow_datasets.core.features.text_feature.Text"
+    for content in (
+        written.replace(text, "antigravity.Text"),
+        json.dumps({"type": "antigravity.Text", "content": {}}),
+        json.dumps({"python_class_name": text, "jsonFeature": {"json": '{"a": {"type": "antigravity.Text"}}'}}),
+        written.replace(text, "tensorflow_datasets.core.features.audio_feature.Audio"),
+        written[:50],
+        "[" * 100_000,
+    ):
+        assert content != written
+        file.write_text(content)
+        with pytest.raises(artifacts.ArtifactError, match="features.json"):
+            data.split("train").read([0])
+    assert "antigravity" not in sys.modules
+    file.write_text(written)
+    assert len(data.split("train").read([0])) == 1

@@ -49,6 +49,7 @@ def test_statistics_are_printed_and_kept(tmp_path, capsys):
     statistics = Dataset(tmp_path / "dataset").statistics
     assert (statistics["users"], statistics["items"], statistics["interactions"]) == (12, 6, 60)
     assert statistics["first_interaction"].startswith("2023-11-14")
+    assert Dataset(tmp_path / "dataset").catalogue.source_items == 7  # one of them has no interactions
 
 
 def test_without_k_core_items_without_interactions_stay(tmp_path):

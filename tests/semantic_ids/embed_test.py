@@ -15,7 +15,7 @@ from genrec.semantic_ids import cooccurrence, embed, encoders
 WORDS = ["piano sonata", "drum machine", "folk guitar", "string quartet", "deep house", "choral mass"]
 
 
-def write_dataset(path, train, test=((0, 1),), *, texts=None, extra=None, fingerprint="data"):
+def write_dataset(path, train, test=((0, 1),), *, texts=None, extra=None, fingerprint="data", source_items=None):
     items = 1 + max(item for row in (*train, *test) for item in row)
     texts = texts or [f"{WORDS[item % 6]} number {item}" for item in range(items)]
     columns = {
@@ -34,7 +34,8 @@ def write_dataset(path, train, test=((0, 1),), *, texts=None, extra=None, finger
         for name, rows in {"train": train, "validation": test, "test": test}.items()
     }
     with artifacts.writing(path, datasets.KIND, fingerprint, config={}) as draft:
-        datasets.write(draft.path, splits, pa.table(columns | (extra or {})), None, {"text_fields": ["title"]})
+        figures = {"text_fields": ["title"], "source_items": source_items or items}
+        datasets.write(draft.path, splits, pa.table(columns | (extra or {})), None, figures)
     return path
 
 
@@ -79,7 +80,7 @@ def test_the_same_recipe_is_not_run_twice(dataset, tmp_path, monkeypatch):
 
 def test_given_vectors_follow_their_items_into_another_order(tmp_path):
     rows = np.array([4, 0, 3])  # the dataset kept three of the file's five items
-    data = write_dataset(tmp_path / "dataset", [[0, 1, 2]], extra={"source_row": pa.array(rows)})
+    data = write_dataset(tmp_path / "dataset", [[0, 1, 2]], extra={"source_row": pa.array(rows)}, source_items=5)
     given = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float16)
     np.save(tmp_path / "given.npy", given)
     settings = config.Embeddings(source="vectors", vectors=str(tmp_path / "given.npy"))
@@ -108,6 +109,11 @@ def write_npy(path, array) -> str:
     ("array", "message"),
     [
         (np.ones((2, 4)), r"\(2, 4\).*3 items"),
+        (np.ones((4, 4)), r"given.npy.*\(4, 4\).*3 items"),
+        (np.ones((3, 0)), r"\(3, 0\)"),
+        (np.array([["a"], ["b"], ["c"]]), "given.npy.*<U1"),
+        (np.array([[{}], [{}], [{}]], object), "given.npy.*object"),
+        (np.ones((3, 4), complex), "complex"),
         (np.ones(3), r"\(3,\)"),
         (np.array([[1.0, 2], [np.nan, 1], [1, 1]]), "1 of 3 .*NaN.*'i1'"),
     ],
@@ -201,3 +207,23 @@ def test_pmi_equals_its_definition():
     with np.errstate(divide="ignore"):
         expected = np.maximum(np.log(joint / np.outer(margin, margin)), 0)
     np.testing.assert_allclose(cooccurrence.positive_pmi(scipy.sparse.csr_matrix(counts)).toarray(), expected)
+
+
+@pytest.mark.parametrize("kind", ["archive", "truncated", "longer", "header", "pickle", "empty", "folder", "text"])
+def test_files_that_are_no_arrays_are_refused_by_name(tmp_path, kind):
+    data, path = write_dataset(tmp_path / "dataset", [[0, 1, 2]]), tmp_path / "given.npy"
+    np.save(path, np.ones((3, 4), np.float32))
+    whole = path.read_bytes()
+    if kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "archive":
+        with path.open("wb") as file:
+            np.savez(file, vectors=np.ones((3, 4)))
+    else:
+        content = {"truncated": whole[:-5], "longer": whole + b"1234", "header": whole[:20], "pickle": b"\x80\x02}q."}
+        path.write_bytes(content.get(kind, b"" if kind == "empty" else b"1 2 3\n"))
+    settings = config.Embeddings(source="vectors", vectors=str(path))
+    with pytest.raises(encoders.EmbeddingError, match="embeddings.vectors.*given.npy"):
+        embed.embed(settings, data, tmp_path / "embeddings")
+    assert not (tmp_path / "embeddings").exists()

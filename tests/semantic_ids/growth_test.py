@@ -122,7 +122,14 @@ def test_a_second_call_does_nothing(grown):
 def test_a_saved_quantizer_gives_the_same_codes(method, grown, tmp_path):
     before, _ = grown
     cfg = dataclasses.replace(
-        EXPERIMENT.semantic_ids, method=method, hidden=(16,), latent=4, epochs=2, min_usage=0.0, max_group=200
+        EXPERIMENT.semantic_ids,
+        method=method,
+        hidden=(16,),
+        latent=4,
+        epochs=2,
+        min_usage=0.0,
+        max_group=200,
+        max_reconstruction_error=9.0,
     )
     tokenize.learn(cfg, before / "item_embeddings", tmp_path / "semantic_ids")
     vectors = embed.load(before / "item_embeddings")

@@ -62,6 +62,7 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
         before_filtering=sum(block.rows for block in blocks),
         text_fields=text_fields,
         catalogue=catalogue,
+        source_items=item_table.num_rows,
     )
     dataset.write_sequences(
         path,

@@ -2,6 +2,9 @@
 
 A Beam pipeline here is one pass over pieces: paths of files in a folder that all workers reach, and results that fit
 into one machine's memory. Its functions are functions of modules, not closures, so that workers can import them.
+
+The files are pickled, as is what Beam itself sends to its workers. Who can write into that folder, or replace it, while
+a stage runs can run code as the user of this process and of the workers; docs/preparation_at_scale.md says so.
 """
 
 import dataclasses
@@ -152,7 +155,7 @@ def save(path: epath.PathLike, value: Any) -> None:
 
 
 def load(path: epath.PathLike) -> Any:
-    """Returns the value that `save` wrote."""
+    """Returns the value that `save` wrote; runs the code that a file from others may hold."""
     return pickle.loads(epath.Path(path).read_bytes())
 
 
