@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from genrec.errors import GenrecError
+from genrec.errors import CELL, GenrecError, cut
 
 EXAMPLES = 3  # shown for each kind of problem
 
@@ -20,7 +20,7 @@ class Problem:
     what: str
     remedy: str
     count: int  # rows; 0 where it was checked for and not found
-    examples: tuple[str, ...]  # such as "line 7: 'B12'"
+    examples: tuple[str, ...]  # such as "line 7: 'B12'", without the end of a long cell
 
     def __str__(self) -> str:
         shown = "; ".join(self.examples)
@@ -43,7 +43,8 @@ class Problems:
         examples=["line 7: 'B12'"])` reads "log.csv, column item_id: unknown items (2 rows): line 7: 'B12'; ... Add them
         to items.csv."
         """
-        self.kinds.append(Problem(where, what, remedy, count, tuple(examples[:EXAMPLES])))
+        shown = tuple(map(cut, examples[:EXAMPLES]))
+        self.kinds.append(Problem(cut(where), cut(what, 2 * CELL), cut(remedy, 2 * CELL), count, shown))
 
     @property
     def found(self) -> list[Problem]:

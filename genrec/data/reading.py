@@ -20,6 +20,7 @@ import pyarrow.parquet
 from etils import epath
 
 from genrec.data.errors import EXAMPLES, DataError
+from genrec.errors import cut, shown
 
 ID_COLUMNS = ("user_id", "item_id")
 LOG_COLUMNS = (*ID_COLUMNS, "timestamp", "order", "event_type", "rating")  # the columns that are read of a log
@@ -96,8 +97,8 @@ def read_blocks(path: epath.PathLike, block_bytes: int | None, is_log: bool = Fa
             blocks = _read_parquet(path, block_bytes)
         for block in blocks:
             yield dataclasses.replace(block, table=_ids_as_strings(block.table, str(path)))
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as {ending[1:]}: {error}. Write the file again.") from error
+    except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
+        raise DataError(f"{path}: cannot be read as {ending[1:]}: {cut(str(error))}. Write the file again.") from error
 
 
 @contextlib.contextmanager
@@ -144,7 +145,7 @@ def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
         raise DataError(f"{path}, line 1: is empty. Write the names of the columns in the first line.")
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
-        raise DataError(f"{path}, line 1: column {repeated[0]!r} appears twice. Rename one of them.")
+        raise DataError(f"{path}, line 1: column {shown(repeated[0])} appears twice. Rename one of them.")
     with _opened(path) as file:
         reader = pyarrow.csv.open_csv(
             file,
@@ -221,8 +222,9 @@ def _jsonl_block(lines: Iterable[tuple[int, str]], name: str, is_log: bool) -> S
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{name}, line {number}: not JSON ({error.msg}). Write one object per line.") from error
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else cut(str(error))
+            raise DataError(f"{name}, line {number}: not JSON ({reason}). Write one object per line.") from error
         if not isinstance(row, dict):
             raise DataError(f"{name}, line {number}: not an object. Write one object per line, {{...}}.")
         for column in row:
@@ -239,14 +241,17 @@ def _json_column(column: str, values: list, name: str, numbers: list[int], is_lo
         # Numbers become text as well, which the validator parses.
         for value, number in zip(values, numbers, strict=True):
             if not (value is None or isinstance(value, str | int | float)) or isinstance(value, bool):
-                raise DataError(f"{name}, line {number}, column {column}: {value!r} is neither text nor a number.")
+                raise DataError(f"{name}, line {number}, column {column}: {shown(value)} is neither text nor a number.")
             if column in ID_COLUMNS and isinstance(value, float):
-                raise DataError(f"{name}, line {number}, column {column}: {value!r} is a float. Write ids as text.")
+                raise DataError(
+                    f"{name}, line {number}, column {column}: {shown(value)} is a float. Write ids as text."
+                )
         return pa.array([value if value is None else str(value) for value in values], pa.string())
     if not is_log:
         try:
             return pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # mixed types, such as 1 and "one", are kept as JSON text
+        # Mixed types, such as 1 and "one", and integers beyond 64 bits are kept as JSON text.
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             pass
     # Always text in a log: the type must not depend on which rows are in a block.
     return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())

@@ -30,6 +30,8 @@ def parse(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
         finite = pc.is_finite(column)
         column = pc.floor(pc.if_else(finite, column, None)).cast(pa.int64(), safe=False)
     elif pa.types.is_integer(column.type):
+        if pa.types.is_uint64(column.type):
+            column = pc.if_else(pc.less_equal(column, pa.scalar(2**63 - 1, pa.uint64())), column, None)
         column = column.cast(pa.int64())
     else:
         column = pa.nulls(len(column), pa.int64())

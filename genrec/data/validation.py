@@ -14,6 +14,7 @@ from genrec.data import timestamps
 from genrec.data.errors import EXAMPLES, Problems
 from genrec.data.interactions import Interactions
 from genrec.data.reading import SourceTable, Tables
+from genrec.errors import shown
 
 # Seconds: the year 2200. Unix milliseconds are above it for all times after March 1970.
 LATEST = 7_258_118_400
@@ -73,7 +74,9 @@ def check_log_columns(source: SourceTable, problems: Problems) -> str | None:
     time = next((column for column in ("timestamp", "order") if column in source.table.column_names), None)
     if time is None:
         _has_columns(source, ["timestamp"], problems)
-    return time if complete else None
+    others = [column for column in (time, "event_type", "rating") if column and column in source.table.column_names]
+    readable = [_has_readable_type(source, column, problems) for column in others]
+    return time if complete and all(readable) else None
 
 
 def check_log(
@@ -136,7 +139,7 @@ def report_repeats(name: str, count: int, examples: Sequence[str], problems: Pro
 
 def example(source: SourceTable, column: str, row: int) -> str:
     """Returns a row's cell with its line, such as "line 7: 'B12'"."""
-    return f"{source.where(row)}: {source.table[column][row].as_py()!r}"
+    return f"{source.where(row)}: {shown(source.table[column][row].as_py())}"
 
 
 def _report(
@@ -161,6 +164,10 @@ def _is_text(column: pa.ChunkedArray) -> bool:
     return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
 
 
+def _is_list(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+
+
 def _has_columns(source: SourceTable, required: Sequence[str], problems: Problems) -> bool:
     """Returns whether the table has all required columns; adds a problem for each that is missing."""
     found = source.table.column_names
@@ -169,6 +176,15 @@ def _has_columns(source: SourceTable, required: Sequence[str], problems: Problem
         what = f"column {column} is missing (found: {', '.join(found)})"
         problems.add(source.name, what, "Add or rename a column.")
     return not absent
+
+
+def _has_readable_type(source: SourceTable, column: str, problems: Problems) -> bool:
+    """Returns whether the cells of a column are text, numbers, times or truth values; adds a problem if not."""
+    kind = source.table[column].type
+    wrong = pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if wrong:
+        problems.add(f"{source.name}, column {column}", f"has type {kind}", "Write text or numbers.")
+    return not wrong
 
 
 def _check_ids(source: SourceTable, column: str, problems: Problems, *, unique: bool) -> None:
@@ -195,6 +211,8 @@ def _check_items(
     described = np.zeros(len(source), bool)
     for field in fields:
         if not _is_text(table[field]):
+            if not (_is_list(table[field]) or _has_readable_type(source, field, problems)):
+                continue
             table = table.set_column(table.column_names.index(field), field, _as_text(table[field]))
         described |= ~_missing(table[field])
     if "vector" in table.column_names:
@@ -222,7 +240,7 @@ def _check_items(
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns a column as strings; the values of a list are joined with commas."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+    if _is_list(column):
         return pa.chunked_array([[v if v is None else ", ".join(map(str, v)) for v in column.to_pylist()]], pa.string())
     return column.cast(pa.string())
 

@@ -85,6 +85,10 @@ def test_rows_have_the_line_numbers_of_the_file(tmp_path):
         ("log.jsonl", '{"user_id": 1.5}\n', "line 1.*user_id.*1.5"),
         ("log.parquet", "no parquet", "log.parquet.*as parquet"),
         ("log.xlsx", "", r"log.xlsx.*\.csv"),
+        ("log.jsonl", '{"user_id": ' + "9" * 5000 + "}\n", "line 1.*not JSON"),
+        ("log.jsonl", "[" * 100_000, "line 1.*not JSON"),
+        ("log.jsonl", '{"title": "\\ud800"}\n', "log.jsonl.*as jsonl"),
+        ("log.csv", "user_id,item_id\na," + "b" * 200_000 + ",c\n", "log.csv.*as csv"),
     ],
 )
 def test_malformed_files_are_named(tmp_path, name, content, message):
@@ -95,3 +99,18 @@ def test_malformed_files_are_named(tmp_path, name, content, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match="absent.csv"):
         reading.read_table(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"user_id": ["x" * 1_000_000]}, {"user_id": {"x" * 1_000_000: 1}}, {"timestamp": ["x"] * 100_000}],
+)
+def test_a_message_shows_the_beginning_of_a_long_cell(tmp_path, content):
+    with pytest.raises(DataError) as caught:
+        reading.read_table(write(tmp_path, "log.jsonl", json.dumps(content) + "\n"))
+    assert len(str(caught.value)) < 500 + len(str(tmp_path)) and "'x" in str(caught.value)
+
+
+def test_integers_beyond_64_bits_are_kept_as_text(tmp_path):
+    path = write(tmp_path, "items.jsonl", f'{{"item_id": "a", "size": {2**70}}}\n')
+    assert reading.read_table(path).table["size"].to_pylist() == [str(2**70)]

@@ -171,3 +171,31 @@ def test_a_million_rows_are_checked():
     }
     items = {"item_id": pa.array(range(20_000)).cast(pa.string()), "title": ["t"] * 20_000}
     assert len(check(log=log, items=items).interactions) == n
+
+
+def test_messages_show_the_beginning_of_long_cells_and_lists_of_columns():
+    long = "x" * 1_000_000
+    for tables in (
+        {"log": {"item_id": [long] * 3}},
+        {"log": {"timestamp": [long] * 3}},
+        {"log": {"rating": [long] * 3}},
+        {"items": {"item_id": [long, long], "title": ["a", "b"]}, "log": {"item_id": [long] * 3}},
+        {"users": {"user_id": [long, long]}},
+        {"items": {f"column {number}": ["a", "b"] for number in range(10_000)}},
+    ):
+        found = message(**tables)
+        assert len(found) < 2500 and max(map(len, found.split("\n"))) < 1500
+
+
+@pytest.mark.parametrize(
+    ("tables", "named"),
+    [
+        ({"log": {"event_type": [["play"], ["play"], []]}}, "log.csv, column event_type: has type list"),
+        ({"log": {"rating": [{"stars": 5}] * 3}}, "log.csv, column rating: has type struct"),
+        ({"log": {"timestamp": [b"1", b"\xff", b"3"]}}, "log.csv, column timestamp: has type binary"),
+        ({"log": {"timestamp": pa.array([1, 2**63, 3], pa.uint64())}}, "line 3: 9223372036854775808"),
+        ({"items": {"item_id": ["a", "b"], "title": [{"en": "A"}] * 2}}, "items.csv, column title: has type struct"),
+    ],
+)
+def test_cells_that_are_no_text_and_no_numbers_are_named(tables, named):
+    assert named in message(**tables)
