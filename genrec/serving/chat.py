@@ -1,10 +1,12 @@
 """Interactive recommendation at a terminal: prompts and commands in, lists with their changes and reasons out."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
 
+from genrec import printing
 from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.errors import GenrecError
@@ -34,16 +36,23 @@ class Conversation:
         read: Callable[[str], str],
         write: Callable[[str], None],
         item_filter: Filter = EVERYTHING,
+        save: Callable[[Profile], None] = lambda profile: None,
     ):
-        """`read` shows a text, returns a line, and raises EOFError at the end of the input; `write` prints a text.
+        """Starts without a list; `run` shows the first one.
 
-        All lists pass `item_filter`.
+        Args:
+          engine: Engine for all lists.
+          request: The user's request; its history, prompt and profile are those to start with.
+          read: Shows a text, returns a line, and raises EOFError at the end of the input.
+          write: Prints a text.
+          item_filter: Filter that all lists pass.
+          save: Saves the profile; called after each change of it.
         """
         self._engine, self._explainer = engine, Explainer(engine)
         profile = Profile(request.name) if request.profile == NO_PROFILE else request.profile
         self._request = dataclasses.replace(request, profile=profile)
         self._found = Recommendations(np.zeros(0, np.int32), np.zeros(0, np.float32), 0)  # for self._request
-        self._read, self._write, self._filter = read, write, item_filter
+        self._read, self._write, self._filter, self._save = read, write, item_filter, save
 
     def run(self) -> Profile:
         """Runs until the user quits, ends the input or interrupts; returns the profile as it is then."""
@@ -60,6 +69,8 @@ class Conversation:
         return self._request.profile
 
     def _turn(self, line: str) -> None:
+        if printing.REPLACEMENT in line:
+            raise DataError("the line is not UTF-8 text and was ignored: type it again")
         command, _, argument = line.partition(" ")
         argument = argument.strip()
         request = self._request
@@ -96,7 +107,7 @@ class Conversation:
     def _item(self, text: str) -> int:
         """Returns the catalogue row at a place of the last list, counted from 1."""
         items = self._found.items
-        if not text.isdigit() or not 1 <= int(text) <= len(items):
+        if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= len(items):
             raise DataError(f"give the number of an item of the list, 1 to {len(items)}")
         return int(items[int(text) - 1])
 
@@ -104,22 +115,25 @@ class Conversation:
         """Shows the list of `request`, which becomes the current request once the search has succeeded."""
         found, titles = self._engine.recommend([request], self._filter)[0], self._engine.catalogue.titles
         before = {int(item): place for place, item in enumerate(self._found.items)}
-        lines = [self._heading(request)]
+        lines = [printing.one_line(self._heading(request))]
         for place, item in enumerate(map(int, found.items)):
             moved = ""
             if before:
                 moved = "  new" if item not in before else _moved(before[item] - place)
-            lines.append(f"{place + 1:3}. {titles[item]}{moved}")
+            lines.append(printing.one_line(f"{place + 1:3}. {titles[item]}{moved}"))
         if not len(found.items):
             lines.append("no item passes all filters: change the prompt or remove an entry of the profile")
         gone = [titles[item] for item in before if item not in set(found.items.tolist())]
         if gone:
-            lines.append(f"gone: {len(gone)}, such as {gone[0]}")
+            lines.append(printing.one_line(f"gone: {len(gone)}, such as {gone[0]}"))
         if len(found.items):
             lines.append("why the first:")
             lines.append(self._explainer.as_text(request, found.items[:1], reasons=3))
+        changed = request.profile != self._request.profile
         self._request, self._found = request, found
         self._write("\n".join(lines))
+        if changed:
+            self._save(request.profile)
 
     def _heading(self, request: Request) -> str:
         conditions = self._engine.filter_of(request, self._filter).conditions

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
+from genrec import printing
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.filters import Filter
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.text_generation import TextGenerator
+from genrec.errors import shown
 from genrec.input_pipeline import tasks
 from genrec.serving import output, profiles
 from genrec.serving.chat import Conversation
@@ -27,7 +29,7 @@ def conditioning(context: Sequence[str], prompt: str, profile: epath.PathLike | 
     """
     for text in context:
         if "=" not in text:
-            raise DataError(f"context {text!r}: write NAME=VALUE, such as country=DE")
+            raise DataError(f"context {shown(text)}: write NAME=VALUE, such as country=DE")
     overrides = dict(text.split("=", 1) for text in context)
     known = NO_PROFILE if profile is None else Profile.load(profile)
     return lambda request: dataclasses.replace(request, context_overrides=overrides, prompt=prompt, profile=known)
@@ -47,11 +49,12 @@ def print_recommendations(
     generator = TextGenerator(loaded) if explain and loaded.generates_texts else None
     for request, found in zip(requests, engine.recommend(requests, item_filter), strict=True):
         reasons = explainer.explain(request, found.items) if explain and output_format == "json" else None
-        print(output.render(request, found, engine.catalogue, output_format, reasons))
+        printing.show(output.render(request, found, engine.catalogue, output_format, reasons))
         if explain and output_format != "json":
             if generator and len(request.history):
-                print(f"  the taste in the model's words: {generator.generate(tasks.TASTE, [request.history])[0]}")
-            print(explainer.as_text(request, found.items) + "\n")
+                taste = generator.generate(tasks.TASTE, [request.history])[0]
+                printing.show(f"  the taste in the model's words: {printing.one_line(taste)}")
+            printing.show(explainer.as_text(request, found.items) + "\n")
 
 
 def chat(
@@ -61,12 +64,19 @@ def chat(
     item_filter: Filter,
     path: epath.PathLike | None,
 ) -> None:
-    """Runs a conversation for the only request at the terminal; saves the profile at `path` unless it is None."""
+    """Runs a conversation for the only request at the terminal.
+
+    Saves the profile at `path`, unless it is None, after each change of it and at the end.
+    """
     if len(requests) != 1:
         raise DataError(f"--interactive is for one user, got {len(requests)}: give --users=1 or --user=ID")
-    profile = Conversation(Engine(loaded, options), requests[0], input, print, item_filter).run()
-    if path is not None:
-        profile.save(path)
+    printing.replace_undecodable_input()
+
+    def save(profile: Profile) -> None:
+        if path is not None:
+            profile.save(path)
+
+    save(Conversation(Engine(loaded, options), requests[0], input, printing.show, item_filter, save).run())
 
 
 def edit_profile(
@@ -88,7 +98,7 @@ def edit_profile(
     if path.exists():
         profile = Profile.load(path)
         if user not in ("", profile.user):
-            raise ProfileError(f"{path}: is the profile of {profile.user}, not of {user}")
+            raise ProfileError(f"{path}: is the profile of {shown(profile.user)}, not of {shown(user)}")
     elif user:
         history = find_users(dataset.split("test"), [user])[0].history
         there = [column for column in columns if column in catalogue.table.column_names]

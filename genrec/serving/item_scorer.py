@@ -7,6 +7,7 @@ import numpy as np
 
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
+from genrec.errors import shown
 from genrec.ranking.ranker import FeatureRanker
 from genrec.serving.requests import catalogue_rows
 
@@ -41,9 +42,15 @@ class ItemScorer:
         try:
             request = json.loads(line)
             user_id, events, wanted = request["user"], request.get("events", []), request.get("score")
-        except (ValueError, TypeError, KeyError, AttributeError):
+            if not (isinstance(user_id, str) and _are_ids(events) and (wanted is None or _are_ids(wanted))):
+                raise TypeError("ids are text")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise DataError(
-                f'{line[:80]!r} is no request: write {{"user": ID, "events": [ITEM, ...], "score": [ITEM, ...]}}.'
+                f'{shown(line)} is no request: write {{"user": "ID", "events": ["ITEM", ...], "score": ["ITEM", ...]}}.'
             ) from None
         self.observe(user_id, events)
         return None if wanted is None else json.dumps({"user": user_id, "scores": self.score(user_id, wanted)})
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -4,6 +4,7 @@ import pytest
 from genrec.decoding import loaded_model
 from genrec.serving.chat import Conversation
 from genrec.serving.engine import Engine, Options
+from genrec.serving.profiles import ProfileError
 from genrec.serving.requests import Request
 
 
@@ -12,7 +13,7 @@ def engine(listener):
     return Engine(loaded_model.load(listener), Options(top=5, beams=20))
 
 
-def talk(engine, *lines):
+def talk(engine, *lines, save=lambda profile: None):
     """Returns the output after each line, the greeting first, and the profile at the end."""
     waiting, answers = iter(lines), []
 
@@ -26,7 +27,7 @@ def talk(engine, *lines):
         (answers[-1] if answers else greeting).append(text)
 
     greeting = []
-    profile = Conversation(engine, Request("u", np.array([3, 4, 5])), read, write).run()
+    profile = Conversation(engine, Request("u", np.array([3, 4, 5])), read, write, save=save).run()
     return ["\n".join(answer) for answer in (greeting, *answers)], profile
 
 
@@ -73,6 +74,8 @@ def test_errors_are_shown_and_the_conversation_continues(engine):
         engine,
         ":hear 9",
         ":hear x",
+        ":hear ²",
+        ":hear " + "9" * 5000,
         ":likes color=red",
         ":tell tier=gold",
         ":dance",
@@ -80,7 +83,36 @@ def test_errors_are_shown_and_the_conversation_continues(engine):
         ":forget a=b",
         "calm",
     )
-    expected = ["1 to 5", "1 to 5", "'color'", "'tier'", ":quit", "Shorten", "'a=b'"]
+    expected = ["1 to 5", "1 to 5", "1 to 5", "1 to 5", "'color'", "'tier'", ":quit", "Shorten", "'a=b'"]
     for answer, text in zip(answers[1:], expected, strict=False):
         assert text in answer
-    assert '"calm"' in answers[8] and profile.entries == ()
+    assert '"calm"' in answers[10] and profile.entries == ()
+
+
+def test_each_change_of_the_profile_is_saved_at_once(engine):
+    saved = []
+
+    def save(profile):
+        saved.append([entry.about for entry in profile.entries])
+        if len(saved) == 3:
+            raise ProfileError("cannot be written")
+
+    lines = ":blocked media_type=podcast", "calm", ":blocked media_type=podcasts", ":likes mood=calm"
+    answers, _ = talk(engine, *lines, ":forget mood=calm", save=save)
+    assert saved == [["media_type=podcast"], ["media_type=podcast", "mood=calm"], ["media_type=podcast"]]
+    assert "no effect" in answers[3] and "'podcast'" in answers[3] and "cannot be written" in answers[5]
+
+
+def test_a_line_that_is_no_text_is_ignored_with_a_message(engine):
+    answers, profile = talk(engine, ":blocked media_type=podcast", "caf\ufffd", "calm")
+    assert "UTF-8" in answers[2] and len(answers[2].splitlines()) == 1
+    assert '"calm"' in answers[3] and [entry.about for entry in profile.entries] == ["media_type=podcast"]
+
+
+def test_titles_cannot_add_lines_or_move_the_cursor(engine, monkeypatch):
+    titles = [f"{title}\n  1. \r\x1b[A{title}" for title in engine.catalogue.titles]
+    monkeypatch.setitem(vars(engine.catalogue), "titles", titles)
+    answers, _ = talk(engine, "music", ":why 1")
+    for answer in answers:
+        assert not set(answer) & {"\r", "\x1b"}
+        assert sum(line.startswith("  1. ") for line in answer.splitlines()) <= 1

@@ -25,7 +25,7 @@ def request_of_all(engine):
     """A history longer than max_history, all features, a prompt and a profile that denies no item."""
     dataset = engine.loaded.dataset
     sequence = next(r for r in dataset.split("test").read(range(20)) if len(r.items) > 9)
-    profile = Profile(sequence.user_id).with_entry("likes", "genre=jazz").with_entry("less_of", "mood=dark")
+    profile = Profile(sequence.user_id).with_entry("likes", "genre=classical").with_entry("less_of", "mood=dark")
     return Request(sequence.user_id, sequence.items[:9], None, {"time_of_day": "8"}, "something calm", profile)
 
 
@@ -52,7 +52,7 @@ def test_changes_equal_removal_by_hand(engine, scores, request_of_all):
     less_of = request.profile.entries[1]
     by_hand = {
         "prompt: something calm": dataclasses.replace(request, prompt=""),
-        "profile: likes genre=jazz": dataclasses.replace(request, profile=Profile(request.name, (less_of,))),
+        "profile: likes genre=classical": dataclasses.replace(request, profile=Profile(request.name, (less_of,))),
         "time_of_day: 6 to 9": dataclasses.replace(request, context_overrides={"time_of_day": ""}),
     }
     for back in range(6):

@@ -29,6 +29,10 @@ def test_new_events_change_the_next_scores_without_training(multi_stage_workdir)
     for line, message in (
         ("{}", "no request"),
         ("[1]", "no request"),
+        ("[" * 100_000, "no request"),
+        ('{"user": 1, "events": []}', "no request"),
+        ('{"user": "u", "events": 5}', "no request"),
+        ('{"user": "u", "score": [["x"]]}', "no request"),
         ('{"user": "u", "events": ["x"]}', "'x'"),
         ('{"user": "u", "score": []}', "no items"),
     ):

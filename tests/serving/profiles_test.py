@@ -17,6 +17,10 @@ def catalogue():
         "title": ["A", "B", "C", "D", "E"],
         "genre": ["jazz", "jazz", "metal", "metal", None],
         "artist": ["Ada", "Uma", "Uma", "Ada", "Zoe"],
+        "countries": [["DE", "FR"], ["FR"], ["DE"], [], None],
+        "regions": ["DE|FR", "FR", "DE", "", None],
+        "explicit": [True, False, False, True, None],
+        "year": [1990, 1991, 1990, 1992, None],
     }
     return Catalogue(pa.table(table), ("title",))
 
@@ -68,9 +72,18 @@ def test_a_profile_from_a_history_has_its_most_frequent_values(catalogue):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("not json", "JSON object"),
+        ("not json", "JSON"),
+        ("[" * 100_000, "JSON"),
+        ("[1]", "JSON object"),
         ('{"user": "u"}', "JSON object"),
+        ('{"user": "u", "entries": {}}', "entries.*not a list"),
+        ('{"user": 17, "entries": []}', "the profile: user is 17, not text"),
         ('{"user": "u", "entries": [{"kind": "likes"}]}', "JSON object"),
+        ('{"user": "u", "entries": [3]}', "entry 1.*JSON object"),
+        ('{"user": "u", "entries": [{"kind": 5, "about": "a=b", "since": "2024-01-01"}]}', "entry 1: kind is 5"),
+        ('{"user": "u", "entries": [{"kind": "likes", "about": 1990, "since": "2024-01-01"}]}', "about is 1990"),
+        ('{"user": "u", "entries": [{"kind": "likes", "about": "a=b", "since": 2024}]}', "since is 2024"),
+        ('{"user": "u", "entries": [{"kind": "likes", "about": "a=\\ud800", "since": "2024-01-01"}]}', "about"),
         ('{"user": "u", "entries": [{"kind": "loves", "about": "a=b", "since": "2024-01-01"}]}', "'loves'"),
         ('{"user": "u", "entries": [{"kind": "likes", "about": "jazz", "since": "2024-01-01"}]}', "COLUMN=VALUE"),
         ('{"user": "u", "entries": [{"kind": "likes", "about": "a=b", "since": "yesterday"}]}', "since"),
@@ -82,10 +95,64 @@ def test_malformed_profiles_are_an_error(text, message):
 
 
 def test_entries_about_unknown_items_and_columns_are_an_error(catalogue, tmp_path):
-    for about, message in (("item=x", "'x'"), ("color=red", "'color'")):
+    for about, message in (
+        ("item=x", "no item 'x'.* 'a'"),
+        ("color=red", "no column 'color'"),
+        ("genres=jazz", "nearest are 'genre'"),
+        ("genre=Jaz", "'Jaz'.*no effect.*nearest are 'jazz'"),
+        ("artist=ada", "nearest are 'Ada'"),
+        ("countries=DEU", "nearest are 'DE'"),
+        ("regions=XX", "for instance, 'DE', 'FR'"),
+        ("explicit=True", "nearest are 'true'"),
+        ("year=199", "nearest are '199"),
+    ):
         with pytest.raises(ProfileError, match=message):
             Profile("u").with_entry("likes", about).checked(catalogue)
     with pytest.raises(ProfileError, match="genre=jazz"):
         Profile("u").without("genre=jazz")
     with pytest.raises(ProfileError, match="missing.json"):
         Profile.load(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("about", "rows"),
+    [
+        ("countries=DE", {0, 2}),
+        ("regions=DE", {0, 2}),
+        ("regions=DE|FR", {0}),
+        ("explicit=true", {0, 3}),
+        ("year=1990", {0, 2}),
+    ],
+)
+def test_an_entry_matches_items_that_have_its_value_among_others(catalogue, about, rows):
+    profile = Profile("u").with_entry("blocked", about).checked(catalogue)
+    assert profile.denied(catalogue) == rows
+    assert f"{len(rows)} items are never returned" in profile.as_text(catalogue)
+
+
+def test_a_profile_from_a_history_matches_its_items(catalogue):
+    columns = ("countries", "explicit", "year")
+    made = from_history("u", np.array([0, 0, 0, 3]), catalogue, columns, "2024-01-01").checked(catalogue)
+    assert [entry.about for entry in made.entries] == ["countries=DE", "explicit=true", "year=1990"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "binary", "empty"])
+def test_files_that_are_no_profiles_are_named(tmp_path, kind):
+    path = tmp_path / "taste.json"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\x93NUMPY\xff\xfe" if kind == "binary" else b"")
+    with pytest.raises(ProfileError, match="taste.json"):
+        Profile.load(path)
+
+
+def test_a_profile_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProfileError, match="file/taste.json"):
+        Profile("u").save(tmp_path / "file" / "taste.json")
+
+
+def test_lines_about_a_profile_obey_no_terminal(catalogue):
+    shown = Profile("u\nadmin").with_entry("likes", "genre=jazz").as_text(catalogue)
+    assert shown.startswith("u admin: 1 entries\n")
