@@ -11,9 +11,9 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from genrec import distributed, exit_codes, script_flags
+from genrec import distributed, exit_codes, printing, script_flags
 from genrec.config import ConfigError
-from genrec.errors import GenrecError
+from genrec.errors import GenrecError, cut, shown
 
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
@@ -29,6 +29,7 @@ _PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0,
 
 PACKAGE = str(Path(__file__).parent)
 CACHE = Path("~/.cache/genrec/compiled")  # of compiled functions
+LONGEST_LINE = 1000  # characters of a line of an error message
 
 
 def run(main: Callable[[], None]) -> None:
@@ -40,6 +41,8 @@ def run(main: Callable[[], None]) -> None:
     """
 
     def guarded(arguments: list[str]) -> None:
+        for handler in (logging.get_absl_handler(), *standard_logging.root.handlers):
+            handler.addFilter(printing.clean_log_entry)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.INFO)
             logging.get_absl_handler().addFilter(_is_shown)
@@ -49,21 +52,32 @@ def run(main: Callable[[], None]) -> None:
         try:
             if len(arguments) > 1:
                 raise ConfigError(f"unexpected argument {arguments[1]!r}: settings are flags, --name=value")
+            _refuse_undecodable(sys.argv)
             script_flags.check_config()
             by_hand = distributed.Job(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
             distributed.join(distributed.find(_DISTRIBUTED.value, by_hand, os.environ))
             main()
         except GenrecError as error:
-            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+            message = "\n".join(cut(line, LONGEST_LINE) for line in str(error).split("\n"))
+            printing.show(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
             sys.exit(exit_codes.FAILED)
         except Exception:
-            traceback.print_exc()
+            printing.show(traceback.format_exc(), file=sys.stderr)
             sys.exit(exit_codes.CRASHED)
 
     try:
         app.run(guarded, flags_parser=script_flags.parse)
     except SystemExit as ended:
         _leave(ended.code)
+
+
+def _refuse_undecodable(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for an argument that is no text: no file could hold it, and no terminal show it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"the argument {shown(argument)} is not UTF-8 text") from None
 
 
 def _leave(code: int | str | None) -> None:
@@ -73,7 +87,7 @@ def _leave(code: int | str | None) -> None:
     active exception"), so that a successful run would count as a crash.
     """
     if isinstance(code, str):
-        print(code, file=sys.stderr)
+        printing.show(code, file=sys.stderr)
         code = exit_codes.FAILED
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import tabulate
 
+from genrec import printing
+
 PLAIN, MARKDOWN = "plain", "pipe"
 
 
@@ -20,8 +22,8 @@ def text(
     For example `text([["recall", 0.5, 1200], ["ndcg", None, 34]])` is "recall  0.5000  1,200\\nndcg               34".
 
     Args:
-      rows: cells of each row; strings are shown as they are, integers with thousands separators, None as nothing. An
-        empty row is a blank line.
+      rows: cells of each row; strings are shown in one line without control characters, integers with thousands
+        separators, None as nothing. An empty row is a blank line.
       header: names of the columns.
       floats: format of all float cells, or of those of each column.
       align: "l" or "r" for each column; the last letter stands for all columns that follow.
@@ -38,4 +40,6 @@ def text(
 def _cell(value: object, floats: str) -> str:
     if isinstance(value, numbers.Integral):
         return f"{value:,}"
-    return "" if value is None else format(value, floats) if isinstance(value, numbers.Real) else str(value)
+    if value is None:
+        return ""
+    return format(value, floats) if isinstance(value, numbers.Real) else printing.one_line(str(value))

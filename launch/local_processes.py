@@ -17,7 +17,7 @@ import time
 
 from absl import app, flags
 
-from genrec import script_flags
+from genrec import printing, script_flags
 
 _PROCESSES = flags.DEFINE_integer("processes", 2, "Number of processes.", lower_bound=1)
 _DEVICES = flags.DEFINE_integer("devices", 1, "CPU devices per process.", lower_bound=1)
@@ -31,8 +31,7 @@ def start(number: int, port: int, command: list[str]) -> subprocess.Popen:
     environment = os.environ | {name: str(value) for name, value in job.items()}
     pipe, joint, command = subprocess.PIPE, subprocess.STDOUT, [sys.executable, *command]
     process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=joint, errors="replace")
-    lines = process.stdout or ()
-    threading.Thread(target=lambda: [print(f"[{number}] {line}", end="", flush=True) for line in lines]).start()
+    threading.Thread(target=printing.show_lines, args=(process.stdout or (), f"[{number}] ")).start()
     return process
 
 

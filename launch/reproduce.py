@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags, logging
 from etils import epath
 
-from genrec import command, exit_codes, files, script_flags
+from genrec import command, exit_codes, files, printing, script_flags
 from genrec.evaluation import card, identity
 from genrec.training import run_setup
 
@@ -45,7 +45,7 @@ def main() -> None:
             if subprocess.run([sys.executable, ROOT / script, *given, *own], cwd=ROOT, check=False).returncode:
                 sys.exit(exit_codes.FAILED)  # the script has printed why
             files.write_text(done, commands[-1])
-    print(card.write(workdir, folders, _CONFIG.value, commands))
+    printing.show(card.write(workdir, folders, _CONFIG.value, commands))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ BASE = {
     "errors",
     "exit_codes",
     "files",
+    "printing",
     "progress",
     "settings",
     "settings_check",

@@ -10,7 +10,7 @@ checkpoint and users of the test split. Timings depend on the machine and its lo
 
 from absl import flags
 
-from genrec import command, script_flags
+from genrec import command, printing, script_flags
 from genrec.decoding import benchmark
 
 _CONFIG = script_flags.define_config(required=False)
@@ -27,14 +27,14 @@ _INDEX = flags.DEFINE_bool("index", False, "Also time each step of building the 
 def main() -> None:
     sizes, beams = (_CODES.value,) * _LEVELS.value, list(_BEAMS.value)
     if _WORKDIR.value:
-        print(benchmark.of_trained(_WORKDIR.value, _BATCH.value, beams, _SECONDS.value))
+        printing.show(benchmark.of_trained(_WORKDIR.value, _BATCH.value, beams, _SECONDS.value))
     elif _CONFIG.is_given:
-        print(benchmark.of_random(_CONFIG.value, _ITEMS.value, sizes, _BATCH.value, beams, _SECONDS.value))
+        printing.show(benchmark.of_random(_CONFIG.value, _ITEMS.value, sizes, _BATCH.value, beams, _SECONDS.value))
     else:
         for width in beams:
-            print(benchmark.constraint_overhead(_ITEMS.value, sizes, _BATCH.value, width, _SECONDS.value))
+            printing.show(benchmark.constraint_overhead(_ITEMS.value, sizes, _BATCH.value, width, _SECONDS.value))
         if _INDEX.value:
-            print(benchmark.index_costs(_ITEMS.value, sizes))
+            printing.show(benchmark.index_costs(_ITEMS.value, sizes))
 
 
 if __name__ == "__main__":

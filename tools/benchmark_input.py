@@ -19,6 +19,7 @@ from genrec.data import dataset
 from genrec.input_pipeline import training_batches
 from genrec.input_pipeline.examples import Examples
 from genrec.models import run_record
+from genrec.printing import show
 from genrec.semantic_ids.codes import SemanticIds
 
 _CONFIG = script_flags.define_config()
@@ -38,7 +39,7 @@ def _measure(name: str, batches: Iterator[Examples]) -> None:
         targets += int((examples.target_segments > 0).sum())
         size += sum(array.nbytes for array in jax.tree.leaves(examples))
     rate = 1 / (time.perf_counter() - start)
-    print(f"{name}: {segments * rate:.0f} segments/s, {targets * rate:.0f} targets/s, {size * rate / 1e6:.0f} MB/s")
+    show(f"{name}: {segments * rate:.0f} segments/s, {targets * rate:.0f} targets/s, {size * rate / 1e6:.0f} MB/s")
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
     for memory in (0, _MEMORY.value << 20):  # planning alone, then with reading
         start, cfg, seed = time.perf_counter(), experiment.training, experiment.seed
         batches = training_batches.TrainingBatches(sequences, tokenizer, cfg, seed, _SHARES.value, memory)
-        print(f"{time.perf_counter() - start:.2f} s to start with {memory >> 20} MiB, {len(batches.segments)} segments")
+        show(f"{time.perf_counter() - start:.2f} s to start with {memory >> 20} MiB, {len(batches.segments)} segments")
     rows = slice(batches.padded_rows // _SHARES.value)
     _measure("batch", (batches.batch(step, rows) for step in range(_STEPS.value + 1)))
     _measure("iterate", batches.iterate(0, _STEPS.value + 1, rows))

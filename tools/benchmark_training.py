@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from genrec import command, script_flags, sharding
+from genrec import command, printing, script_flags, sharding
 from genrec.data.dataset import Sequence, Sequences
 from genrec.input_pipeline.training_batches import TrainingBatches
 from genrec.models import run_record
@@ -50,8 +50,8 @@ def main() -> None:
                 speed.restart()
             state, metrics = step_fn(state, sharding.put_rows(mesh, examples, batches.padded_rows))
             window.append(metrics)
-    print(f"parameters {sum(leaf.size for leaf in jax.tree.leaves(state['params']))}")
-    print(*(f"{name} {value:.5g}" for name, value in speed.measure(jax.device_get(window[WARMUP:])).items()), sep="\n")
+    printing.show(f"parameters {sum(leaf.size for leaf in jax.tree.leaves(state['params']))}")
+    printing.show("\n".join(f"{n} {v:.5g}" for n, v in speed.measure(jax.device_get(window[WARMUP:])).items()))
 
 
 if __name__ == "__main__":

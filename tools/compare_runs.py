@@ -11,7 +11,7 @@ import json
 
 from absl import flags
 
-from genrec import command, script_flags
+from genrec import command, printing, script_flags
 from genrec.evaluation import evaluate, significance
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory, folder of an evaluation, or file.", required=True)
@@ -31,9 +31,9 @@ def main() -> None:
     cutoffs = significance.shown_cutoffs(given, min(map(significance.list_length, files)))
     compared = significance.paired_bootstrap(first, second, cutoffs, _SAMPLES.value)
     if _OUTPUT.value == "json":
-        print(json.dumps({name: one._asdict() for name, one in compared.items()}))
+        printing.show(json.dumps({name: one._asdict() for name, one in compared.items()}))
     else:
-        print(significance.table(compared, (_WORKDIR.value, _OTHER.value), len(first)))
+        printing.show(significance.table(compared, (_WORKDIR.value, _OTHER.value), len(first)))
 
 
 if __name__ == "__main__":

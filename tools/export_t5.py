@@ -8,7 +8,7 @@ Hugging Face transformers load the folder. docs/steering.md says which models ca
 from absl import flags
 from flax import nnx
 
-from genrec import command, script_flags
+from genrec import command, printing, script_flags
 from genrec.models import load, t5
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory with the checkpoints.", required=True)
@@ -21,7 +21,9 @@ def main() -> None:
     prompts = model.record.prompt_tokenizer
     words = prompts.vocabulary.model if prompts else b""
     places = t5.export(nnx.merge(model.graphdef, model.params), words, _OUTPUT.value)
-    print(f"wrote {_OUTPUT.value}; tokens: " + ", ".join(f"{name} from {first}" for name, first in places.items()))
+    printing.show(
+        f"wrote {_OUTPUT.value}; tokens: " + ", ".join(f"{name} from {first}" for name, first in places.items())
+    )
 
 
 if __name__ == "__main__":

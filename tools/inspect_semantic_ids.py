@@ -7,7 +7,7 @@ python tools/inspect_semantic_ids.py --workdir=/tmp/quickstart --item=ITEM_ID --
 
 from absl import flags
 
-from genrec import command, script_flags
+from genrec import command, printing, script_flags
 from genrec.semantic_ids.inspection import Inspection
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
@@ -18,7 +18,7 @@ _LIMIT = flags.DEFINE_integer("limit", 20, "Maximum number of lines.", lower_bou
 
 @flags.validator("prefix", message="must be integers separated by commas, such as 12,40.")
 def _whole_numbers(prefix: list[str]) -> bool:
-    return all(code.strip().isdecimal() for code in prefix)
+    return all(code.strip().isdecimal() and len(code) < 10 for code in prefix)
 
 
 @flags.multi_flags_validator(["prefix", "item"], message="Give --prefix or --item, not both.")
@@ -29,11 +29,11 @@ def _one_question(values: dict) -> bool:
 def main() -> None:
     inspection = Inspection(_WORKDIR.value)
     if _ITEM.value is not None:
-        print(inspection.neighbors(_ITEM.value, _LIMIT.value))
+        printing.show(inspection.neighbors(_ITEM.value, _LIMIT.value))
     elif _PREFIX.value:
-        print(inspection.under_prefix([int(code) for code in _PREFIX.value], _LIMIT.value))
+        printing.show(inspection.under_prefix([int(code) for code in _PREFIX.value], _LIMIT.value))
     else:
-        print(inspection.overview(_LIMIT.value))
+        printing.show(inspection.overview(_LIMIT.value))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Evaluate first (tools/evaluate_checkpoint.py). The report is WORKDIR/evaluation/
 
 from absl import flags
 
-from genrec import command, script_flags
+from genrec import command, printing, script_flags
 from genrec.evaluation import evaluate, report
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
@@ -17,7 +17,7 @@ _FOLDER = flags.DEFINE_string("folder", None, "Folder of the evaluation, if not 
 
 
 def main() -> None:
-    print(report.write(_WORKDIR.value, _SPLIT.value, _FOLDER.value))
+    printing.show(report.write(_WORKDIR.value, _SPLIT.value, _FOLDER.value))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 
 from etils import epath
 
-from genrec import command, script_flags
+from genrec import command, printing, script_flags
 from genrec.data.dataset import Dataset
 from genrec.ranking import assembly
 from genrec.ranking.popular import popularity
@@ -26,9 +26,10 @@ def main() -> None:
     dataset = Dataset(epath.Path(_WORKDIR.value) / "dataset")
     ranker = assembly.load_ranker(_CONFIG.value, _WORKDIR.value, dataset, popularity(dataset))
     scorer = ItemScorer(ranker, dataset.catalogue)
+    printing.replace_undecodable_input()
     for line in filter(str.strip, sys.stdin):
         if (answer := scorer.answer(line)) is not None:
-            print(answer, flush=True)
+            printing.show(answer, flush=True)
 
 
 if __name__ == "__main__":

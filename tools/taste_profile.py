@@ -11,7 +11,7 @@ more_of, less_of or blocked, for COLUMN=VALUE of the catalogue or item=ID.
 
 from absl import flags
 
-from genrec import command, script_flags
+from genrec import command, printing, script_flags
 from genrec.serving import command_line
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory with the dataset.", required=True)
@@ -26,7 +26,7 @@ def main() -> None:
     text = command_line.edit_profile(
         _WORKDIR.value, _PROFILE.value, _USER.value, add=_ADD.value, remove=_REMOVE.value, columns=_COLUMNS.value
     )
-    print(text)
+    printing.show(text)
 
 
 if __name__ == "__main__":

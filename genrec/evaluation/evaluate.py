@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import distributed, settings_check, sharding
+from genrec import distributed, printing, settings_check, sharding
 from genrec.config import Experiment
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
@@ -108,9 +108,9 @@ class CheckpointEvaluator:
         text = _text(figures, evaluation)
         item_ids = self._dataset.catalogue.item_ids
         variant = identity.variant(cfg)
-        print(results.write(folder, split, evaluation, ranks, item_ids, figures, text, variant))
+        printing.show(results.write(folder, split, evaluation, ranks, item_ids, figures, text, variant))
         shown = report.write(self._workdir, split, folder)
-        print(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
+        printing.show(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
     def _compare(
         self, evaluation: SearchEvaluation, ranks: dict[str, np.ndarray], loaded: LoadedGenerator

@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from genrec import artifacts, distributed, settings_check, sharding, tables
+from genrec import artifacts, distributed, printing, settings_check, sharding, tables
 from genrec import files as file_io
 from genrec.config import Experiment
 from genrec.decoding import loaded_model
@@ -117,7 +117,7 @@ def _summarize(folder: epath.Path, splits: Sequence[str], last: int) -> None:
         )
         text = table(rows, split)
         file_io.write_text(folder / f"{split}_steps.txt", text + "\n")
-        print(f"\n{text}\n")
+        printing.show(f"\n{text}\n")
 
 
 def table(rows: Sequence[dict[str, Any]], split: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import files, settings_check
+from genrec import files, printing, settings_check
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
 from genrec.evaluation import identity, metrics, results
@@ -77,8 +77,8 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     }
     by_stage = multi_stage.table(rows, "recall by stage, lift over the best source, and time")
     text = f"\n{by_stage}\n\n{_shown(weights)}"
-    print(results.write(workdir / FOLDER, "test", evaluation, ranks, dataset.catalogue.item_ids, details, text))
-    print(f"written to {workdir / FOLDER}")
+    printing.show(results.write(workdir / FOLDER, "test", evaluation, ranks, dataset.catalogue.item_ids, details, text))
+    printing.show(f"written to {workdir / FOLDER}")
 
 
 def _cutoffs(experiment: Experiment) -> tuple[int, ...]:

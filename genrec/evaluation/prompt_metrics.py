@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import charts, config, files, tables
+from genrec import charts, config, files, printing, tables
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
@@ -229,7 +229,7 @@ def evaluate(
     beams: int,
     strengths: Sequence[float],
     items: int,
-    show: Callable[[str], None] = print,
+    show: Callable[[str], None] = printing.show,
 ) -> None:
     """Measures a checkpoint, writes WORKDIR/prompts and shows the tables.
 

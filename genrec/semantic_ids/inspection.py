@@ -7,6 +7,7 @@ from etils import epath
 
 from genrec import artifacts, tables
 from genrec.data.dataset import Dataset
+from genrec.errors import shown
 from genrec.semantic_ids import codes, embed, quality
 
 
@@ -57,7 +58,9 @@ class Inspection:
         """Returns the nearest items by embedding, and how many first codes they share."""
         item = self.catalogue.index.get(item_id)
         if item is None:
-            raise codes.SemanticIdError(f"item {item_id!r} is not in the catalogue; filtering may have removed it.")
+            raise codes.SemanticIdError(
+                f"item {shown(item_id)} is not in the catalogue; filtering may have removed it."
+            )
         found = quality.nearest(self.embeddings, np.array([item]), min(limit, self.ids.items - 1))[0]
         shared = np.cumprod(self.ids.codes[found] == self.ids.codes[item], axis=1).sum(axis=1)
         rows = [[str(count), *self._row(neighbor)] for neighbor, count in zip(found, shared, strict=True)]

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from genrec import printing
 from genrec.data.dataset import Catalogue
 from genrec.input_pipeline.context import ABSENT
 from genrec.input_pipeline.examples import Examples
@@ -117,7 +118,7 @@ class Explainer:
         for item, found in zip(items, self.explain(request, items), strict=True):
             lines.append(f"  {self._engine.catalogue.titles[item]}   [{self._prefix_words.of_item(int(item))}]")
             lines += [f"    {reason.change:+6.2f}  {reason.name}" for reason in found[:reasons]]
-        return "\n".join(lines)
+        return "\n".join(map(printing.one_line, lines))
 
 
 class PrefixWords:

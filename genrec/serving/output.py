@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Sequence as AbstractSequence
 
-from genrec import tables
+from genrec import printing, tables
 from genrec.data.dataset import Catalogue
 from genrec.serving.engine import Recommendations
 from genrec.serving.requests import Request
@@ -33,7 +33,7 @@ def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str
         for item, score in zip(found.items, found.scores, strict=True)
     ]
     rows = [(title, *(listed or ())) for title, listed in itertools.zip_longest(history, recommended)]
-    lines = [f"{request.name}: {len(request.history)} items"]
+    lines = [f"{printing.one_line(request.name)}: {len(request.history)} items"]
     if request.target is not None:
         lines.append(f"target: {_short(catalogue.titles[request.target])}")
     lines.append(tables.text(rows, ["history, newest first", "score", "recommended"], floats=".2f", align="lrl"))
@@ -56,7 +56,7 @@ def as_json(
         {} if reasons is None else {"reasons": [[name, round(change, 5)] for name, change in of_item]}
         for of_item in (reasons or [()] * len(found.items))
     ]
-    return json.dumps(
+    line = json.dumps(
         {
             "name": request.name,
             "history": [catalogue.item_ids[item] for item in request.history],
@@ -74,6 +74,7 @@ def as_json(
         },
         ensure_ascii=False,
     )
+    return printing.escape_json(line)
 
 
 def _short(title: str) -> str:

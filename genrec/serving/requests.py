@@ -9,6 +9,7 @@ import numpy as np
 from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
 from genrec.data.filters import Filter
+from genrec.errors import shown
 from genrec.serving.profiles import NO_PROFILE, Profile
 
 NO_HISTORY = np.zeros(0, np.int32)
@@ -68,8 +69,8 @@ def find_users(sequences: Sequences, user_ids: AbstractSequence[str]) -> list[Re
     missing = [user_id for user_id in user_ids if user_id not in found]
     if missing:
         raise DataError(
-            f"no user {missing[0]!r} in this split. Users with too short a history are only in training; give their "
-            "items instead (--items)."
+            f"no user {shown(missing[0])} in this split. Users with too short a history are only in training; give "
+            "their items instead (--items)."
         )
     return [_request(found[user_id]) for user_id in user_ids]
 
@@ -83,7 +84,7 @@ def catalogue_rows(catalogue: Catalogue, item_ids: AbstractSequence[str]) -> np.
     """Returns the catalogue rows int32[n] of item ids; raises DataError for an unknown id."""
     missing = [item_id for item_id in item_ids if item_id not in catalogue.index]
     if missing:
-        raise DataError(f"no item {missing[0]!r} in the catalogue. Item ids are written as in the items file.")
+        raise DataError(f"no item {shown(missing[0])} in the catalogue. Item ids are written as in the items file.")
     return np.array([catalogue.index[item_id] for item_id in item_ids], np.int32)
 
 

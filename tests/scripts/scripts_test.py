@@ -105,6 +105,24 @@ def test_a_bug_keeps_its_traceback(run, tmp_path):
     assert ended.returncode == exit_codes.CRASHED and "Traceback" in ended.errors and "nine" in ended.errors
 
 
+@pytest.mark.parametrize("error", ["GenrecError", "RuntimeError"])
+def test_errors_and_logs_obey_no_terminal_and_errors_of_ours_have_no_long_lines(run, tmp_path, error):
+    (tmp_path / "script.py").write_text(
+        "from absl import logging\n\nfrom genrec import command\nfrom genrec.errors import GenrecError\n\n\n"
+        "def main():\n    logging.warning('read %s', '\\x1b[2Jlogged')\n"
+        f"    raise {error}('\\x1b[2J' + 'x' * 100_000)\n\n\ncommand.run(main)\n"
+    )
+    ended = run(str(tmp_path / "script.py"))
+    assert "\x1b" not in ended.errors and "�[2Jlogged" in ended.errors and "�[2Jxxx" in ended.errors
+    if error == "GenrecError":
+        assert ended.returncode == exit_codes.FAILED and len(ended.errors) < 2000
+
+
+def test_an_argument_that_is_no_text_is_refused(run):
+    ended = run("tools/inspect_semantic_ids.py", "--workdir=caf\udce9")
+    assert ended.returncode == exit_codes.FAILED and "UTF-8" in ended.errors and "Traceback" not in ended.errors
+
+
 @pytest.mark.parametrize("script", ["launch/quickstart.sh", "launch/test.sh", ".ci/run"])
 def test_shell_scripts_can_be_run_and_stop_at_errors(script):
     path = ROOT / script

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from genrec import printing
 from genrec.data.dataset import Dataset
 from genrec.serving import output, requests
 from genrec.serving.engine import Recommendations
@@ -38,3 +39,15 @@ def test_json_has_item_ids_titles_scores_and_certified(catalogue, target):
         "certified": 1,
     }
     assert "the first 1 are certified" in output.render(request, answer, catalogue, "table")
+
+
+def test_titles_and_names_with_controls_are_exact_in_json_and_one_line_in_a_table(catalogue, monkeypatch):
+    bad = "a\n\x1b[2J\x9b\u202e\x7fü"
+    monkeypatch.setitem(vars(catalogue), "titles", [bad] * len(catalogue))
+    request = requests.Request(bad, np.array([4, 2]))
+    answer = Recommendations(np.array([5]), np.array([-1.0], np.float32), 0)
+    line = output.render(request, answer, catalogue, "json")
+    found = json.loads(line)
+    assert found["name"] == bad and found["recommended"][0]["title"] == bad and printing.clean(line) == line
+    shown = output.table(request, answer, catalogue)
+    assert printing.clean(shown) == shown and len(shown.splitlines()) == 4
