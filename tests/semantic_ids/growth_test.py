@@ -5,6 +5,7 @@ import json
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from genrec import artifacts, config
@@ -14,7 +15,7 @@ from genrec.data.prepare import prepare
 from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate
 from genrec.models import checkpoints, load, run_record
-from genrec.semantic_ids import codes, embed, growth, tokenize
+from genrec.semantic_ids import codes, embed, encoders, growth, tokenize
 from genrec.semantic_ids.codes import SemanticIdError, SemanticIds
 from genrec.semantic_ids.residual_kmeans import ResidualCodebooks
 
@@ -163,3 +164,16 @@ def test_drift_shows_items_that_the_codebooks_do_not_cover():
         assert (drift.beyond == 1.0) == drifts and ("Learn semantic IDs again" in drift.advice) == drifts
         assert (drift.new_error > drift.old_error) == drifts
         assert drift.advice in growth.table(drift)
+
+
+@pytest.mark.parametrize(
+    ("shape", "named"), [((5, 6), r"\(5, 6\).*4 items"), ((4, 7), "7 dimensions, those of the parent 6")]
+)
+def test_vectors_of_new_items_must_fit_the_items_file_and_the_parent(tmp_path, shape, named):
+    np.save(tmp_path / "given.npy", np.ones(shape, np.float32))
+    table = pa.table({"item_id": list("abcd"), "source_row": range(4), "title": list("ABCD")})
+    after = datasets.Catalogue(table, ("title",), source_items=4)
+    cfg = config.Embeddings(source="vectors", vectors=str(tmp_path / "given.npy"))
+    old = np.ones((3, 6), np.float32)
+    with pytest.raises(encoders.EmbeddingError, match=named):
+        growth.embed_new(cfg, after.take(np.arange(3)), old, after.take(np.array([3])))
