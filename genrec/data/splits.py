@@ -20,6 +20,7 @@ from genrec import config as configs
 from genrec import shares
 from genrec.data.errors import DataError
 from genrec.data.interactions import Interactions
+from genrec.errors import shown
 
 NAMES = ("train", "validation", "test")
 
@@ -168,7 +169,7 @@ def check_no_leak(train: Iterable[UserItems], validation: Iterable[UserItems], t
             history = items[: len(items) - 1]
             if len(seen) > len(history) or not np.array_equal(seen, history[: len(seen)]):
                 raise DataError(
-                    f"user {user!r}: the {earlier} sequence ({len(seen)} items) is not a prefix of the {later} "
+                    f"user {shown(user)}: the {earlier} sequence ({len(seen)} items) is not a prefix of the {later} "
                     f"history ({len(history)} items), so the {later} target leaks. "
                     "Split each user's interactions by time."
                 )
@@ -178,8 +179,8 @@ def _by_user(name: str, split: Iterable[UserItems]) -> dict[str, np.ndarray]:
     sequences: dict[str, np.ndarray] = {}
     for user, items in split:
         if user in sequences:
-            raise DataError(f"user {user!r} has two {name} sequences. Write one per user.")
+            raise DataError(f"user {shown(user)} has two {name} sequences. Write one per user.")
         if name != "train" and len(items) < 2:
-            raise DataError(f"user {user!r}: the {name} sequence has no history before its target. Leave it out.")
+            raise DataError(f"user {shown(user)}: the {name} sequence has no history before its target. Leave it out.")
         sequences[user] = np.asarray(items)
     return sequences

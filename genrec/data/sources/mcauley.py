@@ -20,6 +20,7 @@ from etils import epath
 
 from genrec.data import reading
 from genrec.data.errors import DataError
+from genrec.errors import cut
 from genrec.progress import progress
 
 
@@ -64,11 +65,12 @@ def _reviews(path: epath.Path) -> dict[str, list]:
     for number, line in _lines(path):
         try:
             review = json.loads(line)
-            row = (review["reviewerID"], review["asin"], int(review["unixReviewTime"]), float(review["overall"]))
-        except (ValueError, KeyError, TypeError) as error:
+            ids = str(review["reviewerID"]), str(review["asin"])
+            row = (*ids, int(review["unixReviewTime"]), float(review["overall"]))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {number}: not a review with reviewerID, asin, unixReviewTime and overall "
-                f"({type(error).__name__}: {error}). Download the file again."
+                f"({type(error).__name__}: {cut(str(error))}). Download the file again."
             ) from error
         if row[:3] in seen:
             repeated += 1
@@ -88,11 +90,11 @@ def _metadata(path: epath.Path, reviewed: set[str]) -> dict[str, pa.Array]:
     for number, line in _lines(path):
         try:
             item = ast.literal_eval(line)
-            asin = item["asin"]
-        except (ValueError, SyntaxError, KeyError, TypeError) as error:
+            asin = str(item["asin"])
+        except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
             raise DataError(
-                f"{path}, line {number}: not a Python dictionary with an asin ({type(error).__name__}: {error}). "
-                "Download the file again."
+                f"{path}, line {number}: not a Python dictionary with an asin "
+                f"({type(error).__name__}: {cut(str(error))}). Download the file again."
             ) from error
         if asin in reviewed and asin not in rows:
             title = str(item.get("title") or "").strip() or asin

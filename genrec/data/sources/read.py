@@ -1,5 +1,6 @@
 """Raw data of the source that a config names: the input files, their hashes, and the tables they hold."""
 
+import zlib
 from collections.abc import Callable, Sequence
 
 from etils import epath
@@ -9,6 +10,7 @@ from genrec import config as configs
 from genrec.data import logs, reading
 from genrec.data.errors import DataError
 from genrec.data.sources import mcauley, s3rec, synthetic
+from genrec.errors import cut
 
 HashFiles = Callable[[Sequence[epath.Path]], list[str]]
 
@@ -35,17 +37,22 @@ def hash_inputs(config: configs.Data, hash_log: HashFiles = hash_files) -> dict[
                 raise DataError(
                     f"{file}: no such file. Check the paths of the config (data.interactions, data.items, ...)."
                 )
+            if file.is_dir():
+                raise DataError(f"{file}: is a folder, not a file. Check the paths of the config (data.items, ...).")
         hashes = hash_log(files) if name == "interactions" else hash_files(files)
         inputs[name] = hashes[0] if len(hashes) == 1 else artifacts.hash_of(*hashes)
     return inputs
 
 
 def read(config: configs.Data) -> reading.Tables:
-    """Returns all tables of the source, in memory."""
-    if config.source == "s3rec":
-        return s3rec.read(config.folder)
-    if config.source == "mcauley":
-        return mcauley.read(config.folder)
+    """Returns all tables of the source, in memory; raises DataError if a file is damaged."""
+    if config.source in ("s3rec", "mcauley"):
+        try:
+            return s3rec.read(config.folder) if config.source == "s3rec" else mcauley.read(config.folder)
+        except (OSError, EOFError, UnicodeError, zlib.error) as error:
+            raise DataError(
+                f"{config.folder}: its files cannot be read ({cut(str(error))}). Download them again."
+            ) from error
     if config.source == "synthetic":
         return synthetic.generate(config.synthetic).tables
     interactions = logs.read(config.interactions)

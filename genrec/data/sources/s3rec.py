@@ -33,6 +33,8 @@ def read(folder: epath.PathLike) -> reading.Tables:
     for number, row in enumerate(rows, start=1):
         if len(row) < 2:
             raise DataError(f"{path}, line {number}: no items. Each line is `user_id item_id item_id ...`.")
+    if not rows:
+        raise reading.no_rows(path)
     lengths = [len(row) - 1 for row in rows]
     interactions = {
         "user_id": pa.array(np.repeat([row[0] for row in rows], lengths), pa.string()),

@@ -1,5 +1,7 @@
 """Hashes of inputs depend on their content, and on the order of the files of a log, but not on their paths."""
 
+import gzip
+
 import pytest
 
 from genrec.config import Data
@@ -39,3 +41,37 @@ def test_missing_files_are_named(tmp_path):
     config.interactions = "absent.csv"
     with pytest.raises(DataError, match="absent.csv"):
         read.hash_inputs(config)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"u1 \xe9\n"])
+def test_damaged_files_of_a_folder_are_named(tmp_path, content):
+    (tmp_path / "sequences.txt").write_bytes(content)
+    (tmp_path / "items.csv").write_text("item_id,asin,title\n1,A,B\n")
+    with pytest.raises(DataError, match=str(tmp_path)):
+        read.read(Data(source="s3rec", folder=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("reviews", "message"),
+    [
+        (gzip.compress(b"\n")[:-9], "cannot be read"),
+        (b"no archive", "cannot be read"),
+        (gzip.compress(b"\xff\n"), "cannot be read"),
+        (gzip.compress(b"[" * 100_000), "line 1: not a review"),
+        (gzip.compress(b'{"' + b"x" * 1_000_000 + b'": 1}\n'), "line 1: not a review"),
+    ],
+)
+def test_damaged_archives_are_named(tmp_path, reviews, message):
+    (tmp_path / "reviews_X_5.json.gz").write_bytes(reviews)
+    (tmp_path / "meta_X.json.gz").write_bytes(gzip.compress(b"{'asin': 'B'}\n"))
+    with pytest.raises(DataError, match=message) as caught:
+        read.read(Data(source="mcauley", folder=str(tmp_path)))
+    assert len(str(caught.value)) < 600
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n")
+    (tmp_path / "items.csv").mkdir()
+    data = Data(interactions=str(tmp_path / "log.csv"), items=str(tmp_path / "items.csv"))
+    with pytest.raises(DataError, match="items.csv: is a folder"):
+        read.hash_inputs(data)
