@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from genrec.data import timestamps
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
+from genrec.errors import shown
 
 SEPARATOR = "|"  # between the values of a cell with several, such as countries
 OPERATORS = ("!=", "!~", ">=", "<=", "=", "~")  # the longer ones first
@@ -47,7 +48,10 @@ class Condition:
         return Condition(column, operator, tuple(value.strip() for value in values.split(",")))
 
     def mask(self, catalogue: Catalogue) -> np.ndarray:
-        """Returns bool[items], True where the condition holds; raises DataError if the column cannot be compared so."""
+        """Returns bool[items], True where the condition holds.
+
+        Raises DataError if the column cannot be compared so, and for = and != where values stand among others only.
+        """
         column = catalogue.column(self.column)
         lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
         if pa.types.is_nested(column.type) and not lists:
@@ -63,8 +67,14 @@ class Condition:
         if pa.types.is_floating(column.type) or pa.types.is_temporal(column.type):
             numbers, known = _numbers(column)
             return known & np.isin(numbers, [self._number(value) for value in self.values])
-        fulfilled = pc.is_in(column.cast(pa.string()), pa.array(self.values, pa.string()))
-        return fulfilled.fill_null(False).to_numpy(zero_copy_only=False)
+        equal = pc.is_in(column.cast(pa.string()), pa.array(self.values, pa.string()))
+        fulfilled = equal.fill_null(False).to_numpy(zero_copy_only=False)
+        if not fulfilled.any() and (among := int(_has(column, self.values).sum())):
+            raise DataError(
+                f"filter on {self.column!r}: no cell is {' or '.join(map(shown, self.values))}, but {among:,} have it "
+                "among other values. Use ~ or !~ to test what they contain."
+            )
+        return fulfilled
 
     def _compare(self, column: pa.Array) -> np.ndarray:
         if len(self.values) > 1:

@@ -205,14 +205,12 @@ def from_history(user: str, history: np.ndarray, catalogue: Catalogue, columns: 
 def _rows(entry: Entry, catalogue: Catalogue) -> np.ndarray:
     if entry.column == ITEM:
         return np.array([catalogue.index[entry.value]])
-    equals, contains = (Condition(entry.column, operator, (entry.value,)) for operator in ("=", "~"))
     kind = catalogue.column(entry.column).type
-    if pa.types.is_nested(kind):
-        return np.flatnonzero(contains.mask(catalogue))
-    matching = equals.mask(catalogue)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        matching = matching | contains.mask(catalogue)  # one of several values, as in "DE|FR"
-    return np.flatnonzero(matching)
+    several = pa.types.is_string(kind) or pa.types.is_large_string(kind)  # cells may be like "DE|FR"
+    if SEPARATOR in entry.value or entry.value != entry.value.strip():  # the value is a whole cell
+        several = False
+    operator = "~" if several or pa.types.is_nested(kind) else "="
+    return np.flatnonzero(Condition(entry.column, operator, (entry.value,)).mask(catalogue))
 
 
 def _values(cell: object) -> Iterator[str]:

@@ -153,3 +153,9 @@ def test_equal_filters_have_equal_hashes():
     assert made() == made() and len({made(), made(), EVERYTHING, Filter()}) == 2
     others = [Filter.parse(["kind=music"]), Filter(allow=frozenset()), Filter(deny=frozenset([1])), made(), EVERYTHING]
     assert len(set(others)) == 5
+
+
+@pytest.mark.parametrize("text", ["countries=FR", "countries!=FR", "countries=all,D"])
+def test_values_that_stand_among_others_only_are_refused_with_the_operator_to_use(text):
+    with pytest.raises(DataError, match=r"countries.*among other values.*~"):
+        Condition.parse(text).mask(CATALOGUE)
