@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from genrec import exit_codes, settings_check
+from genrec import exit_codes, printing, settings_check
 from genrec.config import ConfigError, Experiment
 from genrec.settings import Setting, nearest, setting, shown
 
@@ -32,12 +32,12 @@ def parse(arguments: list[str]) -> list[str]:
     """Parses a command line; returns what is no flag. For `app.run`, as its `flags_parser`."""
     own = arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:]
     if HELP & set(own):
-        print(_help(everything="--helpfull" in own))
+        printing.show(_help(everything="--helpfull" in own))
         sys.exit(0)
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
-        print(f"{Path(arguments[0]).name}: {_one_line(str(error))}", file=sys.stderr)
+        printing.show(f"{Path(arguments[0]).name}: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(exit_codes.FAILED)
 
 
