@@ -25,9 +25,7 @@ from genrec.semantic_ids.codes import SemanticIds
 _CONFIG = script_flags.define_config()
 _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _STEPS = flags.DEFINE_integer("steps", 1000, "Number of steps to time.", lower_bound=1)
-_MEMORY = script_flags.define(
-    "memory_mib", training_batches.MEMORY >> 20, "For the items of all users; 0: none.", at_least=0
-)
+_MEMORY = script_flags.define("memory_mib", training_batches.MEMORY >> 20, "For items; 0: none.", at_least=0)
 _SHARES = flags.DEFINE_integer("shares", 1, "Number of processes that share a batch.", lower_bound=1)
 
 
