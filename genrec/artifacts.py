@@ -4,26 +4,30 @@ A stage writes into a temporary folder beside its target, adds the manifest `art
 manifest holds
 
 * `recipe`: a hash of the stage's config and of the fingerprints of its inputs: an artifact of the same recipe is kept;
-* `fingerprint`: what later stages depend on: a hash of the content where the stage sets one, else the recipe.
+* `fingerprint`: what later stages depend on: a hash of the content where the stage sets one, else the recipe;
+* `files`: sizes and checksums, so that a damaged artifact is refused and, by launch/run.py, made again.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from absl import logging
 from etils import epath
 
-from genrec.errors import GenrecError
+from genrec import files, workdir_lock
+from genrec.errors import ArtifactError
+from genrec.files import MANIFEST, DamagedError
 
-MANIFEST = "artifact.json"
-
-
-class ArtifactError(GenrecError):
-    """Error for an artifact that is missing, or was made from other inputs. The message says what to do."""
+# Folders of a work directory with models that depend on the semantic IDs, and on the dataset.
+GENERATOR = ("checkpoints",)
+MODELS = (*GENERATOR, "sasrec/checkpoints")
+HASHING_THREADS = 8
+_verified: set[tuple[str, str]] = set()  # (path, content of the manifest) whose checksums were compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,13 @@ class Artifact:
     fingerprint: str
     inputs: Mapping[str, str]  # name -> fingerprint
     config: Mapping[str, Any]
+    files: Mapping[str, tuple[int, str]]  # relative name -> bytes, `hash_file`
+
+
+class Verification:
+    """Whether `read` compares checksums (--verify_artifacts)."""
+
+    enabled = False
 
 
 def hash_of(*parts: Any) -> str:
@@ -56,19 +67,106 @@ def hash_file(path: epath.PathLike) -> str:
 
 
 def read(path: epath.PathLike, kind: str) -> Artifact:
-    """Returns the manifest of the artifact in `path`; raises `ArtifactError` if there is none of this kind."""
-    manifest = epath.Path(path) / MANIFEST
-    if not manifest.exists():
+    """Returns the manifest of the artifact in `path`, whose files have the recorded sizes.
+
+    Raises ArtifactError if there is none of this kind, and DamagedError, which is one, if a file is missing, or has
+    another size or, if `Verification` is enabled, another checksum than recorded.
+    """
+    path = epath.Path(path)
+    if not (path / MANIFEST).exists():
         raise ArtifactError(f"{path}: no {kind} here. Run the stage that makes it first (launch/run.py runs them all).")
-    artifact = Artifact(**json.loads(manifest.read_text()))
+    artifact = _read_manifest(path / MANIFEST)
     if artifact.kind != kind:
         raise ArtifactError(f"{path}: contains {artifact.kind}, not {kind}. Give another folder.")
+    again = f"Delete the folder {path} and run the stage that makes it again (launch/run.py runs them all)."
+    for name, (size, _) in artifact.files.items():
+        try:
+            found = (path / name).stat().length
+        except (FileNotFoundError, NotADirectoryError):
+            raise DamagedError(f"{path}: is damaged: {name} is missing. {again}") from None
+        if found != size:
+            raise DamagedError(f"{path}: is damaged: {name} has {found} bytes, not {size}. {again}")
+    if Verification.enabled and (key := (str(path), files.to_json(dataclasses.asdict(artifact)))) not in _verified:
+        for name, (size, checksum) in measure_files(path).items():
+            if name in artifact.files and artifact.files[name] != (size, checksum):
+                raise DamagedError(f"{path}: is damaged: {name} has the checksum {checksum}. {again}")
+        _verified.add(key)
     return artifact
 
 
-def up_to_date(path: epath.PathLike, kind: str, recipe: str) -> bool:
-    """Returns whether `path` holds the artifact of this recipe; raises `ArtifactError` if it holds another kind."""
-    return (epath.Path(path) / MANIFEST).exists() and read(path, kind).recipe == recipe
+def _read_manifest(path: epath.Path) -> Artifact:
+    fields = files.read_json(path)
+    with files.reading(path, "the manifest of an artifact of this version of genrec"):
+        fields["files"] = {name: (int(size), str(checksum)) for name, (size, checksum) in fields["files"].items()}
+        return Artifact(**fields)
+
+
+def measure_files(path: epath.Path) -> dict[str, tuple[int, str]]:
+    """Returns bytes and `hash_file` of all files in a folder but its manifest, by relative name."""
+    found = sorted(file for file in files.walk(path) if file != path / MANIFEST)
+    with concurrent.futures.ThreadPoolExecutor(HASHING_THREADS) as threads:
+        hashes = threads.map(hash_file, found)
+        return {
+            str(file.relative_to(path)): (file.stat().length, checksum)
+            for file, checksum in zip(found, hashes, strict=True)
+        }
+
+
+def up_to_date(path: epath.PathLike, kind: str, recipe: str, models: Iterable[str] = ()) -> bool:
+    """Returns whether `path` holds the undamaged artifact of this recipe.
+
+    Args:
+      path: Folder of the artifact.
+      kind: Its kind.
+      recipe: The recipe that it should have.
+      models: Folders beside `path` with the checkpoints of models that are useless without it: MODELS or some of them.
+
+    Raises:
+      ArtifactError: if the artifact must not be replaced: the folder holds something else, or there are models that
+        were trained on an artifact of another recipe.
+    """
+    path = epath.Path(path)
+    if not (path / MANIFEST).exists():
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ArtifactError(
+                f"{path}: is to hold {kind}, but has other files and no {MANIFEST}. Move them away, or choose another "
+                "--workdir."
+            )
+        return False
+    folders = [path.parent / name for name in models]
+    trained = [model for model in folders if model.exists() and any(step.name.isdigit() for step in model.iterdir())]
+    try:
+        if read(path, kind).recipe == recipe:
+            return True
+    except DamagedError as problem:
+        damaged = _read_recipe(path)
+        if damaged is None and trained:
+            raise
+        if damaged in (recipe, None):
+            logging.warning("making %s again, since this was found: %s", kind, problem)
+            return False
+    if trained:
+        raise ArtifactError(
+            f"{path}: the settings or inputs of {kind} have changed, and {trained[0]} was trained on what is there. "
+            "Undo the change, choose another --workdir, or move the checkpoints away."
+        )
+    return False
+
+
+def _read_recipe(path: epath.Path) -> str | None:
+    """Returns the recipe of a damaged artifact; None if its manifest is damaged."""
+    try:
+        return _read_manifest(path / MANIFEST).recipe
+    except DamagedError:
+        return None
+
+
+def check_apart(path: epath.PathLike, **inputs: epath.PathLike) -> None:
+    """Raises ArtifactError if an input is the folder `path`, which is about to be replaced, or lies in it."""
+    output = files.resolved(path)
+    for name, given in inputs.items():
+        if output in (files.resolved(given), *files.resolved(given).parents):
+            raise ArtifactError(f"{name}: the output {path} would replace the input {given}. Give another folder.")
 
 
 @dataclasses.dataclass
@@ -89,15 +187,45 @@ def writing(
     draft = Draft(temporary)
     try:
         yield draft
+        fingerprint = draft.fingerprint or recipe
+        _check_remade(path, kind, recipe, fingerprint)
+        made = measure_files(temporary)
+        artifact = Artifact(kind, recipe, fingerprint, dict(inputs or {}), _plain(config), made)
+        files.write_json(temporary / MANIFEST, dataclasses.asdict(artifact))
+        workdir_lock.confirm(path.parent)
+        _replace(path, temporary)
     except BaseException:
-        temporary.rmtree()
+        files.remove(temporary)
         raise
-    artifact = Artifact(kind, recipe, draft.fingerprint or recipe, dict(inputs or {}), _plain(config))
-    (temporary / MANIFEST).write_text(json.dumps(dataclasses.asdict(artifact), indent=2))
-    if path.exists():
-        path.rmtree()
-    temporary.rename(path)
     logging.info("wrote %s %s (%s)", kind, path, artifact.fingerprint)
+
+
+def _replace(path: epath.Path, new: epath.Path) -> None:
+    old = files.temporary_path(path)
+    if path.exists():
+        path.rename(old)  # in one step: a folder that is half removed would be taken for something else
+    try:
+        new.rename(path)
+    except BaseException:
+        if old.exists():
+            old.rename(path)
+        raise
+    files.remove(old)
+
+
+def _check_remade(path: epath.Path, kind: str, recipe: str, fingerprint: str) -> None:
+    """Raises ArtifactError if the damaged artifact in `path` was made by the same recipe with another result."""
+    if not (path / MANIFEST).exists():
+        return
+    if _read_recipe(path) is None:
+        return
+    replaced = _read_manifest(path / MANIFEST)
+    if replaced.recipe == recipe and replaced.fingerprint != fingerprint:
+        raise ArtifactError(
+            f"{path}: is damaged, and these {kind}, made again, differ ({fingerprint}) from those that later stages "
+            f"were made from ({replaced.fingerprint}). Restore the folder from a copy or, to continue with others, "
+            "delete it and train again."
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -106,22 +234,23 @@ def _plain(value: Any) -> Any:
 
 
 def _fresh_temporary(path: epath.Path) -> epath.Path:
-    """Makes the temporary folder beside `path`, and removes one that a killed run left."""
-    temporary = path.parent / f".{path.name}.partial"
-    if temporary.exists():
-        temporary.rmtree()
+    """Makes a temporary folder beside `path`. Under the lock of the work directory, removes those of killed runs."""
+    if workdir_lock.is_held(path.parent):
+        for leftover in path.parent.glob(f".{path.name}.partial.*"):
+            files.remove(leftover)
+    temporary = files.temporary_path(path)
     temporary.mkdir(parents=True)
     return temporary
 
 
 @contextlib.contextmanager
 def scratch(path: epath.PathLike) -> Iterator[epath.Path]:
-    """Yields a temporary folder, that of `writing`, for work before `path` is written."""
+    """Yields a temporary folder beside `path`, for work before it is written."""
     temporary = _fresh_temporary(epath.Path(path))
     try:
         yield temporary
     finally:
-        temporary.rmtree()
+        files.remove(temporary)
 
 
 def require_input(path: epath.PathLike, kind: str, name: str, fingerprint: str) -> None:

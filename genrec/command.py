@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from genrec import distributed, exit_codes, printing, script_flags
+from genrec import artifacts, distributed, exit_codes, printing, script_flags
 from genrec.config import ConfigError
 from genrec.errors import GenrecError, cut, shown
 
@@ -26,6 +26,9 @@ _PROCESSES = flags.DEFINE_integer(
     "processes", None, "Number of processes of the run, with --coordinator.", lower_bound=1
 )
 _PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0, with --coordinator.", lower_bound=0)
+_VERIFY = flags.DEFINE_bool(
+    "verify_artifacts", False, "Compare the checksums of the artifacts that are read, not only sizes."
+)
 
 PACKAGE = str(Path(__file__).parent)
 CACHE = Path("~/.cache/genrec/compiled")  # of compiled functions
@@ -49,6 +52,7 @@ def run(main: Callable[[], None]) -> None:
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        artifacts.Verification.enabled = _VERIFY.value
         try:
             if len(arguments) > 1:
                 raise ConfigError(f"unexpected argument {arguments[1]!r}: settings are flags, --name=value")

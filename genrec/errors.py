@@ -1,4 +1,4 @@
-"""Base class of all errors that a user can cause."""
+"""Base class of all errors that a user can cause, the error for artifacts and their files, and values in messages."""
 
 CELL = 200  # characters of a value that a message shows
 
@@ -9,6 +9,10 @@ class GenrecError(ValueError):
     Scripts print the message and exit with `exit_codes.FAILED`; any other exception is a bug or a machine failure, and
     keeps its traceback.
     """
+
+
+class ArtifactError(GenrecError):
+    """Error for an artifact that is missing, damaged, or made from other inputs. The message says what to do."""
 
 
 def shown(value: object) -> str:

@@ -1,12 +1,100 @@
-"""File I/O of arrays, Parquet tables and texts, on local file systems and in buckets."""
+"""File I/O of arrays, Parquet tables, JSON and texts, on local file systems and in buckets.
 
+A file is written under a temporary name of its writer alone, `.NAME.partial.OWNER`, and renamed. The next run removes
+what a killed process left (`remove_leftovers`).
+"""
+
+import contextlib
+import errno
 import io
-from typing import BinaryIO
+import json
+import math
+import os
+import socket
+import time
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from etils import epath
+
+from genrec.errors import ArtifactError
+
+MANIFEST = "artifact.json"  # in the folder of every artifact
+LEFT_OVER_SECONDS = 24 * 60 * 60  # a temporary file of another host that has not changed for so long is left over
+# Folders of a work directory that other libraries write, with clean-up of their own and many files.
+FOREIGN_FOLDERS = ("checkpoints", "profile", "sequences", "tensorboard", "unreadable_checkpoints")
+# What the readers of JSON, .npy, .npz and Parquet raise for wrong content.
+READING_ERRORS = (
+    OSError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile,
+    pa.ArrowException,
+)  # fmt: skip
+NO_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # pyarrow's OSErrors for wrong content have no number
+
+
+class DamagedError(ArtifactError):
+    """A file that cannot be read as what it should be, or an artifact with such a file."""
+
+
+def temporary_path(path: epath.PathLike) -> epath.Path:
+    """Returns a name beside `path`, for what is renamed to `path` when it is complete; each call returns another."""
+    path = epath.Path(path)
+    return path.parent / f".{path.name}.partial.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def remove_leftovers(folder: epath.PathLike, depth: int = 3) -> None:
+    """Removes the temporary files and folders that killed processes left in `folder` and `depth` levels below it."""
+    for entry in list(epath.Path(folder).iterdir()):
+        if ".partial." in entry.name:
+            if _is_left_over(entry):
+                remove(entry)
+        elif depth and entry.name not in FOREIGN_FOLDERS and entry.is_dir():
+            remove_leftovers(entry, depth - 1)
+
+
+def resolved(path: epath.PathLike) -> epath.Path:
+    """Returns the absolute path without links, which etils does not follow."""
+    return epath.Path(path) if "://" in str(path) else epath.Path(Path(path).expanduser().resolve())
+
+
+def walk(folder: epath.PathLike) -> Iterator[epath.Path]:
+    """Yields all files in a folder and the folders within."""
+    for entry in epath.Path(folder).iterdir():
+        if entry.is_dir():
+            yield from walk(entry)
+        else:
+            yield entry
+
+
+def remove(path: epath.Path) -> None:
+    """Removes a file or a folder, unless it is gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        path.rmtree() if path.is_dir() else path.unlink()
+
+
+def _is_left_over(path: epath.Path) -> bool:
+    host, _, process = path.name.rpartition(".partial.")[2].rpartition("-")[0].rpartition("-")
+    if host == socket.gethostname():
+        return not _is_running(process)
+    try:
+        return time.time() - path.stat().mtime > LEFT_OVER_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
@@ -18,14 +106,46 @@ def write_bytes(path: epath.PathLike, content: bytes) -> None:
     """Writes a file under a temporary name, then renames it; makes its folder where there is none."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.partial"
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    temporary = temporary_path(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Returns a JSON-like value as JSON, which has no numbers that are not finite: they become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes `to_json` of a value as `write_bytes` writes bytes."""
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def read_json(path: epath.PathLike) -> dict[str, Any]:
+    """Returns the object of a JSON file; raises DamagedError if it holds none."""
+    with reading(path, "JSON"):
+        value = json.loads(epath.Path(path).read_bytes().decode())
+        if not isinstance(value, dict):
+            raise ValueError(f"{type(value).__name__} in place of an object")
+        return value
 
 
 def read_parquet(path: epath.PathLike) -> pa.Table:
-    """Returns the table of a Parquet file."""
-    with epath.Path(path).open("rb") as file:
+    """Returns the table of a Parquet file; raises DamagedError if it cannot be read."""
+    with reading(path, "Parquet"), epath.Path(path).open("rb") as file:
         return pyarrow.parquet.read_table(io.BytesIO(file.read()))
 
 
@@ -43,22 +163,36 @@ def save_array(path: epath.PathLike, array: np.ndarray) -> None:
 
 
 def load_array(path: epath.PathLike) -> np.ndarray:
-    """Returns the array of a .npy file."""
-    with epath.Path(path).open("rb") as file:
+    """Returns the array of a .npy file; raises DamagedError if it cannot be read, as all functions for arrays do."""
+    with reading(path, "an array"), epath.Path(path).open("rb") as file:
+        _read_header(file)  # refuses archives, which np.load would open
+        file.seek(0)
         return np.load(file, allow_pickle=False)
+
+
+def map_array(path: epath.PathLike) -> np.ndarray:
+    """Returns the array of a .npy file of a file system, memory-mapped."""
+    with reading(path, "an array"):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def load_arrays(path: epath.PathLike) -> dict[str, np.ndarray]:
+    """Returns the arrays of a .npz file by name."""
+    with reading(path, "arrays"), np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as file:
+        return dict(file)
 
 
 def array_shape(path: epath.PathLike) -> tuple[int, ...]:
     """Returns the shape of the array of a .npy file; reads its header alone."""
-    with epath.Path(path).open("rb") as file:
+    with reading(path, "an array"), epath.Path(path).open("rb") as file:
         return _read_header(file)[0]
 
 
 def load_rows(path: epath.PathLike, start: int, stop: int) -> np.ndarray:
     """Returns the rows [start, stop) of the array of a .npy file; reads nothing else if rows are contiguous."""
-    with epath.Path(path).open("rb") as file:
+    with reading(path, "an array"), epath.Path(path).open("rb") as file:
         shape, fortran_order, dtype = _read_header(file)
-        if not fortran_order:
+        if not fortran_order and not dtype.hasobject:
             width = int(np.prod(shape[1:]))
             file.seek(start * width * dtype.itemsize, io.SEEK_CUR)
             content = file.read((stop - start) * width * dtype.itemsize)
@@ -70,3 +204,22 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)
+
+
+@contextlib.contextmanager
+def reading(path: epath.PathLike, what: str, errors: tuple[type[Exception], ...] = READING_ERRORS) -> Iterator[None]:
+    """Raises DamagedError, which names the file and what to do, for errors of the block that reads it as `what`."""
+    path = epath.Path(path)
+    try:
+        yield
+    except errors as problem:
+        if isinstance(problem, ArtifactError) or getattr(problem, "errno", None) not in NO_FILE:
+            raise  # of a file within, or a failure of the file system, which may be worth another try
+        raise DamagedError(f"{path}: cannot be read as {what} ({problem!s:.200}). {_remedy(path)}") from problem
+
+
+def _remedy(path: epath.Path) -> str:
+    folder = next((parent for parent in list(path.parents)[:4] if (parent / MANIFEST).exists()), None)
+    if folder is None:
+        return "Restore it, or give another file."
+    return f"Delete the folder {folder} and run the stage that makes it again (launch/run.py runs them all)."

@@ -17,7 +17,7 @@ On Apache Beam (docs/preparation_at_scale.md):
 from absl import flags
 from etils import epath
 
-from genrec import command, distributed, script_flags
+from genrec import command, distributed, script_flags, workdir_lock
 from genrec.data.beam import runner as beam_runner
 from genrec.semantic_ids.embed import embed
 
@@ -31,7 +31,8 @@ def main() -> None:
     workdir = epath.Path(_WORKDIR.value)
     runner = beam_runner.of_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value)
     dataset, embeddings = workdir / "dataset", workdir / "item_embeddings"
-    distributed.on_first(lambda: embed(_CONFIG.value.embeddings, dataset, embeddings, runner))
+    with workdir_lock.hold(workdir):
+        distributed.on_first(lambda: embed(_CONFIG.value.embeddings, dataset, embeddings, runner))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ Prints a quality report (docs/semantic_ids.md), and fails if the codes do not pa
 
 from etils import epath
 
-from genrec import command, script_flags, sharding
+from genrec import command, script_flags, sharding, workdir_lock
 from genrec.semantic_ids.tokenize import learn
 
 _CONFIG = script_flags.define_config()
@@ -22,7 +22,8 @@ _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results
 def main() -> None:
     experiment, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
     mesh = sharding.make_mesh(experiment.mesh)
-    learn(experiment.semantic_ids, workdir / "item_embeddings", workdir / "semantic_ids", mesh)
+    with workdir_lock.hold(workdir):
+        learn(experiment.semantic_ids, workdir / "item_embeddings", workdir / "semantic_ids", mesh)
 
 
 if __name__ == "__main__":

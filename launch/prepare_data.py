@@ -17,7 +17,7 @@ On Apache Beam (docs/preparation_at_scale.md), in two processes:
 from absl import flags
 from etils import epath
 
-from genrec import command, distributed, script_flags
+from genrec import command, distributed, script_flags, workdir_lock
 from genrec.data.beam import runner as beam_runner
 from genrec.data.prepare import prepare
 
@@ -29,7 +29,8 @@ _BEAM_OPTIONS = flags.DEFINE_multi_string("beam_options", [], "Option of the run
 
 def main() -> None:
     runner = beam_runner.of_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value)
-    distributed.on_first(lambda: prepare(_CONFIG.value.data, epath.Path(_WORKDIR.value) / "dataset", runner))
+    with workdir_lock.hold(_WORKDIR.value):
+        distributed.on_first(lambda: prepare(_CONFIG.value.data, epath.Path(_WORKDIR.value) / "dataset", runner))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags, logging
 from etils import epath
 
-from genrec import command, exit_codes, files, printing, script_flags
+from genrec import command, exit_codes, files, printing, script_flags, workdir_lock
 from genrec.evaluation import card, identity
 from genrec.training import run_setup
 
@@ -34,18 +34,19 @@ def main() -> None:
     identity.require_plain(_CONFIG.value.evaluation, "a reproduction card")
     folders = [workdir / f"seed_{seed}" for seed in range(_SEEDS.value)]
     commands = []
-    for seed, folder in enumerate(folders):
-        own = [f"--workdir={folder}", f"--config.seed={seed}", f"--config.semantic_ids.seed={seed}"]
-        for script in SCRIPTS:
-            commands.append(shlex.join(["python", script, *given, *own]))
-            done = folder / f"{Path(script).stem}.done"
-            if done.exists() and done.read_text() == commands[-1]:
-                continue
-            logging.info("%s", commands[-1])
-            if subprocess.run([sys.executable, ROOT / script, *given, *own], cwd=ROOT, check=False).returncode:
-                sys.exit(exit_codes.FAILED)  # the script has printed why
-            files.write_text(done, commands[-1])
-    printing.show(card.write(workdir, folders, _CONFIG.value, commands))
+    with workdir_lock.hold(workdir):
+        for seed, folder in enumerate(folders):
+            own = [f"--workdir={folder}", f"--config.seed={seed}", f"--config.semantic_ids.seed={seed}"]
+            for script in SCRIPTS:
+                commands.append(shlex.join(["python", script, *given, *own]))
+                done = folder / f"{Path(script).stem}.done"
+                if done.exists() and done.read_text() == commands[-1]:
+                    continue
+                logging.info("%s", commands[-1])
+                if subprocess.run([sys.executable, ROOT / script, *given, *own], cwd=ROOT, check=False).returncode:
+                    sys.exit(exit_codes.FAILED)  # the script has printed why
+                files.write_text(done, commands[-1])
+        printing.show(card.write(workdir, folders, _CONFIG.value, commands))
 
 
 if __name__ == "__main__":

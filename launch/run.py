@@ -8,10 +8,10 @@ learn_semantic_ids.py and train.py, then tools/evaluate_checkpoint.py.
 
 from etils import epath
 
-from genrec import command, distributed, script_flags, sharding
+from genrec import command, distributed, script_flags, sharding, workdir_lock
 from genrec.data.prepare import prepare
 from genrec.evaluation.evaluate import evaluate
-from genrec.semantic_ids.embed import embed
+from genrec.semantic_ids import embed
 from genrec.semantic_ids.tokenize import learn
 from genrec.training import run_setup
 from genrec.training.train import train
@@ -25,11 +25,15 @@ def main() -> None:
     dataset, embeddings = workdir / "dataset", workdir / "item_embeddings"
     run_setup.check(experiment)  # before the first stage: the last would end on some of it
     mesh = sharding.make_mesh(experiment.mesh)
-    distributed.on_first(lambda: prepare(experiment.data, dataset))
-    distributed.on_first(lambda: embed(experiment.embeddings, dataset, embeddings))
-    learn(experiment.semantic_ids, embeddings, workdir / "semantic_ids", mesh)
-    train(experiment, workdir)
-    evaluate(experiment, workdir, split="test")
+    with workdir_lock.hold(workdir):
+        # Before anything is replaced, like the check above.
+        embed.check_files(experiment.embeddings)
+        run_setup.check_resumable(experiment, workdir)
+        distributed.on_first(lambda: prepare(experiment.data, dataset))
+        distributed.on_first(lambda: embed.embed(experiment.embeddings, dataset, embeddings))
+        learn(experiment.semantic_ids, embeddings, workdir / "semantic_ids", mesh)
+        train(experiment, workdir)
+        evaluate(experiment, workdir, split="test")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ It can be stopped at any time: the same command resumes from the latest checkpoi
 and in `tensorboard --logdir=WORKDIR`.
 """
 
-from genrec import command, script_flags
+from genrec import command, script_flags, workdir_lock
 from genrec.training.train import train
 
 _CONFIG = script_flags.define_config()
@@ -14,7 +14,8 @@ _WORKDIR = script_flags.define_path("workdir", "Work directory, for the results 
 
 
 def main() -> None:
-    train(_CONFIG.value, _WORKDIR.value)
+    with workdir_lock.hold(_WORKDIR.value):
+        train(_CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == "__main__":

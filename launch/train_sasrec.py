@@ -6,7 +6,7 @@ Its settings are in the config's `sasrec`, such as --config.sasrec.model.width=6
 same command resumes from the latest checkpoint.
 """
 
-from genrec import command, script_flags
+from genrec import command, script_flags, workdir_lock
 from genrec.training.train import train_sasrec
 
 _CONFIG = script_flags.define_config()
@@ -14,7 +14,8 @@ _WORKDIR = script_flags.define_path("workdir", "Work directory, for the results 
 
 
 def main() -> None:
-    train_sasrec(_CONFIG.value, _WORKDIR.value)
+    with workdir_lock.hold(_WORKDIR.value):
+        train_sasrec(_CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ BASE = {
     "sharding",
     "shares",
     "tables",
+    "workdir_lock",
 }
 FOREIGN = ("tensorflow", "torch", "apache_beam")  # never imported with a module, at most when a function needs it
 

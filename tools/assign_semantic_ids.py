@@ -7,7 +7,7 @@
 Old items keep their IDs, so that checkpoints of the earlier run can recommend old and new items.
 """
 
-from genrec import command, script_flags
+from genrec import command, script_flags, workdir_lock
 from genrec.semantic_ids import growth
 
 _CONFIG = script_flags.define_config()
@@ -16,7 +16,8 @@ _PARENT = script_flags.define_path("parent", "Work directory of the earlier run.
 
 
 def main() -> None:
-    growth.assign(_CONFIG.value.embeddings, _WORKDIR.value, _PARENT.value)
+    with workdir_lock.hold(_WORKDIR.value):
+        growth.assign(_CONFIG.value.embeddings, _WORKDIR.value, _PARENT.value)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Then train in runs/before, stage by stage, and assign semantic IDs in runs/after
 
 from etils import epath
 
-from genrec import command, script_flags
+from genrec import command, script_flags, workdir_lock
 from genrec.data.hold_out import hold_out
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory with the whole dataset.", required=True)
@@ -18,7 +18,8 @@ _SEED = script_flags.define("seed", 0, "Random seed of the choice of items.", at
 
 def main() -> None:
     source, target = (epath.Path(path) / "dataset" for path in (_WORKDIR.value, _OUTPUT.value))
-    hold_out(source, target, _SHARE.value, _SEED.value)
+    with workdir_lock.hold(_OUTPUT.value):
+        hold_out(source, target, _SHARE.value, _SEED.value)
 
 
 if __name__ == "__main__":

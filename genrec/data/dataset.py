@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
@@ -37,7 +36,6 @@ from genrec.errors import cut, shown
 from genrec.progress import progress
 
 KIND = "dataset"
-CHUNK = 10_000  # sequences read at a time, where a whole split is read
 FEATURES = (tfds.features.FeaturesDict, tfds.features.Text, tfds.features.Tensor)  # that sequences are made of
 
 
@@ -62,9 +60,13 @@ class Sequences:
         return len(self.lengths)
 
     def read(self, indices: Iterable[int]) -> list[Sequence]:
-        """Returns the sequences at `indices`, in that order."""
+        """Returns the sequences at `indices`, in that order; raises DamagedError if they cannot be read."""
         indices = [int(index) for index in indices]
-        return [_parse(example) for example in self._examples.__getitems__(indices)] if indices else []
+        if not indices:
+            return []
+        # TFDS and ArrayRecord raise any type for wrong content.
+        with files.reading(self._path / "sequences", "sequences of users", (Exception,)):
+            return [_parse(example) for example in self._examples.__getitems__(indices)]
 
     def of_users(self, user_ids: Seq[str]) -> dict[str, Sequence]:
         """Returns the sequences of these users by user id, reading no others; users who have none are left out."""
@@ -81,11 +83,7 @@ class Sequences:
 
     @functools.cached_property
     def _user_index(self) -> np.ndarray:
-        def read_ids() -> Iterator[str]:
-            for start in progress(range(0, len(self), CHUNK), "indexing users"):
-                yield from (sequence.user_id for sequence in self.read(range(start, min(start + CHUNK, len(self)))))
-
-        return user_index.load(user_index.path_of(self._path, self._name), read_ids)
+        return files.map_array(user_index.path_of(self._path, self._name))
 
 
 def _check_features(folder: epath.Path) -> None:
@@ -100,12 +98,8 @@ def _check_features(folder: epath.Path) -> None:
             yield value
 
     path = folder / "features.json"
-    try:
-        foreign = sorted(set(names(json.loads(path.read_text()))) - known)
-    except (OSError, ValueError, RecursionError) as problem:
-        raise artifacts.ArtifactError(
-            f"{path} cannot be read ({cut(str(problem))}). Delete {folder.parent} and prepare the dataset again."
-        ) from problem
+    with files.reading(path, "the features of sequences"):
+        foreign = sorted(set(names(files.read_json(path))) - known)
     if foreign:
         raise artifacts.ArtifactError(
             f"{path} names {shown(foreign[0])}, which genrec does not write, and importing it would run its code. "
@@ -185,11 +179,11 @@ class Dataset:
     """A prepared dataset, opened for reading."""
 
     def __init__(self, path: epath.PathLike):
-        """Opens the dataset in the folder `path`; raises `artifacts.ArtifactError` if there is none."""
+        """Opens the dataset in the folder `path`; raises ArtifactError if there is none, or if it is damaged."""
         self.path = epath.Path(path)
         artifact = artifacts.read(self.path, KIND)
         self.fingerprint = artifact.fingerprint
-        self.statistics: dict[str, Any] = json.loads((self.path / "statistics.json").read_text())
+        self.statistics: dict[str, Any] = files.read_json(self.path / "statistics.json")
 
     def split(self, name: str) -> Sequences:
         """Returns the sequences of the split "train", "validation" or "test"."""
@@ -198,8 +192,9 @@ class Dataset:
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The catalogue, read on first use."""
-        table, figures = files.read_parquet(self.path / "catalogue.parquet"), self.statistics
-        return Catalogue(table, tuple(figures["text_fields"]), figures.get("source_items"))
+        file, figures = self.path / "catalogue.parquet", self.statistics
+        with files.reading(file, "the catalogue"):
+            return Catalogue(files.read_parquet(file), tuple(figures["text_fields"]), figures.get("source_items"))
 
     @functools.cached_property
     def users(self) -> pa.Table | None:
@@ -276,13 +271,14 @@ def write_tables(
 ) -> None:
     """Writes all but the sequences. For each split, `lengths`: int[sequences], `hashes`: `user_index.hashes_of`."""
     (path / "lengths").mkdir()
+    (path / "user_index").mkdir()
     for name in lengths:
         files.save_array(path / "lengths" / f"{name}.npy", np.asarray(lengths[name], np.int32))
-        user_index.write(user_index.path_of(path, name), hashes[name])
+        files.save_array(user_index.path_of(path, name), user_index.of_hashes(hashes[name]))
     files.write_parquet(catalogue, path / "catalogue.parquet")
     if users is not None:
         files.write_parquet(users, path / "users.parquet")
-    (path / "statistics.json").write_text(json.dumps(statistics, indent=2))
+    files.write_json(path / "statistics.json", statistics)
 
 
 def example(sequence: Sequence) -> dict[str, Any]:

@@ -26,10 +26,12 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
 
     The items are removed from the catalogue and from every sequence, which are then split again; see `without`.
 
-    Raises DataError if the share is not between 0 and 1, or if the dataset was split by time.
+    Raises DataError if the share is not between 0 and 1, or if the dataset was split by time, and ArtifactError if
+    there is none, if both folders are the same, or if a model was trained on another dataset in `path`.
     """
     if not 0 < share < 1:
         raise DataError(f"share must be between 0 and 1, got {share}.")
+    artifacts.check_apart(path, **{"the whole dataset": dataset_path})
     whole = Dataset(dataset_path)
     made = artifacts.read(dataset_path, datasets.KIND)
     if made.config["split"] != "leave_one_out":
@@ -38,7 +40,7 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
         )
     settings = {**made.config, "held_out": share, "held_out_seed": seed}
     recipe = artifacts.hash_of("held out", whole.fingerprint, share, seed)
-    if artifacts.up_to_date(path, datasets.KIND, recipe):
+    if artifacts.up_to_date(path, datasets.KIND, recipe, models=artifacts.MODELS):
         return
     catalogue = whole.catalogue
     held_out = choose(catalogue.item_ids, share, seed)

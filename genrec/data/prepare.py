@@ -37,9 +37,10 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
             f"{path}: sequences are stored as ArrayRecord, which reads and writes file systems only. Mount the bucket "
             "(docs/clusters.md), and give --workdir=MOUNTED/FOLDER."
         )
+    artifacts.check_apart(path, **read.paths(config))
     inputs = _hash_inputs(config, path, runner)
     recipe = artifacts.hash_of(FORMAT, _recipe_config(config), inputs)
-    if artifacts.up_to_date(path, dataset.KIND, recipe):
+    if artifacts.up_to_date(path, dataset.KIND, recipe, models=artifacts.MODELS):
         logging.info("%s is up to date", path)
         return
     if runner:

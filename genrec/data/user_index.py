@@ -5,16 +5,11 @@ position of each user's sequence in the split. The file is memory-mapped, and a 
 collide: the caller compares the user ids of the sequences at the positions that it gets.
 """
 
-import contextlib
 import hashlib
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
-from absl import logging
 from etils import epath
-
-from genrec.files import save_array
 
 
 def path_of(dataset: epath.Path, split: str) -> epath.Path:
@@ -28,30 +23,10 @@ def hashes_of(user_ids: Iterable[str]) -> np.ndarray:
     return np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64)
 
 
-def write(path: epath.Path, hashes: np.ndarray) -> np.ndarray:
-    """Writes and returns the index of a split. `hashes`: uint64[sequences], of the user ids, in the split's order."""
+def of_hashes(hashes: np.ndarray) -> np.ndarray:
+    """Returns the index of a split. `hashes`: uint64[sequences], of the user ids, in the split's order."""
     order = np.argsort(hashes, kind="stable")
-    index = np.stack([hashes[order], order.astype(np.uint64)])
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial")  # of this writer alone
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_array(temporary, index)
-        temporary.replace(path)
-    except OSError as problem:
-        logging.info("%s cannot be written, and is kept in memory: %s", path, problem)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return index
-
-
-def load(path: epath.Path, read_ids: Callable[[], Iterable[str]]) -> np.ndarray:
-    """Returns the index of a split; if it has none, as of an earlier version, builds it from the ids of `read_ids`.
-
-    Readers that build it at the same time write the same file, each under a temporary name first.
-    """
-    if path.exists():
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    return write(path, hashes_of(read_ids()))
+    return np.stack([hashes[order], order.astype(np.uint64)])
 
 
 def positions(index: np.ndarray, user_ids: Iterable[str]) -> np.ndarray:

@@ -5,7 +5,6 @@ averaged over seeds, is that of other users.
 """
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -55,7 +54,7 @@ def write(
         "commands": list(commands),
         "machine": provenance.machine(),
     }
-    file_io.write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
+    file_io.write_json(folder / "card.json", card)
     text = markdown(card)
     file_io.write_text(folder / "card.md", text)
     return text
@@ -115,7 +114,7 @@ def _read(seed: epath.Path) -> dict[str, Any]:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} is not there: this seed is not finished. Run launch/reproduce.py again.")
-    figures, staged = (json.loads(path.read_text()) for path in paths)
+    figures, staged = (file_io.read_json(path) for path in paths)
     by_model = {MODEL: figures["metrics"], **figures["baselines"], HYBRID: staged["metrics"]}
     return {"figures": figures, "stages": staged["stages"], "metrics": by_model}
 

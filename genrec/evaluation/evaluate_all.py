@@ -6,7 +6,6 @@ evaluation/, or the folder in it for a variant (genrec.evaluation.identity):
   <split>_steps.txt      the table
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -109,12 +108,10 @@ def _summarize(folder: epath.Path, splits: Sequence[str], last: int) -> None:
 
     for split in splits:
         files = {int(path.parent.name.removeprefix("step_")): path for path in folder.glob(f"step_*/{split}.json")}
-        found = {step: json.loads(files[step].read_text()) for step in sorted(files)}
+        found = {step: file_io.read_json(files[step]) for step in sorted(files)}
         rows = [row for row in found.values() if comparable(row) == comparable(found[last])]
         keep = ("identity", "variant", "metrics", "baselines")
-        file_io.write_text(
-            folder / f"{split}_steps.json", json.dumps([{name: row[name] for name in keep} for row in rows], indent=2)
-        )
+        file_io.write_json(folder / f"{split}_steps.json", [{name: row[name] for name in keep} for row in rows])
         text = table(rows, split)
         file_io.write_text(folder / f"{split}_steps.txt", text + "\n")
         printing.show(f"\n{text}\n")

@@ -6,7 +6,6 @@ multi_stage/
 """
 
 import dataclasses
-import json
 import time
 from typing import Any
 
@@ -51,7 +50,7 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     max_history = experiment.training.max_history
     _fit(recommender, ranker, dataset, given, cfg.fit_users, max_history)
     weights = {"final": recommender.weights, "ranker": ranker.weights if ranker else None}
-    files.write_text(workdir / FOLDER / WEIGHTS, json.dumps(weights, indent=2) + "\n")
+    files.write_json(workdir / FOLDER / WEIGHTS, weights)
 
     users, histories, targets = _split(dataset, "test", max_history)
     recommender.stages(users[:64], histories[:64], top)  # compiles, so that the seconds below leave that out

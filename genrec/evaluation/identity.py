@@ -9,9 +9,10 @@ import json
 import urllib.parse
 from typing import Any
 
+from absl import logging
 from etils import epath
 
-from genrec import artifacts, config
+from genrec import artifacts, config, files
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.evaluation import results
 from genrec.input_pipeline.context import ALL
@@ -44,13 +45,17 @@ def of(loaded: LoadedGenerator, experiment: config.Experiment, workdir: epath.Pa
         "item_knn": vars(experiment.item_knn),
         "sasrec": checkpoints.newest(workdir / checkpoints.SASREC),
     }
-    return json.loads(json.dumps(found))
+    return json.loads(files.to_json(found))
 
 
 def is_done(folder: epath.PathLike, split: str, wanted: dict[str, Any]) -> bool:
     """Returns True if `folder` has the results of an evaluation with exactly this identity."""
     path = epath.Path(folder) / f"{split}.json"
-    return path.exists() and json.loads(path.read_text()).get("identity") == wanted
+    try:
+        return path.exists() and files.read_json(path).get("identity") == wanted
+    except files.DamagedError as problem:
+        logging.warning("evaluating again, since this was found: %s", problem)
+        return False
 
 
 def folder(workdir: epath.PathLike, cfg: config.Evaluation) -> epath.Path:
@@ -112,4 +117,4 @@ def require_plain(cfg: config.Evaluation, of: str) -> None:
 def _fingerprint(path: epath.Path) -> str | None:
     """Returns the fingerprint of an artifact; None if it is not there."""
     manifest = path / artifacts.MANIFEST
-    return json.loads(manifest.read_text())["fingerprint"] if manifest.exists() else None
+    return files.read_json(manifest)["fingerprint"] if manifest.exists() else None

@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -243,7 +242,7 @@ def evaluate(
     files.write_text(folder / PICTURE, _picture(measured))
     files.write_text(folder / f"{split}.txt", text)
     figures = {"step": loaded.step, "beams": beams, "split": split, **measured}
-    files.write_text(folder / f"{split}.json", json.dumps(figures, indent=1))
+    files.write_json(folder / f"{split}.json", figures)
     show(text)
     show(f"the curve is {folder / PICTURE}")
 

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 import genrec
-from genrec import artifacts
+from genrec import artifacts, files
 from genrec.config import Experiment
 from genrec.decoding.loaded_model import LoadedGenerator
 
@@ -46,8 +46,8 @@ def changed_settings(loaded: LoadedGenerator, experiment: Experiment, workdir: e
     used: dict[str, Any] = {name: _config_of(epath.Path(workdir) / folder) for name, folder in STAGES.items()}
     used |= {"seed": record.seed, "model": record.model, "training": record.training, "prompts": record.prompts}
     used |= {name: dataclasses.asdict(getattr(experiment, name)) for name in ("evaluation", "item_knn")}
-    defaults = _flat(json.loads(json.dumps(dataclasses.asdict(Experiment()))))
-    values = _flat(json.loads(json.dumps(used)))
+    defaults = _flat(json.loads(files.to_json(dataclasses.asdict(Experiment()))))
+    values = _flat(json.loads(files.to_json(used)))
     return {name: value for name, value in values.items() if name in defaults and value not in (defaults[name], None)}
 
 
@@ -67,7 +67,7 @@ def machine() -> dict[str, Any]:
 def _config_of(folder: epath.Path) -> Mapping[str, Any]:
     """Returns the settings that an artifact was made with; none if it is not there."""
     manifest = folder / artifacts.MANIFEST
-    return json.loads(manifest.read_text())["config"] if manifest.exists() else {}
+    return files.read_json(manifest)["config"] if manifest.exists() else {}
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

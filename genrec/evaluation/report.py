@@ -3,7 +3,6 @@
 It is made from the results in a work directory alone. The same files give the same report.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +48,7 @@ def write(workdir: epath.PathLike, split: str = "test", folder: epath.PathLike |
         raise artifacts.ArtifactError(
             f"{folder}: no evaluation of the {split} split. Run tools/evaluate_checkpoint.py first."
         )
-    figures = json.loads((folder / f"{split}.json").read_text())
+    figures = files.read_json(folder / f"{split}.json")
     if "identity" not in figures:
         raise artifacts.ArtifactError(
             f"{folder}: the evaluation of the {split} split is by another version of genrec. Run "
@@ -106,7 +105,7 @@ def _facts(figures: Figures, workdir: epath.Path, training: TrainingCurves | Non
         "Search": f"{of['beams']:,} beams{wider}",
         "Parameters": f"{run['parameters']:,}",
         "Training time": "not logged" if seconds is None else f"{_duration(seconds)}, without validations",
-        "Trained on": _machine(json.loads(trained_on.read_text())) if trained_on.exists() else "not recorded",
+        "Trained on": _machine(files.read_json(trained_on)) if trained_on.exists() else "not recorded",
         "Evaluated on": _machine(run["machine"]),
         "Versions": f"genrec {run['version']}, JAX {run['machine']['jax']}, Python {run['machine']['python']}",
         "Dataset": of["dataset"],

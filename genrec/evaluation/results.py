@@ -9,7 +9,6 @@ evaluation/, or the folder of a variant or of a step in it:
   <split>.html             the report for people (genrec.evaluation.report)
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,7 +88,7 @@ def write(
         "metrics": evaluation.metrics,
         "baselines": others,
     }
-    files.write_text(folder / f"{split}.json", json.dumps(figures, indent=2) + "\n")
+    files.write_json(folder / f"{split}.json", figures)
     return text
 
 

@@ -1,17 +1,18 @@
 """Documents made of the Jinja templates in this folder."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from genrec import files
+
 FILTERS = {
     "decimal": "{:.4f}".format,
     "percent": "{:.1%}".format,
     "integer": "{:,}".format,
-    "json": partial(json.dumps, indent=1),
+    "json": partial(files.to_json, indent=1),
 }
 
 

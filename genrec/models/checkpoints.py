@@ -175,11 +175,7 @@ class Checkpoints:
     def _resume(self, step: int, record: RunRecord, abstract: State) -> tuple[Resumed, dict[str, list[int]] | None]:
         """Restores one checkpoint; also returns the checksums that were saved with its arrays."""
         earlier = self.record(step)
-        if differences := earlier.differences(record):
-            raise ArtifactError(
-                f"{self._workdir / FOLDER}: the checkpoints are of another run: {'; '.join(differences)}. "
-                "Undo the change, choose another --workdir, or delete the checkpoints."
-            )
+        self.check_same_run(earlier, record)
         resumed = dataclasses.replace(
             record,
             validated=earlier.validated,
@@ -197,6 +193,14 @@ class Checkpoints:
         )
         state = {**restored.training, "ema": restored.ema}
         return Resumed(step, resumed, state, restored.data), restored.sums
+
+    def check_same_run(self, earlier: RunRecord, record: RunRecord) -> None:
+        """Raises ArtifactError if the run of `record` cannot resume from a checkpoint with the record `earlier`."""
+        if differences := earlier.differences(record):
+            raise ArtifactError(
+                f"{self._workdir / FOLDER}: the checkpoints are of another run: {'; '.join(differences)}. "
+                "Undo the change, choose another --workdir, or delete the checkpoints."
+            )
 
     def _move_away(self, steps: list[int]) -> None:
         """Moves checkpoints away, to make room for new ones of the same steps."""

@@ -7,7 +7,6 @@ bias in cross-attention, soft tokens) is initialized as without T5, and cannot b
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -64,7 +63,7 @@ def read(folder: epath.PathLike) -> T5:
             raise artifacts.ArtifactError(
                 f"{folder}: no {name}. A T5 v1.1 or Flan-T5 is {CONFIG}, {WEIGHTS} and {WORDS} in a local folder."
             )
-    settings = {"relative_attention_max_distance": 128, **json.loads((folder / CONFIG).read_text())}
+    settings = {"relative_attention_max_distance": 128, **files.read_json(folder / CONFIG)}
     settings.setdefault("num_decoder_layers", settings.get("num_layers"))
     # Transformers 5 writes the first field, earlier versions the second.
     scaled = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True))
@@ -155,10 +154,8 @@ def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str
     folder.mkdir(parents=True, exist_ok=True)
     # The configuration is written last: where it exists, the folder is complete.
     for name, content in ((WEIGHTS, _safetensors().save(tensors, {"format": "pt"})), (WORDS, words)):
-        draft = folder / f".{name}.partial"
-        draft.write_bytes(content)
-        draft.replace(folder / name)
-    files.write_text(folder / CONFIG, json.dumps(settings, indent=2))
+        files.write_bytes(folder / name, content)
+    files.write_json(folder / CONFIG, settings)
     return places
 
 

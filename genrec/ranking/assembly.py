@@ -4,7 +4,6 @@ Sources are the generator and the baselines: most popular, item-kNN and SASRec. 
 the weights of the ranker, and leaves them in WORKDIR/FOLDER/WEIGHTS.
 """
 
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +14,7 @@ from genrec import artifacts, sharding
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
 from genrec.decoding import loaded_model
-from genrec.files import load_array
+from genrec.files import load_array, read_json
 from genrec.models import checkpoints, user_context
 from genrec.ranking.features import Features
 from genrec.ranking.item_knn import ItemKnn
@@ -78,7 +77,7 @@ def load_ranker(
     content = load_array(embeddings) if embeddings.exists() else None
     features = Features(dataset, popularity, content, cfg.item_columns, cfg.user_columns)
     model = SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch)
-    return FeatureRanker(model, features, json.loads(weights.read_text())[RANKER] if weights.exists() else None)
+    return FeatureRanker(model, features, read_json(weights)[RANKER] if weights.exists() else None)
 
 
 def _baselines(

@@ -7,7 +7,6 @@ codes are equal, is token 771.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from etils import epath
 
 from genrec import artifacts
 from genrec.errors import GenrecError
-from genrec.files import load_array, save_array
+from genrec.files import load_array, read_json, reading, save_array, write_json
 
 KIND = "semantic_ids"
 CODES_FILE = "codes.npy"
@@ -121,7 +120,7 @@ class SemanticIds:
         layout = {"sizes": self.sizes, "fingerprint": self.fingerprint}
         if ancestors:
             layout["ancestors"] = [ancestor._asdict() for ancestor in ancestors]
-        (path / LAYOUT_FILE).write_text(json.dumps(layout))
+        write_json(path / LAYOUT_FILE, layout)
 
     @staticmethod
     def load(path: epath.PathLike) -> "SemanticIds":
@@ -129,9 +128,10 @@ class SemanticIds:
         path = epath.Path(path)
         if not (path / LAYOUT_FILE).exists() or not (path / CODES_FILE).exists():
             raise artifacts.ArtifactError(f"{path}: no semantic IDs here. Run launch/learn_semantic_ids.py.")
-        layout = json.loads((path / LAYOUT_FILE).read_text())
-        ids = SemanticIds(load_array(path / CODES_FILE), tuple(layout["sizes"]))
-        if ids.fingerprint != layout["fingerprint"]:
+        layout = read_json(path / LAYOUT_FILE)
+        with reading(path / CODES_FILE, f"the codes of {LAYOUT_FILE}"):
+            ids = SemanticIds(load_array(path / CODES_FILE), tuple(layout["sizes"]))
+        if ids.fingerprint != layout.get("fingerprint"):
             raise artifacts.ArtifactError(
                 f"{path}: {CODES_FILE} and {LAYOUT_FILE} do not belong together. Delete the folder and run "
                 "launch/learn_semantic_ids.py again."
@@ -141,8 +141,10 @@ class SemanticIds:
 
 def ancestors(path: epath.PathLike) -> list[Ancestor]:
     """Returns the ancestors of the semantic IDs in the folder `path`; none if they were learned rather than grown."""
-    layout = json.loads((epath.Path(path) / LAYOUT_FILE).read_text())
-    return [Ancestor(**ancestor) for ancestor in layout.get("ancestors", [])]
+    file = epath.Path(path) / LAYOUT_FILE
+    layout = read_json(file)
+    with reading(file, "the layout of semantic IDs"):
+        return [Ancestor(**ancestor) for ancestor in layout.get("ancestors", [])]
 
 
 def generations(path: epath.PathLike, items: int) -> np.ndarray:

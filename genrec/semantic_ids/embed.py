@@ -4,6 +4,8 @@ The content part comes from given vectors or from the items' texts. An optional 
 in users' sequences, of the training split only, so that no test interaction influences a semantic ID.
 """
 
+from typing import Any
+
 import numpy as np
 from absl import logging
 from etils import epath
@@ -32,16 +34,12 @@ def embed(
     ArtifactError without a dataset.
     """
     settings_check.check(config, "embeddings")
+    given = hash_files(config)
+    artifacts.check_apart(path, dataset=dataset_path, **({"embeddings.vectors": config.vectors} if given else {}))
     dataset = Dataset(dataset_path)
-    inputs = {"dataset": dataset.fingerprint}
-    if config.source == "vectors" and config.vectors:
-        if epath.Path(config.vectors).is_dir() or not epath.Path(config.vectors).exists():
-            raise EmbeddingError(
-                f"embeddings.vectors: there is no file {config.vectors}. Give the path of a .npy file."
-            )
-        inputs["vectors"] = artifacts.hash_file(config.vectors)
-    recipe = artifacts.hash_of(KIND, config, inputs)
-    if artifacts.up_to_date(path, KIND, recipe):
+    inputs = {"dataset": dataset.fingerprint, **given}
+    recipe = artifacts.hash_of(KIND, settings_in_use(config), inputs)
+    if artifacts.up_to_date(path, KIND, recipe, models=artifacts.GENERATOR):
         logging.info("%s is up to date", path)
         return
     with artifacts.writing(path, KIND, recipe, config=config, inputs=inputs) as draft:
@@ -56,6 +54,36 @@ def embed(
             embeddings = np.concatenate([embeddings, np.float32(config.cooccurrence_weight) * behavior], axis=1)
         files.save_array(draft.path / FILE, embeddings)
         logging.info("embedded %d items in %d dimensions (%s)", *embeddings.shape, config.source)
+
+
+def hash_files(config: config_lib.Embeddings) -> dict[str, str]:
+    """Returns the hashes of the files that the settings name, by name; raises EmbeddingError if one is missing."""
+    if config.source == "sentence_transformers" and epath.Path(config.sentence_model).is_dir():
+        return {"sentence_model": artifacts.hash_of(artifacts.measure_files(epath.Path(config.sentence_model)))}
+    check_files(config)
+    if config.source != "vectors" or not config.vectors:
+        return {}
+    return {"vectors": artifacts.hash_file(config.vectors)}
+
+
+def check_files(config: config_lib.Embeddings) -> None:
+    """Raises EmbeddingError if the file of given vectors is missing."""
+    if config.source != "vectors" or not config.vectors:
+        return
+    if not epath.Path(config.vectors).exists() or epath.Path(config.vectors).is_dir():
+        raise EmbeddingError(f"embeddings.vectors: there is no file {config.vectors}. Give the path of a .npy file.")
+
+
+def settings_in_use(config: config_lib.Embeddings) -> dict[str, Any]:
+    """Returns the settings that determine the embeddings: without those of other sources, and without paths."""
+    used: dict[str, Any] = {"source": config.source, "cooccurrence_weight": config.cooccurrence_weight}
+    if config.cooccurrence_weight:
+        used["cooccurrence_width"] = config.cooccurrence_width
+    if config.source == "tfidf":
+        used["width"] = config.width
+    if config.source == "sentence_transformers" and not epath.Path(config.sentence_model).is_dir():
+        used["sentence_model"] = config.sentence_model
+    return used
 
 
 def load(path: epath.PathLike) -> np.ndarray:

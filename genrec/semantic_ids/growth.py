@@ -5,9 +5,7 @@ and a free code of the last level. The sizes of the levels stay too, so that che
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -57,13 +55,18 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
     """
     settings_check.check(config, "embeddings")
     workdir, parent = epath.Path(workdir), epath.Path(parent)
+    artifacts.check_apart(workdir / "semantic_ids", parent=parent / "semantic_ids")
     after, before = Dataset(workdir / "dataset"), Dataset(parent / "dataset")
     artifacts.require_input(parent / "item_embeddings", embed.KIND, "dataset", before.fingerprint)
     artifacts.require_input(parent / "semantic_ids", codes.KIND, "dataset", before.fingerprint)
-    _check_settings(config, artifacts.read(parent / "item_embeddings", embed.KIND).config, parent)
+    given = embed.hash_files(config)
+    _check_settings(config, given, artifacts.read(parent / "item_embeddings", embed.KIND), parent)
     known = SemanticIds.load(parent / "semantic_ids")
-    recipe = artifacts.hash_of("grown", config, after.fingerprint, known.fingerprint)
-    if artifacts.up_to_date(workdir / "semantic_ids", codes.KIND, recipe):
+    settings = (embed.settings_in_use(config), given, after.fingerprint, known.fingerprint)
+    recipe = artifacts.hash_of("grown", *settings)
+    embedded = artifacts.hash_of("grown", embed.KIND, *settings)
+    outputs = (("semantic_ids", codes.KIND, recipe), ("item_embeddings", embed.KIND, embedded))
+    if all(artifacts.up_to_date(workdir / name, kind, wanted, artifacts.GENERATOR) for name, kind, wanted in outputs):
         logging.info("%s is up to date", workdir / "semantic_ids")
         return
     quantizer = tokenize.load_quantizer(parent / "semantic_ids")
@@ -83,20 +86,19 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
     drift = measure_drift(quantizer, known, old_vectors, vectors[new], found[new], moved)
     logging.info("\n%s", table(drift))
 
-    embedded = artifacts.hash_of("grown", embed.KIND, config, after.fingerprint, known.fingerprint)
-    inputs = {"dataset": after.fingerprint, "parent": known.fingerprint}
+    inputs = {"dataset": after.fingerprint, "parent": known.fingerprint, **given}
     with artifacts.writing(workdir / "item_embeddings", embed.KIND, embedded, config=config, inputs=inputs) as draft:
         files.save_array(draft.path / embed.FILE, vectors)
     inputs = {"dataset": after.fingerprint, "item_embeddings": embedded, "parent": known.fingerprint}
-    settings = artifacts.read(parent / "semantic_ids", codes.KIND).config
+    learning = artifacts.read(parent / "semantic_ids", codes.KIND).config
     ancestors = codes.ancestors(parent / "semantic_ids")
     earlier = codes.generations(parent / "semantic_ids", known.items)
     generations = np.where(rows >= 0, earlier[rows], len(ancestors) + 1).astype(np.int32)
-    with artifacts.writing(workdir / "semantic_ids", codes.KIND, recipe, config=settings, inputs=inputs) as draft:
+    with artifacts.writing(workdir / "semantic_ids", codes.KIND, recipe, config=learning, inputs=inputs) as draft:
         ids.save(draft.path, [codes.Ancestor(known.fingerprint, before.fingerprint), *ancestors])
         files.save_array(draft.path / codes.GENERATIONS_FILE, generations)
         tokenize.copy_quantizer(parent / "semantic_ids", draft.path)
-        (draft.path / "drift.json").write_text(json.dumps(dataclasses.asdict(drift), indent=2))
+        files.write_json(draft.path / "drift.json", dataclasses.asdict(drift))
         (draft.path / "drift.txt").write_text(table(drift) + "\n")
         draft.fingerprint = ids.fingerprint
 
@@ -229,10 +231,14 @@ def table(drift: Drift) -> str:
     return f"{header}\n{tables.text(rows, align='lrl')}\n{drift.advice}"
 
 
-def _check_settings(config: config_lib.Embeddings, used: Mapping[str, Any], parent: epath.Path) -> None:
-    """Raises ArtifactError if the parent's embeddings were made with other settings."""
-    own = dataclasses.asdict(config)
-    differing = [name for name in own if name != "vectors" and used.get(name) != own[name]]
+def _check_settings(
+    config: config_lib.Embeddings, given: Mapping[str, str], made: artifacts.Artifact, parent: epath.Path
+) -> None:
+    """Raises ArtifactError if the parent's embeddings were made with other settings, or by another local encoder."""
+    own, used = embed.settings_in_use(config), dict(made.config)
+    if "sentence_model" in given:
+        own["sentence_model"], used["sentence_model"] = given["sentence_model"], made.inputs.get("sentence_model")
+    differing = [name for name in own if used.get(name) != own[name]]
     if differing:
         raise artifacts.ArtifactError(
             f"{parent / 'item_embeddings'} was made with other settings: "

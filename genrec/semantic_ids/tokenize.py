@@ -9,15 +9,13 @@ semantic_ids/
 """
 
 import dataclasses
-import io
-import json
 
 import numpy as np
 from absl import logging
 from etils import epath
 from jax.sharding import Mesh
 
-from genrec import artifacts, distributed, settings_check
+from genrec import artifacts, distributed, files, settings_check
 from genrec import config as config_lib
 from genrec.semantic_ids import codes, embed, quality, residual_kmeans, rqvae
 
@@ -41,7 +39,7 @@ def learn(
     source = artifacts.read(embeddings_path, embed.KIND)
     inputs = {"item_embeddings": source.fingerprint, "dataset": source.inputs["dataset"]}
     recipe = artifacts.hash_of(codes.KIND, config, inputs)
-    if artifacts.up_to_date(path, codes.KIND, recipe):
+    if artifacts.up_to_date(path, codes.KIND, recipe, models=artifacts.GENERATOR):
         logging.info("%s is up to date", path)
         return
     vectors = embed.load(embeddings_path)
@@ -82,21 +80,17 @@ def save_quantizer(quantizer: residual_kmeans.Quantizer, path: epath.Path) -> No
 
 
 def load_quantizer(path: epath.PathLike) -> residual_kmeans.Quantizer:
-    """Loads the quantizer of the semantic IDs in the folder `path`; raises ArtifactError if it was not saved."""
+    """Loads the quantizer of the semantic IDs in the folder `path`; raises ArtifactError if it is damaged."""
     path = epath.Path(path)
     settings = artifacts.read(path, codes.KIND).config
-    config = config_lib.SemanticIdLearning(**settings)
+    with files.reading(path / files.MANIFEST, "the settings of semantic IDs"):
+        config = config_lib.SemanticIdLearning(**settings)
     name = RQVAE if config.method == "rqvae" else CODEBOOKS
-    if not (path / name).exists():
-        raise artifacts.ArtifactError(
-            f"{path} has no {name}: these semantic IDs were learned by an earlier version of genrec. Learn them again "
-            "in a new --workdir (launch/learn_semantic_ids.py), and train there."
-        )
-    with np.load(io.BytesIO((path / name).read_bytes())) as file:
-        arrays = dict(file)
-    if config.method == "rqvae":
-        return rqvae.LearnedRqvae.of_arrays(arrays, config)
-    return residual_kmeans.ResidualCodebooks([arrays[f"level_{level}"] for level in range(len(arrays))])
+    arrays = files.load_arrays(path / name)
+    with files.reading(path / name, "the parameters of a quantizer"):
+        if config.method == "rqvae":
+            return rqvae.LearnedRqvae.of_arrays(arrays, config)
+        return residual_kmeans.ResidualCodebooks([arrays[f"level_{level}"] for level in range(len(arrays))])
 
 
 def copy_quantizer(source: epath.PathLike, target: epath.Path) -> None:
@@ -107,6 +101,6 @@ def copy_quantizer(source: epath.PathLike, target: epath.Path) -> None:
 
 
 def _save_report(path: epath.Path, report: quality.Report, learned_codes: np.ndarray) -> None:
-    (path / "quality.json").write_text(json.dumps(dataclasses.asdict(report), indent=2))
+    files.write_json(path / "quality.json", dataclasses.asdict(report))
     (path / "quality.txt").write_text(quality.table(report) + "\n")
     (path / "quality.png").write_bytes(quality.picture(report, learned_codes))

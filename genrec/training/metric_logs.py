@@ -41,7 +41,7 @@ class Logs:
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= first_step]
         self._text = "".join(line + "\n" for line in kept)
         files.write_text(self._path, self._text)
-        files.write_text(epath.Path(workdir) / provenance.MACHINE, json.dumps(provenance.machine(), indent=2) + "\n")
+        files.write_json(epath.Path(workdir) / provenance.MACHINE, provenance.machine())
         self._events = SummaryWriter(str(epath.Path(workdir) / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, group: str, metrics: Mapping[str, float]) -> None:
@@ -49,7 +49,7 @@ class Logs:
         if not self._writes:
             return
         numbers = {f"{group}/{name}": float(value) for name, value in metrics.items()}
-        self._append(json.dumps({"step": step, **numbers}) + "\n")
+        self._append(files.to_json({"step": step, **numbers}) + "\n")
         for name, value in numbers.items():
             self._events.add_scalar(name, value, step)
         logging.info("step %d %s: %s", step, group, ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))

@@ -1,5 +1,6 @@
 """Inputs of a training run: run record, tokenizer, training mixture, retriever for validation, initialization."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from genrec import artifacts, distributed, files, settings_check
+from genrec.artifacts import ArtifactError
 from genrec.config import ConfigError, Experiment
 from genrec.data import dataset as datasets
 from genrec.data.dataset import Catalogue, Dataset
@@ -102,6 +104,25 @@ def _check_best_metric(experiment: Experiment, name: str = "training") -> None:
     known = [f"{name}@{cutoff}" for name in NAMES for cutoff in cutoffs if cutoff <= experiment.evaluation.beams]
     if metric not in known:
         raise ConfigError(f"{name}.best_metric={metric!r}: with these cutoffs and beams choose of {', '.join(known)}")
+
+
+def check_resumable(experiment: Experiment, workdir: epath.Path) -> None:
+    """Raises ArtifactError if the newest checkpoint of `workdir` was trained with other settings.
+
+    Compares what is known without the data; `Checkpoints.resume` compares everything.
+    """
+    if not (steps := checkpoints.steps(workdir)):
+        return
+    with contextlib.closing(checkpoints.Checkpoints(workdir)) as store:
+        try:
+            earlier = store.record(max(steps))
+        except ArtifactError:
+            raise
+        except Exception:  # Orbax raises any type for a damaged checkpoint, which the training puts aside
+            return
+        record = RunRecord.of(experiment, tuple(earlier.sizes), earlier.semantic_ids, earlier.dataset)
+        learned = {name: getattr(earlier, name) for name in ("context", "prompts", "dropped")}
+        store.check_same_run(earlier, dataclasses.replace(record, **learned))
 
 
 def record_of(

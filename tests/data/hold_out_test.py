@@ -70,6 +70,14 @@ def test_the_choice_depends_on_ids_and_seed_alone():
     assert chosen != {item for item, held in zip(ids, hold_out.choose(ids, 0.1, 4), strict=True) if held}
 
 
+def test_the_same_folder_as_input_and_output_is_refused_and_stays(whole, tmp_path):
+    (tmp_path / "link").symlink_to(whole.parent)
+    for output in (whole, tmp_path / "link" / "dataset"):
+        with pytest.raises(artifacts.ArtifactError, match="would replace the input"):
+            hold_out.hold_out(whole, output, 0.5)
+    assert len(Dataset(whole).split("test").read([0])) == 1
+
+
 def test_invalid_shares_and_datasets_are_refused(whole, tmp_path):
     with pytest.raises(DataError, match="share.*1.5"):
         hold_out.hold_out(whole, tmp_path / "a", 1.5)

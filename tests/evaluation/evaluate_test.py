@@ -103,7 +103,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-def test_all_that_changes_figures_is_another_evaluation(workdir):
+def test_all_that_changes_figures_is_another_evaluation(workdir, tmp_path):
     loaded = loaded_model.load(workdir)
     plain = identity.of(loaded, EXPERIMENT, workdir)
     files.write_text(workdir / "evaluation" / "test.json", json.dumps({"identity": plain}))
@@ -119,6 +119,9 @@ def test_all_that_changes_figures_is_another_evaluation(workdir):
     shutil.rmtree(workdir / "sasrec")
     assert identity.is_done(workdir / "evaluation", "test", plain)
     assert not [other for other in others if identity.is_done(workdir / "evaluation", "test", other)]
+    results = (workdir / "evaluation" / "test.json").read_text()
+    (tmp_path / "test.json").write_text(results[: len(results) // 2])
+    assert not identity.is_done(tmp_path, "test", plain)
     same = dataclasses.replace(EXPERIMENT.evaluation, batch=3, sharded_table=True)
     assert identity.of(loaded, dataclasses.replace(EXPERIMENT, evaluation=same), workdir) == plain
 

@@ -76,6 +76,8 @@ def workdir(tmp_path_factory, untrained):
     titles = pa.array([f"{TITLE} {number}" for number in range(len(table))])
     renamed = table.set_column(table.column_names.index("title"), "title", titles)
     files.write_parquet(renamed, dataset.path / "catalogue.parquet")
+    manifest = {**files.read_json(dataset.path / "artifact.json"), "files": artifacts.measure_files(dataset.path)}
+    files.write_json(dataset.path / "artifact.json", manifest)
     untrained(workdir, EXPERIMENT)
     rates = {"train/loss_level_0": 1, "train/learning_rate": 1e-3, "train/gradient_norm": 2, "train/step_seconds": 20}
     lines = [

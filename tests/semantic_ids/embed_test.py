@@ -1,5 +1,6 @@
 """Item embeddings from texts, given vectors and co-occurrence, for tiny datasets on disk."""
 
+import dataclasses
 import sys
 import types
 
@@ -78,6 +79,35 @@ def test_the_same_recipe_is_not_run_twice(dataset, tmp_path, monkeypatch):
     np.testing.assert_array_equal(embed.load(folder), first)
 
 
+def write_npy(path, array) -> str:
+    np.save(path, array)
+    return str(path)
+
+
+@pytest.mark.parametrize("cooccurrence", [0.0, 1.0])
+def test_what_is_not_used_and_where_a_file_lies_changes_nothing(dataset, tmp_path, monkeypatch, cooccurrence):
+    vectors = np.random.default_rng(0).normal(size=(24, 7)).astype(np.float32)
+    settings = config.Embeddings(
+        source="vectors", vectors=write_npy(tmp_path / "given.npy", vectors), cooccurrence_weight=cooccurrence
+    )
+    embed.embed(settings, dataset, tmp_path / "embeddings")
+    (tmp_path / "given.npy").rename(tmp_path / "moved.npy")
+    moved = dataclasses.replace(settings, vectors=str(tmp_path / "moved.npy"), width=9, sentence_model="another")
+    if not cooccurrence:
+        moved = dataclasses.replace(moved, cooccurrence_width=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(embed, "content", None)  # calling it would raise
+        embed.embed(moved, dataset, tmp_path / "embeddings")
+
+
+def test_vectors_in_the_folder_that_is_replaced_are_refused_and_stay(dataset, tmp_path):
+    embed.embed(config.Embeddings(width=8), dataset, tmp_path / "embeddings")
+    file = tmp_path / "embeddings" / embed.FILE
+    with pytest.raises(artifacts.ArtifactError, match="embeddings.vectors.*would replace"):
+        embed.embed(config.Embeddings(source="vectors", vectors=str(file)), dataset, tmp_path / "embeddings")
+    assert embed.load(tmp_path / "embeddings").shape == (24, 8)
+
+
 def test_given_vectors_follow_their_items_into_another_order(tmp_path):
     rows = np.array([4, 0, 3])  # the dataset kept three of the file's five items
     data = write_dataset(tmp_path / "dataset", [[0, 1, 2]], extra={"source_row": pa.array(rows)}, source_items=5)
@@ -98,11 +128,6 @@ def test_vectors_from_the_items_file(tmp_path):
     data = write_dataset(tmp_path / "dataset", [[0, 1, 2]], extra=column)
     embed.embed(config.Embeddings(source="vectors"), data, tmp_path / "embeddings")
     np.testing.assert_allclose(embed.load(tmp_path / "embeddings"), [[0.6, 0.8], [0, 1], [0, 0]], rtol=1e-6)
-
-
-def write_npy(path, array) -> str:
-    np.save(path, array)
-    return str(path)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,14 @@ def test_other_settings_than_the_parents_are_refused(grown):
         growth.assign(other, after, before)
 
 
+def test_the_parent_as_the_output_is_refused_and_stays(grown):
+    before, _ = grown
+    files = {path: path.stat().st_mtime_ns for path in before.rglob("*")}
+    with pytest.raises(artifacts.ArtifactError, match="would replace the input"):
+        growth.assign(EXPERIMENT.embeddings, before, before)
+    assert files == {path: path.stat().st_mtime_ns for path in before.rglob("*")}
+
+
 def test_a_second_call_does_nothing(grown):
     before, after = grown
     manifest = after / "semantic_ids" / "artifact.json"
@@ -138,7 +146,7 @@ def test_a_saved_quantizer_gives_the_same_codes(method, grown, tmp_path):
     np.testing.assert_array_equal(found, SemanticIds.load(tmp_path / "semantic_ids").codes[:, :-1])
     (tmp_path / "semantic_ids" / "codebooks.npz").unlink()
     (tmp_path / "semantic_ids" / "rqvae.npz").unlink(missing_ok=True)
-    with pytest.raises(artifacts.ArtifactError, match="learn_semantic_ids"):
+    with pytest.raises(artifacts.ArtifactError, match="codebooks.npz"):
         tokenize.load_quantizer(tmp_path / "semantic_ids")
 
 

@@ -65,6 +65,13 @@ def read_items_and_users(config: configs.Data) -> tuple[reading.SourceTable, rea
     return reading.read_table(config.items), reading.read_table(config.users) if config.users else None
 
 
+def paths(config: configs.Data) -> dict[str, str]:
+    """Returns the files and folders of the source, as the config names them, by the names of their settings."""
+    names = {"files": ("interactions", "items", "users"), "s3rec": ("folder",), "mcauley": ("folder",)}
+    given = {f"data.{name}": getattr(config, name) for name in names.get(config.source, ())}
+    return {name: path for name, path in given.items() if path and not logs.is_pattern(path)}
+
+
 def _input_files(config: configs.Data) -> dict[str, list[epath.Path]]:
     """Returns the files of the source, by names that do not depend on their paths."""
     if config.source == "files":

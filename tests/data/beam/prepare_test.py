@@ -120,10 +120,7 @@ def test_the_dataset_is_the_same(tmp_path, runner, ending, files, changes):
         assert (tmp_path / folder / "dataset" / "artifact.json").stat().st_mtime_ns == before
 
 
-def test_other_sources_give_the_same_dataset_and_remains_of_a_killed_run_are_removed(tmp_path, runner):
-    left = tmp_path / ".beam.partial" / "beam"
-    left.mkdir(parents=True)
-    (left / "block-000000").write_text("from before")
+def test_other_sources_give_the_same_dataset(tmp_path, runner):
     config = Data(source="synthetic", synthetic=SyntheticCatalogue(items=150, users=60))
     prepare(config, tmp_path / "local")
     prepare(config, tmp_path / "beam", runner)
