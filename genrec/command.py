@@ -1,5 +1,8 @@
 """Entry point of the scripts: flags, logging, compilation cache, multi-process start-up, and errors for users."""
 
+from genrec import signals  # before the slow imports: it catches signals from here on
+
+# isort: split
 import atexit
 import logging as standard_logging
 import os
@@ -7,11 +10,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
 
-from genrec import artifacts, distributed, exit_codes, printing, script_flags
+from genrec import artifacts, disk_space, distributed, exit_codes, printing, script_flags
 from genrec.config import ConfigError
 from genrec.errors import GenrecError, cut, shown
 
@@ -31,6 +35,7 @@ _VERIFY = flags.DEFINE_bool(
 )
 
 PACKAGE = str(Path(__file__).parent)
+LINE, TIME = "%(asctime)s %(levelname).1s %(message)s", "%m-%d %H:%M:%S"  # of the log
 CACHE = Path("~/.cache/genrec/compiled")  # of compiled functions
 LONGEST_LINE = 1000  # characters of a line of an error message
 
@@ -39,8 +44,8 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags, checks the config, connects to the other processes of the run if any, calls `main`, and exits.
 
     A `GenrecError`, which a user can correct, ends the process with its message on stderr. All other exceptions are
-    bugs or machine failures, and keep their traceback; see genrec.exit_codes. Compiled functions are cached in
-    JAX_COMPILATION_CACHE_DIR, by default ~/.cache/genrec/compiled.
+    bugs or machine failures, and keep their traceback; see genrec.exit_codes, also for SIGTERM and Ctrl-C. Compiled
+    functions are cached in JAX_COMPILATION_CACHE_DIR, by default ~/.cache/genrec/compiled.
     """
 
     def guarded(arguments: list[str]) -> None:
@@ -49,6 +54,7 @@ def run(main: Callable[[], None]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.INFO)
             logging.get_absl_handler().addFilter(_is_shown)
+        logging.get_absl_handler().setFormatter(standard_logging.Formatter(LINE, TIME))
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -62,10 +68,10 @@ def run(main: Callable[[], None]) -> None:
             distributed.join(distributed.find(_DISTRIBUTED.value, by_hand, os.environ))
             main()
         except GenrecError as error:
-            message = "\n".join(cut(line, LONGEST_LINE) for line in str(error).split("\n"))
-            printing.show(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-            sys.exit(exit_codes.FAILED)
-        except Exception:
+            _fail(error)
+        except Exception as error:
+            if full := disk_space.cause(error):
+                _fail(full)
             printing.show(traceback.format_exc(), file=sys.stderr)
             sys.exit(exit_codes.CRASHED)
 
@@ -73,6 +79,14 @@ def run(main: Callable[[], None]) -> None:
         app.run(guarded, flags_parser=script_flags.parse)
     except SystemExit as ended:
         _leave(ended.code)
+    except KeyboardInterrupt as stopped:
+        _leave(signals.report(stopped))
+
+
+def _fail(error: GenrecError) -> NoReturn:
+    message = "\n".join(cut(line, LONGEST_LINE) for line in str(error).split("\n"))
+    printing.show(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(exit_codes.FAILED)
 
 
 def _refuse_undecodable(arguments: Sequence[str]) -> None:
@@ -100,5 +114,9 @@ def _leave(code: int | str | None) -> None:
 
 
 def _is_shown(entry: standard_logging.LogRecord) -> bool:
-    """Returns whether a log entry is shown: those of genrec, and warnings of other packages."""
-    return entry.levelno > standard_logging.INFO or entry.pathname.startswith(PACKAGE)
+    """Returns whether a log entry is shown: those of genrec, and warnings of other packages without exceptions.
+
+    Exceptions that a package logs it also raises: they are shown once, and a full disk not by pages of traceback.
+    """
+    foreign = entry.levelno > standard_logging.INFO and not entry.exc_info
+    return foreign or entry.pathname.startswith(PACKAGE)

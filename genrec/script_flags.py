@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,6 +144,15 @@ def load(path: str) -> Experiment:
     except Exception as error:  # whatever the code of a user raises
         raise ConfigError(f"--config={path}: {_place(error, name)}: {type(error).__name__}: {error}") from error
     return experiment
+
+
+def given(leave_out: Sequence[str] = ()) -> list[str]:
+    """Returns the flags of the command line, each as one argument, for a script that has the same ones."""
+    present = [
+        flag for name, flag in ((name, flags.FLAGS[name]) for name in flags.FLAGS) if flag.present and name == flag.name
+    ]
+    values = [(flag.name, flag.value if isinstance(flag.value, list) else [flag.value]) for flag in present]
+    return [f"--{name}={value}" for name, several in values for value in several if name not in leave_out]
 
 
 _configs: list[ConfigFlag] = []  # of the script that runs, at most one

@@ -1,10 +1,9 @@
 """Runs a script as several processes of one run on this machine's CPU, as a cluster would run it on several hosts.
 
-    python launch/local_processes.py --processes=2 --devices=2 -- \
-        launch/train.py --config=configs/quickstart.py:tiny --workdir=/tmp/quickstart
+    python launch/local_processes.py --processes=2 -- launch/train.py --config=configs/quickstart.py:tiny --workdir=/tmp
 
-For tests and demonstrations: every process has its own `--devices` devices, and collectives use Gloo. SIGTERM is passed
-on to all processes. If one fails the others are stopped, and the exit code is that of the first failure.
+For tests and demonstrations: every process has its own `--devices` devices, and collectives use Gloo. SIGTERM and
+Ctrl-C reach all as SIGTERM. If one fails the others are stopped, and the exit code is that of the first failure.
 """
 
 import os
@@ -41,7 +40,8 @@ def main(arguments: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     processes = [start(number, port, arguments[1:]) for number in range(_PROCESSES.value)]
-    signal.signal(signal.SIGTERM, lambda *_: list(map(subprocess.Popen.terminate, processes)))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: list(map(subprocess.Popen.terminate, processes)))
     while not any(codes := [process.poll() for process in processes]) and None in codes:
         time.sleep(0.1)
     failed = next((code for code in codes if code), 0)

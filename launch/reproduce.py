@@ -7,15 +7,15 @@ standard deviations, differences with confidence intervals, settings, fingerprin
 stopped at any time: the same command resumes it.
 """
 
+import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 from absl import flags, logging
 from etils import epath
 
-from genrec import command, exit_codes, files, printing, script_flags, workdir_lock
+from genrec import command, files, printing, script_flags, signals, workdir_lock
 from genrec.evaluation import card, identity
 from genrec.training import run_setup
 
@@ -23,12 +23,12 @@ _CONFIG = script_flags.define_config()
 _WORKDIR = script_flags.define_path("workdir", "Folder for the seeds and the card.", required=True)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds: 0, 1, ...", lower_bound=1)
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(os.path.relpath(Path(__file__).parent.parent))
 SCRIPTS = ("launch/prepare_data.py", "launch/train_sasrec.py", "launch/run.py", "tools/evaluate_multi_stage.py")
 
 
 def main() -> None:
-    workdir, given = epath.Path(_WORKDIR.value), [flag for flag in sys.argv[1:] if flag.startswith("--config")]
+    workdir, given = epath.Path(_WORKDIR.value), script_flags.given(leave_out=("workdir", "seeds"))
     run_setup.check(_CONFIG.value)
     run_setup.check_baseline(_CONFIG.value)
     identity.require_plain(_CONFIG.value.evaluation, "a reproduction card")
@@ -38,13 +38,14 @@ def main() -> None:
         for seed, folder in enumerate(folders):
             own = [f"--workdir={folder}", f"--config.seed={seed}", f"--config.semantic_ids.seed={seed}"]
             for script in SCRIPTS:
-                commands.append(shlex.join(["python", script, *given, *own]))
+                arguments = [str(ROOT / script), *given, *own]
+                commands.append(shlex.join(["python", *arguments]))
                 done = folder / f"{Path(script).stem}.done"
                 if done.exists() and done.read_text() == commands[-1]:
                     continue
                 logging.info("%s", commands[-1])
-                if subprocess.run([sys.executable, ROOT / script, *given, *own], cwd=ROOT, check=False).returncode:
-                    sys.exit(exit_codes.FAILED)  # the script has printed why
+                if code := signals.run_child([sys.executable, *arguments]):
+                    sys.exit(code)  # the script has printed why
                 files.write_text(done, commands[-1])
         printing.show(card.write(workdir, folders, _CONFIG.value, commands))
 

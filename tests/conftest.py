@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 DEVICES = 8
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background ignores it
 
 # Set here and not in a shell script, so that no way to start the tests goes without; processes they start inherit it,
 # but those that run whole scripts have one device. Compiling takes longer than running here: hence the flags, which

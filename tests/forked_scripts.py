@@ -8,6 +8,7 @@ imported only what scripts import, and initialized no device.
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -110,6 +111,10 @@ class Script:
     def terminate(self) -> None:
         """Sends SIGTERM."""
         self._process.terminate()
+
+    def interrupt(self) -> None:
+        """Sends SIGINT, as Ctrl-C does."""
+        os.kill(self._process.pid or 0, signal.SIGINT)
 
     def kill(self) -> None:
         """Sends SIGKILL, and waits for the end of the script."""

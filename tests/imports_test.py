@@ -24,6 +24,7 @@ BASE = {
     "artifacts",
     "charts",
     "config",
+    "disk_space",
     "distributed",
     "errors",
     "exit_codes",
@@ -34,6 +35,7 @@ BASE = {
     "settings_check",
     "sharding",
     "shares",
+    "signals",
     "tables",
     "workdir_lock",
 }

@@ -7,14 +7,14 @@ multi_stage/
 
 import dataclasses
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import files, printing, settings_check
+from genrec import files, printing, settings_check, tables
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
 from genrec.evaluation import identity, metrics, results
@@ -122,7 +122,6 @@ def _fit(
         ranker.fit(users, histories, found, targets)
         found.scores[RANKER] = ranker.score(users, histories, found.items)
     recommender.weights = given or scoring.fit(found, targets, list(found.scores))
-    logging.info("%s", _shown({"final": recommender.weights, "ranker": ranker.weights if ranker else None}))
 
 
 def _split(
@@ -139,9 +138,14 @@ def _split(
     return [sequence.user_id for sequence in found], histories, targets
 
 
-def _shown(weights: dict[str, Any]) -> str:
-    return "\n".join(
-        f"weights of {name}: " + ", ".join(f"{of} {weight:.3f}" for of, weight in found.items())
+def _shown(weights: Mapping[str, Mapping[str, float] | None]) -> str:
+    """Returns tables of the weights of the final scores and of the ranker, the largest first."""
+    return "\n\n".join(
+        tables.text(
+            [(of, found[of]) for of in sorted(found, key=lambda of: -abs(found[of]))],
+            [f"weights of {name}", ""],
+            "+.3f",
+        )
         for name, found in weights.items()
         if found
     )

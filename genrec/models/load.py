@@ -1,9 +1,11 @@
 """Models of checkpoints: structure and parameters."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import NamedTuple
 
 import jax
+from absl import logging
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
@@ -53,41 +55,50 @@ class SavedModel(NamedTuple):
     step: int
 
 
+def _step(checkpoints: Checkpoints, folder: epath.Path, which: str) -> int:
+    """Returns the step of `which`; for errors see `load`."""
+    steps = checkpoints.steps
+    if checkpoints.incomplete:
+        logging.warning("%s: ignoring checkpoints that lack files: %s", folder, checkpoints.incomplete)
+    if which.isdigit():
+        if int(which) not in steps:
+            raise UnreadableCheckpointError(
+                f"{folder}: no complete checkpoint {which}. Choose best, latest or one of {steps}, or try again if it "
+                "is still being written."
+            )
+        return int(which)
+    if not steps:
+        raise ArtifactError(f"{folder}: no finished checkpoint. Run launch/train.py again, which resumes the run.")
+    if which == "best":
+        # A run that was preempted before its first validation has checkpoints, but no best one yet.
+        return (checkpoints.best() or (max(steps),))[0]
+    if which == "latest":
+        return max(steps)
+    raise ArtifactError(f"{folder}: no checkpoint {which!r}. Choose best, latest or one of {steps}.")
+
+
 def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None) -> SavedModel:
     """Loads a model of a work directory: the "best" (by the validation metric), the "latest", or that of a step.
 
     The parameters are sharded over `mesh`, by default one device. Raises ArtifactError when there is no such
-    checkpoint, or it cannot be read.
+    checkpoint, and UnreadableCheckpointError when it is damaged, incomplete or deleted meanwhile.
     """
     folder = epath.Path(workdir) / FOLDER
     if not folder.exists():
         raise ArtifactError(f"{folder}: no checkpoints here. Train first: launch/train.py or launch/run.py.")
-    checkpoints = Checkpoints(workdir)
     try:
-        steps = checkpoints.steps
-        if not steps:
-            raise ArtifactError(f"{folder}: no finished checkpoint. Run launch/train.py again, which resumes the run.")
-        if which == "best":
-            # A run that was preempted before its first validation has checkpoints, but no best one yet.
-            step = (checkpoints.best() or (max(steps),))[0]
-        elif which == "latest":
-            step = max(steps)
-        elif which.isdigit() and int(which) in steps:
-            step = int(which)
-        else:
-            raise ArtifactError(f"{folder}: no checkpoint {which!r}. Choose best, latest or one of {steps}.")
-        try:
+        checkpoints = Checkpoints(workdir)
+        with closing(checkpoints):
+            step = _step(checkpoints, folder, which)
             record = checkpoints.record(step)
             graphdef, parameters = model_of(record)
             abstract = jax.eval_shape(lambda: averaged(parameters()))
             params = checkpoints.restore_ema(step, sharding.with_shardings(abstract, mesh or sharding.one_device()))
-        except (ArtifactError, config.ConfigError):
-            raise
-        except Exception as problem:  # Orbax and file systems raise any type for missing or broken files
-            raise UnreadableCheckpointError(
-                f"{folder}/{step}: cannot be read: it is damaged or incomplete ({problem!r:.200}). Choose another "
-                "checkpoint, or try again when it is complete."
-            ) from problem
-    finally:
-        checkpoints.close()
+    except (ArtifactError, config.ConfigError):
+        raise
+    except Exception as problem:  # Orbax and file systems raise any type for missing or broken files
+        raise UnreadableCheckpointError(
+            f"{folder}: checkpoint {which} cannot be read: it is damaged or incomplete ({problem!r:.200}). Choose "
+            "another checkpoint, or try again when it is complete."
+        ) from problem
     return SavedModel(graphdef, params, record, step)

@@ -21,6 +21,18 @@ if _TORCH is None:
     del sys.modules["torch"]
 
 
+# Metrics of training in the log, with their names and formats there.
+SHOWN = {
+    "loss": ("loss", ".4g"),
+    "objective": ("objective", ".4g"),
+    "gradient_norm": ("grad", ".3g"),
+    "learning_rate": ("lr", ".1e"),
+    "targets_per_second": ("targets/s", ",.0f"),
+    "model_flops_utilization": ("MFU", ".0%"),
+}
+MOST_SHOWN = 4  # metrics of a validation in the log
+
+
 class TrainingError(GenrecError):
     """Training diverged. The message says what to change."""
 
@@ -52,7 +64,7 @@ class Logs:
         self._append(files.to_json({"step": step, **numbers}) + "\n")
         for name, value in numbers.items():
             self._events.add_scalar(name, value, step)
-        logging.info("step %d %s: %s", step, group, ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        logging.info("step %d %s: %s", step, group, _shown(metrics))
 
     def close(self) -> None:
         if self._writes:
@@ -68,18 +80,41 @@ class Logs:
             file.write(line)
 
 
+def _shown(metrics: Mapping[str, float]) -> str:
+    """Returns metrics as text that fits a line of the log; the files hold all of them."""
+    if "loss" in metrics:
+        return ", ".join(
+            f"{name} {metrics[key]:{form}}"
+            for key, (name, form) in SHOWN.items()
+            if key in metrics and _is_news(metrics, key)
+        )
+    names = [name for name in metrics if name.endswith("@10")] or list(metrics)
+    return ", ".join(f"{name} {metrics[name]:.4f}" for name in names[:MOST_SHOWN])
+
+
+def _is_news(metrics: Mapping[str, float], key: str) -> bool:
+    """Returns False for an objective that is the plain loss."""
+    return key != "objective" or metrics[key] != metrics["loss"]
+
+
 def summarize(steps: Sequence[dict[str, np.ndarray]], learning_rate: float) -> dict[str, float]:
-    """Returns the means of the metrics of steps; raises TrainingError when the loss is not finite."""
-    loss, gradient_norm = float(_mean(steps, "loss")), float(_mean(steps, "gradient_norm"))
-    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+    """Returns the means of the metrics of steps; raises TrainingError when the objective is not finite.
+
+    `objective` is what is minimized, per target: the next-item loss with the weights of the targets, and the weighted
+    loss of texts. `loss` is the plain next-item loss, the cross-entropy of a target in nats; `text_loss` is that of a
+    piece.
+    """
+    objective, gradient_norm = (float(_mean(steps, name)) for name in ("objective", "gradient_norm"))
+    if not (math.isfinite(objective) and math.isfinite(gradient_norm)):
         raise TrainingError(
-            f"the loss is {loss}, the norm of its gradient {gradient_norm}. The last checkpoint is good: lower "
+            f"the loss is {objective}, the norm of its gradient {gradient_norm}. The last checkpoint is good: lower "
             f"training.learning_rate (it stands at {learning_rate:.2g}) or training.gradient_clip, or lengthen "
             "training.warmup_steps, in a new --workdir."
         )
     texts = [float(step["text_loss"]) for step in steps if "text_loss" in step]
     return {
-        "loss": loss,
+        "objective": objective,
+        "loss": float(_mean(steps, "loss")),
         **({"text_loss": sum(texts) / len(texts)} if texts else {}),
         **{f"loss_level_{level}": float(value) for level, value in enumerate(_mean(steps, "loss_per_level"))},
         "gradient_norm": gradient_norm,

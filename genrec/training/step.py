@@ -18,10 +18,11 @@ from genrec.training import optimizer
 
 
 class Losses(NamedTuple):
-    """Sums of losses over a batch, unweighted."""
+    """Sums of losses over a batch."""
 
-    per_level: jax.Array  # float32[levels], over the targets
-    text: jax.Array  # float32[], over the pieces of texts
+    objective: jax.Array  # float32[], what is minimized: of targets with their weights, and of texts with theirs
+    per_level: jax.Array  # float32[levels], over the targets, unweighted
+    text: jax.Array  # float32[], over the pieces of texts, unweighted
 
 
 State = dict[str, Any]  # params, ema, optimizer, step: int32[], key: a random key that never changes
@@ -108,8 +109,11 @@ def make_step(run: Run, tx: optax.GradientTransformation, experiment: Experiment
             "step": state["step"] + 1,
             "key": state["key"],
         }
+        loss = losses.per_level.sum()
         metrics = {
-            "loss": losses.per_level.sum(),
+            # Of plain batches the same sum: in another order it would be another number.
+            "objective": loss if examples.weights is None and examples.texts is None else losses.objective,
+            "loss": loss,
             "loss_per_level": losses.per_level,
             "gradient_norm": optax.tree.norm(gradients),
             "targets": targets,
@@ -144,14 +148,14 @@ def _sum_gradients(
     split = jax.tree.map(
         lambda x: sharding.constrain(x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), None, "batch"), examples
     )
-    no_losses = Losses(jnp.zeros(examples.targets.shape[-1]), jnp.zeros(()))
+    no_losses = Losses(jnp.zeros(()), jnp.zeros(examples.targets.shape[-1]), jnp.zeros(()))
     return jax.lax.scan(add_part, (zeros, no_losses), (jnp.arange(parts), split))[0]
 
 
 def _loss(
     params: nnx.State, graphdef: nnx.GraphDef, examples: Examples, key: jax.Array, text_weight: float
 ) -> tuple[jax.Array, Losses]:
-    """Returns the weighted loss, and the losses for the metrics."""
+    """Returns the objective, and all losses for the metrics."""
     model = nnx.merge(graphdef, params)
     losses = model.losses(examples, key)
     is_target = (examples.target_segments > 0)[..., None]
@@ -162,4 +166,5 @@ def _loss(
     text = jnp.zeros(())
     if examples.texts is not None:
         text = model.text_losses(examples.texts, jax.random.fold_in(key, 1)).sum()
-    return total + text_weight * text, Losses(per_level, text)
+    objective = total + text_weight * text
+    return objective, Losses(objective, per_level, text)

@@ -8,6 +8,7 @@ import pytest
 
 from genrec import artifacts, config
 from genrec.data.errors import DataError
+from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate_all
 from genrec.semantic_ids import codes
 
@@ -115,6 +116,22 @@ def test_watching_survives_half_written_checkpoints_and_ends_with_the_training(e
 
     evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"], watch=True, sleep=sleep)
     assert looks == [[], [], [], [7]] and results(workdir) == [7, 21]
+
+
+def test_watching_survives_a_checkpoint_that_is_deleted_after_it_was_listed(elsewhere, workdir, monkeypatch):
+    for step in (7, 14, 21):
+        bring(elsewhere, workdir, step)
+    (workdir / "checkpoints" / "5").mkdir()  # half deleted
+    load = loaded_model.load
+
+    def rotated(workdir, which, *others):
+        if which == "7":
+            shutil.rmtree(workdir / "checkpoints" / "7")
+        return load(workdir, which, *others)
+
+    monkeypatch.setattr(loaded_model, "load", rotated)
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"], watch=True, sleep=lambda seconds: None)
+    assert results(workdir) == [14, 21]
 
 
 def test_watching_ends_when_no_checkpoint_comes(elsewhere, workdir):

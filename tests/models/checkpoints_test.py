@@ -1,13 +1,15 @@
 """Checkpoints: retention, resuming on other meshes, refusal of other runs, and damage."""
 
 import dataclasses
+import errno
+import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from genrec import artifacts, config, sharding
+from genrec import artifacts, config, disk_space, sharding
 from genrec.models import checkpoints as checkpointing
 from genrec.models import load, run_record
 from genrec.training import optimizer
@@ -44,6 +46,21 @@ def written(tmp_path_factory):
 @pytest.fixture
 def workdir(written, tmp_path):
     return shutil.copytree(written[0], tmp_path / "work")
+
+
+METRICS = {1: 0.9, 2: 0.8, 3: 0.7}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A work directory with three checkpoints."""
+    workdir = tmp_path_factory.mktemp("three") / "work"
+    state = training_step.start(run_on(1, 1, 1))
+    checkpoints = checkpointing.Checkpoints(workdir, keep_latest=3)
+    for step, metric in METRICS.items():
+        checkpoints.save(step, state, {}, RECORD, metric)
+    checkpoints.close()
+    return workdir
 
 
 def resume(workdir, record=RECORD, mesh=(2, 1, 1)):
@@ -97,10 +114,88 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(workdir, writt
         assert damage is _turned_over and of != "training/d/*"
         return
     assert resumed.step == 1
-    assert "checkpoint 2 cannot be read" in caplog.text and "resuming from the checkpoint before" in caplog.text
+    assert "checkpoint 2 is incomplete or damaged: moved" in caplog.text
     # Nothing is lost: it was moved, and step 2 can be saved again.
     moved = workdir / checkpointing.UNREADABLE / "2"
     assert moved.is_dir() and not (workdir / checkpointing.FOLDER / "2").exists() and before
+
+
+DAMAGES = {
+    "empty": lambda folder: [shutil.rmtree(folder), folder.mkdir()],
+    "without metrics": lambda folder: shutil.rmtree(folder / "metrics"),
+    "without its list of files": lambda folder: (folder / checkpointing.FILES).unlink(),
+    "half deleted": lambda folder: next((folder / "ema" / "d").iterdir()).unlink(),
+    "half copied": lambda folder: _cut_short(next((folder / "training" / "d").iterdir())),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damaged", [1, 2, 3])
+def test_a_damaged_checkpoint_of_any_age_is_put_aside_and_never_counts(three, tmp_path, damage, damaged, caplog):
+    workdir = shutil.copytree(three, tmp_path / "work")
+    damage(workdir / checkpointing.FOLDER / str(damaged))
+    good = sorted({1, 2, 3} - {damaged})
+    before = sorted(workdir.rglob("*"))
+    # Readers ignore it, with a line, and change nothing.
+    assert checkpointing.steps(workdir) == good
+    assert load.load(workdir, "best").step == good[0] and load.load(workdir, "latest").step == good[-1]
+    with pytest.raises(checkpointing.UnreadableCheckpointError):
+        load.load(workdir, str(damaged))
+    assert "ignoring" in caplog.text and sorted(workdir.rglob("*")) == before
+    # Training puts it aside and goes on, and keeps the good ones.
+    checkpoints = checkpointing.Checkpoints(workdir)
+    run = run_on(1, 1, 1)
+    resumed = checkpoints.resume(RECORD, run.abstract)
+    assert resumed.step == good[-1] and caplog.text.count(f"checkpoint {damaged} is") == 1
+    assert (workdir / checkpointing.UNREADABLE / str(damaged)).is_dir()
+    assert checkpoints.best() == (good[0], METRICS[good[0]])
+    checkpoints.save(4, resumed.state, {}, RECORD, 0.01)
+    checkpoints.close()
+    assert checkpointing.steps(workdir) == [*good, 4] and load.load(workdir).step == good[0]
+
+
+def test_damaged_checkpoints_alone_are_not_moved(tmp_path):
+    (tmp_path / checkpointing.FOLDER / "5").mkdir(parents=True)
+    with pytest.raises(artifacts.ArtifactError, match=r"\[5\]"):
+        resume(tmp_path)
+    with pytest.raises(artifacts.ArtifactError, match="no finished checkpoint"):
+        load.load(tmp_path)
+    assert (tmp_path / checkpointing.FOLDER / "5").exists()
+
+
+def test_saving_beside_damaged_checkpoints_deletes_no_good_one(three):
+    """Even without resuming; Orbax alone would count the empty ones as the latest."""
+    workdir = shutil.copytree(three, three.parent / "beside")
+    for step in (7, 8):
+        (workdir / checkpointing.FOLDER / str(step)).mkdir()
+    checkpoints = checkpointing.Checkpoints(workdir)
+    checkpoints.save(9, training_step.start(run_on(1, 1, 1)), {}, RECORD)
+    checkpoints.close()
+    assert checkpointing.steps(workdir) == [1, 3, 9]
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_list_of_files(workdir):
+    for step in (1, 2):
+        folder = workdir / checkpointing.FOLDER / str(step)
+        metrics = folder / "metrics" / "metrics"
+        metrics.write_text(json.dumps({checkpointing.BEST: json.loads(metrics.read_text())[checkpointing.BEST]}))
+        (folder / checkpointing.FILES).unlink()
+    assert resume(workdir).step == 2
+    (workdir / checkpointing.FOLDER / "2" / "record" / "metadata").unlink()
+    assert resume(workdir).step == 1
+
+
+def test_a_full_disk_while_saving_is_one_message(workdir, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpointing.files, "write_text", full)  # in the background
+    checkpoints = checkpointing.Checkpoints(workdir)
+    checkpoints.save(3, training_step.start(run_on(1, 1, 1)), {}, RECORD)
+    with pytest.raises(disk_space.DiskFullError, match=str(workdir)):
+        checkpoints.close()
+    monkeypatch.undo()
+    assert checkpointing.steps(workdir) == [1, 2]
 
 
 def test_a_flipped_bit_of_the_arrays_is_detected(workdir):
@@ -120,7 +215,7 @@ def test_a_flipped_bit_of_the_arrays_is_detected(workdir):
 def test_without_a_readable_checkpoint_nothing_is_moved(workdir):
     for step in ("1", "2"):
         (workdir / checkpointing.FOLDER / step / "record" / "metadata").unlink()
-    with pytest.raises(artifacts.ArtifactError, match=r"\[2, 1\]"):
+    with pytest.raises(artifacts.ArtifactError, match=r"\[1, 2\]"):
         resume(workdir)
     assert (workdir / checkpointing.FOLDER / "2").exists() and not (workdir / checkpointing.UNREADABLE).exists()
 

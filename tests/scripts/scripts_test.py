@@ -123,6 +123,52 @@ def test_an_argument_that_is_no_text_is_refused(run):
     assert ended.returncode == exit_codes.FAILED and "UTF-8" in ended.errors and "Traceback" not in ended.errors
 
 
+STAGE = """
+import time
+from genrec import artifacts, command
+
+def main():
+    with artifacts.writing("{folder}/made", "test", "recipe", config={{}}):
+        print("ready", flush=True)
+        time.sleep(60)
+
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize("stop", [Script.terminate, Script.interrupt])
+def test_a_stage_that_is_stopped_ends_with_one_line_and_removes_its_temporary_folder(tmp_path, stop):
+    (tmp_path / "script.py").write_text(STAGE.format(folder=tmp_path / "work"))
+    script = Script(tmp_path / "logs", str(tmp_path / "script.py"))
+    script.wait_for("ready")
+    stop(script)
+    assert script.wait() == exit_codes.RESTART
+    assert len(script.errors.splitlines()) == 1 and "same command" in script.errors
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+MAIN = """
+from absl import logging
+from genrec import command
+
+def main():
+    {line}
+
+command.run(main)
+"""
+
+
+def test_a_full_disk_is_one_message_without_traceback(run, tmp_path):
+    (tmp_path / "script.py").write_text(MAIN.format(line="print('x', file=open('/dev/full', 'w', 1))"))
+    ended = run(str(tmp_path / "script.py"))
+    assert ended.returncode == exit_codes.FAILED and len(ended.errors.splitlines()) == 1 and "space" in ended.errors
+
+
+def test_log_lines_have_no_thread_ids(run, tmp_path):
+    (tmp_path / "script.py").write_text(MAIN.format(line="logging.warning('told')"))
+    assert re.search(r"^\d\d-\d\d \d\d:\d\d:\d\d W told$", run(str(tmp_path / "script.py")).errors, re.M)
+
+
 @pytest.mark.parametrize("script", ["launch/quickstart.sh", "launch/test.sh", ".ci/run"])
 def test_shell_scripts_can_be_run_and_stop_at_errors(script):
     path = ROOT / script

@@ -73,6 +73,8 @@ def test_context_and_prompts_train_the_same_on_any_mesh(tiny_inputs, tmp_path, w
         experiment.mesh, experiment.model.mlp = mesh, 32
         train.train(experiment, workdir)
         curves.append([[row["train/loss"], row["train/text_loss"]] for row in lines(workdir, "train").values()])
+        for row in lines(workdir, "train").values():
+            assert row["train/objective"] > row["train/loss"]  # with texts, and with weights of the prompts' targets
     assert len(curves[0]) == 3
     for curve in curves[1:]:
         np.testing.assert_allclose(curve, curves[0], rtol=2e-3)
@@ -124,13 +126,14 @@ def test_training_learns_and_keeps_the_best_and_the_latest(workdir):
     train.train(changed(steps=60, validate_every=10), workdir)
     losses = [row["train/loss"] for row in lines(workdir, "train").values()]
     assert losses[-1] < losses[0] - 0.5
+    assert [row["train/objective"] for row in lines(workdir, "train").values()] == losses
     validations = {step: row["validation/ndcg@10"] for step, row in lines(workdir, "validation").items()}
     assert validations.keys() == {10, 20, 30, 40, 50, 60}
     best = max(validations, key=lambda step: (validations[step], -step))
     assert load.load(workdir, "best").step == best
     assert load.load(workdir, "latest").step == 60
     assert list((workdir / "tensorboard").iterdir())
-    with pytest.raises(artifacts.ArtifactError, match="'7'"):
+    with pytest.raises(artifacts.ArtifactError, match="checkpoint 7"):
         load.load(workdir, "7")
 
 
