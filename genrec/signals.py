@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from genrec import exit_codes
+from genrec import exit_codes, printing
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 Handler = Callable[[int, FrameType | None], Any]
@@ -28,7 +28,9 @@ class Stopped(KeyboardInterrupt):
 def report(stopped: KeyboardInterrupt) -> int:
     """Prints the line for a script that a signal stopped; returns its exit code."""
     name = str(stopped) or signal.SIGINT.name
-    print(f"{Path(sys.argv[0]).name}: stopped by {name}; the same command goes on.", file=sys.stderr, flush=True)
+    printing.show(
+        f"{Path(sys.argv[0]).name}: stopped by {name}; the same command goes on.", file=sys.stderr, flush=True
+    )
     return exit_codes.RESTART
 
 
