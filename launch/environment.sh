@@ -36,6 +36,20 @@ environment() {
   fi
 }
 
+# `newest_environment EXTRAS` makes .venv-newest with the newest versions that setup.py allows, on the newest Python.
+newest_environment() {
+  local python
+  if [ ! -x .venv-newest/bin/python ]; then
+    python="$(PYTHON="${PYTHON:-python3.13 python3.12 python3.11 python3}" find_python)"
+    echo "Making .venv-newest with $("$python" --version) ..."
+    "$python" -m venv .venv-newest
+  fi
+  # shellcheck disable=SC1091
+  source .venv-newest/bin/activate
+  echo "Installing the newest versions that setup.py allows into .venv-newest ..."
+  python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e ".[$1]"
+}
+
 # The tests open reports in a headless browser.
 browser() {
   local sudo=() name

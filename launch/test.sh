@@ -4,11 +4,22 @@
 #
 #     ./launch/test.sh
 #     ./launch/test.sh tests/semantic_ids -k collision
+#
+# With the newest versions that setup.py allows, in .venv-newest; without the tests that need PyTorch:
+#
+#     ./launch/test.sh --newest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 
-environment test
+if [ "${1:-}" = --newest ]; then
+  shift
+  newest_environment test-without-torch
+  echo "Without the tests that need PyTorch (-m torch), most of tests/models/t5_test.py: they run with the locked versions."
+  set -- -m "not torch" "$@"
+else
+  environment test
+fi
 browser
 # Compiled functions are cached in the checkout, so that the next run is faster.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"

@@ -21,6 +21,8 @@ from genrec.models import load, t5
 from genrec.models.recommender import Conditioning, Recommender
 from genrec.training import run_setup, train
 
+pytestmark = pytest.mark.torch
+
 SIZES = (5, 4, 3)
 MODEL = config.Model(
     width=24,

@@ -218,6 +218,7 @@ def test_schedules():
             optimizer.make(config.Training(**mistake))
 
 
+@pytest.mark.torch
 def test_a_training_starts_without_torch_which_the_library_for_its_events_would_import(tmp_path):
     assert importlib.util.find_spec("torch")
     (tmp_path / "seen.py").write_text("import sys, genrec.training.train; print('torch' in sys.modules)")
