@@ -90,6 +90,11 @@ class Script:
         return self._files[2].read_text()
 
     @property
+    def pid(self) -> int:
+        assert self._process.pid is not None, "not started"
+        return self._process.pid
+
+    @property
     def returncode(self) -> int | None:
         """Returns the exit code; None while the script runs."""
         return self._process.exitcode
