@@ -1,6 +1,7 @@
 """Before anything imports jax: eight CPU devices, so that sharded code is tested everywhere; a compilation cache."""
 
 import gc
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -19,12 +20,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs th
 # save more than half of it (of the step of tiny_training, on eight devices).
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = str(DEVICES)
-XLA_FLAGS = (
+XLA_FLAGS = [
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
-)
+]
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # newer ones abort on it
+    XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS]).strip()
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # call stacks in compiled functions, which nobody reads here
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genrec_test_compilations"))
