@@ -19,7 +19,7 @@ from absl import app, flags
 from forked_scripts import Script  # noqa: F401  starts the server before anything opens a thread
 from reliability import bad_inputs, damages, kills, writers
 from reliability.bad_inputs import COPY, NEW, BadInput
-from reliability.scripts import CONFIG, Ended, Folder, every
+from reliability.scripts import CONFIG, STAGES, Ended, Folder, every
 from tabulate import tabulate
 
 _OUTPUT = flags.DEFINE_string("output", None, "Markdown file whose table, between two comments, is replaced.")
@@ -70,17 +70,17 @@ def kill_rows(folder: Folder) -> Iterable[Row]:
 
 
 def damage_rows(folder: Folder) -> Iterable[Row]:
-    expected = folder.run(*damages.READ, f"--workdir={folder.finished}")
-    assert expected.code == 0, expected
-    cases = list(damages.damages(folder.finished))
-    outcomes = every(lambda damage: damages.try_damage(folder, damage, expected.output), cases)
-    for kind in damages.KINDS:
-        found = [outcome for damage, outcome in zip(cases, outcomes, strict=True) if damage.kind == kind]
-        count = collections.Counter(outcome.verdict for outcome in found)
-        good = count["named"] + count["healed"]
-        happened = ", ".join(f"{verdict}: {number}" for verdict, number in sorted(count.items()))
-        faults = [f"{o.verdict}: {o.description}" for o in found if o.verdict not in ("named", "healed")]
-        yield Row(f"file {kind}", len(found), good, happened, faults)
+    for what, cases, inflict in (
+        ("artifact", damages.of_artifacts(folder), damages.damage_artifact),
+        ("checkpoint", damages.of_checkpoints(folder), damages.damage_checkpoint),
+    ):
+        outcomes = every(functools.partial(inflict, folder), cases)
+        for kind in damages.KINDS:
+            found = [outcome for damage, outcome in zip(cases, outcomes, strict=True) if damage.kind == kind]
+            count = collections.Counter(outcome.verdict for outcome in found)
+            happened = ", ".join(f"{verdict}: {number}" for verdict, number in sorted(count.items()))
+            faults = [f"{o.verdict}: {o.description}" for o in found if o.verdict not in ("named", "healed")]
+            yield Row(f"file of {what} {kind}", len(found), len(found) - len(faults), happened, faults)
 
 
 def writer_rows(folder: Folder) -> Iterable[Row]:
@@ -99,10 +99,14 @@ PARTS: dict[str, Callable[[Folder], Iterable[Row]]] = {
 
 
 def prepare(folder: Folder) -> None:
-    """Makes the work directory that is copied for every try: all stages, SASRec, and the multi-stage evaluation."""
-    for command in (("launch/run.py",), ("launch/train_sasrec.py",), ("tools/evaluate_multi_stage.py",)):
-        ended = folder.run(*command, CONFIG, f"--workdir={folder.finished}", seconds=300)
+    """Makes the work directories that are copied for every try: a finished one, and one whose training is interrupted."""
+    for script in ("launch/run.py", "launch/train_sasrec.py", "tools/evaluate_multi_stage.py"):
+        ended = folder.run(script, CONFIG, f"--workdir={folder.finished}", seconds=300)
         assert ended.code == 0, ended
+    folder.copy(parts=STAGES).rename(folder.interrupted)
+    stop = ("--config.training.checkpoint_every=5", "--config.training.stop_after=17")
+    ended = folder.run("launch/train.py", CONFIG, f"--workdir={folder.interrupted}", *stop)
+    assert ended.code == 0, ended
 
 
 def main(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from reliability.scripts import CONFIG, STAGES, Folder
 
 from genrec.models import checkpoints
 
-ROUNDS, KILLS = 4, 3  # kills of one round follow each other in one work directory; then the stage runs to its end
+ROUNDS, KILLS = 3, 3  # kills of one round follow each other in one work directory; then the stage runs to its end
 
 
 class Stage(NamedTuple):

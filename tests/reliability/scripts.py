@@ -63,6 +63,7 @@ class Folder:
     def __init__(self, path: Path):
         self.path = path
         self.finished = path / "finished"  # a work directory after all stages
+        self.interrupted = path / "interrupted"  # one in the middle of training, with two checkpoints
 
     @classmethod
     @contextlib.contextmanager
