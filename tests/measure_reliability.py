@@ -99,7 +99,7 @@ PARTS: dict[str, Callable[[Folder], Iterable[Row]]] = {
 
 
 def prepare(folder: Folder) -> None:
-    """Makes the work directories that are copied for every try: a finished one, and one whose training is interrupted."""
+    """Makes the work directories that are copied for every try: one finished, one whose training was interrupted."""
     for script in ("launch/run.py", "launch/train_sasrec.py", "tools/evaluate_multi_stage.py"):
         ended = folder.run(script, CONFIG, f"--workdir={folder.finished}", seconds=300)
         assert ended.code == 0, ended

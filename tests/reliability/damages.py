@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from genrec.models import checkpoints
 from reliability import kills
 from reliability.scripts import CONFIG, STAGES, Ended, Folder
+
+from genrec.models import checkpoints
 
 READ = ("tools/recommend.py", "--users=3", "--output=json", "--verify_artifacts")
 KINDS = ("deleted", "truncated", "garbage")
