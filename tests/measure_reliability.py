@@ -6,6 +6,7 @@ Everything happens in a temporary folder, with the `tiny` variant of configs/qui
 stderr, and make the exit code 1. `--only=inputs,kills,damages,writers` chooses parts.
 """
 
+import argparse
 import collections
 import functools
 import sys
@@ -15,15 +16,11 @@ from typing import NamedTuple
 
 import conftest  # noqa: F401  the environment of the tests: CPU devices, quick compilations
 import pyarrow.parquet
-from absl import app, flags
 from forked_scripts import Script  # noqa: F401  starts the server before anything opens a thread
 from reliability import bad_inputs, damages, kills, writers
 from reliability.bad_inputs import COPY, NEW, BadInput
 from reliability.scripts import CONFIG, STAGES, Ended, Folder, every
 from tabulate import tabulate
-
-_OUTPUT = flags.DEFINE_string("output", None, "Markdown file whose table, between two comments, is replaced.")
-_ONLY = flags.DEFINE_list("only", ["inputs", "kills", "damages", "writers"], "Parts to try.")
 
 BEGIN, END = "<!-- table of tests/measure_reliability.py -->", "<!-- end of the table -->"
 
@@ -109,12 +106,15 @@ def prepare(folder: Folder) -> None:
     assert ended.code == 0, ended
 
 
-def main(arguments: list[str]) -> None:
-    del arguments
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="Markdown file whose table, between two comments, is replaced")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to try, separated by commas")
+    arguments = parser.parse_args()
     rows = []
     with Folder.temporary() as folder:
         prepare(folder)
-        for part in _ONLY.value:
+        for part in arguments.only.split(","):
             for row in PARTS[part](folder):
                 print(f"{row.what}: {row.good} of {row.tried} ({row.happened})", file=sys.stderr, flush=True)
                 for fault in row.faults:
@@ -123,12 +123,11 @@ def main(arguments: list[str]) -> None:
     lines = [(row.what, row.tried, row.happened) for row in rows]
     table = tabulate(lines, headers=("what", "tried", "what happened"), tablefmt="github")
     print(table)
-    if _OUTPUT.value:
-        path = Path(_OUTPUT.value)
+    if path := arguments.output:
         before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
         path.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     sys.exit(any(row.faults for row in rows))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
