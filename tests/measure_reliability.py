@@ -100,6 +100,8 @@ def prepare(folder: Folder) -> None:
     for script in ("launch/run.py", "launch/train_sasrec.py", "tools/evaluate_multi_stage.py"):
         ended = folder.run(script, CONFIG, f"--workdir={folder.finished}", seconds=300)
         assert ended.code == 0, ended
+    folder.recommendations = folder.run(*damages.READ, f"--workdir={folder.finished}").output
+    assert folder.recommendations
     folder.copy(parts=STAGES).rename(folder.interrupted)
     stop = ("--config.training.checkpoint_every=5", "--config.training.stop_after=17")
     ended = folder.run("launch/train.py", CONFIG, f"--workdir={folder.interrupted}", *stop)

@@ -64,6 +64,7 @@ class Folder:
         self.path = path
         self.finished = path / "finished"  # a work directory after all stages
         self.interrupted = path / "interrupted"  # one in the middle of training, with two checkpoints
+        self.recommendations = ""  # of the finished one
 
     @classmethod
     @contextlib.contextmanager
