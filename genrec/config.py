@@ -359,6 +359,11 @@ class Evaluation:
     )
     certify: int = setting(10, "first items of a list to certify", at_least=1)
     sharded_table: bool = setting(False, "shard the catalogue's index over mesh.tensor; the results stay the same")
+    exclude_history: bool = setting(
+        False,
+        "exclude the items of the user's history, all those before the target, from the lists of the model and of the "
+        "baselines; a target that is in the history is then never found",
+    )
     batch: int = setting(256, "users per beam search", at_least=1)
     cutoffs: tuple[int, ...] = setting(
         (1, 5, 10, 20, 50), "k of Recall@k and NDCG@k; those above beams are left out", at_least=1, fewest=1
@@ -409,7 +414,6 @@ class SasRec:
 class FinalScoring:
     """Last stage of the multi-stage recommender: business rules (genrec.ranking.scoring)."""
 
-    exclude_history: bool = setting(False, "never recommend items of the history")
     filter: tuple[str, ...] = setting(
         (), "conditions on items, all of which must hold, as in tools/recommend.py --filter", text="a condition"
     )

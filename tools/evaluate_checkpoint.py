@@ -9,7 +9,8 @@
 The results of one checkpoint are in WORKDIR/evaluation. With --checkpoint=all and --watch they are in
 WORKDIR/evaluation/step_STEP, with a table of all steps; a checkpoint that has results is not evaluated again. Variants,
 such as --config.evaluation.history=0, are in folders of their own, WORKDIR/evaluation/history=0.
-Checkpoints may be in another folder (--checkpoints_of): in a bucket, or in a run on a smaller catalogue.
+Checkpoints may be in another folder (--checkpoints_of): in a bucket, or in a run on a smaller catalogue. So may results
+(--results_in), such as those without the items of the history: --config.evaluation.exclude_history=True.
 """
 
 import math
@@ -26,6 +27,7 @@ _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "best", "Checkpoint: best (by validation metric), latest, a step, or all."
 )
 _CHECKPOINTS_OF = script_flags.define_path("checkpoints_of", "Folder of the checkpoints, if not --workdir.")
+_RESULTS_IN = script_flags.define_path("results_in", "Folder of evaluation/, if not --workdir.")
 _WATCH = flags.DEFINE_bool("watch", False, "Evaluate each checkpoint as it appears, until training is finished.")
 _POLL = script_flags.define("poll_seconds", 30.0, "Interval between looks for new checkpoints.", at_least=0.1)
 _PATIENCE = script_flags.define(
@@ -43,10 +45,13 @@ def main() -> None:
             poll_seconds=_POLL.value,
             patience_seconds=60 * _PATIENCE.value,
             checkpoints_of=_CHECKPOINTS_OF.value,
+            results_in=_RESULTS_IN.value,
         )
         return
     for split in _SPLIT.value:
-        evaluate.evaluate(_CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value, _CHECKPOINTS_OF.value)
+        evaluate.evaluate(
+            _CONFIG.value, _WORKDIR.value, split, _CHECKPOINT.value, _CHECKPOINTS_OF.value, _RESULTS_IN.value
+        )
 
 
 if __name__ == "__main__":

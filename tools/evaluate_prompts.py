@@ -20,6 +20,7 @@ _STRENGTHS = script_flags.define(
     "strengths", (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), "Guidance strengths of the curve.", at_least=0, fewest=1
 )
 _ITEMS = flags.DEFINE_integer("items", 512, "Number of items whose texts are read and generated.", lower_bound=1)
+_EXCLUDE = flags.DEFINE_bool("exclude_history", False, "Exclude the items of the history.")
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
         _BEAMS.value,
         list(_STRENGTHS.value),
         _ITEMS.value,
+        _EXCLUDE.value,
     )
 
 

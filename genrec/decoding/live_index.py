@@ -20,7 +20,7 @@ from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
 FILTERS = 8  # default number of filters kept at a time; each takes about a byte per item
 MIN_EXCLUDED = 16  # lists of excluded items are padded to this length, or the next power of 2
-MAX_EXCLUDED = 1024  # a longer list becomes a filter of its own
+MAX_EXCLUDED = 1024  # a longer list becomes a filter of its own while the index keeps enough filters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +136,12 @@ class LiveIndex:
         Raises CatalogueError for more different filters than are kept, and DataError for an invalid condition.
         """
         filters, lists = [], []
+        room = self._filters - len({restriction.filter for restriction in restrictions} - {EVERYTHING})
         for restriction in restrictions:
-            wanted, excluded = restriction.filter, np.asarray(restriction.exclude, np.int64)
-            if len(excluded) > MAX_EXCLUDED:
+            wanted, excluded = restriction.filter, np.unique(np.asarray(restriction.exclude, np.int64))
+            if len(excluded) > MAX_EXCLUDED and room > 0:
                 wanted = dataclasses.replace(wanted, deny=wanted.deny | frozenset(excluded.tolist()))
-                excluded = excluded[:0]
+                excluded, room = excluded[:0], room - 1
             filters.append(wanted)
             lists.append(excluded)
         return self._constraints(np.array(self._slots_of(filters), np.int32), lists)

@@ -5,6 +5,8 @@ searched among themselves, where the model ranks them, and get a quota of each l
 4.3) also reserves a share of a list, for items with the learned codes of a generated one.
 """
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from flax import nnx
@@ -48,11 +50,17 @@ class QuotaRetriever:
         """Returns the result of `Retriever.round_up`."""
         return self._retriever.round_up(rows)
 
-    def __call__(self, params: nnx.State, histories: Histories) -> RankedItems[np.ndarray]:
-        """Returns the items of each row of `histories`, none certified; the quota breaks the order of scores."""
+    def __call__(
+        self, params: nnx.State, histories: Histories, exclude: Sequence[np.ndarray] | None = None
+    ) -> RankedItems[np.ndarray]:
+        """Returns the items of each row of `histories`, none certified; the quota breaks the order of scores.
+
+        `exclude` are the catalogue rows int[n] that each list leaves out.
+        """
         rows = len(histories.tokens)
-        constraints = self._retriever.live.constraints([Restriction(self._only_new)] * rows)
-        ranked = jax.device_get(self._retriever(params, histories))
+        ranked = jax.device_get(self._retriever(params, histories, self._retriever.excluding(exclude)))
+        restrictions = [Restriction(self._only_new, () if exclude is None else exclude[row]) for row in range(rows)]
+        constraints = self._retriever.live.constraints(restrictions)
         new = jax.device_get(self._retriever(params, histories, constraints))
         items, scores = merge(ranked.items, ranked.scores, new.items, new.scores, self._is_new, self._share)
         return RankedItems(items, scores, np.full(rows, np.inf, np.float32))

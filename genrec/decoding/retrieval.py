@@ -74,6 +74,10 @@ class Retriever:
         parts = sharding.parts(self.live.mesh, "batch")
         return -(-rows // parts) * parts
 
+    def excluding(self, exclude: Sequence[np.ndarray] | None) -> Constraints[np.ndarray] | None:
+        """Returns the constraints of searches without the catalogue rows int[n] of each; None for no constraints."""
+        return None if exclude is None else self.live.constraints([Restriction(exclude=items) for items in exclude])
+
     def __call__(
         self,
         params: nnx.State,

@@ -12,10 +12,18 @@ from genrec.ranking.lists import Lists, Source
 USERS_AT_A_TIME = 1024
 
 
-def recommend(source: Source, dataset: Dataset, split: str, top: int, max_history: int, name: str = "") -> Lists:
+def recommend(
+    source: Source,
+    dataset: Dataset,
+    split: str,
+    top: int,
+    max_history: int,
+    exclude_history: bool = False,
+    name: str = "",
+) -> Lists:
     """Returns the lists of all users of a split, in its order, from the last `max_history` items before their targets.
 
-    `name` is shown with the progress.
+    `exclude_history` leaves out all items before the target. `name` is shown with the progress.
     """
     sequences = dataset.split(split)
     parts = []
@@ -23,7 +31,8 @@ def recommend(source: Source, dataset: Dataset, split: str, top: int, max_histor
         some = sequences.read(np.arange(start, min(start + USERS_AT_A_TIME, len(sequences))))
         # Not [-max_history:], which is everything if it is 0.
         histories = [sequence.items[max(0, len(sequence.items) - 1 - max_history) : -1] for sequence in some]
-        parts.append(source.recommend([sequence.user_id for sequence in some], histories, top))
+        exclude = [sequence.items[:-1] for sequence in some] if exclude_history else None
+        parts.append(source.recommend([sequence.user_id for sequence in some], histories, top, exclude))
     return Lists(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
 
 

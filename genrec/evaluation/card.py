@@ -26,27 +26,42 @@ MODEL, HYBRID = "genrec", "hybrid"
 SHOWN = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 
 
+def other_results(seed: epath.PathLike, exclude_history: bool) -> epath.Path:
+    """Returns the folder, in the work directory of a seed, of results with the other `evaluation.exclude_history`."""
+    return epath.Path(seed) / results.history_rule(exclude_history).replace(" ", "_")
+
+
 def write(
-    folder: epath.PathLike, seeds: Sequence[epath.PathLike], experiment: Experiment, commands: Sequence[str]
+    folder: epath.PathLike,
+    seeds: Sequence[epath.PathLike],
+    experiment: Experiment,
+    commands: Sequence[str],
+    both_histories: bool = False,
 ) -> str:
     """Writes `card.json` and `card.md` into `folder` and returns the latter.
 
-    `seeds` are the work directories of the seeds, each with `evaluation/` and `multi_stage/`; `commands` made them.
-    Raises DataError if results are missing, or if they are of different datasets.
+    `seeds` are the work directories of the seeds, each with `evaluation/` and `multi_stage/`, and with
+    `both_histories` also with `other_results`; `commands` made them. Raises DataError if results are missing, or if
+    they are of different datasets or of another `evaluation.exclude_history`.
     """
     folder, seeds = epath.Path(folder), [epath.Path(seed) for seed in seeds]
-    runs = [_read(seed) for seed in seeds]
+    rule = experiment.evaluation.exclude_history
+    runs = [_read(seed, rule) for seed in seeds]
     identities = [run["figures"]["identity"] for run in runs]
     fingerprints = [one["dataset"] for one in identities]
     if len(set(fingerprints)) > 1:
         raise DataError(f"the seeds in {folder} were evaluated on different datasets: {', '.join(fingerprints)}.")
+    other = None
+    if both_histories:
+        others = [other_results(seed, not rule) for seed in seeds]
+        other = _measured(others, [_read(one, not rule) for one in others])
     card = {
         "name": experiment.name,
         "split": SPLIT,
         "users": runs[0]["figures"]["users"],
         "seeds": len(seeds),
-        "metrics": summarize([run["metrics"] for run in runs]),
-        "comparisons": _compare(seeds, runs),
+        **_measured(seeds, runs),
+        "other": other,  # the same with the other `exclude_history`
         "stages": [run["stages"] for run in runs],
         "semantic_id_metrics": summarize([{MODEL: run["figures"]["semantic_id_metrics"]} for run in runs])[MODEL],
         "fingerprints": [{name: one[name] for name in ("step", "dataset", "semantic_ids")} for one in identities],
@@ -82,7 +97,8 @@ def summarize(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str
 
 def markdown(card: dict[str, Any]) -> str:
     """Returns the card as Markdown."""
-    shown = _shown(card["metrics"].values())
+    rows = [*card["metrics"].values(), *(card["other"]["metrics"].values() if card["other"] else ())]
+    shown = _shown(rows)
 
     def mean(value: dict[str, Any]) -> str:
         deviation = f" ± {value['deviation']:.4f}" if card["seeds"] > 1 else ""
@@ -94,27 +110,54 @@ def markdown(card: dict[str, Any]) -> str:
     def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> str:
         return tables.text(rows, header, style=tables.MARKDOWN)
 
+    def tables_of(measured: dict[str, Any]) -> dict[str, str]:
+        return {
+            "rule": results.history_rule(measured["exclude_history"]),
+            "results": table(
+                ([m, *(mean(of[n]) for n in shown)] for m, of in measured["metrics"].items()), ["", *shown]
+            ),
+            "differences": table(
+                ([pair, *(difference(of[n]) for n in shown)] for pair, of in measured["comparisons"].items()),
+                ["", *shown],
+            ),
+        }
+
     seeds = ([str(n), str(of["step"]), of["dataset"], of["semantic_ids"]] for n, of in enumerate(card["fingerprints"]))
     return templates.render(
         "card.md.jinja",
-        **card,
-        results=table(([m, *(mean(of[n]) for n in shown)] for m, of in card["metrics"].items()), ["", *shown]),
+        **{**card, "other": tables_of(card["other"]) if card["other"] else None},
+        **tables_of(card),
         inflated=", ".join(f"{name} {mean(card['semantic_id_metrics'][name])}" for name in shown),
-        differences=table(
-            ([pair, *(difference(of[n]) for n in shown)] for pair, of in card["comparisons"].items()), ["", *shown]
-        ),
         first_stages=table((list(row.values()) for row in card["stages"][0]), list(card["stages"][0][0])),
         fingerprint_table=table(seeds, ["seed", "step", "dataset", "semantic IDs"]),
     )
 
 
-def _read(seed: epath.Path) -> dict[str, Any]:
-    """Returns the evaluation, the stages and all models' metrics of a seed; raises DataError for missing files."""
+def _measured(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the metrics over seeds and the differences between models."""
+    return {
+        "exclude_history": runs[0]["figures"]["exclude_history"],
+        "metrics": summarize([run["metrics"] for run in runs]),
+        "comparisons": _compare(seeds, runs),
+    }
+
+
+def _read(seed: epath.Path, exclude_history: bool) -> dict[str, Any]:
+    """Returns the evaluation, the stages and all models' metrics of a seed.
+
+    Raises DataError for missing files, and for results of another `exclude_history`.
+    """
     paths = [seed / folder / f"{SPLIT}.json" for folder in (results.FOLDER, assembly.FOLDER)]
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} is not there: this seed is not finished. Run launch/reproduce.py again.")
     figures, staged = (file_io.read_json(path) for path in paths)
+    for path, found in zip(paths, (figures, staged), strict=True):
+        if found.get("exclude_history") != exclude_history:
+            raise DataError(
+                f"{path} was not evaluated with evaluation.exclude_history={exclude_history}, as the card is. Remove "
+                f"the files *.done in {seed}, and run launch/reproduce.py again."
+            )
     by_model = {MODEL: figures["metrics"], **figures["baselines"], HYBRID: staged["metrics"]}
     return {"figures": figures, "stages": staged["stages"], "metrics": by_model}
 

@@ -47,19 +47,20 @@ def evaluate(
     split: str = "test",
     checkpoint: str = "best",
     checkpoints_of: epath.PathLike | None = None,
+    results_in: epath.PathLike | None = None,
 ) -> None:
     """Evaluates a checkpoint on all users of a split, writes the results into `identity.folder` and prints the tables.
 
-    `checkpoint` and `checkpoints_of` are those of `loaded_model.load`. All processes of a run call this, and the first
-    one writes. Raises ConfigError for invalid settings, ArtifactError for inputs that are missing or do not belong
-    together, DataError for a split that does not exist, has no users, or has users twice, EvaluationError if an item is
-    not valid.
+    `checkpoint` and `checkpoints_of` are those of `loaded_model.load`; `results_in` has the folder of the results, by
+    default `workdir`. All processes of a run call this, and the first one writes. Raises ConfigError for invalid
+    settings, ArtifactError for inputs that are missing or do not belong together, DataError for a split that does not
+    exist, has no users, or has users twice, EvaluationError if an item is not valid.
     """
     settings_check.check(experiment)
     check_split(split)
     workdir = epath.Path(workdir)
     loaded = loaded_model.load(workdir, checkpoint, sharding.make_mesh(experiment.mesh), checkpoints_of)
-    folder = identity.folder(workdir, experiment.evaluation)
+    folder = identity.folder(results_in or workdir, experiment.evaluation)
     CheckpointEvaluator(experiment, workdir, split, loaded).run(loaded, folder)
 
 
@@ -107,8 +108,12 @@ class CheckpointEvaluator:
         }
         text = _text(figures, evaluation)
         item_ids = self._dataset.catalogue.item_ids
-        variant = identity.variant(cfg)
-        printing.show(results.write(folder, split, evaluation, ranks, item_ids, figures, text, variant))
+        rule, variant = cfg.exclude_history, identity.variant(cfg)
+        printing.show(
+            results.write(
+                folder, split, evaluation, ranks, item_ids, figures, text, variant=variant, exclude_history=rule
+            )
+        )
         shown = report.write(self._workdir, split, folder)
         printing.show(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
@@ -149,9 +154,10 @@ class CheckpointEvaluator:
     @functools.cached_property
     def _baselines(self) -> dict[str, Lists]:
         """Returns the lists of the baselines, which read as much of the histories as the model does."""
-        limit = self._max_history if self._cfg.history < 0 else min(self._cfg.history, self._max_history)
+        cfg = self._cfg
+        limit = self._max_history if cfg.history < 0 else min(cfg.history, self._max_history)
         return {
-            name: baselines.recommend(source, self._dataset, self._split, self._cfg.beams, limit, name)
+            name: baselines.recommend(source, self._dataset, self._split, cfg.beams, limit, cfg.exclude_history, name)
             for name, source in assembly.load_baselines(
                 self._experiment, self._workdir, self._dataset, self._popularity, self._mesh
             ).items()

@@ -17,7 +17,7 @@ from genrec import artifacts, distributed, printing, settings_check, sharding, t
 from genrec import files as file_io
 from genrec.config import Experiment
 from genrec.decoding import loaded_model
-from genrec.evaluation import evaluate, identity, metrics
+from genrec.evaluation import evaluate, identity, metrics, results
 from genrec.models import checkpoints
 
 OWN = ("step", "parameters", "sasrec")  # what may differ between the evaluations of a table
@@ -31,6 +31,7 @@ def evaluate_all(
     poll_seconds: float = 30.0,
     patience_seconds: float = float("inf"),
     checkpoints_of: epath.PathLike | None = None,
+    results_in: epath.PathLike | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Evaluates every checkpoint of a run that has no results yet, so that the same call resumes an interrupted one.
@@ -38,13 +39,14 @@ def evaluate_all(
     With `watch`, looks for new checkpoints every `poll_seconds`, until training is finished and all are evaluated, or
     until none has come for `patience_seconds`. A checkpoint that cannot be read, because it may still be written, is
     tried again at the next look; without `watch` it is left out with a warning. `checkpoints_of` is that of
-    `loaded_model.load`.
+    `loaded_model.load`, `results_in` that of `evaluate.evaluate`.
 
     Raises ArtifactError if a checkpoint does not belong to the dataset and the semantic IDs of `workdir`, or if there
     is none to evaluate; for other errors see `evaluate.evaluate`.
     """
     workdir, made_by = epath.Path(workdir), epath.Path(checkpoints_of or workdir)
     settings_check.check(experiment)
+    folder = identity.folder(results_in or workdir, experiment.evaluation)
     for split in splits:
         evaluate.check_split(split)
     prepared: dict[tuple[str, str], evaluate.CheckpointEvaluator] = {}
@@ -55,14 +57,14 @@ def evaluate_all(
         finished = False
         for step in new:
             try:
-                finished |= _evaluate(experiment, workdir, made_by, splits, step, prepared)
+                finished |= _evaluate(experiment, workdir, made_by, folder / f"step_{step}", splits, step, prepared)
             except checkpoints.UnreadableCheckpointError as problem:
                 logging.warning("%s", problem)
                 continue
             done.add(step)
             idle = 0.0
             if distributed.is_first():
-                _summarize(identity.folder(workdir, experiment.evaluation), splits, step)
+                _summarize(folder, splits, step)
         if not watch or finished or idle >= patience_seconds:
             break
         sleep(poll_seconds)
@@ -78,13 +80,13 @@ def _evaluate(
     experiment: Experiment,
     workdir: epath.Path,
     made_by: epath.Path,
+    folder: epath.Path,
     splits: Sequence[str],
     step: int,
     prepared: dict[tuple[str, str], evaluate.CheckpointEvaluator],
 ) -> bool:
-    """Evaluates one checkpoint that has no results yet; returns True if it is the last one of a finished training."""
+    """Evaluates a checkpoint that has no results in `folder` yet; returns True if it is the last one of a training."""
     loaded = loaded_model.load(workdir, str(step), sharding.make_mesh(experiment.mesh), made_by)
-    folder = identity.folder(workdir, experiment.evaluation) / f"step_{step}"
     wanted = identity.of(loaded, experiment, workdir)
     for split in splits:
         if identity.is_done(folder, split, wanted):
@@ -125,4 +127,5 @@ def table(rows: Sequence[dict[str, Any]], split: str) -> str:
     models = [(f"step {row['identity']['step']}", row["metrics"]) for row in rows]
     models += list(rows[-1]["baselines"].items())
     lines = ([model, *(figures[name] for name in names)] for model, figures in models)
-    return tables.text(lines, ["; ".join([f"{split} split", *rows[-1]["variant"]]), *names])
+    rule = results.history_rule(rows[-1]["identity"]["exclude_history"])
+    return tables.text(lines, ["; ".join([f"{split} split", rule, *rows[-1]["variant"]]), *names])

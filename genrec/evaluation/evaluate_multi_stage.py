@@ -1,6 +1,6 @@
 """Evaluation of the multi-stage recommender on the test split, with weights fitted on the validation split.
 
-multi_stage/
+multi_stage/, in the work directory
   weights.json             weights of the ranker's features and of the final scores
   test.json, test.txt, test_users.parquet   the files of genrec.evaluation.results; `stages` has a row per stage
 """
@@ -8,6 +8,7 @@ multi_stage/
 import dataclasses
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,17 +27,32 @@ from genrec.ranking.popular import popularity
 from genrec.ranking.ranker import FeatureRanker
 
 
-def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = "best") -> None:
-    """Fits ranker and final weights, evaluates all stages, writes `workdir/multi_stage` and prints the tables.
+class Users(NamedTuple):
+    """Users of a split."""
 
-    It runs in one process, on all devices of it. Raises ConfigError if there are several processes, for invalid
-    settings and for weights of unknown scores, ArtifactError for models that were not trained, DataError for unknown
-    columns.
+    ids: list[str]
+    histories: list[np.ndarray]  # int32[n], catalogue rows, the last ones before the target
+    targets: np.ndarray  # int32[users]
+    exclude: list[np.ndarray] | None  # int32[n], all items before the target if lists exclude them
+
+
+def evaluate(
+    experiment: Experiment,
+    workdir: epath.PathLike,
+    checkpoint: str = "best",
+    results_in: epath.PathLike | None = None,
+) -> None:
+    """Fits ranker and final weights, evaluates all stages, writes `results_in/multi_stage` and prints the tables.
+
+    `results_in` is by default `workdir`, where the scorer of items finds the weights. It runs in one process, on all
+    devices of it. Raises ConfigError if there are several processes, for invalid settings and for weights of unknown
+    scores, ArtifactError for models that were not trained, DataError for unknown columns.
     """
     settings_check.check(experiment)
     if jax.process_count() > 1:
         raise ConfigError("the multi-stage recommender is evaluated by one process. Run the command on one host.")
-    workdir, cfg = epath.Path(workdir), experiment.multi_stage
+    workdir, cfg, exclude_history = epath.Path(workdir), experiment.multi_stage, experiment.evaluation.exclude_history
+    folder = epath.Path(results_in or workdir) / FOLDER
     identity.require_plain(experiment.evaluation, "the evaluation of the multi-stage recommender")
     cutoffs = _cutoffs(experiment)
     top = max(cutoffs)
@@ -47,23 +63,25 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
     given = _given_weights(cfg.weights, [*found, *([RANKER] if ranker else [])])
     recommender = MultiStageRecommender(found, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
-    max_history = experiment.training.max_history
-    _fit(recommender, ranker, dataset, given, cfg.fit_users, max_history)
+    reading = experiment.training.max_history, exclude_history
+    _fit(recommender, ranker, _read(dataset, "validation", reading, cfg.fit_users), given)
     weights = {"final": recommender.weights, "ranker": ranker.weights if ranker else None}
-    files.write_json(workdir / FOLDER / WEIGHTS, weights)
+    files.write_json(folder / WEIGHTS, weights)
 
-    users, histories, targets = _split(dataset, "test", max_history)
-    recommender.stages(users[:64], histories[:64], top)  # compiles, so that the seconds below leave that out
+    users = _read(dataset, "test", reading)
+    exclude = users.exclude
+    # Compiles, so that the seconds below leave that out.
+    recommender.stages(users.ids[:64], users.histories[:64], top, exclude and exclude[:64])
     start = time.monotonic()
-    stages = recommender.stages(users, histories, top)
+    stages = recommender.stages(users.ids, users.histories, top, exclude)
     seconds = time.monotonic() - start
-    ranks = {name: item_ranks(lists.items, targets) for name, lists in stages.lists.items()}
-    final = item_ranks(stages.final.items, targets)
-    rows = multi_stage.report(stages, targets, metrics.shown_cutoff(cutoffs))
+    ranks = {name: item_ranks(lists.items, users.targets) for name, lists in stages.lists.items()}
+    final = item_ranks(stages.final.items, users.targets)
+    rows = multi_stage.report(stages, users.targets, metrics.shown_cutoff(cutoffs))
     evaluation = Evaluation(
         metrics=metrics.compute(final, cutoffs),
-        user_ids=users,
-        targets=targets,
+        user_ids=users.ids,
+        targets=users.targets,
         ranks=final,
         recommended=stages.final.items,
     )
@@ -76,8 +94,9 @@ def evaluate(experiment: Experiment, workdir: epath.PathLike, checkpoint: str = 
     }
     by_stage = multi_stage.table(rows, "recall by stage, lift over the best source, and time")
     text = f"\n{by_stage}\n\n{_shown(weights)}"
-    printing.show(results.write(workdir / FOLDER, "test", evaluation, ranks, dataset.catalogue.item_ids, details, text))
-    printing.show(f"written to {workdir / FOLDER}")
+    of = dataset.catalogue.item_ids
+    printing.show(results.write(folder, "test", evaluation, ranks, of, details, text, exclude_history=exclude_history))
+    printing.show(f"written to {folder}")
 
 
 def _cutoffs(experiment: Experiment) -> tuple[int, ...]:
@@ -110,32 +129,35 @@ def _given_weights(texts: tuple[str, ...], names: list[str]) -> dict[str, float]
 def _fit(
     recommender: MultiStageRecommender,
     ranker: FeatureRanker | None,
-    dataset: Dataset,
+    users: Users,
     given: dict[str, float],
-    fit_users: int,
-    max_history: int,
 ) -> None:
     """Fits the ranker, then the final weights unless they are given, on users of the validation split."""
-    users, histories, targets = _split(dataset, "validation", max_history, fit_users)
-    _, found, _ = recommender.candidates(users, histories)
+    _, found, _ = recommender.candidates(users.ids, users.histories, users.exclude)
     if ranker is not None:
-        ranker.fit(users, histories, found, targets)
-        found.scores[RANKER] = ranker.score(users, histories, found.items)
-    recommender.weights = given or scoring.fit(found, targets, list(found.scores))
+        ranker.fit(users.ids, users.histories, found, users.targets)
+        found.scores[RANKER] = ranker.score(users.ids, users.histories, found.items)
+    recommender.weights = given or scoring.fit(found, users.targets, list(found.scores))
 
 
-def _split(
-    dataset: Dataset, name: str, max_history: int, limit: int = 0
-) -> tuple[list[str], list[np.ndarray], np.ndarray]:
-    """Returns user ids, histories and targets of a split; of a fixed choice of at most `limit` users if it is not 0."""
+def _read(dataset: Dataset, name: str, reading: tuple[int, bool], limit: int = 0) -> Users:
+    """Returns the users of a split, a fixed choice of at most `limit` if it is not 0.
+
+    `reading` is the most items of a history, and whether the lists exclude all items before the target.
+    """
+    max_history, exclude_history = reading
     sequences = dataset.split(name)
     chosen = np.arange(len(sequences))
     if 0 < limit < len(chosen):
         chosen = np.sort(np.random.default_rng(0).choice(len(chosen), limit, replace=False))
     found = sequences.read(chosen)
-    histories = [sequence.items[:-1][-max_history:] for sequence in found]
-    targets = np.array([sequence.items[-1] for sequence in found], np.int32)
-    return [sequence.user_id for sequence in found], histories, targets
+    before = [sequence.items[:-1] for sequence in found]
+    return Users(
+        [sequence.user_id for sequence in found],
+        [items[-max_history:] for items in before],
+        np.array([sequence.items[-1] for sequence in found], np.int32),
+        before if exclude_history else None,
+    )
 
 
 def _shown(weights: Mapping[str, Mapping[str, float] | None]) -> str:

@@ -89,6 +89,7 @@ class Evaluator:
             if feature.of == "item"
         }
         self._max_beams, self._certify = cfg.max_beams, min(cfg.certify, cfg.beams)
+        self._exclude_history = cfg.exclude_history
         if not len(self._sequences):
             raise DataError(f"{dataset.path}: the {split} split has no users. Loosen the filters of stage `prepare`.")
         self._cutoffs = tuple(cutoff for cutoff in cfg.cutoffs if cutoff <= cfg.beams)
@@ -148,21 +149,26 @@ class Evaluator:
 
         def run(batch: length_buckets.Batch) -> tuple[list[Sequence], RankedItems]:
             sequences = self._sequences.read(self._chosen[batch.users])
-            return sequences, self._recommend(params, self._histories(sequences, batch.max_history))
+            # The last batch repeats a user until it is full; `self.run` drops the lists of the copies.
+            filled = sequences + sequences[:1] * (self._batch - len(sequences))
+            exclude = [sequence.items[:-1] for sequence in filled] if self._exclude_history else None
+            return sequences, self._recommend(params, self._histories(filled, batch.max_history), exclude)
 
         for batch, (sequences, found) in length_buckets.prefetch(
             progress(self._batches, f"evaluate {self._split}"), run
         ):
             yield batch.users, sequences, found
 
-    def _recommend(self, params: nnx.State, rows: Histories) -> RankedItems:
-        if self._max_beams > self._retriever.beams and isinstance(self._retriever, Retriever):
-            return self._retriever.widening_search(params, rows, self._max_beams, self._certify)
-        return self._retriever(params, rows)
+    def _recommend(self, params: nnx.State, rows: Histories, exclude: list[np.ndarray] | None) -> RankedItems:
+        retriever = self._retriever
+        if not isinstance(retriever, Retriever):
+            return retriever(params, rows, exclude)
+        constraints = retriever.excluding(exclude)
+        if self._max_beams > retriever.beams:
+            return retriever.widening_search(params, rows, self._max_beams, self._certify, constraints)
+        return retriever(params, rows, constraints)
 
     def _histories(self, sequences: list[Sequence], max_history: int) -> Histories:
-        # The last batch repeats a user until it is full; `run` drops the lists of the copies.
-        sequences = sequences + sequences[:1] * (self._batch - len(sequences))
         user_ids = [sequence.user_id for sequence in sequences]
         items = [sequence.items[:-1] for sequence in sequences]
         if self._shown is not None:

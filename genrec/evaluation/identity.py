@@ -36,6 +36,7 @@ def of(loaded: LoadedGenerator, experiment: config.Experiment, workdir: epath.Pa
         "beams": cfg.beams,
         "max_beams": max(cfg.beams, cfg.max_beams),
         "certify": cfg.certify,
+        "exclude_history": cfg.exclude_history,
         "cutoffs": sorted(set(cfg.cutoffs)),
         "segments": sorted(set(cfg.segments)),
         "history": cfg.history,

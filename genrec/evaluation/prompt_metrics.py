@@ -20,6 +20,7 @@ from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.text_generation import TextGenerator
+from genrec.evaluation import results
 from genrec.input_pipeline import tasks
 from genrec.input_pipeline.prompts import HELD_OUT, PromptSampler
 from genrec.progress import progress
@@ -39,8 +40,19 @@ SINCE = "2024-01-01"  # date of the entries of profiles
 class PromptEvaluator:
     """Requests of users of a split, with prompts that are drawn once and can be answered at any strength."""
 
-    def __init__(self, loaded: LoadedGenerator, split: str, users: int, beams: int, seed: int = 0):
-        """`users` are a fixed choice of the split; 0 takes all. Raises DataError for a model that takes no prompts."""
+    def __init__(
+        self,
+        loaded: LoadedGenerator,
+        split: str,
+        users: int,
+        beams: int,
+        exclude_history: bool = False,
+        seed: int = 0,
+    ):
+        """`users` are a fixed choice of the split; 0 takes all. `exclude_history` is that of config.Evaluation.
+
+        Raises DataError for a model that takes no prompts.
+        """
         vocabulary = loaded.tokenizer.vocabulary
         if not loaded.prompts or vocabulary is None:
             raise DataError("this model takes no prompts. Train it with prompts.columns (config.prompts.columns).")
@@ -50,7 +62,7 @@ class PromptEvaluator:
         self.prompts = PromptSampler(config.Prompts(**known), loaded.dataset.catalogue)
         self.requests = sample_split(loaded.dataset.split(split), users)
         self._random = np.random.default_rng(seed)
-        options = Options(top=TOP, beams=beams)
+        options = Options(top=TOP, beams=beams, exclude_history=exclude_history)
         self._engines = {rules: Engine(loaded, options, BATCH, rules) for rules in (False, True)}
 
     def recommend(
@@ -228,6 +240,7 @@ def evaluate(
     beams: int,
     strengths: Sequence[float],
     items: int,
+    exclude_history: bool = False,
     show: Callable[[str], None] = printing.show,
 ) -> None:
     """Measures a checkpoint, writes WORKDIR/prompts and shows the tables.
@@ -237,11 +250,11 @@ def evaluate(
     workdir = epath.Path(workdir)
     loaded = loaded_model.load(workdir, checkpoint)
     logging.info("evaluating prompts at step %d, %d beams", loaded.step, beams)
-    measured = measure(PromptEvaluator(loaded, split, users, beams), strengths, items)
-    folder, text = workdir / FOLDER, _tables(measured)
+    measured = measure(PromptEvaluator(loaded, split, users, beams, exclude_history), strengths, items)
+    figures = {"step": loaded.step, "beams": beams, "split": split, "exclude_history": exclude_history, **measured}
+    folder, text = workdir / FOLDER, _tables(figures)
     files.write_text(folder / PICTURE, _picture(measured))
     files.write_text(folder / f"{split}.txt", text)
-    figures = {"step": loaded.step, "beams": beams, "split": split, **measured}
     files.write_json(folder / f"{split}.json", figures)
     show(text)
     show(f"the curve is {folder / PICTURE}")
@@ -251,8 +264,9 @@ def _tables(figures: dict[str, Any]) -> str:
     shares = figures["shares"]
     kinds = list(next(iter(shares.values()), {}))
     axes = ["strength", "share", f"recall@{TOP}"]
+    rule = results.history_rule(figures["exclude_history"])
     parts = [
-        f"{figures['users']:,} users; recall@{TOP} without a prompt {figures['recall without a prompt']:.4f}",
+        f"{figures['users']:,} users; {rule}; recall@{TOP} without a prompt {figures['recall without a prompt']:.4f}",
         tables.text(
             [[name, *row.values()] for name, row in shares.items()],
             [f"share of the first {TOP}, held-out words", *kinds],

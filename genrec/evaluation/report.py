@@ -49,7 +49,7 @@ def write(workdir: epath.PathLike, split: str = "test", folder: epath.PathLike |
             f"{folder}: no evaluation of the {split} split. Run tools/evaluate_checkpoint.py first."
         )
     figures = files.read_json(folder / f"{split}.json")
-    if "identity" not in figures:
+    if "exclude_history" not in figures.get("identity", {}):
         raise artifacts.ArtifactError(
             f"{folder}: the evaluation of the {split} split is by another version of genrec. Run "
             "tools/evaluate_checkpoint.py again."
@@ -102,6 +102,7 @@ def _facts(figures: Figures, workdir: epath.Path, training: TrainingCurves | Non
         "Users": f"{figures['users']:,}, {figures['split']} split",
         "Trained to read": ", ".join(["history", *run["context"]]),
         "Withheld or changed": "; ".join(figures["variant"]) or "nothing",
+        "Items of the history": "excluded from all lists" if of["exclude_history"] else "kept: lists may repeat them",
         "Search": f"{of['beams']:,} beams{wider}",
         "Parameters": f"{run['parameters']:,}",
         "Training time": "not logged" if seconds is None else f"{_duration(seconds)}, without validations",
@@ -137,9 +138,10 @@ def _verdict(figures: Figures) -> Figures:
         by_verdict.setdefault(verdict, []).append(baseline)
         differences = [(compared[name], VERDICTS[significance.verdict(compared[name])]) for name in names]
         rows.append({"baseline": baseline, "differences": differences})
+    rule = results.history_rule(figures["exclude_history"])
     parts = [f"{verdict} {_listed(by_verdict[verdict])}" for verdict in VERDICTS if verdict in by_verdict]
     return {
-        "sentence": f"{names[0]} is {figures['metrics'][names[0]]:.4f}: {', '.join(parts)}.",
+        "sentence": f"{names[0]}, {rule}, is {figures['metrics'][names[0]]:.4f}: {', '.join(parts)}.",
         "names": names,
         "rows": rows,
     }

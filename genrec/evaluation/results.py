@@ -34,6 +34,11 @@ def baseline_file(folder: epath.PathLike, split: str, name: str) -> epath.Path:
     return epath.Path(folder) / f"{split}_users_{name.lower().replace(' ', '_')}.parquet"
 
 
+def history_rule(exclude_history: bool) -> str:
+    """Returns in words whether lists may have items of the user's history (config.Evaluation.exclude_history)."""
+    return f"history items {'excluded' if exclude_history else 'kept'}"
+
+
 def write(
     folder: epath.PathLike,
     split: str,
@@ -43,6 +48,8 @@ def write(
     details: Mapping[str, Any],
     text: str = "",
     variant: Sequence[str] = (),
+    *,
+    exclude_history: bool,
 ) -> str:
     """Writes the results of one split; the JSON file comes last, so that it exists only if all others do.
 
@@ -55,6 +62,7 @@ def write(
       details: further entries of the JSON file, such as the step of the checkpoint.
       text: further lines of the text file.
       variant: in words, how the evaluation differs from the plain one (genrec.evaluation.identity).
+      exclude_history: config.Evaluation.exclude_history, of all lists.
 
     Returns:
       The content of the text file, without its last newline.
@@ -66,7 +74,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     cutoffs = metrics.cutoffs_of(evaluation.metrics)
     others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
-    title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", *variant])
+    title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", history_rule(exclude_history), *variant])
     text = table(evaluation.metrics, others, title) + "\n" + text
     length = {LENGTH: str(evaluation.recommended.shape[1])}
     files.write_parquet(_users(evaluation, item_ids).replace_schema_metadata(length), users_file(folder, split))
@@ -84,6 +92,7 @@ def write(
         "split": split,
         "users": len(evaluation.ranks),
         "variant": list(variant),
+        "exclude_history": exclude_history,
         **details,
         "metrics": evaluation.metrics,
         "baselines": others,

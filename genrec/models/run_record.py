@@ -26,7 +26,8 @@ class RunRecord:
 
     model: dict[str, Any]  # config.Model
     training: dict[str, Any]  # config.Training
-    validation: dict[str, Any]  # `beams`: metrics at different beams are not comparable
+    # `beams` and `exclude_history`: metrics at different values are not comparable.
+    validation: dict[str, Any]
     sizes: list[int]  # codes per level
     semantic_ids: str  # fingerprint
     dataset: str  # fingerprint
@@ -47,7 +48,10 @@ class RunRecord:
         return cls(
             model=dataclasses.asdict(experiment.model),
             training=dataclasses.asdict(experiment.training),
-            validation={"beams": max(experiment.evaluation.beams, experiment.evaluation.max_beams)},
+            validation={
+                "beams": max(experiment.evaluation.beams, experiment.evaluation.max_beams),
+                "exclude_history": experiment.evaluation.exclude_history,
+            },
             sizes=list(sizes),
             semantic_ids=semantic_ids,
             dataset=dataset,

@@ -43,7 +43,13 @@ class ItemKnn:
         ]
         return ItemKnn(scipy.sparse.vstack(kept, "csr"), cfg.decay)
 
-    def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        top: int,
+        exclude: Sequence[np.ndarray] | None = None,
+    ) -> Lists:
         """Returns the nearest items; see `lists.Source`. A list ends early where no further item shares a user."""
         lengths = np.array([len(history) for history in histories])
         ages = np.concatenate([np.arange(length)[::-1] for length in lengths]) if len(lengths) else np.zeros(0)
@@ -57,7 +63,11 @@ class ItemKnn:
         items = np.full((len(histories), top), -1, np.int32)
         scores = np.full(items.shape, -np.inf, np.float32)
         for row, (start, stop) in enumerate(zip(found.indptr[:-1], found.indptr[1:], strict=True)):
-            rows, values = best(found.data[start:stop], found.indices[start:stop], top)
+            rows, values = found.indices[start:stop], found.data[start:stop]
+            if exclude is not None:
+                kept = ~np.isin(rows, exclude[row])
+                rows, values = rows[kept], values[kept]
+            rows, values = best(values, rows, top)
             items[row, : len(rows)], scores[row, : len(rows)] = rows, values
         return Lists(items, scores)
 

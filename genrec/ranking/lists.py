@@ -20,8 +20,17 @@ class Lists(NamedTuple):
 class Source(Protocol):
     """Proposes items for histories: most popular, item-kNN, SASRec, the generator, or a multi-stage recommender."""
 
-    def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
-        """Returns the `top` items for each user; `histories` are catalogue rows int[n], oldest first."""
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        top: int,
+        exclude: Sequence[np.ndarray] | None = None,
+    ) -> Lists:
+        """Returns the `top` items for each user; `histories` are catalogue rows int[n], oldest first.
+
+        `exclude` are the catalogue rows int[n] that each list leaves out: the next best take their places.
+        """
 
 
 def best(scores: np.ndarray, items: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +44,19 @@ def best(scores: np.ndarray, items: np.ndarray, top: int) -> tuple[np.ndarray, n
         scores, items = scores[enough], items[enough]
     order = np.lexsort((items, -scores))[:top]
     return items[order], scores[order]
+
+
+def without(lists: Lists, exclude: Sequence[np.ndarray], top: int) -> Lists:
+    """Returns the first `top` items of each list that are not among its catalogue rows int[n] of `exclude`.
+
+    Only lists that are longer than `top` by the length of their `exclude` are sure to stay full.
+    """
+    kept = Lists(np.full((len(exclude), top), -1, np.int32), np.full((len(exclude), top), -np.inf, np.float32))
+    for user, excluded in enumerate(exclude):
+        items = lists.items[user]
+        places = np.flatnonzero((items >= 0) & ~np.isin(items, excluded))[:top]
+        kept.items[user, : len(places)], kept.scores[user, : len(places)] = items[places], lists.scores[user, places]
+    return kept
 
 
 def read_chunks(sequences: datasets.Sequences) -> Iterator[list[datasets.Sequence]]:

@@ -1,6 +1,5 @@
 """Trained models as candidate sources, and SASRec as a scorer of given items."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from genrec.decoding import length_buckets, loaded_model
+from genrec.decoding.beam_search import RankedItems
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.loaded_model import LoadedGenerator, LoadedModel
 from genrec.decoding.retrieval import Retriever
@@ -30,14 +30,26 @@ class ModelSource:
         """Returns the source of a beam search over all items of the catalogue."""
         return ModelSource(loaded, Retriever.of_table(loaded.graphdef, loaded.table, beams, loaded.mesh), batch)
 
-    def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        top: int,
+        exclude: Sequence[np.ndarray] | None = None,
+    ) -> Lists:
         """Returns the best items; see `lists.Source`. Raises ValueError if `top` exceeds that of the retriever."""
         if top > self._retriever.top:
             raise ValueError(f"top={top} must be at most {self._retriever.top}, the retriever's")
         items = np.full((len(histories), top), -1, np.int32)
         scores = np.full(items.shape, -np.inf, np.float32)
-        search = functools.partial(self._retriever, self._loaded.params)
-        for places, found in self._batches(user_ids, histories, lambda rows, places: search(rows)):
+
+        def search(rows: Histories, places: np.ndarray) -> RankedItems[jax.Array]:
+            excluded = None if exclude is None else [exclude[place] for place in places]
+            if isinstance(self._retriever, Retriever):
+                return self._retriever(self._loaded.params, rows, self._retriever.excluding(excluded))
+            return self._retriever(self._loaded.params, rows, excluded)
+
+        for places, found in self._batches(user_ids, histories, search):
             items[places], scores[places] = found.items[: len(places), :top], found.scores[: len(places), :top]
         return Lists(items, scores)
 

@@ -52,13 +52,19 @@ class MultiStageRecommender:
         self.weights, self._per_source, self._items = dict(weights), per_source, items
 
     def candidates(
-        self, user_ids: Sequence[str], histories: Sequence[np.ndarray]
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        exclude: Sequence[np.ndarray] | None = None,
     ) -> tuple[dict[str, Lists], Candidates, dict[str, float]]:
-        """Runs the first two stages: the lists of the sources, their union with all scores, and seconds by stage."""
+        """Runs the first two stages: the lists of the sources, their union with all scores, and seconds by stage.
+
+        `exclude` are the catalogue rows int[n] that are no candidates of each user.
+        """
         lists, seconds = {}, {}
         for name, source in self._sources.items():
             start = time.monotonic()
-            lists[name] = source.recommend(user_ids, histories, self._per_source)
+            lists[name] = source.recommend(user_ids, histories, self._per_source, exclude)
             seconds[name] = time.monotonic() - start
         found = candidate_lists.merge(lists, self._items)
         if self._ranker is not None:
@@ -67,16 +73,28 @@ class MultiStageRecommender:
             seconds[RANKER] = time.monotonic() - start
         return lists, found, seconds
 
-    def stages(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Stages:
-        """Runs all stages; `histories` are catalogue rows int[n], oldest first."""
-        lists, found, seconds = self.candidates(user_ids, histories)
+    def stages(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        top: int,
+        exclude: Sequence[np.ndarray] | None = None,
+    ) -> Stages:
+        """Runs all stages; for the arguments see `lists.Source`."""
+        lists, found, seconds = self.candidates(user_ids, histories, exclude)
         start = time.monotonic()
-        final = self._rules.apply(found.items, scoring.pool(found, self.weights), histories, top)
+        final = self._rules.apply(found.items, scoring.pool(found, self.weights), top)
         return Stages(lists, found, final, seconds | {"scoring": time.monotonic() - start})
 
-    def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        top: int,
+        exclude: Sequence[np.ndarray] | None = None,
+    ) -> Lists:
         """Returns the final lists; see `lists.Source`."""
-        return self.stages(user_ids, histories, top).final
+        return self.stages(user_ids, histories, top, exclude).final
 
 
 def by_ranker(found: Candidates) -> Lists:

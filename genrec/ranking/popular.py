@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genrec.data.dataset import Dataset
-from genrec.ranking.lists import Lists, read_chunks
+from genrec.ranking.lists import Lists, read_chunks, without
 
 
 def popularity(dataset: Dataset) -> np.ndarray:
@@ -19,8 +19,8 @@ def popularity(dataset: Dataset) -> np.ndarray:
 class MostPopular:
     """Recommends all items by descending popularity, ties in catalogue order.
 
-    With the popularities (2, 5, 2), the list is items 1, 0, 2; items of the history are kept. Scores are the logarithms
-    of the items' shares of the interactions, with one added to every count.
+    With the popularities (2, 5, 2), the list is items 1, 0, 2. Scores are the logarithms of the items' shares of the
+    interactions, with one added to every count.
     """
 
     def __init__(self, popularity: np.ndarray):
@@ -29,9 +29,17 @@ class MostPopular:
         shares = (popularity + 1) / (popularity.sum() + len(popularity))
         self._scores = np.log(shares[self._order]).astype(np.float32)
 
-    def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
-        """Returns the same list for each user; see `lists.Source`."""
-        items, scores = np.full(top, -1, np.int32), np.full(top, -np.inf, np.float32)
-        found = min(top, len(self._order))
-        items[:found], scores[:found] = self._order[:top], self._scores[:top]
-        return Lists(np.tile(items, (len(user_ids), 1)), np.tile(scores, (len(user_ids), 1)))
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        top: int,
+        exclude: Sequence[np.ndarray] | None = None,
+    ) -> Lists:
+        """Returns the same list for each user, but for what it excludes; see `lists.Source`."""
+        length = top + max(map(len, exclude or []), default=0)
+        items, scores = np.full(length, -1, np.int32), np.full(length, -np.inf, np.float32)
+        found = min(length, len(self._order))
+        items[:found], scores[:found] = self._order[:length], self._scores[:length]
+        lists = Lists(np.tile(items, (len(user_ids), 1)), np.tile(scores, (len(user_ids), 1)))
+        return lists if exclude is None else without(lists, exclude, top)

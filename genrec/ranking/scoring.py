@@ -94,7 +94,7 @@ class Rules:
         self._groups = catalogue.groups(cfg.share_of) if cfg.share_of else None
         self._new = popularity == 0
 
-    def apply(self, items: np.ndarray, scores: np.ndarray, histories: Sequence[np.ndarray], top: int) -> Lists:
+    def apply(self, items: np.ndarray, scores: np.ndarray, top: int) -> Lists:
         """Returns lists of `top` items from candidates `items` int32 and `scores` float32[users, candidates].
 
         Boosts are added to the scores, then the best candidates that the rules allow are taken. Lists end early if
@@ -107,9 +107,6 @@ class Rules:
         for user, row in enumerate(order):
             candidates = items[user, row[: allowed[user].sum()]]
             values = boosted[user, row[: len(candidates)]]
-            if self._cfg.exclude_history:
-                fresh = ~np.isin(candidates, histories[user])
-                candidates, values = candidates[fresh], values[fresh]
             places = self._choose(candidates, top)
             found.items[user, : len(places)], found.scores[user, : len(places)] = candidates[places], values[places]
         return found

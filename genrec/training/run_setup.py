@@ -78,7 +78,9 @@ def baseline(experiment: Experiment, workdir: epath.Path) -> RunSetup:
     dataset = Dataset(workdir / "dataset")
     items = len(dataset.catalogue)
     record = RunRecord.of(own, (items,), semantic_ids="", dataset=dataset.fingerprint)
-    record = dataclasses.replace(record, kind="sasrec", validation={})
+    # Its search is exhaustive, whatever the beams.
+    validation = {name: value for name, value in record.validation.items() if name != "beams"}
+    record = dataclasses.replace(record, kind="sasrec", validation=validation)
 
     def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> ExhaustiveRetriever:
         return ExhaustiveRetriever(graphdef, items, own.evaluation.beams, mesh)

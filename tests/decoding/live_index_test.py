@@ -155,11 +155,21 @@ def test_lists_are_padded_to_few_lengths(length, width):
 
 @pytest.mark.parametrize("wanted", [Filter(), Filter(deny=frozenset([2])), Filter(allow=frozenset([2, 4, 5, 6]))])
 def test_long_lists_have_the_effect_of_short_ones(wanted):
-    live = live_index()
     short = [4, 6, 9]
     long = [*short, *range(UNKNOWN, UNKNOWN + MAX_EXCLUDED)]
-    one, other, _ = found(live, Restriction(wanted, short), Restriction(wanted, long))
-    assert one == other and not set(one) & set(short)
+    for filters in (2, 1):  # with room for the filter of a long list, and without
+        live = live_index(filters=filters)
+        one, other, _ = found(live, Restriction(wanted, short), Restriction(wanted, long))
+        assert one == other and not set(one) & set(short)
+
+
+def test_an_index_without_filters_excludes_lists_of_any_length():
+    live = live_index(filters=0)
+    long = [2, *range(UNKNOWN, UNKNOWN + MAX_EXCLUDED)]
+    assert found(live, Restriction(exclude=long), Restriction(exclude=long)) == [
+        *[without(everything(live), 2)] * 2,
+        everything(live),
+    ]
 
 
 @pytest.fixture
@@ -203,8 +213,6 @@ def test_more_filters_than_are_kept_are_refused():
     with pytest.raises(CatalogueError, match="3 .*2"):
         live.constraints([Restriction(one) for one in (A, B, C, A)])
     assert found(live, Restriction(A), Restriction(B))[2] == everything(live)
-    with pytest.raises(CatalogueError, match="1 .*0"):  # a long list is a filter
-        live_index(filters=0).constraints([Restriction(exclude=range(MAX_EXCLUDED + 1))])
 
 
 def test_filters_have_conditions_on_columns_of_the_catalogue():

@@ -12,7 +12,8 @@ class Newest:
     def __init__(self):
         self.asked = {}
 
-    def recommend(self, user_ids, histories, top):
+    def recommend(self, user_ids, histories, top, exclude=None):
+        self.exclude = None if exclude is None else [rows.tolist() for rows in exclude]
         self.asked |= {user: history.tolist() for user, history in zip(user_ids, histories, strict=True)}
         items = [np.resize(history[::-1], top) for history in histories]
         return Lists(np.array(items, np.int32), np.zeros((len(items), top), np.float32))
@@ -28,4 +29,11 @@ def test_histories_end_before_the_target_and_batches_change_nothing(given_datase
         assert found.items.tolist() == [[3, 2], [4, 4], [9, 8]]
         assert baselines.ranks({"newest": found}, np.array([2, 5, 6]))["newest"].tolist() == [2, 0, 0]
         baselines.recommend(source, dataset, "validation", 2, max_history=0)
-        assert source.asked == {"u0": [], "u1": [], "u2": []}
+        assert source.asked == {"u0": [], "u1": [], "u2": []} and source.exclude is None
+
+
+def test_all_items_before_the_target_are_excluded(given_dataset):
+    source = Newest()
+    dataset = given_dataset(10, validation=[[1, 2, 3, 2], [4, 5]])
+    baselines.recommend(source, dataset, "validation", 2, max_history=1, exclude_history=True)
+    assert source.asked == {"u0": [3], "u1": [4]} and source.exclude == [[1, 2, 3], [4]]

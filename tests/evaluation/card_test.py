@@ -25,16 +25,19 @@ def evaluation(ranks: np.ndarray) -> Evaluation:
     )
 
 
-def write_seed(folder, seed: int, dataset: str = "d") -> dict[str, np.ndarray]:
+def write_seed(folder, seed: int, dataset: str = "d", exclude_history: bool = False) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     ranks = {name: random.integers(0, 12, USERS) for name in ("genrec", "SASRec")}
     ranks["hybrid"] = np.ones(USERS, int)
     details = {"identity": {"step": 3, "dataset": dataset, "semantic_ids": "s"}}
     inflated = {"semantic_id_metrics": metrics.compute(ranks["genrec"], CUTOFFS)}
     baseline = {"SASRec": ranks["SASRec"]}
-    results.write(folder / "evaluation", "test", evaluation(ranks["genrec"]), baseline, ["i"], details | inflated)
     stages = {"stages": [{"stage": "final", "recall@10": 1.0, "lift": None}]}
-    results.write(folder / "multi_stage", "test", evaluation(ranks["hybrid"]), {}, ["i"], details | stages)
+    for name, of, others, more in (
+        ("evaluation", evaluation(ranks["genrec"]), baseline, inflated),
+        ("multi_stage", evaluation(ranks["hybrid"]), {}, stages),
+    ):
+        results.write(folder / name, "test", of, others, ["i"], details | more, exclude_history=exclude_history)
     return ranks
 
 
@@ -60,6 +63,28 @@ def test_one_seed_has_no_deviation(tmp_path):
     write_seed(tmp_path / "seed_0", 0)
     text = card.write(tmp_path, [tmp_path / "seed_0"], config.Experiment(), [])
     assert "One seed." in text and "±" not in text
+
+
+def test_history_items_kept_and_excluded_have_tables_of_their_own(tmp_path):
+    seeds = [tmp_path / f"seed_{seed}" for seed in range(2)]
+    kept = [write_seed(folder, seed) for seed, folder in enumerate(seeds)]
+    others = [card.other_results(folder, True) for folder in seeds]
+    excluded = [write_seed(folder, seed, exclude_history=True) for seed, folder in enumerate(others, start=2)]
+    text = card.write(tmp_path, seeds, config.Experiment(), [], both_histories=True)
+    assert text.index("history items kept") < text.index("history items excluded")
+    assert len(re.findall(r"\| SASRec +\|", text)) == 2 and text.count("hybrid - SASRec") == 2
+    found = json.loads((tmp_path / "card.json").read_text())
+    assert (found["exclude_history"], found["other"]["exclude_history"]) == (False, True)
+    for of, ranks in ((found, kept), (found["other"], excluded)):
+        values = [metrics.compute(one["SASRec"], CUTOFFS)["recall@10"] for one in ranks]
+        assert of["metrics"]["SASRec"]["recall@10"]["values"] == pytest.approx(values)
+    assert "history items excluded" not in card.write(tmp_path, seeds, config.Experiment(), [])
+
+
+def test_results_of_the_other_rule_are_not_taken_for_those_of_the_card(tmp_path):
+    write_seed(tmp_path / "seed_0", 0, exclude_history=True)
+    with pytest.raises(DataError, match="exclude_history=False"):
+        card.write(tmp_path, [tmp_path / "seed_0"], config.Experiment(), [])
 
 
 def test_seeds_that_are_unfinished_or_of_other_data_are_an_error(tmp_path):

@@ -77,6 +77,22 @@ def test_other_beams_are_another_evaluation(elsewhere, workdir):
     assert figures["identity"]["beams"] == 12
 
 
+def test_steps_without_and_with_items_of_the_history_are_not_in_one_table(elsewhere, workdir, capsys):
+    for step in (7, 14):
+        bring(elsewhere, workdir, step)
+    evaluate_all.evaluate_all(EXPERIMENT, workdir, ["test"])
+    shutil.rmtree(workdir / "checkpoints" / "7")
+    settings = dataclasses.replace(EXPERIMENT.evaluation, exclude_history=True)
+    excluding = dataclasses.replace(EXPERIMENT, evaluation=settings)
+    capsys.readouterr()
+    evaluate_all.evaluate_all(excluding, workdir, ["test"])
+    rows = json.loads((workdir / "evaluation" / "test_steps.json").read_text())
+    assert [(row["identity"]["step"], row["identity"]["exclude_history"]) for row in rows] == [(14, True)]
+    assert "test split; history items excluded" in capsys.readouterr().out
+    evaluate_all.evaluate_all(excluding, workdir, ["test"], results_in=workdir / "other")
+    assert (workdir / "other" / "evaluation" / "step_14" / "test.json").exists()
+
+
 def test_variants_are_evaluated_beside_each_other_and_steps_of_others_are_not_in_their_table(elsewhere, workdir):
     for step in (7, 14):
         bring(elsewhere, workdir, step)

@@ -56,6 +56,25 @@ def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, c
     assert len(ranks[0]) == len(users)
 
 
+def test_no_stage_has_items_of_the_history_if_they_are_excluded(workdir, tmp_path, capsys):
+    settings = dataclasses.replace(EXPERIMENT.evaluation, exclude_history=True)
+    before = {path: path.read_bytes() for path in workdir.glob("multi_stage/*")}
+    evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir, results_in=tmp_path)
+    assert "history items excluded" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in workdir.glob("multi_stage/*")}
+    assert json.loads((tmp_path / "multi_stage" / "test.json").read_text())["exclude_history"]
+    dataset = datasets.Dataset(workdir / "dataset")
+    split, ids = dataset.split("test"), dataset.catalogue.item_ids
+    records = {one.user_id: one.items for one in split.read(np.arange(len(split)))}
+    for user in pyarrow.parquet.read_table(tmp_path / "multi_stage" / "test_users.parquet").to_pylist():
+        history = {ids[item] for item in records[user["user_id"]][:-1]}
+        assert len(user["recommended"]) == 10 and not history & set(user["recommended"])
+    for name in ("generator", "sasrec", "item-knn"):
+        found = pyarrow.parquet.read_table(tmp_path / "multi_stage" / f"test_users_{name}.parquet").to_pylist()
+        ranks = [row["rank"] for row in found if records[row["user_id"]][-1] in records[row["user_id"]][:-1]]
+        assert ranks and set(ranks) == {0}
+
+
 def test_given_weights_sources_and_rules(workdir):
     chosen = config.MultiStage(
         sources=("item-kNN", "most popular"),

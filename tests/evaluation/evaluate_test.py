@@ -97,7 +97,31 @@ def test_a_variant_is_written_beside_the_plain_evaluation_and_says_what_it_is(wo
     assert read["baselines"]["most popular"] == figures["baselines"]["most popular"]
 
 
+def test_no_model_of_a_table_has_items_of_the_history_if_they_are_excluded(workdir, tmp_path, capsys):
+    settings = dataclasses.replace(EXPERIMENT.evaluation, exclude_history=True)
+    evaluate.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir, results_in=tmp_path / "other")
+    assert "users; history items excluded" in capsys.readouterr().out and not (workdir / "evaluation").exists()
+    folder = tmp_path / "other" / "evaluation"
+    figures = json.loads((folder / "test.json").read_text())
+    assert figures["exclude_history"] and figures["identity"]["exclude_history"]
+    assert (figures["repeats"], figures["short_lists"]) == (0, 0)
+    report = (folder / "test.html").read_text()
+    assert "excluded from all lists" in report and "recall@10, history items excluded" in report
+    dataset = datasets.Dataset(workdir / "dataset")
+    split = dataset.split("test")
+    records = split.read(np.arange(len(split)))
+    repeated = {one.user_id for one in records if one.items[-1] in one.items[:-1]}
+    histories = {one.user_id: {dataset.catalogue.item_ids[item] for item in one.items[:-1]} for one in records}
+    assert repeated
+    for user in pyarrow.parquet.read_table(folder / "test_users.parquet").to_pylist():
+        assert not histories[user["user_id"]] & set(user["recommended"])
+    for name in ("test_users", "test_users_most_popular", "test_users_item-knn"):
+        ranks = pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
+        assert {row["rank"] for row in ranks if row["user_id"] in repeated} == {0}
+
+
 CHANGES = [
+    {"exclude_history": True},
     {"beams": 11}, {"max_beams": 20}, {"certify": 3}, {"cutoffs": (1, 5)}, {"segments": ("genre",)}, {"history": 3},
     {"withheld_features": ("all",)}, {"request_time": True}, {"new_items_share": 0.1},
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from genrec import config, sharding
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
+from genrec.decoding.new_item_quota import QuotaRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
 from genrec.evaluation.evaluator import Evaluation, Evaluator, item_ranks
@@ -188,6 +189,36 @@ def test_wider_beams_certify_lists():
         for user, sure in enumerate(found.certified):
             exact = np.sort(log_likelihoods(records[user], causal=True))[::-1]
             np.testing.assert_allclose(found.scores[user, :sure], exact[:sure], rtol=1e-4, atol=1e-4)
+
+
+def test_excluded_histories_leave_full_lists_of_the_most_likely_other_items():
+    """All items before the target are excluded, not only those that the model reads."""
+    users, params = 23, nnx.state(model())
+    records = Split(users).records
+    exact = [log_likelihoods(record, causal=True) for record in records]
+    everything = evaluator(users, exclude_history=True).run(params)
+    certified = evaluator(users, beams=5, max_beams=ITEMS, certify=5, exclude_history=True).run(params)
+    assert (certified.recommended >= 0).all() and (certified.certified == 5).all()
+    for user, record in enumerate(records):
+        history = record.items[:-1]
+        order = [item for item in np.argsort(-exact[user]) if item not in history]
+        np.testing.assert_allclose(certified.scores[user], exact[user][order[:5]], rtol=1e-4, atol=1e-4)
+        for found in (everything, certified):
+            assert not np.isin(found.recommended[user], history).any() and not found.repeats[user].any()
+        assert sorted(everything.recommended[user][: len(order)]) == sorted(order)
+        assert (everything.recommended[user][len(order) :] == -1).all()
+        assert (everything.ranks[user] == 0) == (record.items[-1] in history) == everything.target_repeats[user]
+    assert everything.target_repeats.any()
+
+
+def test_a_quota_of_new_items_excludes_histories_too():
+    cfg, is_new = config.Evaluation(beams=8, batch=4, cutoffs=(5,), exclude_history=True), np.arange(ITEMS) % 3 == 0
+    retriever = QuotaRetriever(
+        nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), cfg.beams, is_new, 0.25
+    )
+    found = Evaluator(retriever, Dataset(9), "test", cfg, tokenizer(), MAX_HISTORY, causal=True).run(nnx.state(model()))
+    assert (found.recommended >= 0).all() and (is_new[found.recommended].sum(axis=1) >= 2).all()
+    assert not found.repeats.any()
 
 
 @pytest.mark.parametrize("setting", [{"certify": 0}, {"max_beams": 4}])

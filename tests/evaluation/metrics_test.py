@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import pytrec_eval
 
 from genrec.decoding.beam_search import beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex
@@ -48,6 +49,30 @@ def test_the_order_of_users_and_a_ragged_last_batch_change_nothing():
     whole = metrics.compute(ranks, (1, 10))
     assert metrics.compute(ranks[::-1], (1, 10)) == pytest.approx(whole, rel=1e-12)
     assert whole["recall@10"] == np.mean((ranks >= 1) & (ranks <= 10))
+
+
+def test_metrics_of_random_lists_are_those_of_trec_eval():
+    """One relevant item per user; reciprocal rank has no cutoff there, so that lists are cut before."""
+    random, users, length, cutoffs = np.random.default_rng(0), 300, 30, (1, 5, 10, 30)
+    recommended = np.array([random.permutation(60)[:length] for _ in range(users)])
+    targets = random.integers(0, 60, users)
+    relevant = {str(user): {str(item): 1} for user, item in enumerate(targets)}
+
+    def trec_eval(measures: set[str], cut: int) -> dict[str, float]:
+        lists = {
+            str(user): {str(item): float(length - place) for place, item in enumerate(row[:cut])}
+            for user, row in enumerate(recommended)
+        }
+        by_user = pytrec_eval.RelevanceEvaluator(relevant, measures).evaluate(lists).values()
+        return {name: np.mean([of_user[name] for of_user in by_user]) for name in next(iter(by_user))}
+
+    expected = {}
+    for cutoff in cutoffs:
+        of = trec_eval({f"recall.{cutoff}", f"ndcg_cut.{cutoff}"}, length)
+        expected |= {f"recall@{cutoff}": of[f"recall_{cutoff}"], f"ndcg@{cutoff}": of[f"ndcg_cut_{cutoff}"]}
+        expected[f"mrr@{cutoff}"] = trec_eval({"recip_rank"}, cutoff)["recip_rank"]
+    found = metrics.compute(item_ranks(recommended, targets), cutoffs)
+    assert found == pytest.approx(expected, rel=1e-6) and 0 < found["recall@1"] < found["recall@30"] < 1
 
 
 @pytest.mark.parametrize(

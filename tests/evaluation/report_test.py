@@ -183,6 +183,8 @@ def test_it_says_what_was_evaluated_and_how_it_stands_to_the_baselines(workdir):
     for part in (
         f"Evaluated {run['date'][:10]}",
         "Withheld or changed nothing",
+        "Items of the history kept",
+        "recall@10, history items kept, is",
         "Training time 2 min 20 s",
         "Trained on 8 x TPU v9 (Linux x86_64, 64 cores)",
         "Evaluated on 8 x cpu",

@@ -34,13 +34,16 @@ def evaluation() -> SearchEvaluation:
 def test_figures_lists_and_table(tmp_path, evaluation):
     popular = np.array([3, 1, 4], np.int32)
     baselines = {"most popular": popular, "other": np.zeros(3, np.int32)}
-    text = results.write(tmp_path / "evaluation", "test", evaluation, baselines, ITEM_IDS, {"step": 7}, "and more")
+    text = results.write(
+        tmp_path / "evaluation", "test", evaluation, baselines, ITEM_IDS, {"step": 7}, "and more", exclude_history=True
+    )
 
     figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
     assert figures["metrics"] == evaluation.metrics
     assert figures["baselines"]["most popular"] == metrics.compute(popular, CUTOFFS)
     assert set(figures["baselines"]["other"].values()) == {0}
     assert (figures["split"], figures["users"], figures["step"]) == ("test", 3, 7)
+    assert figures["exclude_history"] is True and text.startswith("test split, 3 users; history items excluded\n")
 
     users = pyarrow.parquet.read_table(tmp_path / "evaluation" / "test_users.parquet").to_pylist()
     assert users == [
@@ -64,7 +67,7 @@ def test_figures_lists_and_table(tmp_path, evaluation):
 
 def test_a_second_evaluation_replaces_the_first(tmp_path, evaluation):
     for popular in (np.array([3, 1, 4]), np.array([1, 1, 1])):
-        results.write(tmp_path, "test", evaluation, {"most popular": popular}, ITEM_IDS, {})
+        results.write(tmp_path, "test", evaluation, {"most popular": popular}, ITEM_IDS, {}, exclude_history=False)
     assert json.loads((tmp_path / "test.json").read_text())["baselines"]["most popular"]["recall@1"] == 1
 
 
@@ -79,12 +82,14 @@ def test_the_table_has_a_line_for_each_metric_and_cutoff(evaluation):
 
 def test_lists_of_different_users_are_not_compared(tmp_path, evaluation):
     with pytest.raises(ValueError, match="most popular"):
-        results.write(tmp_path, "test", evaluation, {"most popular": np.array([1, 2])}, ITEM_IDS, {})
+        results.write(
+            tmp_path, "test", evaluation, {"most popular": np.array([1, 2])}, ITEM_IDS, {}, exclude_history=False
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_lists_that_no_search_found_are_not_certified(tmp_path, evaluation):
     parts = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(Evaluation)}
-    results.write(tmp_path, "test", Evaluation(**parts), {}, ITEM_IDS, {})
+    results.write(tmp_path, "test", Evaluation(**parts), {}, ITEM_IDS, {}, exclude_history=False)
     columns = pyarrow.parquet.read_table(tmp_path / "test_users.parquet").column_names
     assert columns == ["user_id", "rank", "target", "recommended"]

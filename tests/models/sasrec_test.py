@@ -87,6 +87,12 @@ def test_lists_are_the_sorted_scores_on_any_mesh():
         np.testing.assert_array_equal(found.items[:, :ITEMS], np.argsort(-expected, axis=1, kind="stable"))
         np.testing.assert_allclose(found.scores[:, :ITEMS], -np.sort(-expected, axis=1), rtol=1e-4)
         assert (found.items[:, ITEMS:] == -1).all() and (found.bound == -np.inf).all()
+        exclude = [np.array([3, 3]), np.zeros(0, int), np.arange(ITEMS), np.array([0, ITEMS - 1])]
+        found = jax.device_get(retriever(placed, rows, exclude))
+        for row, excluded in enumerate(exclude):
+            order = [item for item in np.argsort(-expected[row], kind="stable") if item not in excluded]
+            assert found.items[row].tolist() == [*order, *[-1] * (ITEMS + 2 - len(order))]
+            assert (np.isfinite(found.scores[row]) == (found.items[row] >= 0)).all()
         some = np.array([[0, 3], [10, 2], [5, 5], [1, 0]])
         np.testing.assert_allclose(
             retriever.score(placed, rows, some), np.take_along_axis(expected, some, axis=1), rtol=1e-4

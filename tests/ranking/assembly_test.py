@@ -40,6 +40,23 @@ def test_sources_are_those_of_the_config_in_its_order(multi_stage_workdir, datas
         assert lists.items.shape == lists.scores.shape == (2, 10) and lists.items.max() < len(dataset.catalogue)
 
 
+def test_every_source_excludes_items_before_it_cuts_its_lists(multi_stage_workdir, dataset):
+    names, popularity = ("SASRec", "most popular", "generator", "item-kNN"), np.arange(len(dataset.catalogue))
+    found = assembly.load_sources(changed(sources=names), multi_stage_workdir, dataset, popularity, "best")
+    sequences = dataset.split("train").read(np.arange(6))
+    users, histories = [one.user_id for one in sequences], [one.items[-4:] for one in sequences]
+    for name, source in found.items():
+        kept = source.recommend(users, histories, 10).items
+        exclude = [np.concatenate([row[[0, 2, 2]], one.items]) for row, one in zip(kept, sequences, strict=True)]
+        lists = source.recommend(users, histories, 10, exclude)
+        assert (lists.items >= 0).all() and np.isfinite(lists.scores).all(), name
+        for row, before, excluded in zip(lists.items, kept, exclude, strict=True):
+            remaining = before[~np.isin(before, excluded)]
+            assert not np.isin(row, excluded).any() and len(remaining) < 10, name
+            if name != "generator":  # whose search, narrower than the catalogue, takes other beams
+                assert row[: len(remaining)].tolist() == remaining.tolist(), name
+
+
 @pytest.mark.parametrize(
     ("names", "message"), [(("generater",), "'generater'.* item-kNN"), ((), "multi_stage.sources")]
 )

@@ -6,7 +6,7 @@ import pyarrow as pa
 from genrec.config import FinalScoring
 from genrec.data.dataset import Catalogue
 from genrec.ranking import multi_stage, scoring
-from genrec.ranking.lists import Lists
+from genrec.ranking.lists import Lists, without
 
 ITEMS, USERS = 20, 15
 USER_IDS = [f"u{user}" for user in range(USERS)]
@@ -20,9 +20,10 @@ class Given:
         random = np.random.default_rng(seed)
         self.items = {user: random.permutation(ITEMS) for user in USER_IDS}
 
-    def recommend(self, user_ids, histories, top):
-        items = np.array([self.items[user][:top] for user in user_ids], np.int32)
-        return Lists(items, np.tile(-np.arange(top, dtype=np.float32), (len(user_ids), 1)))
+    def recommend(self, user_ids, histories, top, exclude=None):
+        items = np.array([self.items[user] for user in user_ids], np.int32)
+        lists = Lists(items, np.tile(-np.arange(ITEMS, dtype=np.float32), (len(user_ids), 1)))
+        return without(lists, exclude or [()] * len(user_ids), top)
 
 
 class Likes:
@@ -62,11 +63,22 @@ def test_new_events_change_the_next_list():
 
 
 def test_users_together_or_alone_get_the_same():
-    recommender = build({"a": 0.5, "b": 0.3, "ranker": 0.2}, Likes(), exclude_history=True)
-    together = recommender.recommend(USER_IDS, HISTORIES, 5)
+    recommender = build({"a": 0.5, "b": 0.3, "ranker": 0.2}, Likes())
+    together = recommender.recommend(USER_IDS, HISTORIES, 5, HISTORIES)
     for user in range(USERS):
-        alone = recommender.recommend(USER_IDS[user : user + 1], HISTORIES[user : user + 1], 5)
+        chosen = HISTORIES[user : user + 1]
+        alone = recommender.recommend(USER_IDS[user : user + 1], chosen, 5, chosen)
         np.testing.assert_array_equal(alone.items[0], together.items[user])
+
+
+def test_no_stage_has_what_is_excluded_and_the_candidates_of_each_source_stay_as_many():
+    exclude = [np.arange(user, user + 5) % ITEMS for user in range(USERS)]
+    stages = build({"ranker": 1.0}, Likes()).stages(USER_IDS, HISTORIES, 5, exclude)
+    lists = [*(of.items for of in stages.lists.values()), stages.final.items]
+    assert all((of >= 0).all() for of in lists)
+    for user, excluded in enumerate(exclude):
+        assert not np.isin([*lists, stages.candidates.items][-1][user], excluded).any()
+        assert not any(np.isin(of[user], excluded).any() for of in lists)
 
 
 def test_the_report_has_recall_and_lift_of_every_stage():

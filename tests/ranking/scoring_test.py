@@ -44,10 +44,9 @@ def test_fitted_weights_maximize_the_likelihood():
         scoring.fit(candidates, np.full(users, 99), ["right"])
 
 
-def lists(items, scores, top=3, histories=None, **rules):
+def lists(items, scores, top=3, **rules):
     items, scores = np.array(items), np.array(scores, np.float32)
-    histories = histories or [np.zeros(0, int)] * len(items)
-    found = scoring.Rules(FinalScoring(**rules), CATALOGUE, POPULARITY).apply(items, scores, histories, top)
+    found = scoring.Rules(FinalScoring(**rules), CATALOGUE, POPULARITY).apply(items, scores, top)
     assert (found.scores[found.items < 0] == -np.inf).all()
     return found.items.tolist()
 
@@ -56,11 +55,10 @@ def test_without_rules_the_best_come_first_with_ties_in_catalogue_order():
     assert lists([[0, 1, 2, 5], [3, 4, -1, -1]], [[1, 4, 4, 2], [1, 2, -np.inf, -np.inf]]) == [[1, 2, 5], [4, 3, -1]]
 
 
-def test_filters_boosts_and_history():
+def test_filters_and_boosts():
     items, scores = [[0, 1, 2, 3]], [[4, 3, 2, 1]]
     assert lists(items, scores, filter=("kind=p",)) == [[1, 3, -1]]
     assert lists(items, scores, boosts=("kind=p:2.5", "artist=y:1")) == [[1, 3, 0]]
-    assert lists(items, scores, exclude_history=True, histories=[np.array([0, 2])]) == [[1, 3, -1]]
     with pytest.raises(DataError, match="color"):
         lists(items, scores, filter=("color=red",))
     with pytest.raises(ConfigError, match="kind=p"):

@@ -208,6 +208,13 @@ def test_other_beams_are_another_run(tiny_trained):
         train.train(experiment, tiny_trained)
 
 
+def test_validation_without_items_of_the_history_is_another_run(tiny_trained):
+    experiment = changed()
+    experiment.evaluation.exclude_history = True
+    with pytest.raises(artifacts.ArtifactError, match=r"validation.exclude_history was False, is True"):
+        train.train(experiment, tiny_trained)
+
+
 def test_schedules():
     cosine = optimizer.schedule(config.Training(learning_rate=0.1, warmup_steps=10, steps=110))
     np.testing.assert_allclose([cosine(5), cosine(10), cosine(60), cosine(110)], [0.05, 0.1, 0.05, 0], atol=1e-7)
