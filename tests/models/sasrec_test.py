@@ -1,7 +1,8 @@
-"""SASRec: its losses against each prefix alone, its training, its lists and its scores."""
+"""SASRec: its losses against PyTorch and against each prefix alone, its training, its lists and its scores."""
 
 import dataclasses
 import functools
+import math
 import shutil
 
 import jax
@@ -52,6 +53,82 @@ def scores(rows) -> np.ndarray:
 def jitted(method: str):
     graphdef = nnx.graphdef(model())
     return jax.jit(lambda params, inputs: getattr(nnx.merge(graphdef, params), method)(inputs))
+
+
+def logits_in_torch(params: dict, cfg: config.Model, items: np.ndarray):
+    """Returns float64[1 + items, ITEMS] for one history: row t has the logits of the item after the first t.
+
+    From the papers alone: a causal pre-norm transformer (Kang & McAuley 2018) with the RMSNorm, relative position bias
+    and unscaled, bias-free attention of T5 (Raffel et al. 2020, section 2.1), and tied embeddings. Before the items
+    stands the token of all users.
+    """
+    import torch
+
+    def norm(x, of):
+        return x / torch.sqrt((x**2).mean(-1, keepdim=True) + 1e-6) * of["scale"]
+
+    def bucket(distance: int) -> int:
+        """Half of the buckets hold one distance each, the others grow like logarithms up to the largest distance."""
+        exact = cfg.position_buckets // 2
+        if distance < exact:
+            return distance
+        share = math.log(distance / exact) / math.log(cfg.position_max_distance / exact)
+        return min(cfg.position_buckets - 1, exact + math.floor(share * (cfg.position_buckets - exact)))
+
+    def tensors(tree):
+        if isinstance(tree, dict):
+            return {name: tensors(of) for name, of in tree.items()}
+        return torch.tensor(np.asarray(tree), dtype=torch.float64)
+
+    weights = tensors(params)
+    tokens = torch.tensor([ITEMS, *items])
+    x = weights["embedding"][tokens] * math.sqrt(cfg.width)
+    steps = range(len(tokens))
+    bias = torch.stack(
+        [torch.stack([weights["position_bias"]["table"][bucket(max(q - k, 0))] for k in steps]) for q in steps]
+    )
+    future = torch.ones(len(tokens), len(tokens), dtype=torch.bool).triu(1)
+    for layer in (weights["layers"]["unstacked"][number] for number in range(cfg.encoder_layers)):
+        of = layer["attention"]
+        normed = norm(x, of["norm"])
+        q, k, v = ((normed @ of[name]["kernel"]).view(len(tokens), cfg.heads, -1) for name in ("query", "key", "value"))
+        heads = []
+        for head in range(cfg.heads):
+            scores = (q[:, head] @ k[:, head].T + bias[:, :, head]).masked_fill(future, -math.inf)
+            heads.append(torch.softmax(scores, dim=-1) @ v[:, head])
+        x = x + torch.cat(heads, dim=-1) @ of["out"]["kernel"]
+        of = layer["mlp"]
+        normed = norm(x, of["norm"])
+        hidden = normed @ of["into"]["kernel"]
+        if cfg.gated_mlp:
+            hidden = torch.nn.functional.gelu(hidden, approximate="tanh") * (normed @ of["gate"]["kernel"])
+        else:
+            hidden = torch.relu(hidden)
+        x = x + hidden @ of["out"]["kernel"]
+    return norm(x, weights["norm"]) @ weights["embedding"][:ITEMS].T
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_logits_and_losses_are_those_of_pytorch(gated):
+    import torch
+
+    cfg = dataclasses.replace(MODEL, gated_mlp=gated, position_max_distance=12)  # which longer histories exceed
+    graphdef, params = nnx.split(SASRec(cfg, ITEMS, nnx.Rngs(0)))
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + 0.2 * random.normal(size=x.shape).astype(np.float32), params)
+    users = [random.integers(0, ITEMS, n) for n in (17, 4, 9)]
+    segments = [[Segment("a", users[0], 0, True)], [Segment("b", users[1], 0, True), Segment("c", users[2], 2, True)]]
+    examples = pack(segments, sasrec_model.tokenizer(ITEMS), 20, 17)
+    losses = nnx.merge(graphdef, params).losses(examples)[..., 0]
+    rows = histories([*"abc"], users, sasrec_model.tokenizer(ITEMS), 20)
+    scores = nnx.merge(graphdef, params).scores(rows)
+    places = {0: (0, 0, 0), 1: (1, 0, 0), 2: (1, 4, 2)}  # of each user: row, first place, items that are no targets
+    for user, (row, first, skipped) in places.items():
+        logits = logits_in_torch(nnx.to_pure_dict(params), cfg, users[user])
+        targets = torch.tensor(users[user])
+        expected = torch.nn.functional.cross_entropy(logits[:-1], targets, reduction="none")[skipped:]
+        np.testing.assert_allclose(losses[row, first : first + len(expected)], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(scores[user], torch.log_softmax(logits[-1], dim=-1), rtol=1e-5, atol=1e-5)
 
 
 def test_losses_of_packed_windows_are_those_of_each_history_alone():
