@@ -31,7 +31,7 @@ EVALUATIONS = ("tools/evaluate_checkpoint.py", "tools/evaluate_multi_stage.py")
 
 
 def main() -> None:
-    workdir, given = epath.Path(_WORKDIR.value), script_flags.given(leave_out=("workdir", "seeds"))
+    workdir, given = epath.Path(_WORKDIR.value), script_flags.given(leave_out=("workdir", "seeds", "both_histories"))
     run_setup.check(_CONFIG.value)
     run_setup.check_baseline(_CONFIG.value)
     identity.require_plain(_CONFIG.value.evaluation, "a reproduction card")

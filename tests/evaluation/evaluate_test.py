@@ -85,7 +85,7 @@ def test_a_variant_is_written_beside_the_plain_evaluation_and_says_what_it_is(wo
     assert "history withheld" not in capsys.readouterr().out
     settings = dataclasses.replace(EXPERIMENT.evaluation, history=0)
     evaluate.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir)
-    assert "users; history withheld" in capsys.readouterr().out
+    assert "history items kept; history withheld" in capsys.readouterr().out
     folder = workdir / "evaluation" / "history=0"
     assert plain == {path: path.read_bytes() for path in (workdir / "evaluation").iterdir() if path != folder}
     figures = json.loads((folder / "test.json").read_text())
