@@ -400,6 +400,19 @@ class ItemKnn:
 
 
 @dataclasses.dataclass
+class Transitions:
+    """Baseline of a mixture of transitions (genrec.input_pipeline.transitions), also for `model.transition_bias`.
+
+    Its weights are fitted on the validation split.
+    """
+
+    neighbors: int = setting(128, "neighbors per item", at_least=1)
+    parts: int = setting(
+        4, "parts of the training sequences, each scored in training by counts of the others", at_least=2, at_most=100
+    )
+
+
+@dataclasses.dataclass
 class SasRec:
     """Baseline SASRec (genrec.models.sasrec): dataset -> `sasrec/checkpoints/`.
 
@@ -474,5 +487,6 @@ class Experiment:
     training: Training = dataclasses.field(default_factory=Training)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     item_knn: ItemKnn = dataclasses.field(default_factory=ItemKnn)
+    transitions: Transitions = dataclasses.field(default_factory=Transitions)
     sasrec: SasRec = dataclasses.field(default_factory=SasRec)
     multi_stage: MultiStage = dataclasses.field(default_factory=MultiStage)

@@ -15,6 +15,7 @@ def streaming(name: str) -> config.Experiment:
         head_width=32,
         mlp=256,
         repeat_bias=True,
+        transition_bias=True,
         user_tokens=500,
     )
     training = config.Training(batch_targets=1024, steps=450, warmup_steps=45, learning_rate=3e-3)
@@ -46,6 +47,7 @@ def tiny(experiment: config.Experiment) -> None:
     experiment.model = config.Model(
         width=32, encoder_layers=1, decoder_layers=1, heads=2, head_width=16, mlp=64, repeat_bias=True, user_tokens=50
     )
+    experiment.model.transition_bias = True
     experiment.training = config.Training(
         batch_targets=256, steps=20, warmup_steps=4, validate_every=10, validation_users=64, log_every=5
     )
@@ -61,7 +63,7 @@ def amazon(name: str) -> config.Experiment:
     Every position is a target. Semantic IDs are learned from content and, with equal weight, from co-occurrence.
     """
     model = config.Model(width=128, encoder_layers=3, decoder_layers=3, heads=4, head_width=32, mlp=512, dropout=0.2)
-    model.repeat_bias, model.user_tokens = True, 2000
+    model.repeat_bias, model.transition_bias, model.user_tokens = True, True, 2000
     training = config.Training(row_targets=24, batch_targets=1024, steps=6000, warmup_steps=400, learning_rate=2e-3)
     training.validate_every, training.validation_users, training.log_every = 750, 4096, 100
     return config.Experiment(

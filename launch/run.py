@@ -3,7 +3,7 @@
     python launch/run.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 Single settings: --config.training.steps=500. The stages one by one: launch/prepare_data.py, embed_items.py,
-learn_semantic_ids.py and train.py, then tools/evaluate_checkpoint.py.
+learn_semantic_ids.py, learn_transitions.py and train.py, then tools/evaluate_checkpoint.py.
 """
 
 from etils import epath
@@ -12,6 +12,7 @@ from genrec import command, distributed, script_flags, sharding, workdir_lock
 from genrec.data.prepare import prepare
 from genrec.evaluation.evaluate import evaluate
 from genrec.semantic_ids import embed
+from genrec.input_pipeline import transitions
 from genrec.semantic_ids.tokenize import learn
 from genrec.training import run_setup
 from genrec.training.train import train
@@ -32,6 +33,7 @@ def main() -> None:
         distributed.on_first(lambda: prepare(experiment.data, dataset))
         distributed.on_first(lambda: embed.embed(experiment.embeddings, dataset, embeddings))
         learn(experiment.semantic_ids, embeddings, workdir / "semantic_ids", mesh)
+        distributed.on_first(lambda: transitions.learn(experiment.transitions, workdir))
         train(experiment, workdir)
         evaluate(experiment, workdir, split="test")
 

@@ -14,14 +14,15 @@ from genrec.decoding.catalogue_index import BeamState, CatalogueIndex, Expansion
 from genrec.decoding.index_arrays import ArrayT
 from genrec.decoding.sampling import Sampling
 
-# step(codes, level, cache) -> (logits, cache). `codes` int32[batch, beams] are the codes chosen at level - 1 (None at
-# level 0, where there is one beam and the cache is None); logits are [batch, beams, sizes[level]]. Every leaf of the
-# cache is [batch, beams, ...]. Values common to all beams, such as the encoded history, are closed over.
-Step = Callable[[jax.Array | None, int, Any], tuple[jax.Array, Any]]
+# step(codes, level, cache, log_shares) -> (logits, cache). `codes` int32[batch, beams] are those chosen at level - 1,
+# None at level 0, where there is one beam and the cache is None; logits are [batch, beams, sizes[level]]. Every leaf of
+# the cache is [batch, beams, ...]. Values common to all beams, such as the encoded history, are closed over.
+# `log_shares` are those of the transitions, which a search without them leaves out.
+Step = Callable[..., tuple[jax.Array, Any]]
 
-# finish(codes, level, cache) -> logits of each level from `level` to the last, [batch, beams, sizes[level]]. `codes`
-# int32[batch, beams, n] are the known codes of level - 1 to the last but one: one pass instead of n steps.
-Finish = Callable[[jax.Array, int, Any], list[jax.Array]]
+# finish(codes, level, cache, log_shares) -> logits of each level from `level` to the last, [batch, beams, codes]: one
+# pass instead of n steps. `codes` int32[batch, beams, n] are the known codes of level - 1 to the last but one.
+Finish = Callable[..., list[jax.Array]]
 
 
 class Diversity(NamedTuple, Generic[ArrayT]):
@@ -62,6 +63,7 @@ def beam_search(
     sampling: Sampling[jax.Array] | None = None,
     diversity: Diversity[jax.Array] | None = None,
     finish: Finish | None = None,
+    transitions: jax.Array | None = None,
 ) -> RankedItems[jax.Array]:
     """Returns the best items that a beam search finds for each row of a batch. Call it under `jax.jit`.
 
@@ -78,13 +80,15 @@ def beam_search(
       sampling: Samples items without replacement instead of taking the best.
       diversity: Limits similar items.
       finish: Scores the remaining levels in one pass when every beam has a single item left.
+      transitions: For a decoder with a transition bias, the cumulated probabilities of rows, see
+        `CatalogueIndex.log_shares`.
     """
     top = beams if top is None else top
     if not 1 <= top <= beams:
         raise ValueError(f"top={top} and beams={beams}: a beam search needs 1 <= top <= beams")
     limit = diversity.max_beams if diversity is not None and diversity.groups is None else None
     expand = functools.partial(index.expand, constraints=constraints, sampling=sampling, limit=limit)
-    state = _last_level(step, finish, index, batch, beams, expand)
+    state = _last_level(step, finish, index, batch, beams, expand, transitions)
     items, scores, roots = index.best_items(state, constraints)
     bound = state.pruned
     if sampling is not None or diversity is not None:
@@ -97,7 +101,13 @@ def beam_search(
 
 
 def _last_level(
-    step: Step, finish: Finish | None, index: CatalogueIndex, batch: int, beams: int, expand: Callable[..., Expansion]
+    step: Step,
+    finish: Finish | None,
+    index: CatalogueIndex,
+    batch: int,
+    beams: int,
+    expand: Callable[..., Expansion],
+    transitions: jax.Array | None,
 ) -> BeamState:
     """Returns the state after the last level; `expand` is `index.expand` with the settings of the search."""
 
@@ -110,7 +120,8 @@ def _last_level(
         return one_level(state, codes, cache)
 
     def one_level(state: BeamState, codes: jax.Array | None, cache: Any) -> BeamState:
-        logits, cache = step(codes, state.level, cache)
+        shares = {} if transitions is None else {"log_shares": index.log_shares(state, transitions)}
+        logits, cache = step(codes, state.level, cache, **shares)
         last = state.level + 1 == index.levels
         # The first levels may have fewer prefixes than beams: the decoder then computes no dead beams.
         width = beams if last else min(beams, state.beams * index.sizes[state.level])
@@ -126,7 +137,10 @@ def _last_level(
     def finish_levels(state: BeamState, codes: jax.Array, cache: Any) -> BeamState:
         assert finish is not None  # checked by `advance`
         following = index.remaining(state)
-        all_logits = finish(jnp.stack([codes, *following[:-1]], axis=-1), state.level, cache)
+        shares = {}
+        if transitions is not None:
+            shares = {"log_shares": [index.only_log_shares(state.level + n, one) for n, one in enumerate(following)]}
+        all_logits = finish(jnp.stack([codes, *following[:-1]], axis=-1), state.level, cache, **shares)
         for logits, codes in zip(all_logits, following, strict=True):
             state = index.follow(state, logits, codes)
         return state

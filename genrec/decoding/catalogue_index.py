@@ -35,6 +35,7 @@ from genrec.decoding import top_k
 from genrec.decoding.index_arrays import BITS, NOT_ELIGIBLE, ArrayT, IndexArrays, Layout, filter_arrays, index_arrays
 from genrec.decoding.sampling import PerturbedScores, Sampling, gumbel_noise, perturb
 from genrec.decoding.sorted_table import SortedTable
+from genrec.input_pipeline.transitions import FLOOR
 
 
 class Constraints(NamedTuple, Generic[ArrayT]):
@@ -294,6 +295,36 @@ class CatalogueIndex(IndexArrays[jax.Array]):
         """Returns int32[batch, beams] for each level from the state's on: the codes of the beams' first rows."""
         return [column[state.first].astype(jnp.int32) for column in self.columns[state.level - self.tables :]]
 
+    def log_shares(self, state: BeamState, transitions: jax.Array) -> jax.Array:
+        """Returns float32[batch, beams, codes of the level]: the log-shares of each beam's codes.
+
+        The share of a code is the probability of its rows relative to that of the beam (`transitions.CodeShares`).
+        `transitions` uint32[batch, capacity + 1] are probabilities of rows, cumulated from 0, in units of 2**-31:
+        integers, so that the sum over a range is the exact difference of its ends. Made by `LiveIndex.cumulated`.
+        """
+        total = _at(transitions, state.end) - _at(transitions, state.first)
+        sums = self._sums_of_codes(state, transitions)
+        return jnp.log(sums.astype(jnp.float32) / jnp.maximum(total, 1).astype(jnp.float32)[..., None] + FLOOR)
+
+    def _sums_of_codes(self, state: BeamState, transitions: jax.Array) -> jax.Array:
+        """Returns uint32[batch, beams, codes of the level]: the sums of the probabilities of each code's rows."""
+        size, (batch, beams) = self.sizes[state.level], state.scores.shape
+        if state.level < self.tables:
+            ends = self.starts[state.level][state.prefix[..., None] * size + jnp.arange(size + 1)]
+            sums = jnp.diff(_at(transitions, ends.reshape(batch, -1)).reshape(batch, beams, size + 1), axis=-1)
+            return jnp.where((state.end > state.first)[..., None], sums, 0)
+        window = self.layout.windows[state.level - self.tables]
+        rows = state.first[..., None] + jnp.arange(window + 1)
+        masses = jnp.diff(_at(transitions, rows.reshape(batch, -1)).reshape(batch, beams, window + 1), axis=-1)
+        codes = jnp.where(rows[..., :-1] < state.end[..., None], self._codes(state), size)  # dropped beyond the range
+        place = jnp.arange(batch)[:, None, None], jnp.arange(beams)[:, None], codes
+        return jnp.zeros((batch, beams, size), jnp.uint32).at[place].add(masses, mode="drop")
+
+    def only_log_shares(self, level: int, codes: jax.Array) -> jax.Array:
+        """Returns the log-shares of beams with a single row, whose codes at the level are int32[batch, beams]."""
+        only = codes[..., None] == jnp.arange(self.sizes[level])
+        return jnp.where(only, np.float32(np.log1p(FLOOR)), np.float32(np.log(FLOOR)))
+
     def best_items(
         self, state: BeamState, constraints: MaybeConstraints = None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -325,6 +356,11 @@ class CatalogueIndex(IndexArrays[jax.Array]):
             if constraints is not None and constraints.excluded.shape[1]:
                 eligible &= (rows[..., None] != constraints.excluded[:, None, None]).all(axis=-1)
         return jnp.where(eligible, self.items[rows], -1)
+
+
+def _at(cumulated: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns cumulated[b, rows[b, n]] of uint32[batch, capacity + 1], for rows int32[batch, n] up to the capacity."""
+    return jnp.take_along_axis(cumulated, rows, axis=1, mode="clip")
 
 
 def _read(array: jax.Array, first: jax.Array, width: int) -> jax.Array:

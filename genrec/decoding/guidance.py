@@ -50,14 +50,14 @@ def decoder(model: Recommender, histories: Histories, guidance: Guidance[jax.Arr
     def guided(logits: tuple[jax.Array, ...]) -> jax.Array:
         return sum((weight * one for weight, one in zip(weights, logits, strict=True)), start=jnp.float32(0))
 
-    def step(codes: jax.Array | None, level: int, cache: Any) -> tuple[jax.Array, Any]:
+    def step(codes: jax.Array | None, level: int, cache: Any, **shares: Any) -> tuple[jax.Array, Any]:
         caches = [None] * len(memories) if cache is None else cache
-        of_each = [model.step(one, codes, level, own) for one, own in zip(memories, caches, strict=True)]
+        of_each = [model.step(one, codes, level, own, **shares) for one, own in zip(memories, caches, strict=True)]
         logits, caches = zip(*of_each, strict=True)
         return guided(logits), caches
 
-    def finish(codes: jax.Array, level: int, cache: Any) -> list[jax.Array]:
-        of_each = [model.finish(one, codes, level, own) for one, own in zip(memories, cache, strict=True)]
+    def finish(codes: jax.Array, level: int, cache: Any, **shares: Any) -> list[jax.Array]:
+        of_each = [model.finish(one, codes, level, own, **shares) for one, own in zip(memories, cache, strict=True)]
         return [guided(logits) for logits in zip(*of_each, strict=True)]
 
     return step, finish

@@ -20,6 +20,7 @@ from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
 FILTERS = 8  # default number of filters kept at a time; each takes about a byte per item
 MIN_EXCLUDED = 16  # lists of excluded items are padded to this length, or the next power of 2
+TRANSITIONS_UNIT = 2**31  # the sum of the probabilities of all items, as integers
 MAX_EXCLUDED = 1024  # a longer list becomes a filter of its own while the index keeps enough filters
 
 
@@ -129,6 +130,19 @@ class LiveIndex:
         # Least recently used first. The slot of a filter is its place in the index's arrays; slot 0 passes every item.
         self._slots: collections.OrderedDict[Filter, int] = collections.OrderedDict()
         self._eligible = {0: _Eligible(np.arange(len(table)), table.shared)}
+
+    def cumulated(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns uint32[batch, rows + 1]: the probabilities of the index's rows, cumulated; see `log_shares` there.
+
+        `probabilities` float32[batch, items] are those of items; items beyond them are as likely as the rarest.
+        """
+        known = np.minimum(self.table.items, probabilities.shape[1] - 1)
+        rows = probabilities[:, known].astype(np.float64)
+        rows[:, self.table.items >= probabilities.shape[1]] = probabilities.min(axis=1, keepdims=True)
+        rows = np.maximum(np.rint(rows * (TRANSITIONS_UNIT / rows.sum(axis=1, keepdims=True))), 1)
+        found = np.zeros((len(rows), len(self._shards) * self._layout.capacity + 1), np.uint32)
+        found[:, self._numbers[:-1] + 1] = rows
+        return np.cumsum(found, axis=1, dtype=np.uint32)
 
     def constraints(self, restrictions: Sequence[Restriction]) -> Constraints[np.ndarray]:
         """Returns the constraints of a batch, for the `index` as it is after this call.

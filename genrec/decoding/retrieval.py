@@ -32,6 +32,8 @@ class Inputs(NamedTuple, Generic[ArrayT]):
     sampling: Sampling[ArrayT] | None
     diversity: Diversity[ArrayT] | None
     guidance: Guidance[ArrayT] | None
+    # uint32[batch, rows of the index + 1], the transitions of the histories as `CatalogueIndex.log_shares` reads them
+    transitions: ArrayT | None = None
 
 
 class Retriever:
@@ -58,7 +60,18 @@ class Retriever:
             diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
             step, finish = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
             batch = rows.histories.tokens.shape[0]
-            return beam_search(step, index, batch, width, self.top, rows.constraints, rows.sampling, diversity, finish)
+            return beam_search(
+                step,
+                index,
+                batch,
+                width,
+                self.top,
+                rows.constraints,
+                rows.sampling,
+                diversity,
+                finish,
+                rows.transitions,
+            )
 
         self._compiled = search
 
@@ -103,7 +116,8 @@ class Retriever:
         if diversity is not None and diversity.groups is not None:
             groups = sharding.put(mesh, diversity.groups)
             inputs = inputs._replace(diversity=diversity._replace(groups=None))
-        placed = sharding.put_rows(mesh, _take(inputs, sharding.own_rows(mesh, rows)), rows)
+        own = _with_cumulated(_take(inputs, sharding.own_rows(mesh, rows)), self.live)
+        placed = sharding.put_rows(mesh, own, rows)
         with jax.set_mesh(mesh):
             return self._compiled(params, self.live.index, groups, placed, self.beams if beams is None else beams)
 
@@ -177,6 +191,20 @@ class Retriever:
     def _padded(self, rows: np.ndarray, batch: int) -> np.ndarray:
         """Repeats rows of a batch up to one of few batch sizes, each of which is a compilation."""
         return np.resize(rows, self.round_up(min(batch, max(MIN_ROWS, 1 << (len(rows) - 1).bit_length()))))
+
+
+def _with_cumulated(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.ndarray]:
+    """Returns the inputs with the transitions of the histories in the form of the index, and in that form only."""
+    histories, guidance = inputs.histories, inputs.guidance
+    if histories.transitions is None:
+        return inputs
+    if guidance is not None:  # prompts do not change the transitions
+        unconditional, negative = guidance.unconditional._replace(transitions=None), guidance.negative
+        if negative is not None:
+            negative = negative._replace(histories=negative.histories._replace(transitions=None))
+        guidance = guidance._replace(unconditional=unconditional, negative=negative)
+    cumulated = live.cumulated(np.asarray(histories.transitions))
+    return inputs._replace(histories=histories._replace(transitions=None), guidance=guidance, transitions=cumulated)
 
 
 def _narrowed(restriction: Restriction, items: np.ndarray, groups: np.ndarray, limit: int) -> Restriction:

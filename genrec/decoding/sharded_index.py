@@ -92,6 +92,13 @@ class ShardedIndex(CatalogueIndex):
         kept = jnp.array(k == state.beams) & ((parents == jnp.arange(k)) | (scores == -jnp.inf)).all()
         return Expansion(parents, codes, scores, following, kept)
 
+    def _sums_of_codes(self, state: BeamState, transitions: jax.Array) -> jax.Array:
+        def sums(shard: CatalogueIndex, shift: jax.Array, state: BeamState, transitions: jax.Array) -> jax.Array:
+            own = jax.lax.dynamic_slice_in_dim(transitions, shift, shard.layout.capacity + 1, axis=1)
+            return jax.lax.psum(shard._sums_of_codes(_local_beams(shard, shift, state), own), sharding.RULES["table"])
+
+        return self._on_shards(sums, BY_ROW, state, transitions)
+
     def remaining(self, state: BeamState) -> list[jax.Array]:
         """See `CatalogueIndex.remaining`."""
 

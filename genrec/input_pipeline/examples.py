@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from genrec.input_pipeline.context import ABSENT, ALL, NO_OVERRIDES, Context, RequestContext, UserFeatures
+from genrec.input_pipeline.transitions import CodeShares
 from genrec.input_pipeline.vocabulary import SERVED_PROMPT, PromptError, PromptTokenizer, Vocabulary
 
 Array = np.ndarray | jax.Array  # NumPy on the host, JAX in compiled functions
@@ -46,6 +47,8 @@ class Histories(NamedTuple):
     segments: Array  # int32[rows, tokens]
     positions: Array  # int32[rows, tokens]
     soft: tuple[SoftInputs, ...] = ()  # for each vector of the model's context
+    # float32[rows, items], probability of each as the next one, for models with a transition bias in decoding
+    transitions: Array | None = None
 
 
 class TextExamples(NamedTuple):
@@ -65,6 +68,8 @@ class Examples(NamedTuple):
     target_positions: Array  # int32[rows, targets]
     weights: Array | None = None  # float32[rows, targets], in the loss; None: 1 for all
     texts: TextExamples | None = None  # in rows of their own
+    # Per level float32[rows, targets, codes], for models with a transition bias; see `CodeShares.log_shares`
+    log_shares: tuple[Array, ...] | None = None
 
 
 class Segment(NamedTuple):
@@ -86,6 +91,7 @@ class Tokenizer(NamedTuple):
     user_tokens: int  # users are hashed into this many tokens
     user_features: UserFeatures = NO_USER_FEATURES
     prompt_tokenizer: PromptTokenizer | None = None  # None: the model takes no prompts
+    code_shares: CodeShares | None = None  # None: the model has no transition bias
 
     @property
     def levels(self) -> int:
@@ -158,6 +164,7 @@ class PlacedSegments(NamedTuple):
     first_target: np.ndarray  # int64[segments], relative to first_item
     causal: np.ndarray  # bool[segments]
     weight: np.ndarray | None = None  # float32[segments], of the targets in the loss
+    part: np.ndarray | None = None  # int64[segments], of the training sequences, left out of the transitions' counts
 
 
 class RowShape(NamedTuple):
@@ -230,6 +237,12 @@ def assemble_rows(
         flat = np.zeros(rows * shape.targets, np.float32)
         flat[at_target] = np.repeat(placed.weight, targets)
         weights = flat.reshape(rows, shape.targets)
+    log_shares = None
+    if tokenizer.code_shares is not None:
+        start = np.repeat(placed.first_item, targets)
+        part = None if placed.part is None else np.repeat(placed.part, targets)
+        of_targets = tokenizer.code_shares.log_shares(items, start, start + target, items[start + target], part)
+        log_shares = tuple(_scattered(one, at_target, (rows, shape.targets)) for one in of_targets)
     tokens = (rows, shape.tokens)
     return Examples(
         Histories(ids.reshape(tokens), segments.reshape(tokens), positions.reshape(tokens), soft),
@@ -237,7 +250,15 @@ def assemble_rows(
         target_segments.reshape(rows, shape.targets),
         target_positions.reshape(rows, shape.targets),
         weights,
+        log_shares=log_shares,
     )
+
+
+def _scattered(values: np.ndarray, at: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Returns float32[rows, targets, n]: `values` float32[m, n] at the places `at` int[m] of all targets, else 0."""
+    flat = np.zeros((shape[0] * shape[1], values.shape[1]), np.float32)
+    flat[at] = values
+    return flat.reshape(*shape, -1)
 
 
 def _soft_inputs(
@@ -342,7 +363,11 @@ def histories(
     longest = placed.prefix.shape[1] - tokenizer.prefix  # prompt
     room = next(n for n in (tokenizer.longest_prompt * times for times in (0, 1, 2, SERVED_PROMPT)) if n >= longest)
     shape = RowShape(tokenizer.length(max_history) + room, targets=1, segments=1)
-    return assemble_rows(placed, all_items, tokenizer, len(rows), shape).histories
+    found = assemble_rows(placed, all_items, tokenizer._replace(code_shares=None), len(rows), shape).histories
+    if tokenizer.code_shares is None:
+        return found
+    read = [row[0].items[:-1] for row in rows]
+    return found._replace(transitions=tokenizer.code_shares.probabilities(read))
 
 
 def ranges(start: np.ndarray | int, count: np.ndarray) -> np.ndarray:

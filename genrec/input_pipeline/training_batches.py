@@ -148,6 +148,7 @@ class TrainingBatches:
         end = np.cumsum(length)
         prefix, vectors = self._prefixes(segments, sequences, prompts, kept[chosen])
         sampler, with_prompt = self.mixture.prompts, np.isin(segments.task, tasks.WITH_PROMPT)
+        shares = self.tokenizer.code_shares
         placed = PlacedSegments(
             row=np.repeat(filled, count),
             prefix=prefix,
@@ -157,6 +158,7 @@ class TrainingBatches:
             first_target=segments.first_target,
             causal=np.full(len(segments), self.causal),
             weight=None if sampler is None else np.where(with_prompt, sampler.cfg.weight, 1).astype(np.float32),
+            part=None if shares is None else segments.sequence % shares.transitions.parts,
         )
         shape = RowShape(self.packing.row_tokens, self.packing.row_targets, self._row_segments)
         examples = assemble_rows(placed, items, self.tokenizer, len(numbers), shape)
@@ -227,7 +229,8 @@ class TrainingBatches:
             # Texts do not depend on the user. The last item, a target, is not encoded: any will do.
             rows[row] = [Segment(ANONYMOUS, np.append(items, np.int32(0)), len(items), self.causal, ALL_WITHHELD)]
         longest = self.tokenizer.length(self._max_history + 1)
-        return TextExamples(pack(rows, self.tokenizer, longest, 1).histories, pieces, kinds)
+        tokenizer = self.tokenizer._replace(code_shares=None)
+        return TextExamples(pack(rows, tokenizer, longest, 1).histories, pieces, kinds)
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
         """Yields the batches first_step .. steps - 1, or the given rows of them, prefetched by Grain in threads."""

@@ -31,6 +31,7 @@ from genrec.models.layers import (
     SoftTokens,
 )
 from genrec.models.repeat_bias import RepeatBias, SeenCodes
+from genrec.models.transition_bias import TransitionBias
 from genrec.sharding import constrain
 
 NO_DROPOUT = Dropout(0.0, None)
@@ -98,6 +99,7 @@ class Recommender(nnx.Module):
         self.decoder_bias = PositionBias(cfg, bidirectional=False, rngs=rngs)
         self.cross_bias = PositionBias(cfg, bidirectional=False, rngs=rngs) if cfg.cross_position_bias else None
         self.repeat_bias = RepeatBias(self.sizes, cfg.width) if cfg.repeat_bias else None
+        self.transition_bias = TransitionBias(len(self.sizes), cfg.width) if cfg.transition_bias else None
         self.encoder = Layers(lambda: EncoderLayer(cfg, rngs), cfg.encoder_layers, cfg)
         self.decoder = Layers(lambda: DecoderLayer(cfg, rngs), cfg.decoder_layers, cfg)
         self.encoder_norm = RMSNorm(cfg.width)
@@ -147,13 +149,26 @@ class Recommender(nnx.Module):
         distance = keys[None, :] - keys[length - new :, None]
         return self.decoder_bias(distance) + jnp.where(distance <= 0, 0.0, MASKED)
 
-    def _logits(self, x: jax.Array, level: int, prefixes: jax.Array, cross_mask: CrossAttentionMask) -> jax.Array:
-        """Returns float32[batch, groups, codes] for decoder outputs x [batch, groups, width] after code `prefixes`."""
+    def _logits(
+        self,
+        x: jax.Array,
+        level: int,
+        prefixes: jax.Array,
+        cross_mask: CrossAttentionMask,
+        log_shares: Array | None = None,
+    ) -> jax.Array:
+        """Returns float32[batch, groups, codes] for decoder outputs x [batch, groups, width] after code `prefixes`.
+
+        `log_shares` float32[batch, groups, codes] are those of the transitions, for a model with a bias by them.
+        """
         codes = np.arange(self.sizes[level]) + self.offsets[level]
         table = self.output[level][...].astype(x.dtype)
         logits = jnp.einsum("bgw,kw->bgk", x, table, preferred_element_type=jnp.float32)
         if self.repeat_bias is not None and cross_mask.repeats is not None:
             logits += self.repeat_bias(x, level, codes, prefixes, cross_mask.repeats)
+        if self.transition_bias is not None:
+            assert log_shares is not None, "a model with model.transition_bias needs the log-shares of transitions"
+            logits += self.transition_bias(x, level, jnp.asarray(log_shares))
         return logits
 
     def losses(self, examples: Examples, dropout_key: jax.Array | None = None) -> jax.Array:
@@ -171,7 +186,8 @@ class Recommender(nnx.Module):
         x = self._decode_all(x, encoded, cross_mask, dropout)
         losses = []
         for level, offset in enumerate(self.offsets):
-            logits = self._logits(x[:, :, level], level, prefixes[level], cross_mask)
+            shares = None if examples.log_shares is None else examples.log_shares[level]
+            logits = self._logits(x[:, :, level], level, prefixes[level], cross_mask, shares)
             code = examples.targets[:, :, level] - offset
             # Padding holds token 0, which is no code of a later level.
             chosen = jnp.take_along_axis(logits, jnp.maximum(code, 0)[..., None], axis=-1)[..., 0]
@@ -223,24 +239,45 @@ class Recommender(nnx.Module):
         layers = tuple(layer.cross.project_kv(encoded) for layer in self.decoder.each())
         return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last))
 
-    def step(self, memory: Memory, codes: jax.Array | None, level: int, cache: Cache | None) -> tuple[jax.Array, Cache]:
+    def step(
+        self,
+        memory: Memory,
+        codes: jax.Array | None,
+        level: int,
+        cache: Cache | None,
+        log_shares: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache]:
         """Returns the logits of a level, float32[batch, beams, sizes[level]], after the codes chosen so far.
 
         `codes` int32[batch, beams] are those of level - 1; None at level 0, where there is one beam and no cache. The
-        leaves of the cache are [batch, beams, ...]: reordering beams is one `jax.tree.map`.
+        leaves of the cache are [batch, beams, ...]: reordering beams is one `jax.tree.map`. `log_shares` are those of
+        the level's codes, [batch, beams, sizes[level]], for a model with a transition bias.
         """
-        (logits,), cache = self._decode(memory, None if codes is None else codes[..., None], level, cache)
+        codes = None if codes is None else codes[..., None]
+        (logits,), cache = self._decode(memory, codes, level, cache, [log_shares])
         return logits, cache
 
-    def finish(self, memory: Memory, codes: jax.Array, level: int, cache: Cache) -> list[jax.Array]:
+    def finish(
+        self,
+        memory: Memory,
+        codes: jax.Array,
+        level: int,
+        cache: Cache,
+        log_shares: Sequence[jax.Array | None] | None = None,
+    ) -> list[jax.Array]:
         """Returns the logits of several levels in parallel, from `level` on, each float32[batch, beams, codes].
 
         `codes` int32[batch, beams, n] are those of level - 1 and the n - 1 levels after it. Equals n calls of `step`.
         """
-        return self._decode(memory, codes, level, cache)[0]
+        return self._decode(memory, codes, level, cache, log_shares or [None] * codes.shape[-1])[0]
 
     def _decode(
-        self, memory: Memory, codes: jax.Array | None, level: int, cache: Cache | None
+        self,
+        memory: Memory,
+        codes: jax.Array | None,
+        level: int,
+        cache: Cache | None,
+        log_shares: Sequence[jax.Array | None],
     ) -> tuple[list[jax.Array], Cache]:
         """Returns the logits of n levels from `level` on, after codes int32[batch, beams, n] from level - 1 on.
 
@@ -265,5 +302,8 @@ class Recommender(nnx.Module):
             x, present = layer(x, bias, layer_memory, cross_mask.bias, NO_DROPOUT, earlier)
             presents.append(present)
         x = self.decoder_norm(x)
-        logits = [self._logits(x[:, :, place], level + place, prefixes[place], cross_mask) for place in range(new)]
+        logits = [
+            self._logits(x[:, :, place], level + place, prefixes[place], cross_mask, log_shares[place])
+            for place in range(new)
+        ]
         return logits, Cache(tuple(presents), prefixes[-1])

@@ -4,11 +4,13 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from genrec import config
 from genrec.input_pipeline.context import Context, UserFeatures
 from genrec.input_pipeline.examples import NO_USER_FEATURES, Tokenizer
 from genrec.input_pipeline.tasks import TEXT_KINDS
+from genrec.input_pipeline.transitions import CodeShares
 from genrec.input_pipeline.vocabulary import PromptTokenizer, Vocabulary
 from genrec.models.recommender import Conditioning
 from genrec.semantic_ids.codes import SemanticIds
@@ -36,6 +38,7 @@ class RunRecord:
     # config.Prompts, and: "model", the vocabulary; "trained", its pieces that occur in training; "rows", of the
     # embedding table of a pretrained T5, which may exceed the vocabulary. Empty if the model takes no prompts.
     prompts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    transitions: str = ""  # fingerprint; empty for a model without a transition bias
     dropped: dict[str, float] = dataclasses.field(default_factory=dict)  # dropout rates of the context
     kind: str = "generator"  # or "sasrec", which has one level, the items of the catalogue, and no semantic IDs
     validated: int = 0  # the last validated step
@@ -85,7 +88,18 @@ class RunRecord:
             trained[self.prompts["trained"]] = True
         return PromptTokenizer(vocabulary, self.prompts["longest"], trained)
 
-    def tokenizer(self, semantic_ids: SemanticIds, user_features: UserFeatures = NO_USER_FEATURES) -> Tokenizer:
+    def code_shares(self, workdir: epath.PathLike, semantic_ids: SemanticIds) -> CodeShares | None:
+        """Returns what the transitions of a work directory say of codes; None for a model without a transition bias."""
+        if not self.transitions:
+            return None
+        return CodeShares.load(workdir, semantic_ids.codes, semantic_ids.sizes, self.transitions)
+
+    def tokenizer(
+        self,
+        semantic_ids: SemanticIds,
+        user_features: UserFeatures = NO_USER_FEATURES,
+        code_shares: CodeShares | None = None,
+    ) -> Tokenizer:
         """Returns the tokenizer of the model's inputs; `models.user_context` loads the features of users."""
         return Tokenizer(
             semantic_ids.tokens(),
@@ -93,6 +107,7 @@ class RunRecord:
             user_tokens=self.model["user_tokens"],
             user_features=user_features,
             prompt_tokenizer=self.prompt_tokenizer,
+            code_shares=code_shares,
         )
 
     def note_validation(self, step: int, is_best: bool) -> None:

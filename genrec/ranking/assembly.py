@@ -1,7 +1,7 @@
 """Builds the sources and the ranker of a work directory, as named in the config of the multi-stage recommender.
 
-Sources are the generator and the baselines: most popular, item-kNN and SASRec. `evaluation.evaluate_multi_stage` fits
-the weights of the ranker, and leaves them in WORKDIR/FOLDER/WEIGHTS.
+Sources are the generator and the baselines: most popular, item-kNN, transitions and SASRec.
+`evaluation.evaluate_multi_stage` fits the weights of the ranker, and leaves them in WORKDIR/FOLDER/WEIGHTS.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
 from genrec.decoding import loaded_model
 from genrec.files import load_array, read_json
+from genrec.input_pipeline import transitions
 from genrec.models import checkpoints, user_context
 from genrec.ranking.features import Features
 from genrec.ranking.item_knn import ItemKnn
@@ -23,21 +24,24 @@ from genrec.ranking.model_sources import ModelSource, SasRec
 from genrec.ranking.multi_stage import RANKER
 from genrec.ranking.popular import MostPopular
 from genrec.ranking.ranker import FeatureRanker
+from genrec.ranking.transitions import Transitions
 
 FOLDER, WEIGHTS = "multi_stage", "weights.json"
-GENERATOR, POPULAR, KNN, SASREC = "generator", "most popular", "item-kNN", "SASRec"
+GENERATOR, POPULAR, KNN, TRANSITIONS, SASREC = "generator", "most popular", "item-kNN", "transitions", "SASRec"
 
 
 def load_baselines(
     experiment: Experiment, workdir: epath.PathLike, dataset: Dataset, popularity: np.ndarray, mesh: Mesh | None = None
 ) -> dict[str, Source]:
-    """Returns the baselines of a work directory by name; SASRec if it was trained.
+    """Returns the baselines of a work directory by name; transitions and SASRec if they were learned.
 
     `popularity` int[items] are training interactions. Lists of SASRec have as many items as the generator has beams.
     """
     builders = _baselines(experiment, workdir, dataset, popularity, mesh, experiment.evaluation.beams)
     if not checkpoints.steps(epath.Path(workdir) / checkpoints.SASREC):
         del builders[SASREC]
+    if not (epath.Path(workdir) / transitions.FOLDER).exists():
+        del builders[TRANSITIONS]
     return {name: build() for name, build in builders.items()}
 
 
@@ -92,6 +96,7 @@ def _baselines(
     return {
         POPULAR: lambda: MostPopular(popularity),
         KNN: lambda: ItemKnn.learn(dataset, experiment.item_knn),
+        TRANSITIONS: lambda: Transitions.load(workdir, dataset.fingerprint),
         SASREC: lambda: SasRec.load(workdir, top, experiment.evaluation.batch, mesh),
     }
 

@@ -105,8 +105,23 @@ class Explainer:
         targets = np.tile(loaded.tokenizer.items[np.asarray(items)], (len(padded), 1, 1))
         last = histories.positions.max(axis=1, keepdims=True)
         shape = targets.shape[:2]
-        examples = Examples(histories, targets, np.ones(shape, np.int32), np.broadcast_to(last, shape).astype(np.int32))
+        shares = None
+        if histories.transitions is not None:
+            requests = [ablations[row].request for row in padded]
+            shares = self._log_shares([request.history for request in requests], np.asarray(items))
+            histories = histories._replace(transitions=None)
+        last = np.broadcast_to(last, shape).astype(np.int32)
+        examples = Examples(histories, targets, np.ones(shape, np.int32), last, log_shares=shares)
         return np.asarray(self._score(loaded.params, examples))[: len(ablations)]
+
+    def _log_shares(self, histories: Sequence[np.ndarray], items: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns `Examples.log_shares` of the same items after each history."""
+        shares = self._engine.loaded.tokenizer.code_shares
+        assert shares is not None  # else there are no transitions
+        stop = np.repeat(np.cumsum([len(one) for one in histories]), len(items))
+        start = stop - np.repeat([len(one) for one in histories], len(items))
+        found = shares.log_shares(np.concatenate(histories), start, stop, np.tile(items, len(histories)), None)
+        return tuple(one.reshape(len(histories), len(items), -1) for one in found)
 
     @functools.cached_property
     def _prefix_words(self) -> "PrefixWords":

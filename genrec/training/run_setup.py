@@ -21,7 +21,7 @@ from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation.metrics import NAMES
 from genrec.input_pipeline import context as contexts
-from genrec.input_pipeline import prompts
+from genrec.input_pipeline import prompts, transitions
 from genrec.input_pipeline.examples import Tokenizer
 from genrec.input_pipeline.tasks import LOG_ONLY, Mixture
 from genrec.input_pipeline.vocabulary import Vocabulary
@@ -54,7 +54,8 @@ def generator(experiment: Experiment, workdir: epath.Path) -> RunSetup:
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
     record = record_of(experiment, semantic_ids, dataset, workdir)
-    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir))
+    shares = record.code_shares(workdir, semantic_ids)
+    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir), shares)
 
     def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
         distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))
@@ -135,6 +136,10 @@ def record_of(
     `workdir` has the item embeddings and SASRec, where the context needs them. Raises ConfigError for what is missing.
     """
     record = RunRecord.of(experiment, semantic_ids.sizes, semantic_ids.fingerprint, dataset.fingerprint)
+    if experiment.model.transition_bias:
+        folder = epath.Path(workdir) / transitions.FOLDER
+        artifacts.require_input(folder, transitions.KIND, datasets.KIND, dataset.fingerprint)
+        record.transitions = artifacts.read(folder, transitions.KIND).fingerprint
     cfg, embeddings, width, vector = experiment.context, user_context.embeddings_file(workdir), None, None
     if cfg.summary and embeddings.exists():
         width = files.array_shape(embeddings)[1]
