@@ -139,15 +139,10 @@ class CodeShares(NamedTuple):
         return CodeShares(transitions, codes, tuple(sizes), prefixes, order, tuple(starts))
 
     @staticmethod
-    def load(workdir: epath.PathLike, codes: np.ndarray, sizes: Sequence[int], fingerprint: str = "") -> "CodeShares":
-        """Loads the mixture of a work directory; raises ArtifactError if it is missing, or is not of `fingerprint`."""
+    def load(workdir: epath.PathLike, codes: np.ndarray, sizes: Sequence[int], dataset: str) -> "CodeShares":
+        """Loads the mixture of a work directory; raises ArtifactError unless it is of the dataset's fingerprint."""
         folder = epath.Path(workdir) / FOLDER
-        found = artifacts.read(folder, KIND).fingerprint
-        if fingerprint not in ("", found):
-            raise artifacts.ArtifactError(
-                f"{folder}: the checkpoint was trained with other transitions ({fingerprint}) than those present "
-                f"({found}). Train again in a new --workdir, or restore the transitions of that run."
-            )
+        artifacts.require_input(folder, KIND, datasets.KIND, dataset)
         return CodeShares.of(Transitions.load(folder), codes, sizes)
 
     @property

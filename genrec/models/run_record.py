@@ -88,11 +88,14 @@ class RunRecord:
             trained[self.prompts["trained"]] = True
         return PromptTokenizer(vocabulary, self.prompts["longest"], trained)
 
-    def code_shares(self, workdir: epath.PathLike, semantic_ids: SemanticIds) -> CodeShares | None:
-        """Returns what the transitions of a work directory say of codes; None for a model without a transition bias."""
+    def code_shares(self, workdir: epath.PathLike, semantic_ids: SemanticIds, dataset: str) -> CodeShares | None:
+        """Returns what the transitions of a work directory say of codes; None for a model without a transition bias.
+
+        They may be newer than the model: those of a grown dataset, whose fingerprint is `dataset`.
+        """
         if not self.transitions:
             return None
-        return CodeShares.load(workdir, semantic_ids.codes, semantic_ids.sizes, self.transitions)
+        return CodeShares.load(workdir, semantic_ids.codes, semantic_ids.sizes, dataset)
 
     def tokenizer(
         self,

@@ -54,7 +54,7 @@ def generator(experiment: Experiment, workdir: epath.Path) -> RunSetup:
     artifacts.require_input(workdir / "semantic_ids", codes.KIND, datasets.KIND, dataset.fingerprint)
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
     record = record_of(experiment, semantic_ids, dataset, workdir)
-    shares = record.code_shares(workdir, semantic_ids)
+    shares = record.code_shares(workdir, semantic_ids, dataset.fingerprint)
     tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir), shares)
 
     def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
