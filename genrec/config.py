@@ -448,9 +448,9 @@ class MultiStage:
     """Multi-stage recommender: candidates of several sources, a ranker, final scores and rules."""
 
     sources: tuple[str, ...] = setting(
-        ("generator", "SASRec", "item-kNN"),
+        ("generator", "SASRec", "item-kNN", "transitions"),
         "sources of candidates",
-        choices=("generator", "SASRec", "item-kNN", "most popular"),
+        choices=("generator", "SASRec", "item-kNN", "transitions", "most popular"),
         fewest=1,
     )
     candidates: int = setting(50, "per source", at_least=1, at_most=MANY)

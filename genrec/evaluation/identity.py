@@ -15,6 +15,7 @@ from etils import epath
 from genrec import artifacts, config, files
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.evaluation import results
+from genrec.input_pipeline import transitions
 from genrec.input_pipeline.context import ALL
 from genrec.models import checkpoints, user_context
 
@@ -44,6 +45,7 @@ def of(loaded: LoadedGenerator, experiment: config.Experiment, workdir: epath.Pa
         "request_time": cfg.request_time,
         "new_items_share": cfg.new_items_share,
         "item_knn": vars(experiment.item_knn),
+        "transitions": _fingerprint(workdir / transitions.FOLDER),
         "sasrec": checkpoints.newest(workdir / checkpoints.SASREC),
     }
     return json.loads(files.to_json(found))

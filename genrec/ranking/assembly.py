@@ -75,11 +75,12 @@ def load_ranker(
 
     `popularity` int[items] are training interactions. Raises ArtifactError if SASRec was not trained.
     """
-    cfg = experiment.multi_stage
+    cfg, workdir = experiment.multi_stage, epath.Path(workdir)
     _require_sasrec(workdir)
-    embeddings, weights = user_context.embeddings_file(workdir), epath.Path(workdir) / FOLDER / WEIGHTS
+    embeddings, weights = user_context.embeddings_file(workdir), workdir / FOLDER / WEIGHTS
     content = load_array(embeddings) if embeddings.exists() else None
-    features = Features(dataset, popularity, content, cfg.item_columns, cfg.user_columns)
+    mixture = transitions.Transitions.load(folder) if (folder := workdir / transitions.FOLDER).exists() else None
+    features = Features(dataset, popularity, content, cfg.item_columns, cfg.user_columns, mixture)
     model = SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch)
     return FeatureRanker(model, features, read_json(weights)[RANKER] if weights.exists() else None)
 

@@ -1,4 +1,4 @@
-"""Ranking features of candidates: popularity, similarity to the history, and lift of attributes by user context.
+"""Ranking features of candidates: popularity, transitions, similarity to the history, lift of attributes by context.
 
 All features are logarithms or similarities, so that a weighted sum of them is a log-linear model (see `scoring`).
 Popularity and lift are counted in the training split; the features of the history change with every new event.
@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
+from genrec.input_pipeline.transitions import Transitions
 from genrec.ranking.lists import read_chunks
 
 RECENT = 10  # last items of a history that similarities are computed with
 DECAY = 0.8  # weight of an item of the history, relative to the one after it
+BLOCK = 256  # users whose catalogues of probabilities are in memory at a time
 PRIOR = 20.0  # pseudo-counts: interactions with the overall distribution, added to those of each context
 
 
@@ -29,14 +31,16 @@ class Features:
         content: np.ndarray | None = None,
         item_columns: Sequence[str] = (),
         user_columns: Sequence[str] = (),
+        transitions: Transitions | None = None,
     ):
         """`popularity` int[items] are training interactions; `content` float32[items, width] are item embeddings.
 
         `item_columns` of the catalogue are attributes of items, `user_columns` of the users table are contexts. Without
-        `content` there are no content similarities. Raises DataError for unknown columns.
+        `content` there are no content similarities, without `transitions` no probabilities by them. Raises DataError
+        for unknown columns.
         """
         self._popularity = np.log((popularity + 1) / (popularity.sum() + len(popularity))).astype(np.float32)
-        self._content = None
+        self._content, self._transitions = None, transitions
         if content is not None:
             lengths = np.linalg.norm(content, axis=1, keepdims=True)
             self._content = (content / np.where(lengths > 0, lengths, 1)).astype(np.float32)
@@ -64,6 +68,8 @@ class Features:
             found["content of the history"] = np.einsum("uw,unw->un", wanted, self._content[known])
             latest = self._content[recent[:, 0]] * (weights[:, :1] > 0)
             found["content of the last item"] = np.einsum("uw,unw->un", latest, self._content[known])
+        if self._transitions is not None:
+            found["transitions"] = self._log_probabilities(histories, known)
         for name, values in self._values.items():
             same = values[known][:, :, None] == values[recent][:, None, :]
             found[f"same {name}"] = np.log(0.01 + (same * weights[:, None, :]).sum(axis=2))
@@ -71,6 +77,15 @@ class Features:
             contexts = self._context_of(context, user_ids)
             found[f"{context} and {name}"] = table[contexts[:, None], self._values[name][known]]
         return {name: values.astype(np.float32) for name, values in found.items()}
+
+    def _log_probabilities(self, histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
+        """Returns float32[users, n], log-probabilities of items int64[users, n] by the mixture of transitions."""
+        assert self._transitions is not None  # checked by the caller
+        found = np.empty(items.shape, np.float32)
+        for start in range(0, len(items), BLOCK):
+            probabilities = self._transitions.dense(histories[start : start + BLOCK])
+            found[start : start + BLOCK] = np.take_along_axis(probabilities, items[start : start + BLOCK], axis=1)
+        return np.log(found)
 
     def _value_numbers(self, name: str) -> dict[str, int]:
         """Returns by user id the number of the value in a users column, from 1; 0 for an empty cell."""
