@@ -5,14 +5,11 @@
 A baseline by itself, and an input of models with `model.transition_bias`.
 """
 
-from absl import flags
-from ml_collections import config_flags
-
-from genrec import command, distributed
+from genrec import command, distributed, script_flags
 from genrec.input_pipeline import transitions
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory, with the results of all stages.", required=True)
+_CONFIG = script_flags.define_config()
+_WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 
 
 def main() -> None:
