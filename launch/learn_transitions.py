@@ -5,7 +5,7 @@
 A baseline by itself, and an input of models with `model.transition_bias`.
 """
 
-from genrec import command, distributed, script_flags
+from genrec import command, distributed, script_flags, workdir_lock
 from genrec.input_pipeline import transitions
 
 _CONFIG = script_flags.define_config()
@@ -13,7 +13,8 @@ _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results
 
 
 def main() -> None:
-    distributed.on_first(lambda: transitions.learn(_CONFIG.value.transitions, _WORKDIR.value))
+    with workdir_lock.hold(_WORKDIR.value):
+        distributed.on_first(lambda: transitions.learn(_CONFIG.value.transitions, _WORKDIR.value))
 
 
 if __name__ == "__main__":
