@@ -11,8 +11,8 @@ from etils import epath
 from genrec import command, distributed, script_flags, sharding, workdir_lock
 from genrec.data.prepare import prepare
 from genrec.evaluation.evaluate import evaluate
-from genrec.semantic_ids import embed
 from genrec.input_pipeline import transitions
+from genrec.semantic_ids import embed
 from genrec.semantic_ids.tokenize import learn
 from genrec.training import run_setup
 from genrec.training.train import train

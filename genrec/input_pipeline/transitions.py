@@ -14,7 +14,6 @@ otherwise the model would learn to trust counts of the very transition that it p
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -95,7 +94,7 @@ class Transitions:
             files.save_array(folder / f"{name}.npy", getattr(self.matrix, name))
         files.save_array(folder / "ages.npy", self.ages)
         files.save_array(folder / "popular.npy", self.popular)
-        (folder / "weights.json").write_text(json.dumps({"popular": self.popular_weight}))
+        files.write_json(folder / "weights.json", {"popular": self.popular_weight})
 
     @staticmethod
     def load(folder: epath.PathLike) -> "Transitions":
@@ -106,7 +105,7 @@ class Transitions:
             files.load_array(folder / f"{name}.npy") for name in ("data", "indices", "indptr", "ages", "popular")
         )
         matrix = scipy.sparse.csr_matrix((data, indices, indptr), (len(indptr) - 1, len(popular)))
-        weight = json.loads((folder / "weights.json").read_text())["popular"]
+        weight = files.read_json(folder / "weights.json")["popular"]
         return Transitions(matrix, ages, popular, weight)
 
 
@@ -202,7 +201,7 @@ def learn(cfg: config.Transitions, workdir: epath.PathLike) -> None:
     embedded = artifacts.read(folder, EMBEDDINGS)
     inputs = {datasets.KIND: dataset.fingerprint, EMBEDDINGS: embedded.fingerprint}
     recipe = artifacts.hash_of(KIND, cfg, inputs)
-    if artifacts.up_to_date(path, KIND, recipe):
+    if artifacts.up_to_date(path, KIND, recipe, models=artifacts.GENERATOR):
         logging.info("%s is up to date", path)
         return
     vectors = files.load_array(folder / "embeddings.npy")
