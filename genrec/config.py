@@ -162,6 +162,11 @@ class Model:
         "learned bias on the logits of codes that lead to items of the history: the model knows from the start how "
         "likely repeat consumption is, instead of learning it item by item",
     )
+    transition_bias: bool = setting(
+        False,
+        "adds to the logits of codes what sparse transitions and content say of them, with a learned weight: the "
+        "network learns only what they do not know",
+    )
     user_tokens: int = setting(
         2000, "hash buckets of user ids, one token each; 1 gives all users the same token", at_least=1, at_most=2**24
     )

@@ -28,7 +28,13 @@ class Transitions:
         artifacts.require_input(folder, transitions.KIND, "dataset", dataset)
         return Transitions(transitions.Transitions.load(folder))
 
-    def recommend(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], top: int) -> Lists:
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        histories: Sequence[np.ndarray],
+        top: int,
+        exclude: Sequence[np.ndarray] | None = None,
+    ) -> Lists:
         """Returns the most probable items; see `lists.Source`."""
         items = np.full((len(histories), top), -1, np.int32)
         scores = np.full(items.shape, -np.inf, np.float32)
@@ -36,6 +42,7 @@ class Transitions:
         for start in range(0, len(histories), BLOCK):
             some = [np.asarray(one, np.int64) for one in histories[start : start + BLOCK]]
             for row, values in enumerate(np.log(self._mixture.dense(some)), start):
-                found, of_found = best(values, every, top)
+                eligible = every if exclude is None else np.delete(every, exclude[row])
+                found, of_found = best(values[eligible], eligible, top)
                 items[row, : len(found)], scores[row, : len(found)] = found, of_found
         return Lists(items, scores)
