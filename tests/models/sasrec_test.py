@@ -108,6 +108,7 @@ def logits_in_torch(params: dict, cfg: config.Model, items: np.ndarray):
     return norm(x, weights["norm"]) @ weights["embedding"][:ITEMS].T
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("gated", [False, True])
 def test_logits_and_losses_are_those_of_pytorch(gated):
     import torch
