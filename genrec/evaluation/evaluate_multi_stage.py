@@ -55,7 +55,6 @@ def evaluate(
     folder = epath.Path(results_in or workdir) / FOLDER
     identity.require_plain(experiment.evaluation, "the evaluation of the multi-stage recommender")
     cutoffs = _cutoffs(experiment)
-    top = max(cutoffs)
     dataset = Dataset(workdir / "dataset")
     popular = popularity(dataset)
     found = load_sources(experiment, workdir, dataset, popular, checkpoint)
@@ -71,9 +70,9 @@ def evaluate(
     users = _read(dataset, "test", reading)
     exclude = users.exclude
     # Compiles, so that the seconds below leave that out.
-    recommender.stages(users.ids[:64], users.histories[:64], top, exclude and exclude[:64])
+    recommender.stages(users.ids[:64], users.histories[:64], max(cutoffs), exclude and exclude[:64])
     start = time.monotonic()
-    stages = recommender.stages(users.ids, users.histories, top, exclude)
+    stages = recommender.stages(users.ids, users.histories, max(cutoffs), exclude)
     seconds = time.monotonic() - start
     ranks = {name: item_ranks(lists.items, users.targets) for name, lists in stages.lists.items()}
     final = item_ranks(stages.final.items, users.targets)
