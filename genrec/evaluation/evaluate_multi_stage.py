@@ -68,12 +68,7 @@ def evaluate(
     files.write_json(folder / WEIGHTS, weights)
 
     users = _read(dataset, "test", reading)
-    exclude = users.exclude
-    # Compiles, so that the seconds below leave that out.
-    recommender.stages(users.ids[:64], users.histories[:64], max(cutoffs), exclude and exclude[:64])
-    start = time.monotonic()
-    stages = recommender.stages(users.ids, users.histories, max(cutoffs), exclude)
-    seconds = time.monotonic() - start
+    stages, seconds = _timed(recommender, users, max(cutoffs))
     ranks = {name: item_ranks(lists.items, users.targets) for name, lists in stages.lists.items()}
     final = item_ranks(stages.final.items, users.targets)
     rows = multi_stage.report(stages, users.targets, metrics.shown_cutoff(cutoffs))
@@ -96,6 +91,15 @@ def evaluate(
     of = dataset.catalogue.item_ids
     printing.show(results.write(folder, "test", evaluation, ranks, of, details, text, exclude_history=exclude_history))
     printing.show(f"written to {folder}")
+
+
+def _timed(recommender: MultiStageRecommender, users: Users, top: int) -> tuple[multi_stage.Stages, float]:
+    """Returns the stages for all users and their seconds, which leave out most of what is compiled."""
+    exclude = users.exclude
+    recommender.stages(users.ids[:64], users.histories[:64], top, exclude and exclude[:64])
+    start = time.monotonic()
+    stages = recommender.stages(users.ids, users.histories, top, exclude)
+    return stages, time.monotonic() - start
 
 
 def _cutoffs(experiment: Experiment) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
 from genrec.evaluation import evaluate_multi_stage, metrics, significance
+from genrec.input_pipeline import transitions
 from genrec.training import train
 
 EXPERIMENT = config.Experiment(
@@ -33,6 +34,7 @@ EXPERIMENT = config.Experiment(
 def workdir(tmp_path_factory, untrained):
     workdir = tmp_path_factory.mktemp("multi_stage")
     untrained(workdir, EXPERIMENT)
+    transitions.learn(EXPERIMENT.transitions, workdir)
     train.train_sasrec(EXPERIMENT, workdir)
     return workdir
 
@@ -42,7 +44,8 @@ def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, c
     assert "lift" in capsys.readouterr().out
     figures = json.loads((workdir / "multi_stage" / "test.json").read_text())
     rows = {row["stage"]: row for row in figures["stages"]}
-    assert list(rows) == ["source: generator", "source: SASRec", "source: item-kNN", "candidates", "ranker", "final"]
+    sources = [f"source: {name}" for name in ("generator", "SASRec", "item-kNN", "transitions")]
+    assert list(rows) == [*sources, "candidates", "ranker", "final"]
     assert figures["metrics"]["recall@10"] == rows["final"]["recall@10"]
     assert figures["baselines"]["SASRec"]["recall@10"] == rows["source: SASRec"]["recall@10"]
     assert rows["candidates"]["recall of all"] >= max(row["recall of all"] for row in rows.values())

@@ -22,17 +22,17 @@ def changed(**settings) -> config.Experiment:
     return dataclasses.replace(MULTI_STAGE, multi_stage=dataclasses.replace(MULTI_STAGE.multi_stage, **settings))
 
 
-def test_baselines_have_sasrec_where_it_was_trained(multi_stage_workdir, dataset, tmp_path):
+def test_baselines_are_those_that_were_learned(multi_stage_workdir, dataset, tmp_path):
     popularity = np.ones(len(dataset.catalogue))
     found = assembly.load_baselines(MULTI_STAGE, multi_stage_workdir, dataset, popularity)
-    assert list(found) == ["most popular", "item-kNN", "SASRec"]
+    assert list(found) == ["most popular", "item-kNN", "transitions", "SASRec"]
     found = assembly.load_baselines(MULTI_STAGE, tmp_path, dataset, popularity)
     assert list(found) == ["most popular", "item-kNN"]
 
 
 def test_sources_are_those_of_the_config_in_its_order(multi_stage_workdir, dataset):
     popularity = np.ones(len(dataset.catalogue))
-    names = ("SASRec", "most popular", "generator", "item-kNN")
+    names = ("SASRec", "most popular", "generator", "item-kNN", "transitions")
     found = assembly.load_sources(changed(sources=names), multi_stage_workdir, dataset, popularity, "best")
     assert tuple(found) == names
     for source in found.values():
@@ -41,7 +41,10 @@ def test_sources_are_those_of_the_config_in_its_order(multi_stage_workdir, datas
 
 
 def test_every_source_excludes_items_before_it_cuts_its_lists(multi_stage_workdir, dataset):
-    names, popularity = ("SASRec", "most popular", "generator", "item-kNN"), np.arange(len(dataset.catalogue))
+    names, popularity = (
+        ("SASRec", "most popular", "generator", "item-kNN", "transitions"),
+        np.arange(len(dataset.catalogue)),
+    )
     found = assembly.load_sources(changed(sources=names), multi_stage_workdir, dataset, popularity, "best")
     sequences = dataset.split("train").read(np.arange(6))
     users, histories = [one.user_id for one in sequences], [one.items[-4:] for one in sequences]

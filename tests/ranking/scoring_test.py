@@ -89,9 +89,9 @@ def test_shares_of_a_hundred_are_hundredths(share):
     """The first hundred items are old, of one artist, and the best; the others are new."""
     catalogue = Catalogue(pa.table({"item_id": [str(n) for n in range(200)], "artist": ["x"] * 100 + ["y"] * 100}), ())
     items, scores = np.arange(200, dtype=np.int32)[None], -np.arange(200, dtype=np.float32)[None]
-    popularity, histories, wanted = np.repeat([1, 0], 100), [np.zeros(0, int)], round(100 * share)
+    popularity, wanted = np.repeat([1, 0], 100), round(100 * share)
     quota = scoring.Rules(FinalScoring(new_items_share=share), catalogue, popularity)
-    assert (quota.apply(items, scores, histories, 100).items >= 100).sum() == wanted
+    assert (quota.apply(items, scores, 100).items >= 100).sum() == wanted
     limited = scoring.Rules(FinalScoring(max_share=share, share_of="artist"), catalogue, popularity)
-    found = limited.apply(items, scores, histories, 100).items
+    found = limited.apply(items, scores, 100).items
     assert ((found >= 0) & (found < 100)).sum() == wanted
