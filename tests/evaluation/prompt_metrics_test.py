@@ -65,6 +65,14 @@ def test_shares_and_recall_are_counted_by_hand(loaded):
     assert prompt_metrics.recall(requests, lists) == 0.5 and prompt_metrics.recall(requests, lists, 3) == 0
 
 
+@pytest.mark.parametrize("exclude_history", [False, True])
+def test_lists_have_items_of_the_history_unless_they_are_excluded(loaded, exclude_history):
+    evaluator = PromptEvaluator(loaded, "test", 12, 50, exclude_history)
+    lists = evaluator.recommend(evaluator.requests)
+    repeated = [np.isin(one.items, of.history).any() for one, of in zip(lists, evaluator.requests, strict=True)]
+    assert any(repeated) != exclude_history and all(len(one.items) == 10 for one in lists)
+
+
 def test_a_model_without_prompts_is_refused(loaded):
     with pytest.raises(DataError, match="prompts.columns"):
         PromptEvaluator(
