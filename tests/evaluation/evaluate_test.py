@@ -216,7 +216,7 @@ def test_inputs_that_do_not_belong_together_are_refused(workdir, tokenized):
 def test_missing_inputs_are_named(workdir):
     with pytest.raises(DataError, match="'train'"):
         evaluate.evaluate(EXPERIMENT, workdir, "train")
-    with pytest.raises(artifacts.ArtifactError, match="'9'"):
+    with pytest.raises(artifacts.ArtifactError, match="checkpoint 9"):
         evaluate.evaluate(EXPERIMENT, workdir, checkpoint="9")
     shutil.rmtree(workdir / "checkpoints")
     with pytest.raises(artifacts.ArtifactError, match="launch/train.py"):
