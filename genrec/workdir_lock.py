@@ -27,7 +27,7 @@ from pathlib import Path
 from absl import logging
 from etils import epath
 
-from genrec import distributed, exit_codes, files
+from genrec import distributed, exit_codes, files, printing
 from genrec.errors import GenrecError
 
 FILE = ".lock"
@@ -191,7 +191,9 @@ class _Lock:
                 if found is not None and not self._is_mine(found):
                     # Not an exception, which only the main thread would notice, at some later time. What is on disk is
                     # as after a kill: complete.
-                    print(f"{_refusal(self._path, found)} This run ends: the lock was its own.", file=sys.stderr)
+                    printing.show(
+                        f"{_refusal(self._path, found)} This run ends: the lock was its own.", file=sys.stderr
+                    )
                     sys.stderr.flush()
                     os._exit(exit_codes.FAILED)
                 self._write().replace(self._path)

@@ -1,5 +1,6 @@
 """Apache Beam computes the embeddings of one process: vectors and pairs bit by bit, terms up to rounding."""
 
+import dataclasses
 import sys
 import types
 
@@ -46,7 +47,7 @@ def test_terms_and_pairs(tmp_path, dataset, runner, monkeypatch):
     np.testing.assert_array_equal(beam[:, 12:], local[:, 12:])
     assert sorted(file.name for file in (tmp_path / "beam").iterdir()) == ["artifact.json", embed.FILE]
     one, two = (artifacts.read(tmp_path / name, embed.KIND) for name in ("local", "beam"))
-    assert one == two
+    assert dataclasses.replace(one, files={}) == dataclasses.replace(two, files={})
     before = (tmp_path / "beam" / "artifact.json").stat().st_mtime_ns
     embed.embed(settings, dataset, tmp_path / "beam")
     assert (tmp_path / "beam" / "artifact.json").stat().st_mtime_ns == before
@@ -83,7 +84,6 @@ def test_sentence_encoders(tmp_path, dataset, runner, monkeypatch):
         ({"source": "vectors"}, [[1.0, 2.0], [1.0]], "'i1'"),
         ({"source": "vectors"}, [[1.0, 2.0], [np.nan, 1.0]], "1 of 2 .*NaN.*'i1'"),
         ({"source": "tfidf"}, None, "data.text_fields"),
-        ({"source": "word2vec"}, None, "'word2vec'"),
     ],
 )
 def test_both_raise_the_same_errors(tmp_path, runner, monkeypatch, settings, vectors, message):
