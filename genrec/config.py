@@ -418,13 +418,33 @@ class Transitions:
 
 
 @dataclasses.dataclass
+class SasRecModel(Model):
+    """SASRec's transformer. The inherited settings for the decoder, user tokens and repeats have no effect."""
+
+    architecture: str = setting(
+        "t5",
+        "t5: layers of the generator's encoder, with relative positions; bert: layers of the published code of SASRec "
+        "and BSARec, with learned absolute positions, for which gated_mlp and position_* have no effect",
+        choices=("t5", "bert"),
+    )
+    frequency_filter: float = setting(
+        0.0,
+        "for bert: share of BSARec's frequency filter in the output of a layer, the rest is that of self-attention "
+        "(the paper's alpha); 0 leaves it out; it is the paper's filter where training.targets is last, a causal one "
+        "otherwise",
+        at_least=0,
+        at_most=1,
+    )
+    frequencies: int = setting(
+        5, "lowest frequencies that the filter keeps, of training.max_history + 1 (the paper's c)", at_least=1
+    )
+
+
+@dataclasses.dataclass
 class SasRec:
-    """Baseline SASRec (genrec.models.sasrec): dataset -> `sasrec/checkpoints/`.
+    """Baseline SASRec (genrec.models.sasrec): dataset -> `sasrec/checkpoints/`."""
 
-    Ignores the settings of `model` for the decoder, user tokens and repeats.
-    """
-
-    model: Model = dataclasses.field(default_factory=lambda: Model(encoder_layers=2, mlp=256, dropout=0.4))
+    model: SasRecModel = dataclasses.field(default_factory=lambda: SasRecModel(encoder_layers=2, mlp=256, dropout=0.4))
     training: Training = dataclasses.field(default_factory=lambda: Training(row_targets=24, batch_targets=1024))
 
 

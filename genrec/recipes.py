@@ -30,7 +30,7 @@ def streaming(name: str) -> config.Experiment:
         training=training,
         evaluation=config.Evaluation(beams=50, batch=256),
         sasrec=config.SasRec(
-            config.Model(width=64, encoder_layers=2, heads=2, head_width=32, mlp=128, dropout=0.2),
+            config.SasRecModel(width=64, encoder_layers=2, heads=2, head_width=32, mlp=128, dropout=0.2),
             dataclasses.replace(training, steps=1000, warmup_steps=50, learning_rate=5e-3, validate_every=500),
         ),
         multi_stage=config.MultiStage(
@@ -52,7 +52,7 @@ def tiny(experiment: config.Experiment) -> None:
         batch_targets=256, steps=20, warmup_steps=4, validate_every=10, validation_users=64, log_every=5
     )
     experiment.evaluation = config.Evaluation(beams=20, batch=64, cutoffs=(1, 5, 10, 20))
-    sasrec = config.Model(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32)
+    sasrec = config.SasRecModel(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32)
     experiment.sasrec = config.SasRec(sasrec, dataclasses.replace(experiment.training))
     experiment.multi_stage.candidates = 20
 
@@ -74,11 +74,25 @@ def amazon(name: str) -> config.Experiment:
         training=training,
         evaluation=config.Evaluation(beams=50),
         sasrec=config.SasRec(
-            config.Model(width=128, encoder_layers=2, heads=2, head_width=64, mlp=256, dropout=0.5),
+            config.SasRecModel(width=128, encoder_layers=2, heads=2, head_width=64, mlp=256, dropout=0.5),
             dataclasses.replace(training, steps=3000, warmup_steps=200, learning_rate=3e-3, validate_every=500),
         ),
         item_knn=config.ItemKnn(shrinkage=30.0, decay=0.6),  # best on validation of 10, 30, 100, and of 0.3 to 0.8
     )
+
+
+def published_sasrec(experiment: config.Experiment, frequency_filter: float = 0.0) -> config.Experiment:
+    """Returns the experiment with SASRec as in the best published results on Amazon reviews, those of BSARec's paper.
+
+    One target per example, histories of 50 items, dropout of one half. With the paper's `frequency_filter` of 0.7 it is
+    BSARec. The number of steps (40 epochs of Beauty), the batch and the schedule are ours.
+    """
+    model = config.SasRecModel(width=64, encoder_layers=2, heads=2, head_width=32, mlp=256, dropout=0.5)
+    model.architecture, model.frequency_filter, model.frequencies = "bert", frequency_filter, 5
+    training = config.Training(targets="last", max_history=50, row_targets=8, batch_targets=512, steps=12_000)
+    training.learning_rate, training.warmup_steps, training.weight_decay = 1e-3, 200, 0.0
+    training.validate_every, training.log_every = 1000, 100
+    return dataclasses.replace(experiment, sasrec=config.SasRec(model, training))
 
 
 def tiger_paper(experiment: config.Experiment) -> config.Experiment:

@@ -97,6 +97,12 @@ def _model(cfg: config.Model, prefix: str) -> None:
         )
 
 
+def _sasrec_model(cfg: config.SasRecModel, prefix: str) -> None:
+    _model(cfg, prefix)
+    if cfg.frequency_filter > 0 and cfg.architecture != "bert":
+        raise ConfigError(f"{prefix}frequency_filter={cfg.frequency_filter} needs {prefix}architecture=bert")
+
+
 def _prompts(cfg: config.Prompts, prefix: str) -> None:
     if cfg.pretrained and cfg.from_content:
         raise ConfigError(f"{prefix}pretrained and {prefix}from_content both initialize the model: choose one of them")
@@ -139,6 +145,7 @@ def _final_scoring(cfg: config.FinalScoring, prefix: str) -> None:
 _TOGETHER: dict[type, Callable[[typing.Any, str], None]] = {  # each takes its own section
     config.Data: _data,
     config.Model: _model,
+    config.SasRecModel: _sasrec_model,
     config.Prompts: _prompts,
     config.Training: _training,
     config.Mesh: _mesh,

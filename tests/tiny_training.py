@@ -32,7 +32,7 @@ EXPERIMENT = config.Experiment(
 MULTI_STAGE = dataclasses.replace(
     EXPERIMENT,
     sasrec=config.SasRec(
-        config.Model(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32),
+        config.SasRecModel(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32),
         dataclasses.replace(EXPERIMENT.training, max_history=4, validate_every=12),
     ),
     multi_stage=config.MultiStage(candidates=10, item_columns=("media_type",), user_columns=("country",)),

@@ -59,19 +59,25 @@ class KeysValues(NamedTuple):
 
 
 def linear(
-    cfg: config.Model, inputs: tuple[str | None, int], outputs: tuple[str, int], rngs: nnx.Rngs, scale: float = 1.0
+    cfg: config.Model,
+    inputs: tuple[str | None, int],
+    outputs: tuple[str, int],
+    rngs: nnx.Rngs,
+    scale: float = 1.0,
+    use_bias: bool = False,
 ) -> nnx.Linear:
-    """Returns a linear layer without bias, initialized to multiply the standard deviation by `scale`.
+    """Returns a linear layer, initialized to multiply the standard deviation by `scale`.
 
     `inputs` and `outputs` are the logical axes (genrec.sharding.RULES) and sizes of its kernel.
     """
     return nnx.Linear(
         inputs[1],
         outputs[1],
-        use_bias=False,
+        use_bias=use_bias,
         dtype=jnp.dtype(cfg.compute),
         kernel_init=nnx.initializers.normal(scale / math.sqrt(inputs[1])),
         kernel_metadata={"axes": (inputs[0], outputs[0])},
+        bias_metadata={"axes": (outputs[0],)},
         dot_general=_product,
         rngs=rngs,
     )

@@ -23,7 +23,7 @@ def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
 
     Raises ConfigError for dtypes other than float32 and bfloat16.
     """
-    cfg = config.Model(**record.model)
+    cfg = (config.SasRecModel if record.kind == "sasrec" else config.Model)(**record.model)
     for name in ("compute", "parameters"):
         if (value := getattr(cfg, name)) not in ("float32", "bfloat16"):
             raise config.ConfigError(f"model.{name}={value!r}: choose float32 or bfloat16")
@@ -31,8 +31,8 @@ def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
     conditioning = record.conditioning
 
     def model() -> Recommender | SASRec:
-        if record.kind == "sasrec":
-            return SASRec(cfg, record.sizes[0], nnx.Rngs(record.seed))
+        if isinstance(cfg, config.SasRecModel):
+            return SASRec(cfg, record.sizes[0], nnx.Rngs(record.seed), record.max_history, record.causal)
         return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed), conditioning)
 
     def parameters() -> nnx.State:

@@ -26,7 +26,7 @@ CHANGEABLE = (
 class RunRecord:
     """Description of a run, stored as JSON in each of its checkpoints."""
 
-    model: dict[str, Any]  # config.Model
+    model: dict[str, Any]  # config.Model, of SASRec config.SasRecModel
     training: dict[str, Any]  # config.Training
     # `beams` and `exclude_history`: metrics at different values are not comparable.
     validation: dict[str, Any]

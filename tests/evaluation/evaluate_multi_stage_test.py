@@ -20,7 +20,7 @@ EXPERIMENT = config.Experiment(
     training=config.Training(max_history=4),
     evaluation=config.Evaluation(beams=10, batch=32, cutoffs=(1, 10)),
     sasrec=config.SasRec(
-        model=config.Model(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32),
+        model=config.SasRecModel(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32),
         training=config.Training(
             max_history=4, row_targets=12, batch_targets=96, steps=60, warmup_steps=5, learning_rate=1e-2,
             validate_every=60, log_every=30,

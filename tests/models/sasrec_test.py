@@ -26,32 +26,40 @@ from genrec.ranking.model_sources import SasRec
 from genrec.training import train
 
 ITEMS = 11
-MODEL = config.Model(width=16, encoder_layers=2, heads=2, head_width=8, mlp=32, position_buckets=8)
+MAX_HISTORY = 9
+MODELS = {
+    name: config.SasRecModel(
+        width=16, encoder_layers=2, heads=2, head_width=8, mlp=32, position_buckets=8, architecture=architecture,
+        frequency_filter=share,
+    )
+    for name, architecture, share in (("t5", "t5", 0.0), ("bert", "bert", 0.0), ("filter", "bert", 0.7))
+}  # fmt: skip
 EXPERIMENT = config.Experiment(
     data=tiny_training.EXPERIMENT.data,
     sasrec=config.SasRec(
-        model=MODEL, training=tiny_training.changed(validate_every=6, validation_users=0, log_every=6).training
+        model=MODELS["filter"],
+        training=tiny_training.changed(targets="last", validate_every=6, validation_users=0, log_every=6).training,
     ),
     evaluation=tiny_training.EXPERIMENT.evaluation,
 )
 
 
 @functools.cache
-def model() -> SASRec:
-    return SASRec(MODEL, ITEMS, nnx.Rngs(0))
+def model(name: str, causal: bool = True) -> SASRec:
+    made = SASRec(MODELS[name], ITEMS, nnx.Rngs(0), MAX_HISTORY, causal)
+    # Layers count for more than at the start, and biases are not zero.
+    random = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: x + random.normal(0, 0.2, x.shape).astype(np.float32), nnx.state(made))
+    return nnx.merge(nnx.graphdef(made), params)
 
 
-def losses(examples) -> np.ndarray:
-    return np.asarray(jitted("losses")(nnx.state(model()), examples))
-
-
-def scores(rows) -> np.ndarray:
-    return np.asarray(jitted("scores")(nnx.state(model()), rows))
+def call(method: str, inputs, name: str, causal: bool = True) -> np.ndarray:
+    return np.asarray(jitted(method, name, causal)(nnx.state(model(name, causal)), inputs))
 
 
 @functools.cache
-def jitted(method: str):
-    graphdef = nnx.graphdef(model())
+def jitted(method: str, name: str, causal: bool):
+    graphdef = nnx.graphdef(model(name, causal))
     return jax.jit(lambda params, inputs: getattr(nnx.merge(graphdef, params), method)(inputs))
 
 
@@ -113,7 +121,7 @@ def logits_in_torch(params: dict, cfg: config.Model, items: np.ndarray):
 def test_logits_and_losses_are_those_of_pytorch(gated):
     import torch
 
-    cfg = dataclasses.replace(MODEL, gated_mlp=gated, position_max_distance=12)  # which longer histories exceed
+    cfg = dataclasses.replace(MODELS["t5"], gated_mlp=gated, position_max_distance=12)  # which longer histories exceed
     graphdef, params = nnx.split(SASRec(cfg, ITEMS, nnx.Rngs(0)))
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + 0.2 * random.normal(size=x.shape).astype(np.float32), params)
@@ -132,34 +140,50 @@ def test_logits_and_losses_are_those_of_pytorch(gated):
         np.testing.assert_allclose(scores[user], torch.log_softmax(logits[-1], dim=-1), rtol=1e-5, atol=1e-5)
 
 
-def test_losses_of_packed_windows_are_those_of_each_history_alone():
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_of_packed_windows_are_those_of_each_history_alone(name):
     random = np.random.default_rng(0)
     first, second, third = (random.integers(0, ITEMS, n) for n in (5, 3, 6))
     # The third is a later window: its first item is history only.
     rows = [[Segment("a", first, 0, True), Segment("b", second, 0, True)], [Segment("c", third, 1, True)]]
     examples = pack(rows, sasrec_model.tokenizer(ITEMS), 10, 9)
-    found = losses(examples)[..., 0]
+    found = call("losses", examples, name)[..., 0]
     expected = {(0, 0): (first, 0), (0, 5): (second, 0), (1, 0): (third, 1)}
     for (row, start), (items, skipped) in expected.items():
         for target in range(skipped, len(items)):
             alone = histories(["x"], [items[:target]], sasrec_model.tokenizer(ITEMS), 10)
-            likelihood = scores(alone)[0, items[target]]
+            likelihood = call("scores", alone, name)[0, items[target]]
             np.testing.assert_allclose(found[row, start + target - skipped], -likelihood, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_of_one_target_an_example_are_those_of_serving(name):
+    random = np.random.default_rng(0)
+    segments = [random.integers(0, ITEMS, n) for n in (5, 1, 10)]
+    rows = [
+        [Segment("a", segments[0], 4, False), Segment("b", segments[1], 0, False)],
+        [Segment("c", segments[2], 9, False)],
+    ]
+    found = call("losses", pack(rows, sasrec_model.tokenizer(ITEMS), 10, 2), name, causal=False)[..., 0]
+    alone = histories([*"abc"], [items[:-1] for items in segments], sasrec_model.tokenizer(ITEMS), MAX_HISTORY, False)
+    expected = call("scores", alone, name, causal=False)[range(3), [items[-1] for items in segments]]
+    np.testing.assert_allclose([found[0, 0], found[0, 1], found[1, 0]], -expected, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_a_distribution_over_the_catalogue():
     rows = histories(["a", "b"], [np.array([3]), np.array([1, 2, 3])], sasrec_model.tokenizer(ITEMS), 10)
-    found = scores(rows)
+    found = call("scores", rows, "t5")
     assert found.shape == (2, ITEMS)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_lists_are_the_sorted_scores_on_any_mesh():
+@pytest.mark.parametrize("name", ["t5", "filter"])
+def test_lists_are_the_sorted_scores_on_any_mesh(name):
     rows = histories([*"abcd"], [np.arange(n) for n in (1, 4, 2, 5)], sasrec_model.tokenizer(ITEMS), 10)
-    expected = scores(rows)
-    params = nnx.state(model())
+    expected = call("scores", rows, name)
+    params = nnx.state(model(name))
     for mesh in (None, sharding.make_mesh(config.Mesh(2, 2, 2))):
-        retriever = ExhaustiveRetriever(nnx.graphdef(model()), ITEMS, ITEMS + 2, mesh)
+        retriever = ExhaustiveRetriever(nnx.graphdef(model(name)), ITEMS, ITEMS + 2, mesh)
         placed = params if mesh is None else jax.device_put(params, sharding.named(mesh))
         found = jax.device_get(retriever(placed, rows))
         np.testing.assert_array_equal(found.items[:, :ITEMS], np.argsort(-expected, axis=1, kind="stable"))
@@ -183,7 +207,7 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("sasrec")
     prepare(EXPERIMENT.data, workdir / "dataset")
     stopped = dataclasses.replace(EXPERIMENT.sasrec.training, stop_after=9)
-    train.train_sasrec(dataclasses.replace(EXPERIMENT, sasrec=config.SasRec(MODEL, stopped)), workdir)
+    train.train_sasrec(dataclasses.replace(EXPERIMENT, sasrec=config.SasRec(MODELS["filter"], stopped)), workdir)
     assert checkpoints.steps(workdir / "sasrec") == [6]
     train.train_sasrec(EXPERIMENT, workdir)
     return workdir

@@ -98,7 +98,7 @@ def test_vectors_of_sasrec_are_read_and_those_of_another_refused(workdir):
     with pytest.raises(config.ConfigError, match="context.sequential"):
         train.train(experiment, workdir)
     experiment.sasrec = config.SasRec(
-        model=config.Model(width=8, encoder_layers=1, heads=1, head_width=8, mlp=8),
+        model=config.SasRecModel(width=8, encoder_layers=1, heads=1, head_width=8, mlp=8),
         training=changed(steps=4).training,
     )
     train.train_sasrec(experiment, workdir)
