@@ -90,7 +90,7 @@ def published_sasrec(experiment: config.Experiment, frequency_filter: float = 0.
     model = config.SasRecModel(width=64, encoder_layers=2, heads=2, head_width=32, mlp=256, dropout=0.5)
     model.architecture, model.frequency_filter, model.frequencies = "bert", frequency_filter, 5
     training = config.Training(targets="last", max_history=50, row_targets=8, batch_targets=512, steps=12_000)
-    training.learning_rate, training.warmup_steps, training.weight_decay = 1e-3, 200, 0.0
+    training.learning_rate, training.warmup_steps, training.weight_decay = 2e-3, 200, 0.0
     training.validate_every, training.log_every = 1000, 100
     return dataclasses.replace(experiment, sasrec=config.SasRec(model, training))
 
