@@ -4,9 +4,10 @@ The layers are those of BERT, as in the code that both are published in: learned
 layer norm after each residual connection.
 
 The filter keeps the lowest frequencies of a user's sequence and scales the others. The paper takes the Fourier
-transform of a window of fixed size, padded with older positions. Keeping frequencies is a circular convolution over
-that window; here it is applied as such, a matrix product, which needs no window to be filled and lets several users
-share a row. The window is a history of `max_history` items and the token before it.
+transform of a window of fixed size, padded in front. Keeping frequencies is a circular convolution over that window;
+here it is applied as such, a matrix product, which needs no window to be filled and lets several users share a row. The
+window is a history of `max_history` items and the token before it; its padding is zero, where that of the published
+code has the vectors of its positions.
 
 With one target per example (`training.targets` "last") a filter mixes all tokens of the history, as in the paper: the
 target comes after all of them. With every position a target in one pass, that would show items to the positions that
