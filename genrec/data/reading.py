@@ -132,13 +132,6 @@ def no_rows(path: epath.PathLike) -> DataError:
 
 def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
     """Yields the blocks of a CSV file. All cells stay text: the validator knows the types of the columns."""
-    malformed = 0
-
-    def skip(row: pyarrow.csv.InvalidRow) -> str:
-        nonlocal malformed
-        malformed += 1
-        return "skip"
-
     with _opened(path) as file:
         columns = next(csv.reader([io.BufferedReader(file).readline().decode("utf-8-sig")]), [])
     if not columns:
@@ -146,30 +139,28 @@ def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
         raise DataError(f"{path}, line 1: column {shown(repeated[0])} appears twice. Rename one of them.")
-    with _opened(path) as file:
-        reader = pyarrow.csv.open_csv(
-            file,
-            read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
-            parse_options=pyarrow.csv.ParseOptions(
-                newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={column: pa.string() for column in columns}, strings_can_be_null=False
-            ),
-        )
-        line = 2
-        # The first block is empty: a file without rows has columns, too.
-        tables = itertools.chain([reader.schema.empty_table()], (pa.Table.from_batches([batch]) for batch in reader))
-        for table in tables:
-            block, line = _csv_block(table, str(path), line)
-            yield block
-    if malformed:
+    try:
         with _opened(path) as file:
-            lines = _malformed_lines(file, len(columns))
-        raise DataError(
-            f"{path}: {malformed:,} rows do not have the {len(columns)} cells of the header: {lines}. "
-            "Put quotation marks around values that contain a comma."
-        )
+            reader = pyarrow.csv.open_csv(
+                file,
+                read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
+                # Without a handler of invalid rows, which prints a traceback where one is not UTF-8.
+                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types={column: pa.string() for column in columns}, strings_can_be_null=False
+                ),
+            )
+            line = 2
+            # The first block is empty: a file without rows has columns, too.
+            tables = itertools.chain(
+                [reader.schema.empty_table()], (pa.Table.from_batches([batch]) for batch in reader)
+            )
+            for table in tables:
+                block, line = _csv_block(table, str(path), line)
+                yield block
+    except pa.ArrowInvalid:
+        _refuse_malformed(path, len(columns))
+        raise
 
 
 def _csv_block(table: pa.Table, name: str, line: int) -> tuple[SourceTable, int]:
@@ -186,18 +177,23 @@ def _csv_block(table: pa.Table, name: str, line: int) -> tuple[SourceTable, int]
     return SourceTable(table.filter(pa.array(~blank)), name, "line", numbers[~blank], first=line), end
 
 
-def _malformed_lines(file: pa.NativeFile, width: int) -> str:
-    """Lists the first lines whose number of cells is not `width`. Reads the file again: Arrow does not count lines."""
-    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
-    examples = []
-    start = 1
-    for cells in reader:
-        if cells and len(cells) != width:
-            examples.append(f"line {start} has {len(cells)}")
-            if len(examples) == EXAMPLES:
-                break
-        start = reader.line_num + 1
-    return "; ".join(examples)
+def _refuse_malformed(path: epath.Path, width: int) -> None:
+    """Raises DataError if there are lines whose number of cells is not `width`: Arrow names the first one alone."""
+    examples: list[str] = []
+    count, start = 0, 1
+    with _opened(path) as file:
+        reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+        for cells in reader:
+            if cells and len(cells) != width:
+                count += 1
+                if len(examples) < EXAMPLES:
+                    examples.append(f"line {start} has {len(cells)}")
+            start = reader.line_num + 1
+    if count:
+        raise DataError(
+            f"{path}: {count:,} rows do not have the {width} cells of the header: {'; '.join(examples)}. "
+            "Put quotation marks around values that contain a comma."
+        )
 
 
 def _read_jsonl(path: epath.Path, block_bytes: int | None, is_log: bool) -> Iterator[SourceTable]:

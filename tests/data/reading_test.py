@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -94,6 +95,15 @@ def test_rows_have_the_line_numbers_of_the_file(tmp_path):
 def test_malformed_files_are_named(tmp_path, name, content, message):
     with pytest.raises(DataError, match=message):
         reading.read_table(write(tmp_path, name, content))
+
+
+def test_a_malformed_row_that_is_not_utf8_is_named_and_prints_nothing(tmp_path, monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    (tmp_path / "log.csv").write_bytes(b"user_id,item_id\na,b\n\x80,b,c\n")
+    with pytest.raises(DataError, match="log.csv.*utf-8"):
+        reading.read_table(tmp_path / "log.csv")
+    assert printed == []
 
 
 def test_a_missing_file_is_named(tmp_path):

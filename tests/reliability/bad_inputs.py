@@ -64,7 +64,6 @@ OTHER_SETTINGS = (
     "evaluation.cutoffs=(-5,)",
     "evaluation.cutoffs=('ten',)",
     "evaluation.cutoffs=(20,)",  # the best metric is of the first ten
-    "evaluation.cutoffs=(10, 1000)",  # more than beams
     "evaluation.beams=0",
     "evaluation.new_items_share=1.5",
     "semantic_ids.codes=()",
@@ -170,7 +169,6 @@ RECOMMEND = (
 OTHER_TOOLS = (
     "tools/inspect_semantic_ids.py --prefix=a",
     "tools/inspect_semantic_ids.py --prefix=-1",
-    "tools/inspect_semantic_ids.py --prefix=999",
     "tools/inspect_semantic_ids.py --item=nothing",
     "tools/inspect_semantic_ids.py --limit=0",
     "tools/compare_runs.py",
@@ -206,7 +204,6 @@ OTHER_TOOLS = (
     "tools/evaluate_checkpoint.py CONFIG --watch --poll_seconds=nan",
     "tools/evaluate_multi_stage.py",
     "tools/evaluate_multi_stage.py CONFIG --checkpoint=newest",
-    "tools/score_items.py CONFIG",
     "tools/assign_semantic_ids.py CONFIG",
     "tools/assign_semantic_ids.py CONFIG --parent=COPY",
     "tools/assign_semantic_ids.py CONFIG --parent=/nowhere",
