@@ -55,7 +55,6 @@ OTHER_SETTINGS = (
     "model.width=0",
     "model.dropout=1.5",
     "model.heads=0",
-    "model.parameters=bfloat16",  # with compute in float32
     "mesh.data=0",
     "mesh.data=-2",
     "mesh.data=64",

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from reliability.scripts import CONFIG, STAGES, Folder
+from reliability.scripts import CONFIG, STAGES, Folder, returncode
 
 from genrec.models import checkpoints
 
@@ -63,7 +63,7 @@ def try_stage(folder: Folder, stage: Stage) -> Survived:
         while killed < KILLS:
             script = folder.start(*command, f"--workdir={workdir}")
             time.sleep(chance.uniform(0, duration))
-            if script.returncode is None:
+            if returncode(script) is None:
                 script.kill()
                 killed += 1
             else:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,13 @@ STAGES = ("dataset", "item_embeddings", "semantic_ids")
 Case = TypeVar("Case")
 Result = TypeVar("Result")
 _numbers = itertools.count()
+_processes = threading.Lock()  # to start one, multiprocessing asks all others whether they have ended
+
+
+def returncode(script: Script) -> int | None:
+    """Returns the exit code of a script that one of several threads has started; None while it runs."""
+    with _processes:
+        return script.returncode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +94,8 @@ class Folder:
         return target
 
     def start(self, *command: str, typed: str = "") -> Script:
-        return Script(self.new(), *command, typed=typed)
+        with _processes:
+            return Script(self.new(), *command, typed=typed)
 
     def run(
         self, *command: str, typed: str = "", seconds: float = 120, until: Callable[[], bool] = lambda: False
@@ -95,17 +104,13 @@ class Folder:
 
         A script of which `until` held counts as one that ended with 0.
         """
-        script, deadline, code = self.start(*command, typed=typed), time.monotonic() + seconds, None
-        while script.returncode is None and code is None:
-            if until():
-                code = 0
-            elif time.monotonic() > deadline:
-                code = -signal.SIGALRM
+        script, deadline = self.start(*command, typed=typed), time.monotonic() + seconds
+        while (code := returncode(script)) is None:
             time.sleep(0.01)
-        if code is None:
-            code = script.wait()
-        else:
-            script.kill()
+            if until() or time.monotonic() > deadline:
+                code = 0 if until() else -signal.SIGALRM
+                script.kill()
+                break
         return Ended(command, code, script.output, script.errors)
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from reliability.scripts import CONFIG, STAGES, Ended, Folder
+from reliability.scripts import CONFIG, STAGES, Ended, Folder, returncode
 
 from genrec import workdir_lock
 
@@ -38,7 +38,7 @@ def second_writer(folder: Folder, script: str) -> tuple[bool, str]:
     if script.endswith("reproduce.py"):
         command.append("--seeds=1")
     first = folder.start(*command)
-    while first.returncode is None and not (workdir / workdir_lock.FILE).exists():
+    while returncode(first) is None and not (workdir / workdir_lock.FILE).exists():
         time.sleep(0.001)
     _signal(first.pid, signal.SIGSTOP)
     second = folder.run(*command, seconds=60)
@@ -46,7 +46,9 @@ def second_writer(folder: Folder, script: str) -> tuple[bool, str]:
         first.kill()
     else:
         _signal(first.pid, signal.SIGCONT)
-    ended = Ended(tuple(command), first.wait(), first.output, first.errors)
+    while (code := returncode(first)) is None:
+        time.sleep(0.01)
+    ended = Ended(tuple(command), code, first.output, first.errors)
     good = second.verdict == "refused" and ended.code == (-signal.SIGKILL if script in LONG else 0)
     return good, f"the second: {second}\n    the first: {ended}"
 
