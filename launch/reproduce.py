@@ -2,10 +2,9 @@
 
     python launch/reproduce.py --config=configs/quickstart.py --workdir=runs/quickstart_card --seeds=3
 
-Seed n is in WORKDIR/seed_n, with its own semantic IDs, model and SASRec. WORKDIR/card.md and card.json hold means and
-standard deviations, differences with confidence intervals, settings, fingerprints, commands and the machine. With
---both_histories the same models are also evaluated with the other evaluation.exclude_history. It can be stopped at any
-time: the same command resumes it.
+Seed n is in WORKDIR/seed_n, with its own semantic IDs, model and SASRec. WORKDIR/card.md and card.json hold means,
+deviations, differences with intervals, settings, fingerprints, commands and the machine. With --both_histories the same
+models are also evaluated with the other evaluation.exclude_history. It can be stopped: the same command resumes it.
 """
 
 import os
@@ -36,8 +35,7 @@ def main() -> None:
     run_setup.check_baseline(_CONFIG.value)
     identity.require_plain(_CONFIG.value.evaluation, "a reproduction card")
     folders = [workdir / f"seed_{seed}" for seed in range(_SEEDS.value)]
-    commands = []
-    other = not _CONFIG.value.evaluation.exclude_history
+    commands, other = [], not _CONFIG.value.evaluation.exclude_history
     with workdir_lock.hold(workdir):
         for seed, folder in enumerate(folders):
             own = [f"--workdir={folder}", f"--config.seed={seed}", f"--config.semantic_ids.seed={seed}"]
@@ -48,8 +46,7 @@ def main() -> None:
             for results, script, more in runs:
                 arguments = [str(ROOT / script), *given, *more]
                 commands.append(shlex.join(["python", *arguments]))
-                done = results / f"{Path(script).stem}.done"
-                if done.exists() and done.read_text() == commands[-1]:
+                if (done := results / f"{Path(script).stem}.done").exists() and done.read_text() == commands[-1]:
                     continue
                 logging.info("%s", commands[-1])
                 if code := signals.run_child([sys.executable, *arguments]):

@@ -124,7 +124,7 @@ def check_resumable(experiment: Experiment, workdir: epath.Path) -> None:
         except Exception:  # Orbax raises any type for a damaged checkpoint, which the training puts aside
             return
         record = RunRecord.of(experiment, tuple(earlier.sizes), earlier.semantic_ids, earlier.dataset)
-        learned = {name: getattr(earlier, name) for name in ("context", "prompts", "dropped")}
+        learned = {name: getattr(earlier, name) for name in ("context", "prompts", "transitions", "dropped")}
         store.check_same_run(earlier, dataclasses.replace(record, **learned))
 
 
