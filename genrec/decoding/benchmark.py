@@ -139,7 +139,7 @@ class LevelCosts(NamedTuple):
     """Seconds of the parts of a search, per level except for the encoder and the whole."""
 
     encoder: float
-    model: list[float]  # logits of a level
+    model: list[float]  # logits of a level, with the log-shares of the transitions if it has a bias by them
     mask: list[float]  # their normalizer, and the existing children
     top_k: list[float]  # the best children and their ranges
     reorder: list[float]  # of the cache, at all levels but the last
@@ -163,10 +163,16 @@ def level_costs(retriever: Retriever, params: nnx.State, rows: Histories, second
     The whole may take less than the sum of its parts, because XLA fuses some of their loops.
     """
     graphdef, index, beams = retriever.graphdef, retriever.live.index, retriever.beams
+    transitions = (
+        None if rows.transitions is None else jax.numpy.asarray(retriever.live.cumulated(np.asarray(rows.transitions)))
+    )
 
     @functools.partial(jax.jit, static_argnames="level")
-    def model(params: nnx.State, memory: Any, codes: jax.Array | None, cache: Any, level: int) -> tuple[jax.Array, Any]:
-        return nnx.merge(graphdef, params).step(memory, codes, level, cache)
+    def model(
+        params: nnx.State, memory: Any, state: BeamState, codes: jax.Array | None, cache: Any, level: int
+    ) -> tuple[jax.Array, Any]:
+        shares = None if transitions is None else index.log_shares(state, transitions)
+        return nnx.merge(graphdef, params).step(memory, codes, level, cache, shares)
 
     start = jax.jit(lambda params, histories: nnx.merge(graphdef, params).start(histories))
     reorder = jax.jit(beam_search.reorder_cache)
@@ -183,13 +189,13 @@ def level_costs(retriever: Retriever, params: nnx.State, rows: Histories, second
         call = functools.partial(function, *arguments, **named)
         return interleaved_medians({"": call}, each)[""], call()
 
-    encoder, memory = timed(start, params, rows)
+    encoder, memory = timed(start, params, rows._replace(transitions=None))
     found = LevelCosts(encoder, [], [], [], [], interleaved_medians({"": lambda: retriever(params, rows)}, each)[""])
     state, codes, cache = index.start(len(rows.tokens)), None, None
     for level, size in enumerate(index.sizes):
         last = level + 1 == index.levels
         width = beams if last else min(beams, state.beams * size)
-        taken, (logits, cache) = timed(model, params, memory, codes, cache, level=level)
+        taken, (logits, cache) = timed(model, params, memory, state, codes, cache, level=level)
         found.model.append(taken)
         taken, scores = timed(mask, index, state, logits)
         found.mask.append(taken)
@@ -222,7 +228,8 @@ def of_trained(workdir: epath.PathLike, batch: int, beams: Sequence[int], second
 def of_random(
     experiment: config.Experiment, items: int, sizes: Sequence[int], batch: int, beams: Sequence[int], seconds: float
 ) -> str:
-    """Measures the same with random weights, a random catalogue, and users with full histories."""
+    """Measures the same with random weights, a random catalogue, and users with full histories, without transitions."""
+    experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, transition_bias=False))
     codes, random = random_codes(items, sizes), np.random.default_rng(1)
     record = run_record.RunRecord.of(experiment, tuple(sizes), "random", "random")
     graphdef, create = load.model_of(record)
