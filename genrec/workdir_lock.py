@@ -191,10 +191,8 @@ class _Lock:
                 if found is not None and not self._is_mine(found):
                     # Not an exception, which only the main thread would notice, at some later time. What is on disk is
                     # as after a kill: complete.
-                    printing.show(
-                        f"{_refusal(self._path, found)} This run ends: the lock was its own.", file=sys.stderr
-                    )
-                    sys.stderr.flush()
+                    refusal = f"{_refusal(self._path, found)} This run ends: the lock was its own."
+                    printing.show(refusal, file=sys.stderr, flush=True)
                     os._exit(exit_codes.FAILED)
                 self._write().replace(self._path)
                 failing = False
