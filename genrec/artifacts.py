@@ -43,7 +43,7 @@ class Artifact:
 
 
 class Verification:
-    """Whether `read` compares checksums (--verify_artifacts)."""
+    """Switch by which `read` compares checksums (--verify_artifacts)."""
 
     enabled = False
 

@@ -29,7 +29,7 @@ BOUNDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a field of settings means, and which values it may have; for tuples, which elements."""
+    """Meaning of a field of settings, and its allowed values; for tuples, those of its elements."""
 
     help: str
     at_least: float | None = None

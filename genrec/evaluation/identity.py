@@ -1,4 +1,4 @@
-"""What identifies an evaluation, and folder and name of a variant, which changes what the model reads or how it ranks.
+"""Identity of an evaluation; folder and name of a variant, which changes what the model reads or how it ranks.
 
 evaluation/                          the plain evaluation: the model reads all that it was trained to read
 evaluation/history=0,without=all/    one without histories and without context features

@@ -1,4 +1,4 @@
-"""What made the figures of an evaluation: config and its changed settings, model, versions, machine and date."""
+"""Provenance of an evaluation: config and its changed settings, model, versions, machine and date."""
 
 import dataclasses
 import datetime

@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 
 class TrainingCurves(NamedTuple):
-    """What a log shows."""
+    """Series of a training log."""
 
     charts: list[tuple["charts.Figure", str]]  # and captions
     seconds: float | None  # of the steps alone, without validations and checkpoints; None if it was not logged

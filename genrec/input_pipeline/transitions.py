@@ -110,7 +110,7 @@ class Transitions:
 
 
 class CodeShares(NamedTuple):
-    """What the mixture says of codes: the semantic IDs `codes` uint16[items, levels] with `sizes` codes per level.
+    """Shares of codes by the mixture, for the semantic IDs `codes` uint16[items, levels] with `sizes` codes per level.
 
     The share of a code after a prefix is the probability of all items that continue the prefix with it, relative to
     that of all items with the prefix. Items that are not in the mixture (newer ones) are as likely as the rarest.
