@@ -122,6 +122,8 @@ class CodeShares(NamedTuple):
     prefixes: np.ndarray  # int64[levels, items], number of the codes before each level among the different ones
     order: np.ndarray  # int64[items], items by their codes
     starts: tuple[np.ndarray, ...]  # per level int64[prefixes + 1], where the items of each prefix start in `order`
+    popular: np.ndarray  # float32[items], the second term of the mixture
+    popular_first: np.ndarray  # float64[1, codes], its sums over the items of each code of the first level
 
     @staticmethod
     def of(transitions: Transitions, codes: np.ndarray, sizes: Sequence[int]) -> "CodeShares":
@@ -135,7 +137,10 @@ class CodeShares(NamedTuple):
             new[1:] |= column[1:] != column[:-1]
             prefixes[level, order] = np.cumsum(new)
             starts.append(np.concatenate([[0], np.flatnonzero(new), [len(codes)]]))
-        return CodeShares(transitions, codes, tuple(sizes), prefixes, order, tuple(starts))
+        known = transitions.popular_weight * transitions.popular
+        popular = np.append(known, np.full(len(codes) - len(known), known.min(), np.float32)).astype(np.float32)
+        first = np.bincount(codes[:, 0], popular, sizes[0])[None]
+        return CodeShares(transitions, codes, tuple(sizes), prefixes, order, tuple(starts), popular, first)
 
     @staticmethod
     def load(workdir: epath.PathLike, codes: np.ndarray, sizes: Sequence[int], dataset: str) -> "CodeShares":
@@ -144,16 +149,9 @@ class CodeShares(NamedTuple):
         artifacts.require_input(folder, KIND, datasets.KIND, dataset)
         return CodeShares.of(Transitions.load(folder), codes, sizes)
 
-    @property
-    def popular(self) -> np.ndarray:
-        """Returns float32[items]: the second term of the mixture, for all items of the semantic IDs."""
-        known = self.transitions.popular_weight * self.transitions.popular
-        return np.append(known, np.full(len(self.codes) - len(known), known.min(), np.float32)).astype(np.float32)
-
     def probabilities(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Returns float32[n, items]: the mixture after each history, for all items of the semantic IDs."""
-        known, popular = self.transitions.items, self.popular
-        found = np.tile(popular, (len(histories), 1))
+        known, found = self.transitions.items, np.tile(self.popular, (len(histories), 1))
         # Items that are newer than the mixture say nothing about others.
         found[:, :known] = self.transitions.dense([one[one < known] for one in histories])
         return found
@@ -165,7 +163,7 @@ class CodeShares(NamedTuple):
 
         `targets` int[n] are items; the others are as in `Transitions.sparse`, whose histories precede the targets.
         """
-        after, popular = self.transitions.sparse(items, start, stop, part), self.popular
+        after = self.transitions.sparse(items, start, stop, part)
         row = np.repeat(np.arange(len(targets)), np.diff(after.indptr))
         item, mass, found = after.indices, after.data, []
         for level, size in enumerate(self.sizes):
@@ -174,19 +172,19 @@ class CodeShares(NamedTuple):
                 same = self.prefixes[level][item] == prefix[row]
                 row, item, mass = row[same], item[same], mass[same]
             sums = np.bincount(row * size + self.codes[item, level], mass, len(targets) * size)
-            sums = sums.reshape(-1, size) + self._popular_of_codes(level, prefix, popular)
+            sums = sums.reshape(-1, size) + self._popular_of_codes(level, prefix)
             found.append(np.log(sums / sums.sum(axis=1, keepdims=True) + FLOOR).astype(np.float32))
         return found
 
-    def _popular_of_codes(self, level: int, prefix: np.ndarray, popular: np.ndarray) -> np.ndarray:
+    def _popular_of_codes(self, level: int, prefix: np.ndarray) -> np.ndarray:
         """Returns float[n, codes] or [1, codes]: the sum of `popular` over the items of each code after a prefix."""
-        size = self.sizes[level]
         if level == 0:
-            return np.bincount(self.codes[:, 0], popular, size)[None]
+            return self.popular_first
+        size = self.sizes[level]
         first, count = self.starts[level][prefix], np.diff(self.starts[level])[prefix]
         row = np.repeat(np.arange(len(prefix)), count)
         item = self.order[np.arange(len(row)) + np.repeat(first - (np.cumsum(count) - count), count)]
-        sums = np.bincount(row * size + self.codes[item, level], popular[item], len(prefix) * size)
+        sums = np.bincount(row * size + self.codes[item, level], self.popular[item], len(prefix) * size)
         return sums.reshape(-1, size)
 
 
