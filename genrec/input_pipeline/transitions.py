@@ -25,6 +25,8 @@ from etils import epath
 from genrec import artifacts, config, files
 from genrec.data import dataset as datasets
 from genrec.data.dataset import Dataset, Sequences
+from genrec.input_pipeline import content_neighbors
+from genrec.input_pipeline.content_neighbors import Neighbors
 
 KIND = "transitions"
 FOLDER = "transitions"  # of a work directory
@@ -214,7 +216,8 @@ def fit(cfg: config.Transitions, train: Sequences, validation: Sequences, embedd
     """Counts transitions in the training split, and fits the weights on the targets of the validation split."""
     count = len(embeddings)
     owner, flat = _flat(train, np.arange(len(train)))
-    similar = [_content(embeddings, temperature, cfg.neighbors) for temperature in SHARPNESS]
+    nearest = content_neighbors.nearest(embeddings, cfg.neighbors)
+    similar = [_content(nearest, temperature) for temperature in SHARPNESS]
     kinds = [*_counted(owner, flat, count, cfg.neighbors), *similar]
     popular = np.bincount(flat, minlength=count) + 1.0
     popular /= popular.sum()
@@ -303,21 +306,12 @@ def _stochastic(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
     return (scipy.sparse.diags(1 / np.where(sums > 0, sums, 1)) @ matrix).tocsr()
 
 
-def _content(embeddings: np.ndarray, temperature: float, neighbors: int) -> scipy.sparse.csr_matrix:
+def _content(nearest: Neighbors, temperature: float) -> scipy.sparse.csr_matrix:
     """Returns the softmax of the cosines of items with their nearest others, float64[items, items]."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    vectors, items = (embeddings / np.where(lengths > 0, lengths, 1)).astype(np.float32), len(embeddings)
-    neighbors = min(neighbors, items - 1)
-    blocks = []
-    for start in range(0, items, BLOCK):
-        cosines = vectors[start : start + BLOCK] @ vectors.T
-        own = np.arange(len(cosines))
-        cosines[own, start + own] = -np.inf
-        nearest = np.argpartition(-cosines, neighbors - 1, axis=1)[:, :neighbors] if neighbors else own[:, None][:, :0]
-        values = np.exp((np.take_along_axis(cosines, nearest, axis=1).astype(np.float64) - 1) / temperature)
-        row = np.repeat(own, neighbors)
-        blocks.append(scipy.sparse.csr_matrix((values.ravel(), (row, nearest.ravel())), (len(cosines), items)))
-    return _stochastic(scipy.sparse.vstack(blocks, "csr"))
+    items, neighbors = nearest.items.shape
+    values = np.exp((nearest.cosines.astype(np.float64) - 1) / temperature)
+    starts = np.arange(0, items * neighbors + 1, neighbors) if neighbors else np.zeros(items + 1, np.int64)
+    return _stochastic(scipy.sparse.csr_matrix((values.ravel(), nearest.items.ravel(), starts), (items, items)))
 
 
 def _mixed(kinds: Sequence[scipy.sparse.csr_matrix], weights: np.ndarray, neighbors: int) -> scipy.sparse.csr_matrix:
