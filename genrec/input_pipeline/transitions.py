@@ -236,7 +236,7 @@ def fit(cfg: config.Transitions, train: Sequences, validation: Sequences, embedd
         np.round(ages, 2),
         popular_weight,
     )
-    matrix = scipy.sparse.vstack(matrices, "csr").astype(np.float32)
+    matrix = scipy.sparse.vstack(matrices, "csr")
     return Transitions(matrix, ages.astype(np.float32), popular.astype(np.float32), float(popular_weight))
 
 
@@ -315,9 +315,13 @@ def _content(nearest: Neighbors, temperature: float) -> scipy.sparse.csr_matrix:
 
 
 def _mixed(kinds: Sequence[scipy.sparse.csr_matrix], weights: np.ndarray, neighbors: int) -> scipy.sparse.csr_matrix:
-    """Returns the mixture of the kinds, with the largest entries of each row, which sum to 1."""
-    empty = scipy.sparse.csr_matrix(kinds[0].shape)
-    return _stochastic(_pruned(sum((w * kind for w, kind in zip(weights, kinds, strict=True)), start=empty), neighbors))
+    """Returns the mixture of the kinds float32[items, items]: the largest entries of each row, which sum to 1."""
+    blocks = []
+    for start in range(0, kinds[0].shape[0], BLOCK):
+        some = [weight * kind[start : start + BLOCK] for weight, kind in zip(weights, kinds, strict=True)]
+        mixed = sum(some[1:], start=some[0]).tocsr()
+        blocks.append(_stochastic(_pruned(mixed, neighbors)).astype(np.float32))
+    return scipy.sparse.vstack(blocks, "csr")
 
 
 def _fit_weights(
