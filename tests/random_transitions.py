@@ -14,7 +14,7 @@ def random_mixture(seed: int, items: int = ITEMS, parts: int = 2) -> Transitions
     matrix = random.random(((parts + 1) * items, items)) * (random.random(((parts + 1) * items, items)) < 0.3)
     matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1e-9)
     ages, popular = random.dirichlet(np.ones(transitions.RECENT)), random.dirichlet(np.ones(items))
-    return Transitions(scipy.sparse.csr_matrix(matrix, dtype=np.float32), ages.astype(np.float32), popular, 0.3)
+    return Transitions(scipy.sparse.csr_matrix(matrix, dtype=np.float32), ages.astype(np.float32), popular, 0.3, 0.2)
 
 
 def codes_of(seed: int, items: int = ITEMS) -> np.ndarray:

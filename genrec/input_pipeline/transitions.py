@@ -1,11 +1,12 @@
 """Mixture of transitions: the distribution of the next item from counts and content, without a network.
 
-    q(i | history) = (1 - c) sum_a v_a M[j_a, i] + c P(i)
+    q(i | history) = r(i) ((1 - c) sum_a v_a M[j_a, i] + c P(i)) / Z
 
 j_a is the item at age a of the history (1 is the last), M is a sparse matrix whose rows sum to 1, and P the popularity
 of the items. M is itself a mixture of kinds of transitions: to items that came next, in two steps, nearby, in the same
-sequence, and to items of similar content. All weights are mixture weights, fitted on the validation split by
-expectation maximization: none is set by hand. The weights of ages are those of the mixture transition distribution
+sequence, and to items of similar content. r(i) is 1 for items that are not in the history, and the same for all that
+are: near 0 where nobody returns to an item, above 1 where most do. All weights are mixture weights, fitted on the validation split by
+expectation maximization, and r by maximum likelihood: none is set by hand. The weights of ages are those of the mixture transition distribution
 (Raftery, "A model for high-order Markov chains", 1985).
 
 It is a baseline by itself (`ranking.transitions`), and what a generator with a transition bias learns on top of
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.optimize
 import scipy.sparse
 from absl import logging
 from etils import epath
@@ -39,6 +41,7 @@ STEP_NEIGHBORS = 64  # of the matrix that is squared for two steps
 FIT_USERS = 20_000  # validation sequences that the weights are fitted on
 FIT_ROUNDS = 200  # of expectation maximization
 BLOCK = 2048  # rows of a product that are computed at a time
+REPEATS = (1e-3, 1e3)  # bounds of r
 FLOOR = 1e-6  # share of a code without items, relative to all codes after the same prefix
 
 
@@ -54,6 +57,7 @@ class Transitions:
     ages: np.ndarray  # float32[RECENT], weights of the ages, the last item first
     popular: np.ndarray  # float32[items], sums to 1
     popular_weight: float  # c
+    repeat: float  # r of items in the history
 
     @property
     def items(self) -> int:
@@ -66,10 +70,20 @@ class Transitions:
     def sparse(
         self, items: np.ndarray, start: np.ndarray, stop: np.ndarray, part: np.ndarray | None = None
     ) -> scipy.sparse.csr_matrix:
-        """Returns float32[n, items]: the first term of the mixture after the histories items[start[i] : stop[i]].
+        """Returns float32[n, items]: q Z - c P after each of the histories items[start[i] : stop[i]].
 
         `part` int[n] is the part of the sequences that is left out for each, by default none.
         """
+        found = self._without_repeat(items, start, stop, part)
+        own = _members(items, start, stop, self.items)
+        popular = own.copy()
+        popular.data = self.popular_weight * self.popular[own.indices]
+        return (found + np.float32(self.repeat - 1) * (found.multiply(own) + popular)).astype(np.float32).tocsr()
+
+    def _without_repeat(
+        self, items: np.ndarray, start: np.ndarray, stop: np.ndarray, part: np.ndarray | None = None
+    ) -> scipy.sparse.csr_matrix:
+        """Returns what `sparse` is for r = 1: the first term of the mixture."""
         ages = np.minimum(stop - start, RECENT)
         row = np.repeat(np.arange(len(ages)), ages)
         age = np.arange(len(row)) - np.repeat(np.cumsum(ages) - ages, ages)
@@ -88,7 +102,8 @@ class Transitions:
         stop = np.cumsum([len(one) for one in histories])
         items = np.concatenate([np.zeros(0, np.int32), *histories])
         found = self.sparse(items, np.concatenate([[0], stop[:-1]]).astype(np.int64), stop).toarray()
-        return found + np.float32(self.popular_weight) * self.popular
+        found += np.float32(self.popular_weight) * self.popular
+        return found / found.sum(axis=1, keepdims=True)
 
     def save(self, folder: epath.Path) -> None:
         """Writes the mixture into a folder."""
@@ -96,7 +111,7 @@ class Transitions:
             files.save_array(folder / f"{name}.npy", getattr(self.matrix, name))
         files.save_array(folder / "ages.npy", self.ages)
         files.save_array(folder / "popular.npy", self.popular)
-        files.write_json(folder / "weights.json", {"popular": self.popular_weight})
+        files.write_json(folder / "weights.json", {"popular": self.popular_weight, "repeat": self.repeat})
 
     @staticmethod
     def load(folder: epath.PathLike) -> "Transitions":
@@ -107,8 +122,8 @@ class Transitions:
             files.load_array(folder / f"{name}.npy") for name in ("data", "indices", "indptr", "ages", "popular")
         )
         matrix = scipy.sparse.csr_matrix((data, indices, indptr), (len(indptr) - 1, len(popular)))
-        weight = files.read_json(folder / "weights.json")["popular"]
-        return Transitions(matrix, ages, popular, weight)
+        weights = files.read_json(folder / "weights.json")
+        return Transitions(matrix, ages, popular, weights["popular"], weights["repeat"])
 
 
 class CodeShares(NamedTuple):
@@ -156,6 +171,8 @@ class CodeShares(NamedTuple):
         known, found = self.transitions.items, np.tile(self.popular, (len(histories), 1))
         # Items that are newer than the mixture say nothing about others.
         found[:, :known] = self.transitions.dense([one[one < known] for one in histories])
+        for row, one in enumerate(histories):
+            found[row, np.unique(one[one >= known])] *= self.transitions.repeat
         return found
 
     def log_shares(
@@ -222,22 +239,26 @@ def fit(cfg: config.Transitions, train: Sequences, validation: Sequences, embedd
     popular = np.bincount(flat, minlength=count) + 1.0
     popular /= popular.sum()
     some = np.linspace(0, len(validation) - 1, min(FIT_USERS, len(validation))).astype(np.int64)
-    of_kinds, ages, popular_weight = _fit_weights(kinds, popular, *_flat(validation, some))
+    flat_validation = _flat(validation, some)
+    of_kinds, ages, popular_weight = _fit_weights(kinds, popular, *flat_validation)
     matrices = []
     for part in range(cfg.parts):
         kept = owner % cfg.parts != part
         of_part = [*_counted(owner[kept], flat[kept], count, cfg.neighbors), *similar]
         matrices.append(_mixed(of_part, of_kinds, cfg.neighbors))
     matrices.append(_mixed(kinds, of_kinds, cfg.neighbors))
+    matrix = scipy.sparse.vstack(matrices, "csr")
+    mixture = Transitions(matrix, ages.astype(np.float32), popular.astype(np.float32), float(popular_weight), 1.0)
+    mixture = dataclasses.replace(mixture, repeat=_fit_repeat(mixture, *flat_validation))
     logging.info(
-        "transitions: %.0f neighbors per item; weights of kinds %s, of ages %s, of popularity %.2f",
+        "transitions: %.0f neighbors per item; weights of kinds %s, of ages %s, of popularity %.2f, of repeats %.3f",
         matrices[-1].nnz / count,
         np.round(of_kinds, 2),
         np.round(ages, 2),
         popular_weight,
+        mixture.repeat,
     )
-    matrix = scipy.sparse.vstack(matrices, "csr")
-    return Transitions(matrix, ages.astype(np.float32), popular.astype(np.float32), float(popular_weight))
+    return mixture
 
 
 def _flat(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,6 +269,18 @@ def _flat(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
             owners.append(np.full(len(one.items), row))
             items.append(one.items.astype(np.int64))
     return np.concatenate(owners), np.concatenate(items)
+
+
+def _members(items: np.ndarray, start: np.ndarray, stop: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
+    """Returns float32[n, count]: 1 for the items of each history items[start[i] : stop[i]]."""
+    lengths = stop - start
+    at = np.arange(lengths.sum()) + np.repeat(start - (np.cumsum(lengths) - lengths), lengths)
+    found = scipy.sparse.csr_matrix(
+        (np.ones(len(at), np.float32), items[at], np.concatenate([[0], np.cumsum(lengths)])), (len(lengths), count)
+    )
+    found.sum_duplicates()
+    found.data[:] = 1
+    return found
 
 
 def _counted(owner: np.ndarray, flat: np.ndarray, items: int, neighbors: int) -> list[scipy.sparse.csr_matrix]:
@@ -352,3 +385,30 @@ def _fit_weights(
         of_kinds, ages = shares.sum(axis=1) / shares.sum(), shares.sum(axis=0) / shares.sum()
         of_popular = float(np.clip((popular_part / total).mean(), 0.01, 0.99))
     return of_kinds, ages, of_popular
+
+
+def _fit_repeat(mixture: Transitions, owner: np.ndarray, flat: np.ndarray) -> float:
+    """Returns r by maximum likelihood, from 1: the last item of each sequence is its target, after the items before it.
+
+    With the mass m of the history without r, the likelihood is r^[the target repeats] / (1 - m + r m), up to a factor.
+    """
+    stop = np.flatnonzero(np.append(owner[1:] != owner[:-1], True))
+    start = np.append(0, stop[:-1] + 1)
+    repeats, mass = 0, []
+    for block in range(0, len(stop), BLOCK):
+        some = slice(block, block + BLOCK)
+        own = _members(flat, start[some], stop[some], mixture.items)
+        found = mixture.sparse(flat, start[some], stop[some])
+        popular = own @ (mixture.popular_weight * mixture.popular)
+        mass.append(np.clip(np.asarray(found.multiply(own).sum(axis=1)).ravel() + popular, 0, 1))
+        repeats += int(own[np.arange(own.shape[0]), flat[stop[some]]].sum())
+    of_histories = np.concatenate(mass)
+
+    def slope(log_r: float) -> float:
+        odds = np.exp(log_r) * of_histories
+        return repeats - (odds / (1 - of_histories + odds)).sum()
+
+    low, high = np.log(REPEATS)
+    if slope(low) <= 0 or not of_histories.any():
+        return REPEATS[0] if of_histories.any() else 1.0
+    return float(np.exp(scipy.optimize.brentq(slope, low, high))) if slope(high) < 0 else REPEATS[1]

@@ -1,5 +1,7 @@
 """The mixture of transitions against its formula, and its shares of codes against sums over items."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from random_transitions import ITEMS, SIZES, codes_of, random_mixture
@@ -10,11 +12,14 @@ from genrec.input_pipeline.transitions import CodeShares, Transitions
 
 
 def formula(mixture: Transitions, history: np.ndarray, part: int) -> np.ndarray:
-    """The mixture after a history, item by item."""
+    """The mixture after a history, item by item, up to a factor."""
     matrix, recent = mixture.matrix.toarray()[part * ITEMS :][:ITEMS], history[::-1][: transitions.RECENT]
     ages = mixture.ages[: len(recent)]
     mixed = sum((age * matrix[item] for age, item in zip(ages, recent, strict=True)), start=np.zeros(ITEMS))
-    return mixture.popular_weight * mixture.popular + (1 - mixture.popular_weight) * mixed / max(ages.sum(), 1e-9)
+    first = (1 - mixture.popular_weight) * mixed / max(ages.sum(), 1e-9)
+    return np.where(np.isin(np.arange(ITEMS), history), mixture.repeat, 1) * (
+        mixture.popular_weight * mixture.popular + first
+    )
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,8 @@ def histories():
 
 def test_probabilities_are_those_of_the_formula(histories):
     mixture = random_mixture(0)
-    expected = [formula(mixture, history, mixture.parts) for history in histories]
+    expected = np.array([formula(mixture, history, mixture.parts) for history in histories])
+    expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(mixture.dense(histories), expected, rtol=1e-5)
 
 
@@ -49,7 +55,9 @@ def test_newer_items_are_as_likely_as_the_rarest(histories):
     found = CodeShares.of(mixture, codes, SIZES).probabilities(histories)
     assert found.shape == (len(histories), ITEMS)
     rarest = mixture.popular_weight * mixture.popular.min()
-    np.testing.assert_allclose(found[:, ITEMS - 5 :], rarest, rtol=1e-5)
+    for row, history in zip(found, histories, strict=True):
+        repeated = np.isin(np.arange(ITEMS - 5, ITEMS), history)
+        np.testing.assert_allclose(row[ITEMS - 5 :], np.where(repeated, mixture.repeat, 1) * rarest, rtol=1e-5)
 
 
 def test_a_mixture_is_saved_and_loaded(tmp_path, histories):
@@ -83,3 +91,21 @@ def test_few_sequences_are_no_problem(given_dataset):
     dataset = given_dataset(3, train=[[0], [1], [2]], validation=[[0, 1]])
     found = transitions.fit(config.Transitions(), dataset.split("train"), dataset.split("validation"), np.eye(3))
     assert np.isfinite(found.dense([np.array([0]), np.array([], int)])).all()
+
+
+@pytest.mark.parametrize("repeats", (0.0, 0.5, 1.0))
+def test_the_weight_of_repeats_maximizes_the_likelihood(given_dataset, repeats):
+    random = np.random.default_rng(1)
+    walks = [random.permutation(ITEMS)[:6].tolist() for _ in range(300)]
+    others = [np.setdiff1d(np.arange(ITEMS), walk) for walk in walks]
+    nexts = [random.choice(w if random.random() < repeats else o) for w, o in zip(walks, others, strict=True)]
+    dataset = given_dataset(ITEMS, train=walks, validation=[[*w, one] for w, one in zip(walks, nexts, strict=True)])
+    cfg = config.Transitions(neighbors=10)
+    found = transitions.fit(cfg, dataset.split("train"), dataset.split("validation"), random.normal(size=(ITEMS, 8)))
+
+    def loss(repeat: float) -> float:
+        probabilities = dataclasses.replace(found, repeat=repeat).dense([np.array(walk) for walk in walks])
+        return -np.log(probabilities[np.arange(len(walks)), nexts]).mean()
+
+    assert loss(found.repeat) <= min(loss(found.repeat * 0.9), loss(found.repeat * 1.1)) or found.repeat in (1e-3, 1e3)
+    assert found.repeat < 0.5 if not repeats else found.repeat > 1
