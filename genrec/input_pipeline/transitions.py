@@ -4,10 +4,10 @@
 
 j_a is the item at age a of the history (1 is the last), M is a sparse matrix whose rows sum to 1, and P the popularity
 of the items. M is itself a mixture of kinds of transitions: to items that came next, in two steps, nearby, in the same
-sequence, and to items of similar content. r(i) is 1 for items that are not in the history, and the same for all that
-are: near 0 where nobody returns to an item, above 1 where most do. All weights are mixture weights, fitted on the validation split by
-expectation maximization, and r by maximum likelihood: none is set by hand. The weights of ages are those of the mixture transition distribution
-(Raftery, "A model for high-order Markov chains", 1985).
+sequence, and to items of similar content. r(i) is 1 for items that are not in the history, and equal for all that are:
+near 0 where nobody returns to an item, above 1 where most do. All weights are mixture weights, fitted on the validation
+split by expectation maximization, and r by maximum likelihood: none is set by hand. The weights of ages are those of
+the mixture transition distribution (Raftery, "A model for high-order Markov chains", 1985).
 
 It is a baseline by itself (`ranking.transitions`), and what a generator with a transition bias learns on top of
 (`models.transition_bias`). A training sequence is then scored by counts that leave out its own part of the sequences:

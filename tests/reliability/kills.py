@@ -25,6 +25,7 @@ ALL = (
     Stage("prepare", "launch/prepare_data.py", (), STAGES[0]),
     Stage("embed", "launch/embed_items.py", STAGES[:1], STAGES[1]),
     Stage("tokenize", "launch/learn_semantic_ids.py", STAGES[:2], STAGES[2]),
+    Stage("transitions", "launch/learn_transitions.py", STAGES[:2], STAGES[3]),
     Stage("train", "launch/train.py", STAGES, checkpoints.FOLDER),
     Stage("evaluate", "tools/evaluate_checkpoint.py", (*STAGES, checkpoints.FOLDER), "evaluation"),
 )

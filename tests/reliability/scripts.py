@@ -21,7 +21,7 @@ from genrec import exit_codes
 AT_ONCE = len(os.sched_getaffinity(0))
 LINES, CHARACTERS = 6, 1500  # the longest that a message for people is
 CONFIG = "--config=configs/quickstart.py:tiny"
-STAGES = ("dataset", "item_embeddings", "semantic_ids")
+STAGES = ("dataset", "item_embeddings", "semantic_ids", "transitions")
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")

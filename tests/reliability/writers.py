@@ -13,6 +13,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "launch/prepare_data.py": (),
     "launch/embed_items.py": STAGES[:1],
     "launch/learn_semantic_ids.py": STAGES[:2],
+    "launch/learn_transitions.py": STAGES[:2],
     "launch/train.py": STAGES,
     "launch/train_sasrec.py": STAGES,
     "launch/run.py": (),
