@@ -13,7 +13,12 @@ python launch/run.py --config=configs/quickstart.py --workdir="$workdir"
 printf '\nHistories of three users, and their recommendations:\n\n'
 python tools/recommend.py --workdir="$workdir" --users=3
 
+printf 'How it compares: %s\n' "$(python -c '
+import json, sys
+print(json.load(open(sys.argv[1], encoding="utf-8"))["verdict"])' "$workdir/evaluation/test.json")"
 cat <<END
+More training gives more: 1,500 steps instead of 450 have Recall@10 @@ (--config.training.steps=1500).
+
 Everything is in $workdir: evaluation/test.txt (metrics), semantic_ids/quality.png (the codes), metrics.jsonl (training).
 
 What to do next:

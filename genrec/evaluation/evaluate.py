@@ -106,6 +106,12 @@ class CheckpointEvaluator:
             **list_checks.repeat_shares(evaluation),
             **self._compare(evaluation, ranks, loaded),
         }
+        figures["verdict"] = significance.sentence(
+            evaluation.metrics,
+            figures["comparisons"],
+            metrics.shown_cutoff(metrics.cutoffs_of(evaluation.metrics)),
+            results.history_rule(cfg.exclude_history),
+        )
         text = _text(figures, evaluation)
         item_ids = self._dataset.catalogue.item_ids
         rule, variant = cfg.exclude_history, identity.variant(cfg)
@@ -204,6 +210,7 @@ def _text(figures: dict[str, Any], evaluation: SearchEvaluation) -> str:
     inflated = figures["semantic_id_metrics"]
     lines = [
         "",
+        figures["verdict"],
         *significance.verdicts(figures["comparisons"]),
         "",
         "inflated metrics, if any item with the target's learned codes counted as a hit: "

@@ -131,24 +131,11 @@ def _duration(seconds: float) -> str:
 def _verdict(figures: Figures) -> Figures:
     """Returns a sentence that says what the model is better and worse than, and the differences behind it."""
     names = [f"recall@{_first(figures)}", f"ndcg@{_first(figures)}"]
-    by_verdict: dict[str, list[str]] = {}
     rows = []
     for baseline, compared in figures["comparisons"].items():
-        verdict = significance.verdict(compared[names[0]])
-        by_verdict.setdefault(verdict, []).append(baseline)
         differences = [(compared[name], VERDICTS[significance.verdict(compared[name])]) for name in names]
         rows.append({"baseline": baseline, "differences": differences})
-    rule = results.history_rule(figures["exclude_history"])
-    parts = [f"{verdict} {_listed(by_verdict[verdict])}" for verdict in VERDICTS if verdict in by_verdict]
-    return {
-        "sentence": f"{names[0]}, {rule}, is {figures['metrics'][names[0]]:.4f}: {', '.join(parts)}.",
-        "names": names,
-        "rows": rows,
-    }
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return {"sentence": figures["verdict"], "names": names, "rows": rows}
 
 
 def _result(figures: Figures) -> Figures:

@@ -95,6 +95,25 @@ def verdict(comparison: Mapping[str, float]) -> str:
     return "worse than" if comparison["high"] < 0 else "not clearly different from"
 
 
+def sentence(
+    of_model: Mapping[str, float], comparisons: Mapping[str, Mapping[str, Mapping[str, float]]], cutoff: int, rule: str
+) -> str:
+    """Returns in a sentence what the model is better and worse than, by its recall at a cutoff of `compare_with`.
+
+    `of_model` are the model's metrics; `rule` says whether its lists may have items of the history.
+    """
+    names = f"recall@{cutoff}", f"ndcg@{cutoff}"
+    shown = " and ".join(f"{name} {of_model[name]:.4f}" for name in names)
+    by_verdict: dict[str, list[str]] = {}
+    for other, compared in comparisons.items():
+        by_verdict.setdefault(verdict(compared[names[0]]), []).append(other)
+    parts = [
+        f"{one} {' and '.join([', '.join(others[:-1]), others[-1]] if len(others) > 1 else others)}"
+        for one, others in sorted(by_verdict.items())
+    ]
+    return f"The model has {shown}, {rule}: {', '.join(parts)}."
+
+
 def verdicts(comparisons: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     """Returns a line of text for each other model of `compare_with`: the verdict, and the differences behind it."""
     lines = []

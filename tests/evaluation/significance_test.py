@@ -126,6 +126,8 @@ def test_verdicts_follow_the_intervals():
     words = {name: significance.verdict(of["recall@10"]) for name, of in compared.items()}
     assert [word.split()[0] for word in words.values()] == ["better", "worse", "not"]
     assert [name in line for name, line in zip(others, significance.verdicts(compared), strict=True)] == [True] * 3
+    sentence = significance.sentence({"recall@10": 2 / 3, "ndcg@10": 0.5}, compared, 10, "history items kept")
+    assert all(f"{verdict} {name}" in sentence for name, verdict in words.items()) and "0.6667" in sentence
 
 
 def test_a_missing_file_is_an_error(tmp_path):
