@@ -159,8 +159,8 @@ class Model:
     )
     prefix_rows: int = setting(
         0,
-        "rows of a table of embeddings of code prefixes, by hash, beside those of single codes: items are told apart "
-        "as by ids of their own; 0 has none. Two or three times the items are enough",
+        "rows of a table of embeddings of code prefixes, by hash, beside those of single codes: items are told apart as "
+        "by ids of their own; 0 has none. Two or three times the items are enough",
         at_least=0,
         at_most=2**28,
     )
