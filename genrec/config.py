@@ -157,13 +157,6 @@ class Model:
         "relative position bias in cross-attention, by distance in items. The paper's model has none: a bidirectional "
         "encoder can represent which item is the last; a causal one cannot",
     )
-    prefix_rows: int = setting(
-        0,
-        "rows of a table of embeddings of code prefixes, by hash, beside those of single codes: items are told apart as "
-        "by ids of their own; 0 has none. Two or three times the items are enough",
-        at_least=0,
-        at_most=2**28,
-    )
     repeat_bias: bool = setting(
         False,
         "learned bias on the logits of codes that lead to items of the history: the model knows from the start how "

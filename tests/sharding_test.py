@@ -23,7 +23,7 @@ ROWS = 16
 
 def record_of(**model) -> run_record.RunRecord:
     small = dict(width=64, encoder_layers=1, decoder_layers=1, heads=4, head_width=16, mlp=128, user_tokens=200)
-    experiment = config.Experiment(model=config.Model(**small | dict(repeat_bias=True, prefix_rows=300) | model))
+    experiment = config.Experiment(model=config.Model(**small | dict(repeat_bias=True) | model))
     return run_record.RunRecord.of(experiment, SIZES, "semantic IDs", "dataset")
 
 

@@ -30,7 +30,6 @@ from genrec.models.layers import (
     RMSNorm,
     SoftTokens,
 )
-from genrec.models.prefix_embedding import PrefixEmbedding
 from genrec.models.repeat_bias import RepeatBias, SeenCodes
 from genrec.models.transition_bias import TransitionBias
 from genrec.sharding import constrain
@@ -92,7 +91,6 @@ class Recommender(nnx.Module):
         tokens = table_rows(self.first_piece + conditioning.pieces + conditioning.text_kinds)
         normal, table = nnx.initializers.normal, ("vocabulary", "embed")
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (tokens, cfg.width)), axes=table)
-        self.prefixes = PrefixEmbedding(table_rows(cfg.prefix_rows), cfg.width) if cfg.prefix_rows else None
         self.start_vector = nnx.Param(normal(1.0)(rngs.params(), (cfg.width,)))
         # One table per level: slicing a level's rows out of a sharded table would move them between devices.
         output = normal(cfg.width**-0.5)(rngs.params(), (sum(sizes), cfg.width))
@@ -115,18 +113,9 @@ class Recommender(nnx.Module):
         # Rows stay on their devices; only the shards of their width are gathered before the look-up.
         return constrain(self.embedding[...], "vocabulary")[tokens].astype(self.cfg.compute)
 
-    def _embed_codes(self, tokens: Array, prefixes: jax.Array) -> jax.Array:
-        """Returns [..., width] for the codes int32[...] that end the `prefixes` uint32[...]."""
-        x = self._embed(tokens)
-        return x if self.prefixes is None else x + self.prefixes(prefixes).astype(x.dtype)
-
     def encode(self, histories: Histories, dropout: Dropout = NO_DROPOUT) -> jax.Array:
         """Returns the encoder outputs [batch, tokens, width]."""
         x = self._embed(histories.tokens)
-        if self.prefixes is not None:
-            codes = code_prefixes.of_history(histories.tokens, self.sizes)
-            of_prefixes = self.prefixes(code_prefixes.extend(codes.prefixes, histories.tokens)).astype(x.dtype)
-            x += jnp.where((codes.levels >= 0)[..., None], of_prefixes, 0)
         for adapter, (vectors, places) in zip(self.soft, histories.soft, strict=True):
             at = places[..., None] + jnp.arange(adapter.tokens)  # [batch, slots, tokens]
             soft = adapter(jnp.asarray(vectors)).astype(x.dtype)
@@ -190,8 +179,7 @@ class Recommender(nnx.Module):
         prefixes = [jnp.full(examples.target_segments.shape, code_prefixes.NO_CODES, jnp.uint32)]  # before each level
         for level in range(len(self.sizes) - 1):
             prefixes.append(code_prefixes.extend(prefixes[-1], examples.targets[:, :, level]))
-        ends = jnp.stack(prefixes[1:], axis=-1) if len(prefixes) > 1 else jnp.zeros((*prefixes[0].shape, 0), jnp.uint32)
-        embedded = self._embed_codes(examples.targets[:, :, :-1], ends)
+        embedded = self._embed(examples.targets[:, :, :-1])
         start = self.start_vector[...].astype(self.cfg.compute)
         start = jnp.broadcast_to(start, (*embedded.shape[:2], 1, self.cfg.width))
         x = constrain(dropout(jnp.concatenate([start, embedded], axis=2)), "batch")
@@ -307,7 +295,7 @@ class Recommender(nnx.Module):
             prefixes = [code_prefixes.extend(cache.prefixes, tokens[..., 0])]
             for place in range(1, new):
                 prefixes.append(code_prefixes.extend(prefixes[-1], tokens[..., place]))
-            x = self._embed_codes(tokens, jnp.stack(prefixes, axis=-1))
+            x = self._embed(tokens)
         x = x.astype(self.cfg.compute)  # [batch, beams, new, width]
         bias, presents = self._decoder_bias(new, level + new), []
         for layer, layer_memory, earlier in zip(self.decoder.each(), memory.layers, past, strict=True):

@@ -33,7 +33,6 @@ MODEL = config.Model(
     mlp=32,
     position_buckets=8,
     repeat_bias=True,
-    prefix_rows=200,
     user_tokens=5,
 )
 

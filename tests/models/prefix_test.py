@@ -16,15 +16,7 @@ from genrec.models.recommender import Conditioning, Recommender
 SIZES = (5, 4, 3)
 ITEMS = 12
 MODEL = config.Model(
-    width=16,
-    encoder_layers=2,
-    decoder_layers=2,
-    heads=2,
-    head_width=8,
-    mlp=24,
-    user_tokens=7,
-    repeat_bias=True,
-    prefix_rows=200,
+    width=16, encoder_layers=2, decoder_layers=2, heads=2, head_width=8, mlp=24, user_tokens=7, repeat_bias=True
 )
 CONTEXT = Context(
     (Feature("country", values=("DE", "FR")), Feature("age", edges=(18.0, 30.0))),
