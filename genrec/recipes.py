@@ -64,8 +64,9 @@ def amazon(name: str) -> config.Experiment:
     """
     model = config.Model(width=128, encoder_layers=3, decoder_layers=3, heads=4, head_width=32, mlp=512, dropout=0.2)
     model.repeat_bias, model.transition_bias, model.user_tokens = True, True, 2000
-    training = config.Training(row_targets=24, batch_targets=1024, steps=6000, warmup_steps=400, learning_rate=2e-3)
-    training.validate_every, training.validation_users, training.log_every = 750, 4096, 100
+    # With transitions, the network has learned what it adds after some ten epochs of Beauty.
+    training = config.Training(row_targets=24, batch_targets=1024, steps=1500, warmup_steps=100, learning_rate=2e-3)
+    training.validate_every, training.validation_users, training.log_every = 500, 4096, 100
     return config.Experiment(
         name=name,
         embeddings=config.Embeddings(cooccurrence_weight=1.0),
