@@ -47,6 +47,48 @@ class Data:
     text_fields: tuple[str, ...] = setting(
         ("title", "description"), "columns of the items whose texts are embedded", text="a column of the items"
     )
+    columns: tuple[str, ...] = setting(
+        (),
+        "for files: NAME=COLUMN for each column that the files name otherwise, such as user_id=visitor",
+        text="NAME=COLUMN, such as user_id=visitor",
+        pattern=r"\s*[^=\s][^=]*=.*\S.*",
+    )
+    separator: str = setting(
+        "",
+        "for files: the character between the cells of a CSV file, or tab; empty recognizes commas, tabs, semicolons "
+        "and pipes from the header",
+        text="one character, or tab",
+        pattern=r"|[^\n\r\"]|tab|\\t",
+    )
+    missing_values: tuple[str, ...] = setting(
+        ("nan", "NaN", "NULL", "null", "None", "\\N", "<NA>", "NaT", "N/A", "#N/A"),
+        "for files: texts that stand for a missing value in any column, as empty cells do",
+        text="a text",
+    )
+    time_unit: str = setting(
+        "",
+        "unit of the numbers in the column timestamp since 1970; empty recognizes it from the magnitude of all",
+        choices=("", "s", "ms", "us", "ns"),
+    )
+    time_format: str = setting(
+        "",
+        "format of the times, as in Python's strptime, such as %Y%m%d for 20240531; UTC unless it has %z; empty reads "
+        "numbers and ISO 8601",
+        text="a format of strptime, such as %Y%m%d",
+        pattern=r"|.*%.*",
+    )
+    types: tuple[str, ...] = setting(
+        (),
+        "COLUMN=TYPE of attributes of items and users: text, number, boolean or date; others are inferred",
+        text="COLUMN=TYPE, a type of text, number, boolean, date",
+        pattern=".+=(text|number|boolean|date)",
+    )
+    repeated: str = setting(
+        "refuse",
+        "rows that repeat the user, item, time and event type of an earlier one: refuse the log, drop them, or keep "
+        "them as interactions of their own",
+        choices=("refuse", "drop", "keep"),
+    )
     event_types: tuple[str, ...] = setting((), "event types to keep; empty keeps all", text="an event type")
     min_rating: float = setting(
         -math.inf, "minimum rating of the interactions to keep", at_least=-math.inf, at_most=math.inf

@@ -36,6 +36,7 @@ from genrec.errors import cut, shown
 from genrec.progress import progress
 
 KIND = "dataset"
+FORMAT = 2  # version of the dataset; raise it when the same source no longer gives the same dataset
 FEATURES = (tfds.features.FeaturesDict, tfds.features.Text, tfds.features.Tensor)  # that sequences are made of
 
 
@@ -45,7 +46,7 @@ class Sequence:
 
     user_id: str
     items: np.ndarray  # int32[n], rows of the catalogue, oldest first
-    timestamps: np.ndarray  # int64[n], seconds since 1970 (or the order, where the source had no times)
+    timestamps: np.ndarray  # int64[n], microseconds since 1970 (or the order, where the source had no times)
 
 
 class Sequences:
@@ -144,12 +145,14 @@ class Catalogue:
 
     @functools.cached_property
     def titles(self) -> list[str]:
-        """The display name of each item: its title, else its first text field, else its id."""
+        """The display name of each item: its title, else its first text field that is not blank, else its id."""
         fields = [field for field in ("title", *self._text_fields) if field in self.table.column_names]
-        if not fields:
-            return self.item_ids
-        names = self.table[fields[0]].cast(pa.string()).to_pylist()
-        return [name if name and name.strip() else item_id for name, item_id in zip(names, self.item_ids, strict=True)]
+        names = self.table["item_id"]
+        for field in reversed(fields):
+            texts = self.table[field].cast(pa.string())
+            blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts), ""), True)
+            names = pc.if_else(blank, names, texts)
+        return names.to_pylist()
 
     def column(self, name: str) -> pa.Array:
         """Returns a column of the items file; raises DataError if it has none of that name."""
@@ -184,6 +187,15 @@ class Dataset:
         artifact = artifacts.read(self.path, KIND)
         self.fingerprint = artifact.fingerprint
         self.statistics: dict[str, Any] = files.read_json(self.path / "statistics.json")
+        if self.statistics.get("format") != FORMAT:
+            raise artifacts.ArtifactError(
+                f"{self.path} was prepared by another version of genrec. Prepare it again, in a new --workdir."
+            )
+
+    @property
+    def has_times(self) -> bool:
+        """Whether `timestamps` of sequences are times, and not the order alone."""
+        return "first_interaction" in self.statistics
 
     def split(self, name: str) -> Sequences:
         """Returns the sequences of the split "train", "validation" or "test"."""
@@ -278,7 +290,7 @@ def write_tables(
     files.write_parquet(catalogue, path / "catalogue.parquet")
     if users is not None:
         files.write_parquet(users, path / "users.parquet")
-    files.write_json(path / "statistics.json", statistics)
+    files.write_json(path / "statistics.json", {**statistics, "format": FORMAT})
 
 
 def example(sequence: Sequence) -> dict[str, Any]:

@@ -49,15 +49,26 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
     parts = {name: datasets.prefixes(user_ids, sequences, lengths) for name, lengths in ends.items()}
     datasets.check_no_leak(parts)
     left = catalogue.table.filter(pa.array(~held_out))
+    known = None
+    if whole.users is not None:
+        kept_users = [user for user, length in zip(user_ids, sequences.lengths, strict=True) if length]
+        known = len(set(kept_users) & set(whole.users["user_id"].to_pylist()))
+    source = statistics.Source(
+        interactions=int(whole.statistics["interactions"]),
+        items=catalogue.source_items,
+        text_fields=tuple(whole.statistics["text_fields"]),
+        types=whole.statistics["types"],
+    )
     figures = statistics.summarize(
+        source,
         lengths=sequences.lengths[sequences.lengths > 0],
         popularity=np.bincount(sequences.items, minlength=len(left)),
-        times=None,
+        pairs=sequences.pairs,
+        ties=sequences.ties,
+        times=(sequences.timestamps.min(), sequences.timestamps.max()) if whole.has_times else None,
         sequences={name: len(split.lengths) for name, split in parts.items()},
-        before_filtering=int(whole.statistics["interactions"]),
-        text_fields=tuple(whole.statistics["text_fields"]),
         catalogue=left,
-        source_items=catalogue.source_items,
+        users_with_attributes=known,
     )
     inputs = {"whole": whole.fingerprint}
     with artifacts.writing(path, datasets.KIND, recipe, config=settings, inputs=inputs) as draft:

@@ -12,7 +12,7 @@ class Interactions:
     user_ids: np.ndarray  # object[users], strings, in order of first appearance
     users: np.ndarray  # int64[n], rows of user_ids
     items: np.ndarray  # int64[n], rows of the items table
-    timestamps: np.ndarray  # int64[n], seconds since 1970, or the order where the log has no times
+    timestamps: np.ndarray  # int64[n], microseconds since 1970, or the order where the log has no times
     event_types: np.ndarray | None = None  # object[n], strings
     ratings: np.ndarray | None = None  # float64[n]
 

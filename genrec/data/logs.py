@@ -8,10 +8,10 @@ from etils import epath
 
 from genrec.data import reading
 from genrec.data.errors import DataError
-from genrec.data.reading import LOG_COLUMNS, SourceTable
+from genrec.data.reading import LOG_COLUMNS, SourceTable, TableFormat
 
 
-def read(pattern: epath.PathLike) -> SourceTable:
+def read(pattern: epath.PathLike, form: TableFormat = reading.PLAIN) -> SourceTable:
     """Returns the files of a log as one table; where a pattern was given, messages name the file.
 
     The cells of columns that are not in `LOG_COLUMNS` become null, as do those of columns that a file lacks.
@@ -19,7 +19,7 @@ def read(pattern: epath.PathLike) -> SourceTable:
     Raises:
       DataError: as `reading.read_table`, and if the files differ in a column's type.
     """
-    tables = [reading.concatenate(list(blocks(file, None))) for file in files(pattern)]
+    tables = [reading.concatenate(list(blocks(file, None, form))) for file in files(pattern)]
     return reading.refuse_empty(_join(tables, str(pattern)) if is_pattern(pattern) else tables[0], pattern)
 
 
@@ -38,9 +38,9 @@ def files(pattern: epath.PathLike) -> list[epath.Path]:
     return found
 
 
-def blocks(path: epath.PathLike, block_bytes: int | None) -> Iterator[SourceTable]:
+def blocks(path: epath.PathLike, block_bytes: int | None, form: TableFormat = reading.PLAIN) -> Iterator[SourceTable]:
     """Yields the blocks of `reading.read_blocks`, with null in columns that are not in `LOG_COLUMNS`."""
-    for block in reading.read_blocks(path, block_bytes, is_log=True):
+    for block in reading.read_blocks(path, block_bytes, form, is_log=True):
         table = block.table
         for place, column in enumerate(table.column_names):
             if column not in LOG_COLUMNS:
@@ -68,4 +68,10 @@ def unify(schemas: Sequence[pa.Schema], name: str) -> pa.Schema:
 def _join(tables: Sequence[SourceTable], name: str) -> SourceTable:
     unify([table.table.schema for table in tables], name)
     joined = pa.concat_tables([table.table for table in tables], promote_options="permissive")
-    return SourceTable(joined, name, parts=tuple(tables))
+    return SourceTable(
+        joined,
+        name,
+        marks=tuple(dict.fromkeys(mark for table in tables for mark in table.marks)),
+        renamed=tuple(dict.fromkeys(column for table in tables for column in table.renamed)),
+        parts=tuple(tables),
+    )

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from absl import logging
 from etils import epath
 
@@ -14,8 +15,6 @@ from genrec.data.beam import prepare as beam_prepare
 from genrec.data.beam.runner import BeamRunner
 from genrec.data.errors import DataError
 from genrec.data.sources import read
-
-FORMAT = 1  # version of the dataset; raise it when the same source no longer gives the same dataset
 
 
 def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | None = None) -> None:
@@ -39,7 +38,7 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
         )
     artifacts.check_apart(path, **read.paths(config))
     inputs = _hash_inputs(config, path, runner)
-    recipe = artifacts.hash_of(FORMAT, _recipe_config(config), inputs)
+    recipe = artifacts.hash_of(dataset.FORMAT, _recipe_config(config), inputs)
     if artifacts.up_to_date(path, dataset.KIND, recipe, models=artifacts.MODELS):
         logging.info("%s is up to date", path)
         return
@@ -73,23 +72,43 @@ def _recipe_config(config: configs.Data) -> configs.Data:
 
 def _contents(config: configs.Data) -> tuple[dict[str, dataset.Split], pa.Table, pa.Table | None, dict]:
     """Returns the arguments of `dataset.write`: splits, catalogue, users, statistics."""
-    checked = validation.check(read.read(config), config.text_fields)
+    tables = read.read(config)
+    read.check_renamed(config, tables.all)
+    checked = validation.check(tables, config)
+    items, users, has_times = checked.catalogue.items, checked.catalogue.users, checked.time.column == "timestamp"
     log = filtering.by_config(checked.interactions, config)
-    popularity = np.bincount(log.items, minlength=checked.items.num_rows)
-    catalogue, new_rows = filtering.catalogue(checked.items, popularity, keep_all=config.k_core <= 1)
+    times = (int(log.timestamps.min()), int(log.timestamps.max()))
+    validation.refuse_1970(tables.interactions.name, times, checked.time, config)
+    popularity = np.bincount(log.items, minlength=items.num_rows)
+    catalogue, new_rows = filtering.catalogue(items, popularity, keep_all=config.k_core <= 1)
     sequences = splits.by_user(dataclasses.replace(log, items=new_rows[log.items]))
-    ends = splits.by_config(sequences, config, checked.has_times)
+    known = None
+    if tables.users is not None:
+        user_ids = log.user_ids[sequences.lengths > 0]
+        known = pc.sum(
+            pc.is_in(pa.array(user_ids, pa.string()), tables.users.table["user_id"].combine_chunks())
+        ).as_py()
+        validation.refuse_unknown_users(known, tables.interactions.name, user_ids[0], tables.users)
+    ends = splits.by_config(sequences, config, has_times)
     parts = {name: dataset.prefixes(log.user_ids, sequences, lengths) for name, lengths in ends.items()}
     dataset.check_no_leak(parts)
-    lengths, times = sequences.lengths, sequences.timestamps
-    figures = statistics.summarize(
-        lengths=lengths[lengths > 0],
-        popularity=popularity[catalogue["source_row"].to_numpy()],
-        times=(times.min(), times.max()) if checked.has_times else None,
-        sequences={name: len(split.lengths) for name, split in parts.items()},
-        before_filtering=len(checked.interactions),
-        text_fields=checked.text_fields,
-        catalogue=catalogue,
-        source_items=checked.items.num_rows,
+    source = statistics.Source(
+        interactions=len(tables.interactions),
+        items=items.num_rows,
+        text_fields=checked.catalogue.text_fields,
+        types=checked.catalogue.types,
+        repeated=(checked.repeated, config.repeated),
+        recognized=read.recognized(tables.all, checked.time),
     )
-    return parts, catalogue, checked.users, figures
+    figures = statistics.summarize(
+        source,
+        lengths=sequences.lengths[sequences.lengths > 0],
+        popularity=popularity[catalogue["source_row"].to_numpy()],
+        pairs=sequences.pairs,
+        ties=sequences.ties,
+        times=times if has_times else None,
+        sequences={name: len(split.lengths) for name, split in parts.items()},
+        catalogue=catalogue,
+        users_with_attributes=known,
+    )
+    return parts, catalogue, users, figures

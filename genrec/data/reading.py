@@ -4,29 +4,57 @@ docs/bring_your_own_data.md describes the schema. Only ids are converted here, t
 "7" are two users.
 """
 
-import contextlib
 import csv
 import dataclasses
 import io
 import itertools
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet
 from etils import epath
 
-from genrec.data.errors import EXAMPLES, DataError
+from genrec import config as configs
+from genrec.data import cells, csv_files
+from genrec.data.errors import DataError
 from genrec.errors import cut, shown
 
 ID_COLUMNS = ("user_id", "item_id")
-LOG_COLUMNS = (*ID_COLUMNS, "timestamp", "order", "event_type", "rating")  # the columns that are read of a log
+TIME_COLUMNS = ("timestamp", "order")
+LOG_COLUMNS = (*ID_COLUMNS, *TIME_COLUMNS, "event_type", "rating")  # the columns that are read of a log
 BLOCK_BYTES = 32 << 20  # of a text file, per block of rows
 BLOCK_ROWS = 1 << 18  # of a Parquet file, per block of rows
-FORMATS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+FORMATS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableFormat:
+    """The settings of `config.Data` on how the files of a source are written."""
+
+    separator: str = ""  # of CSV files; empty recognizes it
+    missing_values: tuple[str, ...] = configs.Data().missing_values
+    columns: tuple[tuple[str, str], ...] = ()  # (genrec's name, name in the files)
+    text_fields: tuple[str, ...] = configs.Data().text_fields
+
+    @classmethod
+    def of(cls, config: configs.Data) -> "TableFormat":
+        """Returns the format that the settings describe."""
+        named = (text.partition("=") for text in config.columns)
+        columns = tuple((ours.strip(), theirs.strip()) for ours, _, theirs in named)
+        separator = "\t" if config.separator in ("tab", "\\t") else config.separator
+        return cls(separator, config.missing_values, columns, config.text_fields)
+
+    def ours(self, column: str) -> str:
+        """Returns genrec's name of a column of a file."""
+        return next((ours for ours, theirs in self.columns if theirs == column), column)
+
+
+PLAIN = TableFormat()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +66,8 @@ class SourceTable:
     unit: str = "row"  # what `numbers` count: "line" in text files, "row" in others
     numbers: np.ndarray | None = None  # int64[rows]; None: row i has number first + i
     first: int = 1
+    marks: tuple[str, ...] = ()  # what was recognized of the file's format, for the summary
+    renamed: tuple[str, ...] = ()  # columns, as the file names them, that have another name in the table
     parts: "tuple[SourceTable, ...]" = ()  # of a table in several files: the table of each, in the order of the rows
 
     def where(self, row: int) -> str:
@@ -60,21 +90,29 @@ class Tables:
     items: SourceTable
     users: SourceTable | None = None
 
+    @property
+    def all(self) -> list[SourceTable]:
+        """The tables that there are."""
+        return [table for table in (self.interactions, self.items, self.users) if table is not None]
 
-def read_table(path: epath.PathLike) -> SourceTable:
+
+def read_table(path: epath.PathLike, form: TableFormat = PLAIN) -> SourceTable:
     """Returns the table of a file, in the format of its ending.
 
     Raises DataError if the file is missing, malformed or has no rows.
     """
-    return refuse_empty(concatenate(list(read_blocks(path, None))), path)
+    return refuse_empty(concatenate(list(read_blocks(path, None, form))), path)
 
 
-def read_blocks(path: epath.PathLike, block_bytes: int | None, is_log: bool = False) -> Iterator[SourceTable]:
+def read_blocks(
+    path: epath.PathLike, block_bytes: int | None, form: TableFormat = PLAIN, is_log: bool = False
+) -> Iterator[SourceTable]:
     """Yields a file in blocks of rows, at least one, which may be empty.
 
     Args:
       path: The file; its ending tells the format.
       block_bytes: Approximate size of a block of a text file, at least its longest line. None: not to save memory.
+      form: How the file is written.
       is_log: Whether the columns in `LOG_COLUMNS` must have the same type in all blocks.
 
     Raises:
@@ -89,23 +127,21 @@ def read_blocks(path: epath.PathLike, block_bytes: int | None, is_log: bool = Fa
             f"{path}: no such file. Check the path in the config (data.interactions, data.items, data.users)."
         )
     try:
-        if ending.startswith(".csv"):
-            blocks = _read_csv(path, block_bytes or BLOCK_BYTES)
+        if ending.startswith((".csv", ".tsv")):
+            blocks = _read_csv(path, block_bytes or BLOCK_BYTES, form)
         elif ending.startswith(".jsonl"):
-            blocks = _read_jsonl(path, block_bytes, is_log)
+            blocks = _read_jsonl(path, block_bytes, form, is_log)
         else:
-            blocks = _read_parquet(path, block_bytes)
+            blocks = _read_parquet(path, block_bytes, form, is_log)
         for block in blocks:
-            yield dataclasses.replace(block, table=_ids_as_strings(block.table, str(path)))
+            table, renamed = _renamed(block.table, str(path), form)
+            table = _ids_as_strings(_without_missing(table, form), str(path))
+            yield dataclasses.replace(block, table=table, renamed=renamed)
+    except UnicodeDecodeError as error:
+        csv_files.refuse_foreign_bytes(path)
+        raise DataError(f"{path}: is not UTF-8. Save the file as UTF-8.") from error
     except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
         raise DataError(f"{path}: cannot be read as {ending[1:]}: {cut(str(error))}. Write the file again.") from error
-
-
-@contextlib.contextmanager
-def _opened(path: epath.Path) -> Iterator[pa.NativeFile]:
-    """Opens a file, and decompresses it if it ends in .gz."""
-    with path.open("rb") as raw:
-        yield pa.input_stream(raw, compression="gzip" if path.name.lower().endswith(".gz") else None)
 
 
 def concatenate(blocks: Sequence[SourceTable]) -> SourceTable:
@@ -130,89 +166,31 @@ def no_rows(path: epath.PathLike) -> DataError:
     return DataError(f"{path}: has no rows. Check how the file was exported.")
 
 
-def _read_csv(path: epath.Path, block_bytes: int) -> Iterator[SourceTable]:
-    """Yields the blocks of a CSV file. All cells stay text: the validator knows the types of the columns."""
-    with _opened(path) as file:
-        columns = next(csv.reader([io.BufferedReader(file).readline().decode("utf-8-sig")]), [])
-    if not columns:
-        raise DataError(f"{path}, line 1: is empty. Write the names of the columns in the first line.")
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise DataError(f"{path}, line 1: column {shown(repeated[0])} appears twice. Rename one of them.")
-    try:
-        with _opened(path) as file:
-            reader = pyarrow.csv.open_csv(
-                file,
-                read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
-                # Without a handler of invalid rows, which prints a traceback where one is not UTF-8.
-                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types={column: pa.string() for column in columns}, strings_can_be_null=False
-                ),
-            )
-            line = 2
-            # The first block is empty: a file without rows has columns, too.
-            tables = itertools.chain(
-                [reader.schema.empty_table()], (pa.Table.from_batches([batch]) for batch in reader)
-            )
-            for table in tables:
-                block, line = _csv_block(table, str(path), line)
-                yield block
-    except pa.ArrowInvalid:
-        _refuse_malformed(path, len(columns))
-        raise
+def _read_csv(path: epath.Path, block_bytes: int, form: TableFormat) -> Iterator[SourceTable]:
+    """Yields the blocks of a CSV file. All cells stay text: their types are inferred once they are validated."""
+    dialect = csv_files.recognize(path, form.separator, (*LOG_COLUMNS, *(theirs for _, theirs in form.columns)))
+    for block in csv_files.read(path, dialect, block_bytes):
+        yield SourceTable(block.table, str(path), "line", block.numbers, block.first, marks=dialect.marks)
 
 
-def _csv_block(table: pa.Table, name: str, line: int) -> tuple[SourceTable, int]:
-    """Returns the rows that begin at `line`, without blank ones, and the number of the line after them."""
-    newlines = np.zeros(table.num_rows, np.int64)
-    blank = np.ones(table.num_rows, bool)
-    for column in table.columns:
-        newlines += pc.count_substring(column, "\n").to_numpy()
-        blank &= pc.equal(column, "").to_numpy()
-    end = line + table.num_rows + int(newlines.sum())
-    if not (newlines.any() or blank.any()):
-        return SourceTable(table, name, "line", first=line), end
-    numbers = line + np.arange(table.num_rows) + np.cumsum(newlines) - newlines
-    return SourceTable(table.filter(pa.array(~blank)), name, "line", numbers[~blank], first=line), end
-
-
-def _refuse_malformed(path: epath.Path, width: int) -> None:
-    """Raises DataError if there are lines whose number of cells is not `width`: Arrow names the first one alone."""
-    examples: list[str] = []
-    count, start = 0, 1
-    with _opened(path) as file:
-        reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
-        for cells in reader:
-            if cells and len(cells) != width:
-                count += 1
-                if len(examples) < EXAMPLES:
-                    examples.append(f"line {start} has {len(cells)}")
-            start = reader.line_num + 1
-    if count:
-        raise DataError(
-            f"{path}: {count:,} rows do not have the {width} cells of the header: {'; '.join(examples)}. "
-            "Put quotation marks around values that contain a comma."
-        )
-
-
-def _read_jsonl(path: epath.Path, block_bytes: int | None, is_log: bool) -> Iterator[SourceTable]:
-    with _opened(path) as file:
+def _read_jsonl(path: epath.Path, block_bytes: int | None, form: TableFormat, is_log: bool) -> Iterator[SourceTable]:
+    with csv_files.opened(path) as file:
         lines: list[tuple[int, str]] = []
         characters = 0
         for numbered in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1):
             lines.append(numbered)
             characters += len(numbered[1])
             if block_bytes and characters >= block_bytes:
-                yield _jsonl_block(lines, str(path), is_log)
+                yield _jsonl_block(lines, str(path), form, is_log)
                 lines, characters = [], 0
-        yield _jsonl_block(lines, str(path), is_log)
+        yield _jsonl_block(lines, str(path), form, is_log)
 
 
-def _jsonl_block(lines: Iterable[tuple[int, str]], name: str, is_log: bool) -> SourceTable:
+def _jsonl_block(lines: Iterable[tuple[int, str]], name: str, form: TableFormat, is_log: bool) -> SourceTable:
     """Returns the table of numbered lines with one JSON object each; blank lines are skipped."""
     columns: dict[str, list] = {}
     numbers: list[int] = []
+    read = {theirs: ours for ours, theirs in form.columns}.keys() | set(LOG_COLUMNS)
     for number, line in lines:
         if not line.strip():
             continue
@@ -223,47 +201,106 @@ def _jsonl_block(lines: Iterable[tuple[int, str]], name: str, is_log: bool) -> S
             raise DataError(f"{name}, line {number}: not JSON ({reason}). Write one object per line.") from error
         if not isinstance(row, dict):
             raise DataError(f"{name}, line {number}: not an object. Write one object per line, {{...}}.")
-        for column in row:
-            columns.setdefault(column, [None] * len(numbers))
-        for column, values in columns.items():
-            values.append(row.get(column))
+        for column, value in row.items():
+            values = columns.setdefault(column, [])
+            if not is_log or column in read:
+                values.extend([None] * (len(numbers) - len(values)))
+                values.append(value)
         numbers.append(number)
-    arrays = {column: _json_column(column, values, name, numbers, is_log) for column, values in columns.items()}
+    arrays = {}
+    for column, values in columns.items():
+        values.extend([None] * (len(numbers) - len(values)))
+        arrays[column] = _json_column(form.ours(column), values, name, numbers, form, is_log)
     return SourceTable(pa.table(arrays), name, "line", np.asarray(numbers, np.int64))
 
 
-def _json_column(column: str, values: list, name: str, numbers: list[int], is_log: bool) -> pa.Array:
-    if column in ID_COLUMNS or column in ("timestamp", "order"):
-        # Numbers become text as well, which the validator parses.
-        for value, number in zip(values, numbers, strict=True):
-            if not (value is None or isinstance(value, str | int | float)) or isinstance(value, bool):
-                raise DataError(f"{name}, line {number}, column {column}: {shown(value)} is neither text nor a number.")
-            if column in ID_COLUMNS and isinstance(value, float):
+def _json_column(column: str, values: list, name: str, numbers: list[int], form: TableFormat, is_log: bool) -> pa.Array:
+    try:
+        if column in ID_COLUMNS or column in TIME_COLUMNS:
+            return pa.array(_json_texts(column, values, name, numbers), pa.string())
+        if not is_log:
+            return cells.from_python(values, column in form.text_fields)
+        # Always text in a log: the type must not depend on which rows are in a block.
+        return cells.nested_as_text(values, is_text=False)
+    except UnicodeEncodeError as error:
+        number = next(n for n, value in zip(numbers, values, strict=True) if _has_surrogate(value))
+        raise DataError(
+            f"{name}, line {number}, column {column}: has half of a character (a lone surrogate such as \\ud83d). Cut "
+            "texts at whole characters, not between the two halves of an emoji, or remove the half."
+        ) from error
+
+
+def _json_texts(column: str, values: list, name: str, numbers: list[int]) -> list[str | None]:
+    """Returns ids or times as text; raises DataError for values of other types, and for ids that are floats."""
+    texts: list[str | None] = []
+    for value, number in zip(values, numbers, strict=True):
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            texts.append(None)
+            continue
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise DataError(f"{name}, line {number}, column {column}: {shown(value)} is neither text nor a number.")
+        if isinstance(value, float):
+            if column in ID_COLUMNS:
                 raise DataError(
                     f"{name}, line {number}, column {column}: {shown(value)} is a float. Write ids as text."
                 )
-        return pa.array([value if value is None else str(value) for value in values], pa.string())
-    if not is_log:
-        try:
-            return pa.array(values)
-        # Mixed types, such as 1 and "one", and integers beyond 64 bits are kept as JSON text.
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            pass
-    # Always text in a log: the type must not depend on which rows are in a block.
-    return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
+            texts.append(np.format_float_positional(value, trim="-"))
+        else:
+            texts.append(str(value))
+    return texts
 
 
-def _read_parquet(path: epath.Path, block_bytes: int | None) -> Iterator[SourceTable]:
+def _has_surrogate(value: object) -> bool:
+    return re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)) is not None
+
+
+def _read_parquet(path: epath.Path, block_bytes: int | None, form: TableFormat, is_log: bool) -> Iterator[SourceTable]:
     with path.open("rb") as file:
         parquet = pyarrow.parquet.ParquetFile(file)
-        if block_bytes is None:
-            yield SourceTable(parquet.read(), str(path))
-            return
+        names = parquet.schema_arrow.names
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise DataError(f"{path}: column {shown(repeated[0])} appears twice. Rename one of them.")
+        # Of a log, nothing else is needed.
+        wanted = [name for name in names if not is_log or form.ours(name) in LOG_COLUMNS]
         row = 1
-        yield SourceTable(parquet.schema_arrow.empty_table(), str(path))
-        for batch in parquet.iter_batches(batch_size=BLOCK_ROWS):
-            yield SourceTable(pa.Table.from_batches([batch]), str(path), first=row)
-            row += len(batch)
+        if block_bytes is None:
+            tables = iter([parquet.read(columns=wanted)])
+        else:
+            batches = parquet.iter_batches(batch_size=BLOCK_ROWS, columns=wanted)
+            empty = pa.schema([parquet.schema_arrow.field(name) for name in wanted]).empty_table()
+            tables = itertools.chain([empty], (pa.Table.from_batches([batch]) for batch in batches))
+        for table in tables:
+            arrays = {
+                name: cells.plain(table[name], form.ours(name) in form.text_fields)
+                if name in wanted
+                else pa.nulls(len(table))
+                for name in names
+            }
+            yield SourceTable(pa.table(arrays), str(path), first=row)
+            row += len(table)
+
+
+def _renamed(table: pa.Table, name: str, form: TableFormat) -> tuple[pa.Table, tuple[str, ...]]:
+    """Returns the table with genrec's names of columns, and the columns that were renamed."""
+    names = [form.ours(column) for column in table.column_names]
+    repeated = sorted({column for column in names if names.count(column) > 1})
+    if repeated:
+        both = [theirs for theirs, ours in zip(table.column_names, names, strict=True) if ours == repeated[0]]
+        raise DataError(f"{name}: columns {' and '.join(both)} are both {repeated[0]}. Correct data.columns.")
+    renamed = tuple(theirs for theirs, ours in zip(table.column_names, names, strict=True) if theirs != ours)
+    return table.rename_columns(names), renamed
+
+
+def _without_missing(table: pa.Table, form: TableFormat) -> pa.Table:
+    """Returns the table with null in the place of texts that stand for a missing value."""
+    values = pa.array(form.missing_values, pa.string())
+    for place, column in enumerate(table.columns):
+        if len(values) and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            missing = pc.is_in(pc.utf8_trim_whitespace(column), values.cast(column.type))
+            if pc.any(missing).as_py():
+                table = table.set_column(place, table.column_names[place], pc.if_else(missing, None, column))
+    return table
 
 
 def _ids_as_strings(table: pa.Table, name: str) -> pa.Table:
@@ -271,11 +308,10 @@ def _ids_as_strings(table: pa.Table, name: str) -> pa.Table:
         if column not in table.column_names:
             continue
         values = table[column]
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
         kind = values.type
         is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (is_text or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        is_whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+        if not (is_text or is_whole or pa.types.is_null(kind)):
             raise DataError(
                 f"{name}, column {column}: has type {kind}. Write ids as text or integers "
                 "(pandas turns integers into floats when some are missing)."

@@ -31,7 +31,7 @@ class UserSequences:
 
     offsets: np.ndarray  # int64[users + 1]
     items: np.ndarray  # int64[n]
-    timestamps: np.ndarray  # int64[n], never falling within a user
+    timestamps: np.ndarray  # int64[n], never falling within a user: microseconds since 1970, or the order
 
     @property
     def lengths(self) -> np.ndarray:
@@ -42,6 +42,19 @@ class UserSequences:
     def users(self) -> np.ndarray:
         """int64[n], the user of each interaction."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
+
+    @property
+    def pairs(self) -> int:
+        """Number of different pairs of user and item."""
+        if not len(self.items):
+            return 0
+        return len(np.unique(self.users * (int(self.items.max()) + 1) + self.items))
+
+    @property
+    def ties(self) -> int:
+        """Number of interactions at the same time as another of their user, whose order is that of the file."""
+        same = (np.diff(self.timestamps) == 0) & (np.diff(self.users) == 0)
+        return int(np.count_nonzero(np.append(same, False) | np.insert(same, 0, False))) if len(self.items) else 0
 
     def select(self, kept: np.ndarray) -> "UserSequences":
         """Returns the interactions where `kept` (bool[n]) is True; all users stay, some without interactions."""

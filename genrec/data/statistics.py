@@ -1,36 +1,53 @@
 """Summary statistics of a prepared dataset."""
 
+import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from genrec import tables
+from genrec.data import timestamps
+from genrec.errors import cut
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is known of the raw files of a dataset."""
+
+    interactions: int  # rows of the log, before all filters
+    items: int | None  # rows of the items file; None where they were not recorded
+    text_fields: tuple[str, ...]  # columns with texts that describe an item
+    types: Mapping[str, Mapping[str, str]]  # of the attributes of "items" and of "users", by column
+    repeated: tuple[int, str] = (0, "")  # rows that repeat an earlier one, and what `data.repeated` does with them
+    recognized: Sequence[str] = ()  # what was recognized of the files' formats
 
 
 def summarize(
+    source: Source,
     *,
     lengths: np.ndarray,
     popularity: np.ndarray,
+    pairs: int,
+    ties: int,
     times: tuple[int, int] | None,
     sequences: Mapping[str, int],
-    before_filtering: int,
-    text_fields: tuple[str, ...],
     catalogue: pa.Table,
-    source_items: int | None,
+    users_with_attributes: int | None,
 ) -> dict:
     """Returns the statistics, as values that JSON can hold.
 
     Args:
+      source: The raw files.
       lengths: int[users], items per user.
       popularity: int[items], interactions per item of the catalogue.
-      times: Unix seconds of the first and the last interaction; None where there are no times.
+      pairs: Different pairs of user and item.
+      ties: Interactions at the same time as another of their user.
+      times: Microseconds since 1970 of the first and the last interaction; None where there are no times.
       sequences: Sequences per split.
-      before_filtering: Interactions in the source.
-      text_fields: Columns with texts that describe an item.
       catalogue: One row per item.
-      source_items: Rows of the source's items file; None where they were not recorded.
+      users_with_attributes: How many of the users have attributes; None without a users file.
     """
     interactions = int(lengths.sum())
     vectors = catalogue["vector"].drop_null() if "vector" in catalogue.column_names else []
@@ -40,19 +57,26 @@ def summarize(
         "users": len(lengths),
         "items": len(popularity),
         "interactions": interactions,
-        "interactions_before_filtering": int(before_filtering),
-        "density": interactions / (len(lengths) * len(popularity)),
+        "interactions_before_filtering": int(source.interactions),
+        "density": pairs / (len(lengths) * len(popularity)),
         "items_per_user": _spread(lengths),
         "users_per_item": _spread(popularity),
         "items_without_interactions": int((popularity == 0).sum()),
         "share_of_top_tenth_of_items": float(ranked[:top].sum() / interactions),
         "records": {name: int(count) for name, count in sequences.items()},  # sequences per split
-        "text_fields": list(text_fields),
+        "text_fields": list(source.text_fields),
         "vector_width": len(vectors[0]) if len(vectors) else 0,
-        "source_items": source_items,
+        "source_items": source.items,
+        "ties": ties / interactions,
+        "repeated_rows": source.repeated[0],
+        "repeated": source.repeated[1],
+        "types": {table: dict(found) for table, found in source.types.items()},
+        "recognized": list(source.recognized),
     }
+    if users_with_attributes is not None:
+        figures["users_with_attributes"] = users_with_attributes
     if times is not None:
-        ends = [datetime.datetime.fromtimestamp(int(t), datetime.UTC) for t in times]
+        ends = [datetime.datetime.fromtimestamp(int(time) // timestamps.SECOND, datetime.UTC) for time in times]
         figures["first_interaction"], figures["last_interaction"] = (f"{t:%Y-%m-%d %H:%M:%S} UTC" for t in ends)
     return figures
 
@@ -87,4 +111,17 @@ def table(figures: Mapping) -> str:
         rows.append(("vectors", f"{figures['vector_width']} wide"))
     if "first_interaction" in figures:
         rows.append(("time", f"{figures['first_interaction']} to {figures['last_interaction']}"))
+    if figures["ties"]:
+        rows.append(("ties in time", f"{figures['ties']:.1%} of the interactions, in the order of the source"))
+    if figures["repeated_rows"]:
+        done = "kept" if figures["repeated"] == "keep" else "dropped"
+        rows.append(("repeated rows", f"{figures['repeated_rows']:,} {done}"))
+    if "users_with_attributes" in figures:
+        known = figures["users_with_attributes"]
+        rows.append(("users' attributes", f"{known:,} users have some, {figures['users'] - known:,} have none"))
+    for name, types in figures["types"].items():
+        if types:
+            found = ", ".join(f"{column} ({kind})" for column, kind in types.items())
+            rows.append((f"columns of {name}", cut(found)))
+    rows.extend(("recognized", mark) for mark in figures["recognized"])
     return tables.text(rows, align="l")

@@ -4,39 +4,42 @@ All checks are vectorized over columns, so that millions of rows take seconds.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genrec.data import timestamps
-from genrec.data.errors import EXAMPLES, Problems
+from genrec import config as configs
+from genrec.data import attributes, timestamps
+from genrec.data.errors import EXAMPLES, DataError, Problems
 from genrec.data.interactions import Interactions
 from genrec.data.reading import SourceTable, Tables
 from genrec.errors import shown
 
-# Seconds: the year 2200. Unix milliseconds are above it for all times after March 1970.
-LATEST = 7_258_118_400
-
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """Validated tables: ids resolved to rows, times to seconds, vectors to float32 lists of one width."""
+    """Validated tables: ids resolved to rows, times to microseconds, vectors to float32 lists of one width."""
 
     interactions: Interactions
-    items: pa.Table  # item_id string, text columns string, vector list<float>, others as they were
+    catalogue: "CheckedCatalogue"
+    time: timestamps.Times
+    repeated: int  # rows of the log that repeat an earlier one
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedCatalogue:
+    """Validated items and users."""
+
+    items: pa.Table  # item_id string, text columns string, vector list<float>, others of the types that they hold
     users: pa.Table | None
     text_fields: tuple[str, ...]  # the text fields of the config that the items have
-    has_times: bool  # False where `timestamps` hold the column `order`
+    types: Mapping[str, Mapping[str, str]]  # of the attributes, by column: those of "items" and of "users"
 
 
-def check(tables: Tables, text_fields: Sequence[str]) -> Checked:
-    """Validates all tables.
-
-    Args:
-      tables: Tables as they were read.
-      text_fields: Columns of items that hold text; items need at least one of them, or vectors.
+def check(tables: Tables, config: configs.Data) -> Checked:
+    """Validates all tables by the settings of the stage.
 
     Raises:
       DataError: with every kind of problem: file, line, column, remedy, the number of rows and a few examples.
@@ -46,26 +49,41 @@ def check(tables: Tables, text_fields: Sequence[str]) -> Checked:
         if not len(source):
             problems.add(source.name, "has no rows", "Check how the file was made.")
     problems.raise_if_any()
-    items, users, fields = check_items_and_users(tables.items, tables.users, text_fields, problems)
-    time = check_log_columns(tables.interactions, problems)
-    log = None
-    if time and "item_id" in tables.items.table.column_names:
-        log = check_log(tables.interactions, tables.items.name, tables.items.table["item_id"], time, problems)
+    catalogue = check_catalogue(tables.items, tables.users, config, problems)
+    source, column = tables.interactions, check_log_columns(tables.interactions, problems)
+    log, repeated = None, np.zeros(0, bool)
+    if column and "item_id" in tables.items.table.column_names:
+        cells = timestamps.cells(source.table[column], config.time_format)
+        time = check_times(source.name, column, cells.extent, config, problems)
+        log = check_log(source, tables.items.name, tables.items.table["item_id"], time, cells, problems)
     if log is not None:
-        rows = np.flatnonzero(repeats(log))
-        examples = [example(tables.interactions, "item_id", row) for row in rows[:EXAMPLES].tolist()]
-        report_repeats(tables.interactions.name, len(rows), examples, problems)
+        repeated = repeats(log)
+        if config.repeated == "refuse":
+            rows = np.flatnonzero(repeated)
+            examples = [example(source, "item_id", row) for row in rows[:EXAMPLES].tolist()]
+            report_repeats(source.name, len(rows), examples, problems)
     problems.raise_if_any()
     assert log is not None  # else there are problems
-    return Checked(log, items, users, fields, time == "timestamp")
+    if config.repeated == "drop":
+        log = log.select(~repeated)
+    return Checked(log, catalogue, time, int(repeated.sum()))
 
 
-def check_items_and_users(
-    items: SourceTable, users: SourceTable | None, text_fields: Sequence[str], problems: Problems
-) -> tuple[pa.Table, pa.Table | None, tuple[str, ...]]:
-    """Returns the two tables and the text fields of `Checked`; adds to `problems`."""
-    table, fields = _check_items(items, text_fields, problems)
-    return table, _check_users(users, problems), fields
+def check_catalogue(
+    items: SourceTable, users: SourceTable | None, config: configs.Data, problems: Problems
+) -> CheckedCatalogue:
+    """Returns the validated items and users; adds to `problems`."""
+    declared = dict(text.rsplit("=", 1) for text in config.types)
+    item_table, fields = _check_items(items, config.text_fields, problems)
+    item_table, item_types = attributes.convert(items, item_table, (*fields, "title"), declared, problems)
+    user_table = _check_users(users, problems)
+    user_types: dict[str, str] = {}
+    if users is not None and user_table is not None:
+        user_table, user_types = attributes.convert(users, user_table, (), declared, problems)
+    for column in sorted(declared.keys() - item_types.keys() - user_types.keys()):
+        where = items.name if users is None else f"{items.name}, {users.name}"
+        problems.add(where, f"no attribute {column}, which data.types names", "Correct data.types.")
+    return CheckedCatalogue(item_table, user_table, fields, {"items": item_types, "users": user_types})
 
 
 def check_log_columns(source: SourceTable, problems: Problems) -> str | None:
@@ -79,8 +97,54 @@ def check_log_columns(source: SourceTable, problems: Problems) -> str | None:
     return time if complete and all(readable) else None
 
 
+def check_times(
+    name: str, column: str, extent: timestamps.Extent, config: configs.Data, problems: Problems
+) -> timestamps.Times:
+    """Returns how the log `name` writes its times; adds a problem if numbers of the column have several units."""
+    if column == "order":
+        return timestamps.Times(column, "s" if extent.fractions or extent.others else "us", config.time_format)
+    if not (config.time_unit or config.time_format) and len(extent.units) > 1:
+        what = f"times of several units: {extent.described()}"
+        remedy = "Write all in one unit, or leave out those that are no times. data.time_unit reads all in that unit."
+        problems.add(f"{name}, column {column}", what, remedy)
+    recognized = extent.units[0] if extent.units and extent.units[0] in timestamps.UNITS else "s"
+    return timestamps.Times(column, config.time_unit or recognized, config.time_format)
+
+
+def refuse_1970(name: str, times: tuple[int, int], time: timestamps.Times, config: configs.Data) -> None:
+    """Raises DataError if a log lies within 1970, as day numbers and counters do when they are read as seconds.
+
+    `times` are the microseconds of the first and the last interaction. Seconds that were counted by hand, from 0 to
+    1,000 as in small examples, and a unit that the config names are accepted.
+    """
+    first, last = (value // timestamps.SECOND for value in times)
+    if time.column == "order" or config.time_unit or config.time_format:
+        return
+    if 0 <= first and timestamps.COUNTED <= last < timestamps.YEAR_1971:
+        raise DataError(
+            f"{name}, column timestamp: all times are within 1970, from {first} to {last} seconds. Say how they are "
+            "written: data.time_format=%Y%m%d for days such as 20240531, data.time_unit=s if they are seconds; or "
+            "name the column order if it only counts."
+        )
+
+
+def refuse_unknown_users(known: int, log_name: str, user_id: str, users: SourceTable) -> None:
+    """Raises DataError if no user of the log, such as `user_id`, is among the `known` ones, who have attributes."""
+    if not known:
+        raise DataError(
+            f"{users.name}: none of its users is in {log_name}, which has {shown(user_id)} where this file has "
+            f"{shown(users.table['user_id'][0].as_py())}. Ids are text: write them alike in both files, with their "
+            "leading zeros, or leave data.users out."
+        )
+
+
 def check_log(
-    source: SourceTable, items_name: str, item_ids: pa.Array | pa.ChunkedArray, time: str, problems: Problems
+    source: SourceTable,
+    items_name: str,
+    item_ids: pa.Array | pa.ChunkedArray,
+    time: timestamps.Times,
+    cells: timestamps.Cells,
+    problems: Problems,
 ) -> Interactions | None:
     """Returns the interactions of a log, or of some of its rows; None if they have problems.
 
@@ -88,7 +152,8 @@ def check_log(
       source: A table with all required columns (`check_log_columns`).
       items_name: Name of the items file, for messages.
       item_ids: string[items], the ids in the order that `Interactions.items` refers to.
-      time: The column of times.
+      time: How times are written.
+      cells: The parsed column of times.
       problems: Gets every kind that is checked, also with a count of 0, so that those of parts are merged in order.
     """
     table = source.table
@@ -101,7 +166,7 @@ def check_log(
     remedy = f"Add them to {items_name}, or remove their interactions."
     _report(problems, source, "item_id", "unknown items", remedy, unknown)
 
-    seconds = _check_times(source, time, problems)
+    microseconds = _check_times(source, time, cells, problems)
     event_types = table["event_type"].cast(pa.string()) if "event_type" in table.column_names else None
     ratings = _check_ratings(source, problems) if "rating" in table.column_names else None
     if len(problems.found) > before:
@@ -112,7 +177,7 @@ def check_log(
         user_ids=users.dictionary.to_numpy(zero_copy_only=False),
         users=users.indices.to_numpy().astype(np.int64),
         items=rows.to_numpy().astype(np.int64),
-        timestamps=seconds,
+        timestamps=microseconds,
         event_types=None if event_types is None else event_types.fill_null("").to_numpy(),
         ratings=ratings,
     )
@@ -133,7 +198,7 @@ def repeats(log: Interactions) -> np.ndarray:
 def report_repeats(name: str, count: int, examples: Sequence[str], problems: Problems) -> None:
     """Adds the problem of the `count` rows that `repeats` finds in the log `name`."""
     what = "same interaction twice (user, item and time)"
-    remedy = "Remove the repetitions: a user can choose an item again only at another time."
+    remedy = "Choose data.repeated: drop them, or keep them all as a log of music may; or remove them."
     problems.add(f"{name}, column item_id", what, remedy, count=count, examples=examples)
 
 
@@ -219,11 +284,14 @@ def _check_items(
         vectors, given = _check_vectors(source, problems)
         table = table.set_column(table.column_names.index("vector"), "vector", vectors)
         described |= given
+    elif not text_fields:  # semantic IDs come of co-occurrence alone
+        return table, fields
     elif not fields:
         problems.add(
             source.name,
             f"none of the text columns {', '.join(text_fields)} is there (found: {', '.join(table.column_names)})",
-            "Name the columns that describe an item in data.text_fields, or add a column vector.",
+            "Name the columns that describe an item in data.text_fields, or add a column vector. Without either: "
+            "data.text_fields=() and embeddings.source=cooccurrence.",
         )
         return table, fields
     _report(
@@ -303,17 +371,25 @@ def _check_users(source: SourceTable | None, problems: Problems) -> pa.Table | N
     return table
 
 
-def _check_times(source: SourceTable, time: str, problems: Problems) -> np.ndarray:
-    """Returns int64[rows], the column of times parsed."""
-    seconds, readable = timestamps.parse(source.table[time])
-    missing = _missing(source.table[time])
-    form = "Unix seconds or ISO 8601, such as 2024-05-31T18:30:00Z" if time == "timestamp" else "whole numbers"
-    _report(problems, source, time, f"missing {time}", f"Write {form}.", missing, show=False)
-    _report(problems, source, time, f"unparsable {time}", f"Write {form}.", ~readable & ~missing)
-    if time == "timestamp":
-        remedy = "Write seconds: divide milliseconds by 1000."
-        _report(problems, source, time, "timestamp after the year 2200", remedy, readable & (seconds > LATEST))
-    return seconds
+def _check_times(
+    source: SourceTable, time: timestamps.Times, cells: timestamps.Cells, problems: Problems
+) -> np.ndarray:
+    """Returns int64[rows], the column of times in microseconds, or the order."""
+    column, missing = time.column, _missing(source.table[time.column])
+    microseconds, readable = cells.microseconds(time.unit)
+    form = "Unix time or ISO 8601, such as 2024-05-31T18:30:00Z, or say how times are written with data.time_format"
+    if time.form:
+        form = f"times as data.time_format={time.form} says"
+    elif column == "order":
+        form = "numbers, below 9e12 where they have decimals"
+        readable &= np.abs(microseconds) < 2**63 - 2 * timestamps.SECOND
+    _report(problems, source, column, f"missing {column}", f"Write {form}.", missing, show=False)
+    _report(problems, source, column, f"unparsable {column}", f"Write {form}.", ~readable & ~missing)
+    if column == "timestamp":
+        late = readable & (microseconds > timestamps.LATEST * timestamps.SECOND)
+        remedy = "Correct these times, or say in which unit they are with data.time_unit."
+        _report(problems, source, column, "timestamp after the year 2200", remedy, late)
+    return microseconds
 
 
 def _check_ratings(source: SourceTable, problems: Problems) -> np.ndarray:

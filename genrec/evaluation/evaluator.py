@@ -13,6 +13,7 @@ from flax import nnx
 from genrec import config, settings_check
 from genrec.data.dataset import Dataset, Sequence
 from genrec.data.errors import DataError
+from genrec.data.timestamps import HOUR
 from genrec.decoding import length_buckets
 from genrec.decoding.beam_search import RankedItems
 from genrec.decoding.exhaustive import ExhaustiveRetriever
@@ -21,7 +22,6 @@ from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import metrics
 from genrec.input_pipeline.context import ALL, TIME_OF_DAY, RequestContext
 from genrec.input_pipeline.examples import Histories, Tokenizer, histories
-from genrec.input_pipeline.flat_sequences import SECONDS_AN_HOUR
 from genrec.progress import progress
 
 
@@ -180,7 +180,7 @@ class Evaluator:
         """Returns the request-time context of the target."""
         overrides = {name: values[sequence.items[-1]] for name, values in self._item_values.items()}
         if self._tells_time:
-            overrides[TIME_OF_DAY] = str(sequence.timestamps[-1] // SECONDS_AN_HOUR % 24)
+            overrides[TIME_OF_DAY] = str(sequence.timestamps[-1] // HOUR % 24)
         return {name: value for name, value in overrides.items() if value}
 
 

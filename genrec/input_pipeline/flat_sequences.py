@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from genrec.data.dataset import Sequences
+from genrec.data.timestamps import HOUR
 from genrec.input_pipeline.examples import Tokenizer
 from genrec.progress import progress
 
 SEQUENCES_AT_ONCE = 8192
-SECONDS_AN_HOUR = 3600
 BYTES = 5  # per item, its hour included
 
 
@@ -36,7 +36,7 @@ def read(sequences: Sequences, indices: np.ndarray, tokenizer: Tokenizer) -> Fla
         users=np.array([tokenizer.user(sequence.user_id) for sequence in found], np.int32),
         rows=np.array([tokenizer.user_features.row(sequence.user_id) for sequence in found], np.int32),
         items=items,
-        hours=(times // SECONDS_AN_HOUR % 24).astype(np.uint8),
+        hours=(times // HOUR % 24).astype(np.uint8),
         start=_starts(sequences.lengths[indices]),
     )
 

@@ -70,7 +70,7 @@ def test_the_catalogue_has_titles_and_texts(written):
     assert len(catalogue) == 2
     assert catalogue.item_ids == ["007", "x"]
     assert catalogue.index == {"007": 0, "x": 1}
-    assert catalogue.titles == ["One", "x"]  # an item without a title is called by its id
+    assert catalogue.titles == ["One", "b"]  # its title, else the first text that is not blank
     assert catalogue.texts == ["One. a", "b"]
 
 

@@ -9,6 +9,7 @@ from genrec.config import ConfigError, Data
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
+from genrec.data.timestamps import SECOND
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "tiny"
 
@@ -37,7 +38,7 @@ def test_ids_and_times_are_kept(tmp_path):
     sequence = data.split("test").read([7])[0]
     assert sequence.user_id == "007"
     assert [data.catalogue.item_ids[i] for i in sequence.items] == ["i1", "i2", "i3", "i4", "i5"]
-    assert sequence.timestamps.tolist() == [1_700_000_007 + 3600 * t for t in range(5)]
+    assert sequence.timestamps.tolist() == [(1_700_000_007 + 3600 * t) * SECOND for t in range(5)]
     assert data.users.to_pylist() == [{"user_id": "007", "country": "NG"}]
     assert data.split("train").read([7])[0].items.tolist() == sequence.items[:3].tolist()
     assert data.split("validation").read([7])[0].items.tolist() == sequence.items[:4].tolist()

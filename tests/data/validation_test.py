@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from genrec.config import Data
 from genrec.data import reading, validation
 from genrec.data.errors import DataError
 
@@ -15,14 +16,14 @@ def table(columns, name, unit="line", first=2):
     return reading.SourceTable(pa.table(columns), name, unit, first=first)
 
 
-def check(log=None, items=None, users=None, text_fields=("title", "description")):
+def check(log=None, items=None, users=None, **settings):
     return validation.check(
         reading.Tables(
             table(LOG | (log or {}), "log.csv"),
             table(ITEMS if items is None else items, "items.csv"),
             None if users is None else table(users, "users.csv"),
         ),
-        text_fields,
+        Data(**settings),
     )
 
 
@@ -37,14 +38,14 @@ def test_valid_data_passes():
     log = checked.interactions
     assert log.user_ids[log.users].tolist() == LOG["user_id"]
     assert log.items.tolist() == [0, 1, 0]
-    assert log.timestamps.tolist() == [1, 2, 3]
-    assert checked.text_fields == ("title",) and checked.has_times
+    assert log.timestamps.tolist() == [1_000_000, 2_000_000, 3_000_000]
+    assert checked.catalogue.text_fields == ("title",) and checked.time.column == "timestamp"
 
 
 def test_order_stands_in_for_times():
     log = {"user_id": ["u", "u"], "item_id": ["a", "b"], "order": [1, 0]}
-    checked = validation.check(reading.Tables(table(log, "log.csv"), table(ITEMS, "items.csv")), ("title",))
-    assert checked.interactions.timestamps.tolist() == [1, 0] and not checked.has_times
+    checked = validation.check(reading.Tables(table(log, "log.csv"), table(ITEMS, "items.csv")), Data())
+    assert checked.interactions.timestamps.tolist() == [1, 0] and checked.time.column == "order"
 
 
 @pytest.mark.parametrize(
@@ -56,12 +57,16 @@ def test_order_stands_in_for_times():
         ),
         (
             {"timestamp": ["1", "soon", "3"]},
-            ["column timestamp: unparsable", "line 3: 'soon'", "Unix seconds or ISO 8601"],
+            ["column timestamp: unparsable", "line 3: 'soon'", "Unix time or ISO 8601", "data.time_format"],
         ),
         ({"timestamp": ["1", "", None]}, ["missing timestamp (2 rows): line 3; line 4"]),
         (
-            {"timestamp": ["1", "1700000000000", "3"]},
-            ["after the year 2200 (1 row): line 3", "divide milliseconds by 1000"],
+            {"timestamp": ["1700000000", "1700000000000", "1700000001"]},
+            ["several units: 2 such as 1700000000 (seconds), 1 such as 1700000000000 (milliseconds)"],
+        ),
+        (
+            {"timestamp": ["1", "2300-01-01", "3"]},
+            ["after the year 2200 (1 row): line 3", "data.time_unit"],
         ),
         ({"user_id": ["u1", " ", "u2"]}, ["column user_id: empty id (1 row): line 3", "Give every row an id"]),
         ({"rating": ["5", "good", ""]}, ["column rating: not a number (1 row): line 3: 'good'"]),
@@ -123,13 +128,13 @@ def test_vectors_in_text_and_in_lists_are_the_same():
         pa.array([[1, 2.5], [-3, 0.5]], pa.list_(pa.float64(), 2)),
     ):
         checked = check(items={"item_id": ["a", "b"], "vector": vectors})
-        assert checked.items["vector"].to_pylist() == [[1.0, 2.5], [-3.0, 0.5]]
-        assert checked.text_fields == ()
+        assert checked.catalogue.items["vector"].to_pylist() == [[1.0, 2.5], [-3.0, 0.5]]
+        assert checked.catalogue.text_fields == ()
 
 
 def test_an_item_needs_a_text_or_a_vector():
     items = {"item_id": ["a", "b"], "title": ["x", ""], "vector": [None, [1.0, 2.0]]}
-    assert check(items=items).items["vector"].to_pylist() == [None, [1.0, 2.0]]
+    assert check(items=items).catalogue.items["vector"].to_pylist() == [None, [1.0, 2.0]]
     items["vector"] = [[1.0, 2.0], None]
     assert "neither title nor a vector describes the item (1 row): line 3" in message(items=items)
 
@@ -152,7 +157,7 @@ def test_all_problems_are_reported_at_once_with_few_examples():
 def test_missing_columns_do_not_hide_other_problems():
     source = reading.Tables(table({"user": ["u"], "item_id": ["a"]}, "log.csv"), table({"item_id": ["a"]}, "items.csv"))
     with pytest.raises(DataError) as caught:
-        validation.check(source, ("title",))
+        validation.check(source, Data())
     for part in (
         "column user_id is missing (found: user, item_id)",
         "column timestamp is missing",

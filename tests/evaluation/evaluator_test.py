@@ -11,6 +11,7 @@ from flax import nnx
 from genrec import config, sharding
 from genrec.data.dataset import Sequence
 from genrec.data.errors import DataError
+from genrec.data.timestamps import HOUR
 from genrec.decoding import loaded_model
 from genrec.decoding.new_item_quota import QuotaRetriever
 from genrec.decoding.retrieval import Retriever
@@ -262,7 +263,7 @@ def test_features_and_history_can_be_withheld(listener):
     records = {record.user_id: record for record in split.read(range(len(split)))}
     records = [records[user_id] for user_id in found["all"].user_ids]
     items = [record.items[:-1] for record in records]
-    hours = [str(record.timestamps[-1] // 3600 % 24) for record in records]
+    hours = [str(record.timestamps[-1] // HOUR % 24) for record in records]
     asked = {
         "all": (items, [RequestContext()] * 8),
         "history": ([one[-2:] for one in items], [RequestContext()] * 8),

@@ -2,14 +2,14 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 from etils import epath
 
 from genrec import config as configs
-from genrec.data import filtering, logs, reading, splits, validation
+from genrec.data import filtering, logs, reading, splits, timestamps, validation
 from genrec.data.beam import runner
 from genrec.data.errors import EXAMPLES, Problems
 from genrec.data.interactions import Interactions
@@ -23,6 +23,9 @@ class Block:
     path: str  # of a pickled `reading.SourceTable`; once validated, its interactions are in `checked`
     schema: pa.Schema
     rows: int
+    extents: Mapping[str, timestamps.Extent]  # by column of times
+    marks: tuple[str, ...] = ()  # as in `reading.SourceTable`
+    renamed: tuple[str, ...] = ()
 
     @property
     def checked(self) -> epath.Path:
@@ -40,7 +43,7 @@ class Partition:
     passed: filtering.Passed
 
 
-def read_file(piece: tuple[int, str], folder: str, pattern: str, block_bytes: int) -> list[Block]:
+def read_file(piece: tuple[int, str], folder: str, pattern: str, block_bytes: int, config: configs.Data) -> list[Block]:
     """Reads one file of the log, writes it in blocks, and returns these.
 
     Args:
@@ -48,17 +51,18 @@ def read_file(piece: tuple[int, str], folder: str, pattern: str, block_bytes: in
       folder: Folder for the blocks.
       pattern: The pattern that the path matches; empty if the log is one file.
       block_bytes: As in `logs.blocks`.
+      config: How the file is written.
     """
     number, path = piece
     blocks: list[Block] = []
-    for source in logs.blocks(path, block_bytes):
+    for source in logs.blocks(path, block_bytes, reading.TableFormat.of(config)):
         if pattern:
-            source = reading.SourceTable(source.table, pattern, parts=(source,))
-        blocks.append(_write_block(source, f"{folder}/block-{number:06d}-{len(blocks):06d}"))
+            source = dataclasses.replace(source, name=pattern, numbers=None, parts=(source,))
+        blocks.append(_write_block(source, f"{folder}/block-{number:06d}-{len(blocks):06d}", config))
     return blocks
 
 
-def write_blocks(source: reading.SourceTable, path: str, rows: int) -> list[Block]:
+def write_blocks(source: reading.SourceTable, path: str, rows: int, config: configs.Data) -> list[Block]:
     """Writes a table of interactions in blocks of `rows` rows, to files whose paths begin with `path`."""
     blocks: list[Block] = []
     for start in range(0, len(source), rows):
@@ -69,16 +73,23 @@ def write_blocks(source: reading.SourceTable, path: str, rows: int) -> list[Bloc
             numbers=None if source.numbers is None else source.numbers[part],
             first=source.first + start,
         )
-        blocks.append(_write_block(block, f"{path}-{len(blocks):06d}"))
+        blocks.append(_write_block(block, f"{path}-{len(blocks):06d}", config))
     return blocks
 
 
-def _write_block(source: reading.SourceTable, path: str) -> Block:
+def _write_block(source: reading.SourceTable, path: str, config: configs.Data) -> Block:
     runner.save(path, source)
-    return Block(path, source.table.schema, len(source))
+    extents = {
+        column: timestamps.cells(source.table[column], config.time_format).extent
+        for column in reading.TIME_COLUMNS
+        if column in source.table.column_names
+    }
+    return Block(path, source.table.schema, len(source), extents, source.marks, source.renamed)
 
 
-def check_block(block: Block, columns: tuple[str, ...], items_name: str, item_ids: str, time: str) -> Problems:
+def check_block(
+    block: Block, columns: tuple[str, ...], items_name: str, item_ids: str, time: timestamps.Times
+) -> Problems:
     """Validates a block, writes its interactions, and returns the problems found.
 
     Args:
@@ -86,11 +97,13 @@ def check_block(block: Block, columns: tuple[str, ...], items_name: str, item_id
       columns: All columns of the log, some of which the block may lack.
       items_name: Name of the items file, for messages.
       item_ids: Path of a table with the column item_id.
-      time: The column of times.
+      time: How times are written.
     """
     problems = Problems()
     source = logs.complete(runner.load(block.path), columns)
-    log = validation.check_log(source, items_name, read_parquet(epath.Path(item_ids))["item_id"], time, problems)
+    ids = read_parquet(epath.Path(item_ids))["item_id"]
+    cells = timestamps.cells(source.table[time.column], time.form)
+    log = validation.check_log(source, items_name, ids, time, cells, problems)
     if log is not None:
         values: dict[str, object] = {"user_id": source.table["user_id"], "item": log.items}
         values["timestamp"] = log.timestamps
@@ -132,7 +145,10 @@ def gather_partition(number: int, pieces: Iterable[pa.Table], folder: str, confi
         ratings=table["rating"].to_numpy() if "rating" in table.column_names else None,
     )
     first_rows = rows[np.unique(log.users, return_index=True)[1]]
-    repeated = rows[validation.repeats(log)]
+    repeats = validation.repeats(log)
+    repeated = rows[repeats]
+    if config.repeated == "drop":
+        log = log.select(~repeats)
     log, passed = filtering.by_event(log, config)
     path = f"{folder}/users-{number:06d}.parquet"
     Users(log.user_ids, first_rows, splits.by_user(log)).write(path)

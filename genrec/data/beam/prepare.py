@@ -8,13 +8,26 @@ and six numbers per user: first row in the log, hash of the id, length of the se
 
 import functools
 import itertools
+import operator
 
 import numpy as np
+import pyarrow as pa
 from etils import epath
 
 from genrec import config as configs
 from genrec import files as file_io
-from genrec.data import dataset, errors, filtering, logs, reading, splits, statistics, validation
+from genrec.data import (
+    dataset,
+    errors,
+    filtering,
+    logs,
+    reading,
+    splits,
+    statistics,
+    timestamps,
+    user_index,
+    validation,
+)
 from genrec.data.beam import log as beam_log
 from genrec.data.beam import runner as beam_runner
 from genrec.data.beam import users as beam_users
@@ -33,18 +46,22 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
     folder.mkdir()
     blocks, log, items, users = _read(config, runner, folder)
     problems = errors.Problems()
-    item_table, user_table, text_fields = validation.check_items_and_users(items, users, config.text_fields, problems)
-    time = validation.check_log_columns(log, problems)
-    if time and "item_id" in items.table.column_names:
+    checked = validation.check_catalogue(items, users, config, problems)
+    column, time = validation.check_log_columns(log, problems), timestamps.Times()
+    if column and "item_id" in items.table.column_names:
+        extent = timestamps.Extent.merge([block.extents[column] for block in blocks if column in block.extents])
+        time = validation.check_times(log.name, column, extent, config, problems)
         _check(log, blocks, items, time, problems, runner, folder)
     problems.raise_if_any()
+    has_times = time.column == "timestamp"
     filtering.check_columns("event_type" in log.table.column_names, "rating" in log.table.column_names, config)
     partitions = _partition(config, log.name, blocks, runner, folder)
     filtering.refuse_empty(filtering.merge([part.passed for part in partitions]), config)
 
-    core, survey = _k_core(config, partitions, item_table.num_rows, runner, folder)
-    catalogue, new_rows = filtering.catalogue(item_table, survey.popularity, keep_all=config.k_core <= 1)
-    splits.check_config(config, time == "timestamp")
+    core, survey = _k_core(config, partitions, checked.items.num_rows, runner, folder)
+    validation.refuse_1970(log.name, (survey.first, survey.last), time, config)
+    catalogue, new_rows = filtering.catalogue(checked.items, survey.popularity, keep_all=config.k_core <= 1)
+    splits.check_config(config, has_times)
     cuts = _cut_times(config, partitions, core, survey, runner, folder) if config.split == "temporal" else None
     beam_runner.save(folder / "new_rows", new_rows)
     finish = functools.partial(beam_users.finish, core=core, new_rows=str(folder / "new_rows"), cuts=cuts)
@@ -54,25 +71,63 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
 
     numbers = [beam_runner.load(part.numbers) for part in finished]
     lengths, hashes = _order(finished, numbers)
+    source = statistics.Source(
+        interactions=sum(block.rows for block in blocks),
+        items=checked.items.num_rows,
+        text_fields=checked.text_fields,
+        types=checked.types,
+        repeated=(sum(part.repeats for part in partitions), config.repeated),
+        recognized=source_tables.recognized([log, items, *([users] if users else [])], time),
+    )
     figures = statistics.summarize(
+        source,
         lengths=np.concatenate([part.lengths for part in numbers]),
         popularity=survey.popularity[catalogue["source_row"].to_numpy()],
-        times=(survey.first, survey.last) if time == "timestamp" else None,
+        pairs=survey.pairs,
+        ties=survey.ties,
+        times=(survey.first, survey.last) if has_times else None,
         sequences=counts,
-        before_filtering=sum(block.rows for block in blocks),
-        text_fields=text_fields,
         catalogue=catalogue,
-        source_items=item_table.num_rows,
+        users_with_attributes=_known_users(log.name, numbers, partitions, users),
     )
+    _write(path, finished, lengths, hashes, catalogue, checked.users, figures, runner)
+    folder.rmtree()
+    return figures
+
+
+def _write(
+    path: epath.Path,
+    finished: list[beam_users.Finished],
+    lengths: dict[str, np.ndarray],
+    hashes: dict[str, np.ndarray],
+    catalogue: pa.Table,
+    users: pa.Table | None,
+    figures: dict,
+    runner: BeamRunner,
+) -> None:
+    """Writes the dataset into `path`; its arguments are those of `dataset.write_tables`."""
     dataset.write_sequences(
         path,
         {name: runner.flat_map(functools.partial(beam_users.examples, split=name), finished) for name in splits.NAMES},
         beam_runner=runner.name,
         beam_options=runner.pipeline_options(),
     )
-    dataset.write_tables(path, lengths, hashes, catalogue, user_table, figures)
-    folder.rmtree()
-    return figures
+    dataset.write_tables(path, lengths, hashes, catalogue, users, figures)
+
+
+def _known_users(
+    log_name: str,
+    numbers: list[beam_users.Numbers],
+    partitions: list[beam_log.Partition],
+    users: reading.SourceTable | None,
+) -> int | None:
+    """Returns how many users of the log have attributes; raises DataError if none has, None without a users file."""
+    if users is None:
+        return None
+    known = user_index.hashes_of(users.table["user_id"].to_pylist())
+    count = sum(int(np.isin(part.hashes, known).sum()) for part in numbers)
+    validation.refuse_unknown_users(count, log_name, beam_log.Users.read(partitions[0].path).user_ids[0], users)
+    return count
 
 
 def _read(
@@ -86,21 +141,27 @@ def _read(
             folder=str(folder),
             pattern=name if logs.is_pattern(name) else "",
             block_bytes=reading.BLOCK_BYTES,
+            config=config,
         )
         files = [str(file) for file in logs.files(name)]
         blocks = [block for part in runner.map("read", read, list(enumerate(files)), folder) for block in part]
     else:
         tables = source_tables.read(config)
         name = tables.interactions.name
-        blocks = beam_log.write_blocks(tables.interactions, f"{folder}/block", reading.BLOCK_ROWS)
+        blocks = beam_log.write_blocks(tables.interactions, f"{folder}/block", reading.BLOCK_ROWS, config)
     schema = logs.unify([block.schema for block in blocks], name)
     blocks = [block for block in blocks if block.rows]
     if not blocks:
         raise reading.no_rows(name)
-    log = reading.SourceTable(schema.empty_table(), name)
+    marks, renamed = (
+        tuple(dict.fromkeys(one for block in blocks for one in found(block)))
+        for found in (operator.attrgetter("marks"), operator.attrgetter("renamed"))
+    )
+    log = reading.SourceTable(schema.empty_table(), name, marks=marks, renamed=renamed)
     items, users = (
         source_tables.read_items_and_users(config) if config.source == "files" else (tables.items, tables.users)
     )
+    source_tables.check_renamed(config, [log, items, *([users] if users else [])])
     return blocks, log, items, users
 
 
@@ -108,7 +169,7 @@ def _check(
     log: reading.SourceTable,
     blocks: list[beam_log.Block],
     items: reading.SourceTable,
-    time: str,
+    time: timestamps.Times,
     problems: errors.Problems,
     runner: BeamRunner,
     folder: epath.Path,
@@ -129,7 +190,10 @@ def _check(
 def _partition(
     config: configs.Data, name: str, blocks: list[beam_log.Block], runner: BeamRunner, folder: epath.Path
 ) -> list[beam_log.Partition]:
-    """Groups the interactions by partition of the users; raises `DataError` if one of them repeats another."""
+    """Groups the interactions by partition of the users; raises `DataError` if one of them repeats another.
+
+    Repetitions are an error unless `data.repeated` drops or keeps them.
+    """
     starts = np.concatenate([[0], np.cumsum([block.rows for block in blocks])])  # rows of the log
     partitions = runner.group(
         "partition",
@@ -138,6 +202,8 @@ def _partition(
         list(zip(blocks, starts[:-1].tolist(), strict=True)),
         folder,
     )
+    if config.repeated != "refuse":
+        return partitions
     problems = errors.Problems()
     examples = []
     for row in sorted(row for part in partitions for row in part.repeated)[: errors.EXAMPLES]:
@@ -179,7 +245,7 @@ def _cut_times(
     runner: BeamRunner,
     folder: epath.Path,
 ) -> tuple[int, int]:
-    """Returns the times at the ranks of `splits.cut_ranks`, by histograms that are refined until a bin is a second."""
+    """Returns the times at the ranks of `splits.cut_ranks`, by histograms refined until a bin is a microsecond."""
     ranks = splits.cut_ranks(int(survey.popularity.sum()), config.validation_fraction, config.test_fraction)
     width = survey.last - survey.first + 1
     cuts = [(survey.first, rank) for rank in ranks]  # start of the bin with the cut, and the rank within the bin

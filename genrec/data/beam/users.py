@@ -19,10 +19,18 @@ class Survey:
     popularity: np.ndarray  # int64[items], interactions
     first: int  # time of the oldest interaction
     last: int  # time of the newest
+    pairs: int  # different pairs of user and item
+    ties: int  # interactions at the same time as another of their user
 
     def merge(self, other: "Survey") -> "Survey":
         """Returns the statistics of the interactions of both."""
-        return Survey(self.popularity + other.popularity, min(self.first, other.first), max(self.last, other.last))
+        return Survey(
+            self.popularity + other.popularity,
+            min(self.first, other.first),
+            max(self.last, other.last),
+            self.pairs + other.pairs,
+            self.ties + other.ties,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +57,8 @@ def survey(partition: Partition, core: Core, items: int) -> Survey:
         np.bincount(sequences.items, minlength=items),
         int(times.min(initial=limits.max)),
         int(times.max(initial=limits.min)),
+        sequences.pairs,
+        sequences.ties,
     )
 
 

@@ -7,10 +7,10 @@ from etils import epath
 
 from genrec import artifacts
 from genrec import config as configs
-from genrec.data import logs, reading
+from genrec.data import logs, reading, timestamps
 from genrec.data.errors import DataError
 from genrec.data.sources import mcauley, s3rec, synthetic
-from genrec.errors import cut
+from genrec.errors import cut, shown
 
 HashFiles = Callable[[Sequence[epath.Path]], list[str]]
 
@@ -55,14 +55,33 @@ def read(config: configs.Data) -> reading.Tables:
             ) from error
     if config.source == "synthetic":
         return synthetic.generate(config.synthetic).tables
-    interactions = logs.read(config.interactions)
+    interactions = logs.read(config.interactions, reading.TableFormat.of(config))
     items, users = read_items_and_users(config)
     return reading.Tables(interactions, items, users)
 
 
 def read_items_and_users(config: configs.Data) -> tuple[reading.SourceTable, reading.SourceTable | None]:
     """Returns the tables of items and users of the source "files"."""
-    return reading.read_table(config.items), reading.read_table(config.users) if config.users else None
+    form = reading.TableFormat.of(config)
+    return reading.read_table(config.items, form), reading.read_table(config.users, form) if config.users else None
+
+
+def recognized(tables: Sequence[reading.SourceTable], time: timestamps.Times) -> list[str]:
+    """Returns what was recognized of the formats of files, and of the times of the log, in words."""
+    marks = [f"{epath.Path(table.name).name}: {mark}" for table in tables for mark in table.marks]
+    if time.column == "timestamp" and time.unit != "s" and not time.form:
+        marks.append(f"times in {timestamps.UNITS[time.unit]}")
+    return marks
+
+
+def check_renamed(config: configs.Data, tables: Sequence[reading.SourceTable]) -> None:
+    """Raises DataError if `data.columns` names a column that no file has."""
+    renamed = {column for table in tables for column in table.renamed}
+    absent = [theirs for _, theirs in reading.TableFormat.of(config).columns if theirs not in renamed]
+    if absent:
+        raise DataError(
+            f"data.columns: no file has a column {shown(absent[0])}. Write NAME=COLUMN, where COLUMN is as in the file."
+        )
 
 
 def paths(config: configs.Data) -> dict[str, str]:

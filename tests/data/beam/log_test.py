@@ -10,6 +10,7 @@ from genrec.data.beam import log as beam_log
 from genrec.data.beam import runner
 from genrec.data.errors import Problems
 from genrec.data.interactions import Interactions
+from genrec.data.timestamps import Times
 
 
 def random_log(seed=0, n=200):
@@ -25,9 +26,9 @@ def random_log(seed=0, n=200):
 def checked_blocks(folder, log):
     item_ids = folder / "items.parquet"
     beam_log.write_parquet(pa.table({"item_id": [f"i{item}" for item in range(50)]}), item_ids)
-    blocks = beam_log.write_blocks(log, f"{folder}/block", 60)
+    blocks = beam_log.write_blocks(log, f"{folder}/block", 60, Data())
     arguments = {"columns": tuple(log.table.column_names), "items_name": "items.csv", "item_ids": str(item_ids)}
-    return blocks, [beam_log.check_block(block, **arguments, time="timestamp") for block in blocks]
+    return blocks, [beam_log.check_block(block, **arguments, time=Times()) for block in blocks]
 
 
 def partitions(folder, blocks, number):
@@ -42,7 +43,7 @@ def partitions(folder, blocks, number):
 
 def test_rows_of_blocks_have_the_numbers_of_the_file(tmp_path):
     log = random_log()
-    blocks = beam_log.write_blocks(log, f"{tmp_path}/block", 60)
+    blocks = beam_log.write_blocks(log, f"{tmp_path}/block", 60, Data())
     assert [block.rows for block in blocks] == [60, 60, 60, 20]
     source = runner.load(blocks[2].path)
     assert source.where(3) == log.where(123) == "row 124"

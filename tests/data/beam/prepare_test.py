@@ -130,7 +130,7 @@ def test_other_sources_give_the_same_dataset(tmp_path, runner):
 
 def spoil(rows):
     """Adds problems of every kind, far from each other, and more unknown items than are shown."""
-    rows[3]["timestamp"], rows[700]["timestamp"], rows[500]["timestamp"] = "yesterday", "", "1700000000000"
+    rows[3]["timestamp"], rows[700]["timestamp"], rows[500]["timestamp"] = "yesterday", "", "2300-01-01"
     rows[10]["user_id"], rows[400]["rating"] = " ", "good"
     for row in (5, 300, 301, 600, 800):
         rows[row]["item_id"] = f"unheard-of-{row}"

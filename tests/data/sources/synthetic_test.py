@@ -12,6 +12,7 @@ from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.prepare import prepare
 from genrec.data.sources import synthetic
+from genrec.data.timestamps import SECOND
 
 CONFIG = SyntheticCatalogue(items=400, users=600, seed=3)
 
@@ -23,7 +24,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def log(world):
-    return validation.check(world.tables, ("title", "description")).interactions
+    return validation.check(world.tables, Data()).interactions
 
 
 def test_the_same_seed_gives_the_same_world(world):
@@ -45,7 +46,7 @@ def test_sizes_are_those_of_the_config(world):
 def test_only_released_available_and_permitted_items_are_heard(world, log):
     items, users = world.tables.items.table, world.tables.users.table
     released = np.array([t.rstrip("Z") for t in items["release_time"].to_pylist()], "datetime64[s]").astype(np.int64)
-    assert (log.timestamps >= released[log.items]).all()
+    assert (log.timestamps >= released[log.items] * SECOND).all()
     user = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
     rows = np.array([user[user_id] for user_id in log.user_ids])[log.users]
     country = np.array([world.truth.countries.index(c) for c in users["country"].to_pylist()])[rows]
