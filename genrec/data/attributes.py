@@ -43,7 +43,7 @@ def convert(
         column = table[name].combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # older pyarrow
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
-        column = _without_blanks(column)
+        column = without_blanks(column)
         if name in declared:
             found = as_type(column, declared[name])
             wrong = pc.and_(column.is_valid(), pc.is_null(found)).to_numpy(zero_copy_only=False)
@@ -58,7 +58,7 @@ def convert(
     return table, types
 
 
-def _without_blanks(column: pa.Array) -> pa.Array:
+def without_blanks(column: pa.Array) -> pa.Array:
     """Returns the column with null in the place of blank text and NaN."""
     if pa.types.is_null(column.type):
         return column.cast(pa.string())

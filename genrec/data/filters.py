@@ -4,6 +4,9 @@ Filters are hashable values: requests with equal filters share the arrays made f
 """
 
 import dataclasses
+import datetime
+import decimal
+import math
 import re
 from collections.abc import Sequence
 
@@ -11,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genrec.data import timestamps
+from genrec.data import attributes, timestamps
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 from genrec.errors import shown
@@ -24,11 +27,11 @@ OPERATORS = ("!=", "!~", ">=", "<=", "=", "~")  # the longer ones first
 class Condition:
     """Condition on a column of the catalogue. Items whose cell is empty fulfil only `!=` and `!~`.
 
-    =   equals one of the values; true or false for columns of booleans
+    =   equals one of the values: as numbers, booleans or dates where the column has these, else as text
     !=  equals none of the values
     ~   contains one of the values, where the cell is a list, or values separated by "|", such as countries "DE|FR"
     !~  contains none of the values
-    >=, <=  compares with a number, or with a time (Unix seconds or ISO 8601)
+    >=, <=  compares with a number, or with a time: ISO 8601, a month (2024-01), a year (2024), or Unix seconds
     """
 
     column: str
@@ -59,14 +62,19 @@ class Condition:
         if lists and self.operator not in ("~", "!~"):
             raise DataError(f"filter on {self.column!r}: its cells are lists. Use ~ or !~ to test what they contain.")
         if self.operator in (">=", "<="):
-            return self._compare(column)
+            if len(self.values) > 1:
+                raise DataError(f"filter on {self.column!r}: {self.operator} takes one value, not {len(self.values)}.")
+            return self._compare(column, self.operator, self.values[0])
         fulfilled = _has(column, self.values) if "~" in self.operator else self._equal(column)
         return ~fulfilled if self.operator.startswith("!") else fulfilled
 
     def _equal(self, column: pa.Array) -> np.ndarray:
-        if pa.types.is_floating(column.type) or pa.types.is_temporal(column.type):
-            numbers, known = _numbers(column)
-            return known & np.isin(numbers, [self._number(value) for value in self.values])
+        if pa.types.is_boolean(column.type):
+            wanted = pa.array([self._boolean(value) for value in self.values])
+            return pc.is_in(column, wanted).fill_null(False).to_numpy(zero_copy_only=False)
+        if _is_comparable(column):
+            masks = [self._compare(column, ">=", value) & self._compare(column, "<=", value) for value in self.values]
+            return np.logical_or.reduce(masks)
         equal = pc.is_in(column.cast(pa.string()), pa.array(self.values, pa.string()))
         fulfilled = equal.fill_null(False).to_numpy(zero_copy_only=False)
         if not fulfilled.any() and (among := int(_has(column, self.values).sum())):
@@ -76,33 +84,95 @@ class Condition:
             )
         return fulfilled
 
-    def _compare(self, column: pa.Array) -> np.ndarray:
-        if len(self.values) > 1:
-            raise DataError(f"filter on {self.column!r}: {self.operator} takes one value, not {len(self.values)}.")
-        number = self._number(self.values[0])
-        numbers, known = _numbers(column)
-        with np.errstate(invalid="ignore"):  # comparisons with NaN
-            return known & (numbers >= number if self.operator == ">=" else numbers <= number)
+    def _compare(self, column: pa.Array, operator: str, value: str) -> np.ndarray:
+        """Returns bool[items], True where a cell is at least, or at most, a number or a time."""
+        if _is_text(column.type):
+            column, _ = attributes.infer(attributes.without_blanks(column))
+        if _is_number(column.type):
+            return _compare_numbers(column, operator, self._number(value))
+        period = _period(value)
+        if period is None:
+            raise DataError(
+                f"filter on {self.column!r}: {value!r} is neither a number nor a time such as 2024-01-31 or 2024."
+            )
+        times, known = self._times(column)
+        return known & (times >= period[0] if operator == ">=" else times < period[1])
 
-    def _number(self, value: str) -> float:
+    def _times(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Returns int64[items], microseconds since 1970, and bool[items], True where a cell is not empty.
+
+        Raises DataError if a cell is neither a time nor a number.
+        """
+        times, known = timestamps.parse(column)
+        other = np.flatnonzero(~known & column.is_valid().to_numpy(zero_copy_only=False))
+        if len(other):
+            raise DataError(
+                f"filter on {self.column!r}: {len(other):,} of its cells are neither numbers nor times, such as "
+                f"{shown(column[int(other[0])].as_py())}. Correct them in the items, or use = or ~."
+            )
+        return times, known
+
+    def _number(self, value: str) -> decimal.Decimal:
         """Returns the number that `value` is, or the Unix seconds of the time."""
         try:
-            return float(value)
-        except ValueError:
-            (number,), (readable,) = timestamps.parse(pa.array([value]))
-            if not readable:
-                raise DataError(
-                    f"filter on {self.column!r}: {value!r} is neither a number nor a time such as 2024-01-31."
-                ) from None
-            return float(number)
+            number = decimal.Decimal(value)
+        except decimal.InvalidOperation:
+            (time,), (readable,) = timestamps.parse(pa.array([value]))
+            number = decimal.Decimal(int(time)) / timestamps.SECOND if readable else decimal.Decimal("nan")
+        if not number.is_finite():
+            raise DataError(f"filter on {self.column!r}: {value!r} is neither a number nor a time such as 2024-01-31.")
+        return number
+
+    def _boolean(self, value: str) -> bool:
+        if value.lower() not in ("true", "false"):
+            raise DataError(f"filter on {self.column!r}: its cells are true or false, and {value!r} is neither.")
+        return value.lower() == "true"
 
 
-def _numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the numbers or Unix seconds of a column, and bool[rows], True where a cell is a number or a time."""
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-        numbers = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
-        return numbers, column.is_valid().to_numpy(zero_copy_only=False)
-    return timestamps.parse(column)
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_comparable(column: pa.Array) -> bool:
+    """Returns whether the cells of a column are numbers or times, and not text that may be either."""
+    kind = column.type
+    return _is_number(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+
+
+def _compare_numbers(column: pa.Array, operator: str, number: decimal.Decimal) -> np.ndarray:
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(column.type):  # exact beyond 2 ** 53, too
+        cells, most = column.fill_null(0).to_numpy(), decimal.Decimal(2**70)
+        number = max(-most, min(most, number))  # 1e999999 would be an integer of a million digits
+        return known & (cells >= math.ceil(number) if operator == ">=" else cells <= math.floor(number))
+    cells = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    with np.errstate(invalid="ignore"):  # comparisons with NaN
+        return known & (cells >= float(number) if operator == ">=" else cells <= float(number))
+
+
+def _period(value: str) -> Sequence[int] | None:
+    """Returns the microseconds since 1970 at which a time begins and ends: a year, a month, a day, or an instant."""
+    if re.fullmatch(r"[0-9]{4}(-[0-9]{2}){0,2}", value):
+        parts = [int(part) for part in value.split("-")]
+        year, month, day = (*parts, 1, 1)[:3]
+        try:
+            start = datetime.date(year, month, day)
+            if len(parts) == 3:
+                end = start + datetime.timedelta(days=1)
+            else:
+                end = datetime.date(
+                    year + (len(parts) == 1 or month == 12), month % 12 + 1 if len(parts) == 2 else 1, 1
+                )
+        except (ValueError, OverflowError):
+            return None
+        epoch = datetime.date(1970, 1, 1).toordinal()
+        return [(date.toordinal() - epoch) * 24 * timestamps.HOUR for date in (start, end)]
+    (time,), (readable,) = timestamps.parse(pa.array([value]))
+    return [int(time), int(time) + 1] if readable else None
 
 
 def _has(column: pa.Array, values: tuple[str, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Condition, Filter
 
+DAYS = [(1999, 1, 1), (2023, 12, 30), (2023, 12, 31), (2024, 1, 1), (2025, 1, 1), (2030, 6, 1)]
 ROWS = {
     "kind": ["music", "podcast", None, "music", "", "Music"],
     "explicit": [True, False, None, True, False, False],
@@ -21,6 +22,9 @@ ROWS = {
     "rating": [4.5, None, float("nan"), 1.0, 4.0, -0.5],
     "released": ["2024-01-31", "1706745600", None, "", "2024-02-01T00:00:00Z", "2023-12-31 23:59"],
     "seen": [datetime.datetime(2024, 1, day) if day else None for day in (1, 2, 0, 3, 4, 5)],
+    "price": ["4.20", "4.90", "9.99", "9.50", "0.70", ""],
+    "day": [datetime.date(*day) for day in DAYS],
+    "code": ["1999", "2004", None, "2004.0", "-3", "2024"],
     "countries": ["DE|FR", "FR | all", None, "", "DE", "FRA|D"],
     "tags": [["a", "b"], [], None, ["b"], ["b", None], ["ab"]],
     "numbers": [[1, 2], [], None, [2], [3], [12]],
@@ -100,6 +104,23 @@ def test_malformed_conditions_are_refused(text):
         ("tags~a", [0]),
         ("tags~b,ab", [0, 3, 4, 5]),
         ("numbers~2", [0, 3]),
+        ("explicit=True", [0, 3]),
+        ("year=2004.0", [1, 3]),
+        ("year>=2003.5", [1, 3, 5]),
+        ("year>=-1e999999999", [0, 1, 3, 4, 5]),
+        ("nanoseconds=1152921504606846977", [0]),  # 2 ** 60 + 1, which float64 rounds
+        ("nanoseconds<=1152921504606846976", [2, 3, 4, 5]),
+        ("seen=2024-01", [0, 1, 3, 4, 5]),
+        ("seen=2023", []),
+        ("released=1706745600", [1]),  # as text
+        ("price>=9.5", [2, 3]),
+        ("price<=4.5", [0, 4]),
+        ("day>=2024", [3, 4, 5]),
+        ("day<=2024", [0, 1, 2, 3]),
+        ("day>=2024-02", [4, 5]),
+        ("day<=2023-12", [0, 1, 2]),
+        ("day!=2024", [0, 1, 2, 4, 5]),
+        ("code>=2000", [1, 3, 5]),  # a number, and no year
     ],
 )
 def test_items_that_fulfil_a_condition(text, expected):
@@ -118,6 +139,10 @@ def test_items_that_fulfil_a_condition(text, expected):
         ("year>=2000,2001", "'year'.*>=.*2"),
         ("year<=soon", "'year'.*'soon'"),
         ("released>=", "'released'.*''"),
+        ("kind>=3", "'kind'.*4 of its cells.*'music'"),
+        ("explicit=1", "'explicit'.*'1'"),
+        ("explicit>=true", "'explicit'"),
+        ("day=2024-02-30", "'day'.*'2024-02-30'"),
     ],
 )
 def test_conditions_that_do_not_suit_the_column_are_refused(text, message):
