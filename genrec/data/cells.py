@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Column: TypeAlias = pa.ChunkedArray | pa.Array
+SEPARATOR = "|"  # between the values of a cell with several, such as countries
 
 
 def plain(column: Column, is_text: bool) -> Column:
@@ -117,3 +118,24 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(one)
     elif value is not None and not isinstance(value, bool) and (text := str(value).strip()):
         yield text
+
+
+def labels(column: Column) -> pa.Array:
+    """Returns string[rows], each cell as one value: a list as the set of its values, in order and separated by "|"."""
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if not pa.types.is_nested(column.type):
+        return column.cast(pa.string())
+    return pa.array([SEPARATOR.join(sorted(values)) or None for values in value_sets(column)], pa.string())
+
+
+def value_sets(column: Column) -> list[tuple[str, ...]]:
+    """Returns the values of each cell as text, without repetitions: those of a list, else one or none."""
+    if not pa.types.is_nested(column.type):
+        return [(text,) if text else () for text in column.cast(pa.string()).to_pylist()]
+    lists = [value if isinstance(value, list) else [] if value is None else [value] for value in column.to_pylist()]
+    return [tuple(dict.fromkeys(text for one in cell if one is not None and (text := _label(one)))) for cell in lists]
+
+
+def _label(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else _json(value) or ""

@@ -29,8 +29,8 @@ from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from genrec import artifacts, files
+from genrec.data import cells, user_index
 from genrec.data import splits as split_rules
-from genrec.data import user_index
 from genrec.data.errors import DataError
 from genrec.errors import cut, shown
 from genrec.progress import progress
@@ -162,9 +162,16 @@ class Catalogue:
             )
         return self.table[name].combine_chunks()
 
+    def labels(self, name: str) -> list[str | None]:
+        """Returns `cells.labels` of a column, None where a cell is empty."""
+        return cells.labels(self.column(name)).to_pylist()
+
     def groups(self, name: str) -> np.ndarray:
-        """Returns int32[items], a number for each value of a column; each item whose cell is empty is its own group."""
-        values = self.column(name).cast(pa.string()).dictionary_encode().indices
+        """Returns int32[items], a number for each value of a column; each item whose cell is empty is its own group.
+
+        A list is the set of its values: two items with the same values in any order are in one group.
+        """
+        values = cells.labels(self.column(name)).dictionary_encode().indices
         own = pa.array(np.arange(len(values), 2 * len(values), dtype=np.int32))
         return pc.if_else(values.is_valid(), values, own).to_numpy()
 

@@ -11,6 +11,7 @@ from genrec import config as configs
 from genrec.data.errors import DataError
 from genrec.data.interactions import Interactions
 
+ROUNDS = 20  # of k-core over all interactions, as many as ordinary logs need
 TYPES_SHOWN = 20  # event types listed in a message
 
 
@@ -85,7 +86,8 @@ def refuse_empty_core(interactions: int, config: configs.Data) -> None:
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """Returns the k-core: the largest set of interactions in which every user and every item has at least `k`.
 
-    Dropping a rare item may leave a user with too few interactions, so this repeats until nothing changes.
+    Dropping a rare item may leave a user with too few interactions, so this repeats until nothing changes: in rounds
+    over all interactions, and after `ROUNDS` of them node by node.
 
     Args:
       users: int[n], the user of each interaction.
@@ -98,12 +100,41 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     if k <= 1 or not len(users):
         return np.ones(len(users), bool)
     allowed = np.ones(items.max() + 1, bool)
-    while True:
+    for _ in range(ROUNDS):
         kept = with_enough(users, allowed[items], k)
         still = allowed & (np.bincount(items[kept], minlength=len(allowed)) >= k)
         if np.array_equal(still, allowed):
             return kept
         allowed = still
+    return _peeled(users, items, k, with_enough(users, allowed[items], k))
+
+
+def _peeled(users: np.ndarray, items: np.ndarray, k: int, kept: np.ndarray) -> np.ndarray:
+    """Returns the k-core of the interactions `kept` (bool[n]), in time linear in them.
+
+    Each step removes one user or item with too few interactions, and only its neighbors are looked at: where one
+    removal leads to the next, as in a chain, rounds over all interactions would be as many as there are users.
+    """
+    rows = np.flatnonzero(kept)
+    first_item = int(users.max()) + 1  # nodes are the users, then the items
+    ends = np.concatenate([users[rows], first_item + items[rows]])
+    order = np.argsort(ends, kind="stable")
+    degrees = np.bincount(ends)
+    starts = np.concatenate([[0], np.cumsum(degrees)]).tolist()
+    edges, others = (order % len(rows)).tolist(), np.roll(ends, len(rows))[order].tolist()
+    left, removed = degrees.tolist(), bytearray(len(rows))
+    few = np.flatnonzero((degrees > 0) & (degrees < k)).tolist()
+    while few:
+        node = few.pop()
+        for place in range(starts[node], starts[node + 1]):
+            if not removed[edges[place]]:
+                removed[edges[place]] = True
+                left[others[place]] -= 1
+                if left[others[place]] == k - 1:
+                    few.append(others[place])
+    core = np.zeros(len(users), bool)
+    core[rows[np.frombuffer(removed, np.uint8) == 0]] = True
+    return core
 
 
 def with_enough(users: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:

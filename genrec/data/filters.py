@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genrec.data import attributes, timestamps
+from genrec.data.cells import SEPARATOR
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 from genrec.errors import shown
 
-SEPARATOR = "|"  # between the values of a cell with several, such as countries
 OPERATORS = ("!=", "!~", ">=", "<=", "=", "~")  # the longer ones first
 
 

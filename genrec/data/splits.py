@@ -127,9 +127,13 @@ def temporal(sequences: UserSequences, validation_fraction: float, test_fraction
 
     Returns:
       As `leave_one_out`.
+
+    Raises:
+      DataError: if the fractions cannot be cut, or the times are too few to be cut.
     """
     first, second = cut_ranks(len(sequences.timestamps), validation_fraction, test_fraction)
     times = np.sort(sequences.timestamps)
+    refuse_equal_cuts(int(times[0]), int(times[first]), int(times[second]))
     return windows(sequences, int(times[first]), int(times[second]))
 
 
@@ -145,6 +149,15 @@ def cut_ranks(interactions: int, validation_fraction: float, test_fraction: floa
         )
     before_first = 1 - shares.exact(validation_fraction) - shares.exact(test_fraction)
     return math.floor(interactions * before_first), math.floor(interactions * (1 - shares.exact(test_fraction)))
+
+
+def refuse_equal_cuts(earliest: int, first: int, second: int) -> None:
+    """Raises DataError unless some interactions are before the first cut time, and some between it and the second."""
+    if not earliest < first < second:
+        raise DataError(
+            "data.split is 'temporal', but too many interactions are at the same time to cut the log there, as where "
+            "times are days and the log has few. Write times with the time of day, or use data.split=leave_one_out."
+        )
 
 
 def windows(sequences: UserSequences, first: int, second: int) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ from typing import overload
 
 import jax
 import numpy as np
-import pyarrow as pa
 from absl import logging
 from flax import nnx
 
@@ -84,7 +83,7 @@ class Evaluator:
         request_time_features = tokenizer.context.features if cfg.request_time else ()
         self._tells_time = any(feature.of == "time" for feature in request_time_features)
         self._item_values = {
-            feature.name: dataset.catalogue.column(feature.name).cast(pa.string()).to_pylist()
+            feature.name: dataset.catalogue.labels(feature.name)
             for feature in request_time_features
             if feature.of == "item"
         }

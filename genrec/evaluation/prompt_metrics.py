@@ -105,7 +105,7 @@ class PromptEvaluator:
         made = []
         for request in self.requests:
             assert request.target is not None, "requests of a split have a target"
-            known = [(name, v) for name, cells in self.prompts.values.items() if (v := cells[request.target])]
+            known = [(name, value) for name, cells in self.prompts.values.items() for value in cells[request.target]]
             if not known:
                 made.append(request)
                 continue
@@ -119,14 +119,14 @@ class PromptEvaluator:
         """Returns the share of the first TOP items of each list that have its value of a column."""
         cells = self.prompts.values[name]
         hits = [
-            sum(cells[int(item)] == value for item in one.items) / TOP for value, one in zip(values, found, strict=True)
+            sum(value in cells[int(item)] for item in one.items) / TOP for value, one in zip(values, found, strict=True)
         ]
         return float(np.mean(hits))
 
     def most_frequent(self, name: str, found: Sequence[Recommendations]) -> list[str]:
         """Returns the most frequent value of a column in each list."""
         cells = self.prompts.values[name]
-        lists = [[cells[int(item)] or "" for item in one.items] for one in found]
+        lists = [[value for item in one.items for value in cells[int(item)] or ("",)] for one in found]
         return [max(sorted(set(values)), key=values.count) for values in lists]
 
     def title_recall(self, items: int) -> dict[str, float]:

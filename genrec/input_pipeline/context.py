@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from genrec import config
+from genrec.data import cells
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.data.errors import DataError
 
@@ -161,7 +162,7 @@ class UserFeatures:
             if feature.of == "user" and users is not None and feature.name in users.column_names:
                 values = users[feature.name]
                 if not feature.edges:
-                    values = values.cast(pa.string())
+                    values = cells.labels(values)
                 self.codes[:-1, place] = [feature.code(value) for value in values.to_pylist()]
         self.vectors: dict[int, np.ndarray] = {}
         widths = [vector.width for vector in context.vectors if vector.name == VECTOR]
@@ -247,9 +248,13 @@ def learn(
     if users is not None:
         features += [_user_feature(name, users[name], cfg) for name in cfg.user_columns]
     for name in cfg.item_columns:
-        values = dataset.catalogue.column(name).cast(pa.string()).to_pylist()
+        values = dataset.catalogue.labels(name)
         features.append(Feature(name, values=tuple(sorted({value for value in values if value})), of="item"))
     if cfg.time_of_day:
+        if not dataset.has_times:
+            raise config.ConfigError(
+                "context.time_of_day: the log has no times, only an order. Add a column timestamp, or leave it out."
+            )
         features.append(Feature(TIME_OF_DAY, edges=HOURS, of="time"))
     if cfg.vector and users is not None:
         widths = [len(vector) for vector in users[VECTOR].to_pylist() if vector is not None]
@@ -271,7 +276,7 @@ def _user_feature(name: str, column: pa.ChunkedArray, cfg: config.Context) -> Fe
         numbers = np.array([value for value in column.to_pylist() if value is not None], np.float64)
         edges = np.unique(np.quantile(numbers[~np.isnan(numbers)], np.linspace(0, 1, cfg.buckets + 1)[1:-1]))
         return Feature(name, edges=tuple(edges.tolist()))
-    values, counts = np.unique([v for v in column.cast(pa.string()).to_pylist() if v], return_counts=True)
+    values, counts = np.unique([value for value in cells.labels(column).to_pylist() if value], return_counts=True)
     return Feature(name, values=tuple(values[counts >= cfg.min_users].tolist()))
 
 
@@ -280,5 +285,5 @@ def item_feature_codes(context: Context, catalogue: Catalogue) -> np.ndarray:
     codes = np.full((len(catalogue), len(context.features)), ABSENT, np.int32)
     for place, feature in enumerate(context.features):
         if feature.of == "item":
-            codes[:, place] = [feature.code(v) for v in catalogue.column(feature.name).cast(pa.string()).to_pylist()]
+            codes[:, place] = [feature.code(value) for value in catalogue.labels(feature.name)]
     return codes

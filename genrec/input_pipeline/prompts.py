@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from genrec import config, settings_check
+from genrec.data.cells import value_sets
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError
 
@@ -109,16 +109,15 @@ class PromptSampler:
         Raises DataError for a column that the catalogue does not have.
         """
         self.cfg, self.columns, self.titles = cfg, parse_columns(cfg.columns), catalogue.titles
-        self.values: dict[str, list[str | None]] = {}  # column -> value of each item
+        self.values: dict[str, list[tuple[str, ...]]] = {}  # column -> values of each item, several in lists alone
         self.members: dict[str, dict[str, np.ndarray]] = {}  # column -> value -> catalogue rows
         for name, role in self.columns:
-            cells = [cell or None for cell in catalogue.column(name).cast(pa.string()).to_pylist()]
-            self.values[name] = cells
+            self.values[name] = value_sets(catalogue.column(name))
             if role != "words":
                 rows: dict[str, list[int]] = {}
-                for row, cell in enumerate(cells):
-                    if cell is not None:
-                        rows.setdefault(cell, []).append(row)
+                for row, values in enumerate(self.values[name]):
+                    for value in values:
+                        rows.setdefault(value, []).append(row)
                 self.members[name] = {value: np.array(found) for value, found in sorted(rows.items())}
         weight = np.ones(len(catalogue)) if popularity is None else popularity + POPULARITY_SMOOTHING
         self._weight = np.sqrt(weight)  # flattened, so that rare items are prompted for too
@@ -172,7 +171,7 @@ class PromptSampler:
         for name, role in self.columns:
             if role == "words":
                 continue
-            values, counts = np.unique([v for item in history if (v := self.values[name][item])], return_counts=True)
+            values, counts = np.unique([v for item in history for v in self.values[name][item]], return_counts=True)
             order = np.argsort(-counts, kind="stable")[:2]
             common = [surface_form(role, str(values[i])) for i in order if counts[i] >= max(2, 0.2 * len(history))]
             if common:
@@ -180,8 +179,8 @@ class PromptSampler:
         return "; ".join(lines)
 
     def _attributes(self, item: int) -> list[tuple[str, str, str]]:
-        """Returns (name, role, value) of each column in which the item has a value."""
-        return [(name, role, value) for name, role in self.columns if (value := self.values[name][item])]
+        """Returns (name, role, value) of each value that the item has in a column."""
+        return [(name, role, value) for name, role in self.columns for value in self.values[name][item]]
 
     def _one(self, item: int, random: np.random.Generator) -> str:
         attributes = self._attributes(item)
@@ -215,7 +214,8 @@ class PromptSampler:
             (name, value)
             for name in self.members
             for other in history[-5:]
-            if (value := self.values[name][other]) and value != self.values[name][item]
+            for value in self.values[name][other]
+            if value not in self.values[name][item]
         ]
         if not had:
             return ""
@@ -253,7 +253,7 @@ def training_texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> 
     roles = {role for _, role in columns}
     found = [*catalogue.titles, ", ".join(FRAGMENTS[role] for role in sorted(roles)).replace("{}", " ") + ","]
     for name, role in columns:
-        found += [surface_form(role, value) for value in catalogue.column(name).cast(pa.string()).to_pylist() if value]
+        found += [surface_form(role, value) for values in value_sets(catalogue.column(name)) for value in values]
     return found + _words_of(TRAINING, roles)
 
 

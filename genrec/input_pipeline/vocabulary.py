@@ -6,19 +6,25 @@ lack, so that any language and any emoji can be read.
 """
 
 import base64
+import collections
 import functools
 import io
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import sentencepiece
+from absl import logging
 from etils import epath
 
 from genrec import config
 from genrec.errors import GenrecError
 
 MAX_CHARACTERS = 2000  # of a text from which a vocabulary is trained; the rest is ignored
+MOST_BYTES = 64 * MAX_CHARACTERS  # of such a text in UTF-8, once SentencePiece has normalized it
+COVERAGE = 0.9995  # share of the texts' characters that become pieces
+NORMALIZATION = "nmt_nfkc_cf"  # case folding: prompts are written in any case
 SERVED_PROMPT = 6  # the longest prompt in serving, in multiples of the longest in training
 
 
@@ -38,19 +44,26 @@ class Vocabulary:
     def train(texts: Iterable[str], pieces: int) -> "Vocabulary":
         """Trains at most `pieces` pieces, besides the 256 bytes. The same texts give the same model.
 
-        Raises ConfigError if the texts have more characters than that.
+        Where the texts have more different characters than that, the most frequent ones become pieces, and the log says
+        so: the others are read as bytes.
         """
+        texts = list(texts)
+        long = sum(len(text) > MAX_CHARACTERS for text in texts)
+        if long:
+            logging.info("vocabulary: of %d long texts, the first %d characters are read", long, MAX_CHARACTERS)
+        texts = _without_rare_characters([text[:MAX_CHARACTERS] for text in texts], pieces)
         written = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(text[:MAX_CHARACTERS] for text in texts),
+                sentence_iterator=iter(texts),
                 model_writer=written,
                 model_type="bpe",
                 vocab_size=pieces + 256 + 3,
                 hard_vocab_limit=False,
                 byte_fallback=True,
-                character_coverage=0.9995,
-                normalization_rule_name="nmt_nfkc_cf",  # case folding: prompts are written in any case
+                character_coverage=COVERAGE,
+                max_sentence_length=MOST_BYTES,
+                normalization_rule_name=NORMALIZATION,
                 pad_id=0,
                 eos_id=1,
                 unk_id=2,
@@ -60,7 +73,7 @@ class Vocabulary:
             )
         except RuntimeError as problem:
             raise config.ConfigError(
-                f"prompts.pieces={pieces}: too few for the characters of the catalogue's texts ({problem})"
+                f"prompts.pieces={pieces}: too few for the texts of the catalogue ({problem})"
             ) from problem
         return Vocabulary(written.getvalue())
 
@@ -96,6 +109,28 @@ class Vocabulary:
 
     def decode(self, pieces: Iterable[int]) -> str:
         return self._processor.decode([int(piece) for piece in pieces])
+
+
+def _without_rare_characters(texts: list[str], pieces: int) -> list[str]:
+    """Returns the texts, without their rarest characters if there are more than can become pieces."""
+    if len(set(itertools.chain.from_iterable(texts))) < pieces:
+        return texts
+    normalizer = sentencepiece.SentencePieceNormalizer(rule_name=NORMALIZATION)
+    normalized = [normalizer.normalize(text) for text in texts]
+    counts = collections.Counter(itertools.chain.from_iterable(normalized))
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    reached = np.cumsum([counts[character] for character in ordered]) >= COVERAGE * counts.total()
+    if int(np.argmax(reached)) + 3 <= pieces:  # SentencePiece takes that many, and one for the space
+        return texts
+    kept = max(1, pieces // 2)  # words need the other half
+    logging.info(
+        "vocabulary: the texts have %d different characters; the %d most frequent become pieces, the others are read "
+        "as bytes. A larger prompts.pieces takes more of them",
+        len(ordered),
+        kept,
+    )
+    rare = str.maketrans(dict.fromkeys(ordered[kept:], " "))
+    return [text.translate(rare) for text in normalized]
 
 
 class PromptError(GenrecError):

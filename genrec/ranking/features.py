@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genrec.data import cells
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.input_pipeline.transitions import Transitions
@@ -92,7 +93,7 @@ class Features:
         if self._users is None or name not in self._users.column_names:
             there = "there are no users" if self._users is None else f"they have {', '.join(self._users.column_names)}"
             raise DataError(f"multi_stage.user_columns: users have no column {name!r} ({there}).")
-        indices = self._users[name].cast(pa.string()).combine_chunks().dictionary_encode().indices
+        indices = cells.labels(self._users[name]).dictionary_encode().indices
         numbers = pc.add(indices, 1).fill_null(0).to_pylist()
         return dict(zip(self._users["user_id"].cast(pa.string()).to_pylist(), numbers, strict=True))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from genrec.data.cells import value_sets
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import Condition
 from genrec.input_pipeline import prompts
@@ -41,10 +42,11 @@ class PromptRules:
         """
         self._negated = re.compile(rf"(?<!\w)(?:{'|'.join((*NEGATIONS, *also))})\s+{FILLERS}$", re.IGNORECASE)
         self._roles = roles
+        self._lists: set[str] = set()  # columns whose cells have several values
         self._values: list[tuple[str, str, set[str]]] = []  # column, value, its forms in prompts in lower case
         for column in columns:
-            cells = catalogue.column(column).cast(pa.string()).to_pylist()
-            values = sorted({value for value in cells if value})
+            self._lists |= {column} if pa.types.is_nested(catalogue.column(column).type) else set()
+            values = sorted({value for found in value_sets(catalogue.column(column)) for value in found})
             if values and set(values) <= set(BOOLEANS):
                 self._values.append((column, "true", {column.replace("_", " ").lower()}))
                 continue
@@ -62,13 +64,16 @@ class PromptRules:
                 continue
             for found in _pattern(forms).finditer(prompt):
                 (negated if self._is_negated(prompt[: found.start()]) else wanted).setdefault(column, []).append(value)
-        conditions = [Condition(column, "=", _distinct(values)) for column, values in wanted.items()]
-        conditions += [Condition(column, "!=", _distinct(values)) for column, values in negated.items()]
+        conditions = [
+            Condition(column, f"{sign}{'~' if column in self._lists else '='}", _distinct(values))
+            for sign, found_in in (("", wanted), ("!", negated))
+            for column, values in found_in.items()
+        ]
         return tuple(conditions)
 
     def negative_prompt(self, prompt: str) -> str:
         """Returns a prompt for the values that `prompt` negates, "" if there are none."""
-        negated = [condition for condition in self.conditions(prompt) if condition.operator == "!="]
+        negated = [condition for condition in self.conditions(prompt) if condition.operator.startswith("!")]
         return ", ".join(
             prompts.surface_form(self._roles.get(c.column, ""), value) for c in negated for value in c.values
         )

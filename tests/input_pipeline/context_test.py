@@ -17,9 +17,10 @@ TABLE = pa.table({"user_id": ["a", "b"], "country": ["FR", None], "age": [17.5, 
 
 
 class GivenDataset:
-    def __init__(self, users):
-        self.users = users
-        self.catalogue = Catalogue(pa.table({"item_id": ["i", "j"], "media_type": ["music", "podcast"]}), ())
+    def __init__(self, users, has_times=True):
+        self.users, self.has_times = users, has_times
+        items = {"item_id": ["i", "j"], "media_type": ["music", "podcast"], "tags": [["b", "a", "b"], []]}
+        self.catalogue = Catalogue(pa.table(items), ())
 
 
 def test_a_category_has_a_code_for_each_value_and_one_for_unknown_values():
@@ -108,6 +109,22 @@ def test_features_are_learned_from_the_data():
     assert media == Feature("media_type", values=("music", "podcast"), of="item") and hour.of == "time"
     codes = context.item_feature_codes(learned, GivenDataset(ages).catalogue)
     assert codes.tolist() == [[ABSENT, ABSENT, 1, ABSENT], [ABSENT, ABSENT, 2, ABSENT]]
+
+
+def test_a_list_is_the_set_of_its_values():
+    genres = [["x", "y"], ["y", "x", "x"], ["y"], None, []] * 2
+    users = pa.table({"user_id": [f"{n}" for n in range(10)], "genres": pa.array(genres, pa.list_(pa.string()))})
+    cfg = config.Context(user_columns=("genres",), item_columns=("tags",), min_users=2)
+    learned = context.learn(cfg, GivenDataset(users))
+    assert [feature.values for feature in learned.features] == [("x|y", "y"), ("a|b",)]
+    assert context.item_feature_codes(learned, GivenDataset(users).catalogue)[:, 1].tolist() == [1, ABSENT]
+    codes = context.UserFeatures(learned, users).codes[:5, 0]
+    assert codes.tolist() == [1, 1, 2, ABSENT, ABSENT]
+
+
+def test_the_time_of_day_of_a_log_without_times_is_refused():
+    with pytest.raises(config.ConfigError, match="time_of_day.*timestamp"):
+        context.learn(config.Context(time_of_day=True), GivenDataset(None, has_times=False))
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,20 @@ def test_a_vocabulary_is_stored_as_text_and_read_from_a_file(vocabulary, tmp_pat
         Vocabulary(b"something else")
 
 
-def test_fewer_pieces_than_characters_are_refused():
-    with pytest.raises(config.ConfigError, match="prompts.pieces=2"):
-        Vocabulary.train(["abcdefgh"] * 3, pieces=2)
+@pytest.mark.parametrize("pieces", [100, 400])
+def test_of_more_characters_than_pieces_the_rare_ones_are_read_as_bytes(pieces):
+    """As in any Chinese or Japanese catalogue."""
+    characters = [chr(0x4E00 + place) for place in range(800)]
+    texts = [character + character for place, character in enumerate(characters) for _ in range(1 + 20 * (place < 20))]
+    vocabulary = Vocabulary.train(texts, pieces)
+    assert vocabulary.decode(vocabulary.encode(texts[-1])) == texts[-1]
+    assert len(vocabulary.encode(characters[0])) <= 2 < len(vocabulary.encode(characters[-1]))
+
+
+def test_long_texts_are_part_of_the_vocabulary():
+    """SentencePiece leaves texts of more than 4,192 bytes out by default."""
+    vocabulary = Vocabulary.train(["好" * 1800 + " zebra" * 20, "ab"], 60)
+    assert len(vocabulary.encode("zebra")) == 1
 
 
 def test_the_end_piece_does_not_occur_in_texts(vocabulary):

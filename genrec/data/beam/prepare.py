@@ -88,7 +88,7 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
         times=(survey.first, survey.last) if has_times else None,
         sequences=counts,
         catalogue=catalogue,
-        users_with_attributes=_known_users(log.name, numbers, partitions, users),
+        users_with_attributes=_known_users(log.name, numbers, finished, users),
     )
     _write(path, finished, lengths, hashes, catalogue, checked.users, figures, runner)
     folder.rmtree()
@@ -118,7 +118,7 @@ def _write(
 def _known_users(
     log_name: str,
     numbers: list[beam_users.Numbers],
-    partitions: list[beam_log.Partition],
+    finished: list[beam_users.Finished],
     users: reading.SourceTable | None,
 ) -> int | None:
     """Returns how many users of the log have attributes; raises DataError if none has, None without a users file."""
@@ -126,7 +126,10 @@ def _known_users(
         return None
     known = user_index.hashes_of(users.table["user_id"].to_pylist())
     count = sum(int(np.isin(part.hashes, known).sum()) for part in numbers)
-    validation.refuse_unknown_users(count, log_name, beam_log.Users.read(partitions[0].path).user_ids[0], users)
+    if not count:
+        first = int(np.argmin([part.first_rows.min(initial=np.iinfo(np.int64).max) for part in numbers]))
+        user_ids = beam_log.Users.read(finished[first].path).user_ids
+        validation.refuse_unknown_users(0, log_name, user_ids[np.argmin(numbers[first].first_rows)], users)
     return count
 
 
@@ -259,6 +262,7 @@ def _cut_times(
             until = np.cumsum(counts[place])
             chosen = int(np.searchsorted(until, rank, side="right"))
             cuts[place] = (start + chosen * width, rank - int(until[chosen] - counts[place][chosen]))
+    splits.refuse_equal_cuts(survey.first, cuts[0][0], cuts[1][0])
     return cuts[0][0], cuts[1][0]
 
 

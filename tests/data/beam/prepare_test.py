@@ -100,15 +100,26 @@ def assert_same(one, two):
         (".csv", 1, {}),
         (".jsonl", 3, {"split": "temporal", "event_types": ("play", "like"), "min_rating": 2.0}),
         (".parquet", 2, {"split": "temporal", "k_core": 0}),
+        (".csv", 2, {"split": "temporal", "repeated": "drop", "columns": ("user_id=visitor",)}),
+        (".jsonl", 2, {"repeated": "keep"}),
     ],
 )
 def test_the_dataset_is_the_same(tmp_path, runner, ending, files, changes):
-    config = write(tmp_path / "raw", log(), ending, files)
+    rows = log()
+    if "repeated" in changes:  # in milliseconds, of which many are within a second, and with rows that occur twice
+        rows = [{**row, "timestamp": str(1000 * int(row["timestamp"]) + n % 7)} for n, row in enumerate(rows)]
+        rows += rows[100:200:7] + rows[:3]
+    if "columns" in changes:
+        rows = [{"visitor" if name == "user_id" else name: cell for name, cell in row.items()} for row in rows]
+    config = write(tmp_path / "raw", rows, ending, files)
     for name, value in changes.items():
         setattr(config, name, value)
     prepare(config, tmp_path / "local" / "dataset")
     prepare(config, tmp_path / "beam" / "dataset", runner)
     assert_same(tmp_path / "local" / "dataset", tmp_path / "beam" / "dataset")
+    if "repeated" in changes:
+        statistics = Dataset(tmp_path / "beam" / "dataset").statistics
+        assert statistics["repeated_rows"] == 18 and statistics["recognized"] == ["times in milliseconds"]
     for folder in ("local", "beam"):
         assert [path.name for path in (tmp_path / folder).iterdir()] == ["dataset"]
     names = [{path.name for path in (tmp_path / folder / "dataset").iterdir()} for folder in ("local", "beam")]
@@ -141,6 +152,26 @@ def repeat(rows):
         rows.append(dict(rows[row]))
 
 
+def one_day(rows):
+    for row in rows:
+        row["timestamp"] = "2024-01-31"
+
+
+def strangers(rows):
+    for row in rows:
+        row["user_id"] = f"u{row['user_id']}"
+
+
+def day_numbers(rows):
+    for row in rows:
+        row["timestamp"] = str(20240101 + int(row["timestamp"]) // 3600 % 28)
+
+
+def several_units(rows):
+    for row in rows[::300]:
+        row["timestamp"] += "123"
+
+
 def without(column):
     def change(rows):
         for row in rows:
@@ -159,6 +190,10 @@ def without(column):
         (lambda rows: None, {"event_types": ("buy",)}),
         (lambda rows: None, {"k_core": 500}),
         (lambda rows: rows.clear(), {}),
+        (one_day, {"split": "temporal"}),
+        (strangers, {}),
+        (day_numbers, {}),
+        (several_units, {}),
     ],
 )
 def test_the_same_data_is_refused_with_the_same_message(tmp_path, runner, change, settings):
