@@ -45,7 +45,9 @@ class Data:
     users: str = setting("", "for files: path; optional", text=PATH)
     folder: str = setting("", "for s3rec and mcauley", text=PATH)
     text_fields: tuple[str, ...] = setting(
-        ("title", "description"), "columns of the items whose texts are embedded", text="a column of the items"
+        ("title", "description"),
+        "columns of the items whose texts are embedded; empty for items without texts",
+        text="a column of the items",
     )
     columns: tuple[str, ...] = setting(
         (),
@@ -110,7 +112,12 @@ class Data:
 class Embeddings:
     """Stage `embed`: catalogue -> `item_embeddings/`."""
 
-    source: str = setting("tfidf", "source of the content part", choices=("tfidf", "sentence_transformers", "vectors"))
+    source: str = setting(
+        "tfidf",
+        "source of the content part; cooccurrence leaves it out, for items without texts and vectors: items that no "
+        "training sequence has, new ones among them, then have no embedding",
+        choices=("tfidf", "sentence_transformers", "vectors", "cooccurrence"),
+    )
     width: int = setting(
         256, "dimensions of TF-IDF + truncated SVD; the other sources keep their own", at_least=1, at_most=MANY
     )
@@ -123,7 +130,8 @@ class Embeddings:
     cooccurrence_weight: float = setting(
         0.0,
         "weight of the collaborative part of the embedding: truncated SVD of the positive pointwise mutual information "
-        "of items in the training split; 0 leaves the content part alone, as in the TIGER paper",
+        "of items in the training split; 0 leaves the content part alone, as in the TIGER paper; without effect for "
+        "the source cooccurrence",
         at_least=0,
     )
     cooccurrence_width: int = setting(64, "dimensions of the collaborative part", at_least=1, at_most=MANY)

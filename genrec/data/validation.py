@@ -256,7 +256,8 @@ def _check_ids(source: SourceTable, column: str, problems: Problems, *, unique: 
     """Adds problems for empty ids, and for repeated ones if they must be unique."""
     values = source.table[column]
     missing = _missing(values)
-    _report(problems, source, column, "empty id", "Give every row an id.", missing, show=False)
+    remedy = "Give every row an id, or take what is one, such as None, out of data.missing_values."
+    _report(problems, source, column, "empty id", remedy, missing, show=False)
     if unique:
         codes = values.combine_chunks().dictionary_encode().indices.fill_null(0).to_numpy()
         first = np.unique(codes, return_index=True)[1]

@@ -15,7 +15,7 @@ from genrec import config as config_lib
 from genrec.data.beam.runner import BeamRunner
 from genrec.data.dataset import Dataset
 from genrec.semantic_ids import cooccurrence, embed_on_beam
-from genrec.semantic_ids.encoders import EmbeddingError, content
+from genrec.semantic_ids.encoders import EmbeddingError, content, cooccurrence_weight
 
 KIND = "item_embeddings"
 FILE = "embeddings.npy"
@@ -47,11 +47,18 @@ def embed(
             embeddings, pairs = embed_on_beam.content_and_pairs(config, dataset, draft.path, runner)
         else:
             embeddings, pairs = content(config, dataset.catalogue), None
-            if config.cooccurrence_weight:
+            if cooccurrence_weight(config):
                 pairs = cooccurrence.count_pairs(dataset.split("train"), len(dataset.catalogue))
         if pairs is not None:
             behavior = cooccurrence.embeddings(pairs, config.cooccurrence_width)
-            embeddings = np.concatenate([embeddings, np.float32(config.cooccurrence_weight) * behavior], axis=1)
+            embeddings = np.concatenate([embeddings, np.float32(cooccurrence_weight(config)) * behavior], axis=1)
+        if config.source == "cooccurrence":
+            logging.warning(
+                "embeddings.source=cooccurrence: %d of %d items are in no training sequence with another item, and all "
+                "get the same codes; items that come later get none until semantic IDs are learned again",
+                np.count_nonzero(~embeddings.any(axis=1)),
+                len(embeddings),
+            )
         files.save_array(draft.path / FILE, embeddings)
         logging.info("embedded %d items in %d dimensions (%s)", *embeddings.shape, config.source)
 
@@ -76,8 +83,8 @@ def check_files(config: config_lib.Embeddings) -> None:
 
 def settings_in_use(config: config_lib.Embeddings) -> dict[str, Any]:
     """Returns the settings that determine the embeddings: without those of other sources, and without paths."""
-    used: dict[str, Any] = {"source": config.source, "cooccurrence_weight": config.cooccurrence_weight}
-    if config.cooccurrence_weight:
+    used: dict[str, Any] = {"source": config.source, "cooccurrence_weight": cooccurrence_weight(config)}
+    if cooccurrence_weight(config):
         used["cooccurrence_width"] = config.cooccurrence_width
     if config.source == "tfidf":
         used["width"] = config.width

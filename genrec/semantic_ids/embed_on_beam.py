@@ -35,7 +35,7 @@ def content_and_pairs(
     folder = path / "beam"
     folder.mkdir()
     made = content(config, dataset.catalogue, folder, runner)
-    pairs = count_pairs(dataset, folder, runner) if config.cooccurrence_weight else None
+    pairs = count_pairs(dataset, folder, runner) if encoders.cooccurrence_weight(config) else None
     folder.rmtree()
     return made, pairs
 
@@ -43,6 +43,8 @@ def content_and_pairs(
 def content(config: config_lib.Embeddings, catalogue: Catalogue, folder: epath.Path, runner: BeamRunner) -> np.ndarray:
     """Returns the result of `encoders.content`."""
     encoders.check_source(config, catalogue)
+    if config.source == "cooccurrence":
+        return encoders.content(config, catalogue)
     blocks: list[str] = []
     for start in range(0, len(catalogue), BLOCK_ITEMS):
         blocks.append(str(folder / f"items-{len(blocks):06d}"))

@@ -25,14 +25,24 @@ class EmbeddingError(GenrecError):
 
 
 def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
-    """Returns float32[items, width]: unit vectors, or zeros for an item without any known term."""
+    """Returns float32[items, width]: unit vectors, or zeros for an item without any known term.
+
+    The width is 0 for the source cooccurrence, which has no content.
+    """
     check_source(config, catalogue)
+    if config.source == "cooccurrence":
+        return np.zeros((len(catalogue), 0), np.float32)
     if config.source == "tfidf":
         counts = tfidf.count(catalogue.texts)
         vectors = project(tfidf.weigh(counts, tfidf.vocabulary(tfidf.frequencies(counts))), config.width)
     else:
         vectors = encode(config, catalogue)
     return normalized(vectors, catalogue.item_ids)
+
+
+def cooccurrence_weight(config: config_lib.Embeddings) -> float:
+    """Returns the weight of the collaborative part: 1 where it is the only one, 0 where there is none."""
+    return 1.0 if config.source == "cooccurrence" else config.cooccurrence_weight
 
 
 def check_source(config: config_lib.Embeddings, catalogue: Catalogue) -> None:
@@ -124,7 +134,8 @@ def projection(terms: scipy.sparse.csr_matrix, width: int) -> TruncatedSVD:
     """Fits a truncated SVD to weighted terms float32[texts, terms]; raises EmbeddingError if there is no term."""
     if not terms.shape[1]:
         raise EmbeddingError(
-            "The items' texts have no words. Check data.text_fields, or give vectors (embeddings.source=vectors)."
+            "The items' texts have no words. Check data.text_fields, give vectors (embeddings.source=vectors), "
+            "or use what users chose alone (embeddings.source=cooccurrence)."
         )
     possible = min(width, *terms.shape)
     if possible < width:

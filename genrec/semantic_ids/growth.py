@@ -110,6 +110,11 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
     embedding is the mean over the `NEIGHBORS` old items of most similar content, weighted by the cosine and scaled to
     their average length.
     """
+    if config.source == "cooccurrence":
+        raise encoders.EmbeddingError(
+            "embeddings.source=cooccurrence embeds items by what users chose with them, which is unknown of "
+            f"{len(new):,} new items. Learn semantic IDs again and train again, or describe the items by texts or vectors."
+        )
     if config.source == "tfidf":
         counts = tfidf.count(before.texts)
         known = tfidf.vocabulary(tfidf.frequencies(counts))

@@ -11,7 +11,7 @@ import scipy.sparse
 
 from genrec import artifacts, config
 from genrec.data import dataset as datasets
-from genrec.semantic_ids import cooccurrence, embed, encoders
+from genrec.semantic_ids import cooccurrence, embed, encoders, growth
 
 WORDS = ["piano sonata", "drum machine", "folk guitar", "string quartet", "deep house", "choral mass"]
 
@@ -252,3 +252,19 @@ def test_files_that_are_no_arrays_are_refused_by_name(tmp_path, kind):
     with pytest.raises(encoders.EmbeddingError, match="embeddings.vectors.*given.npy"):
         embed.embed(settings, data, tmp_path / "embeddings")
     assert not (tmp_path / "embeddings").exists()
+
+
+def test_items_that_nothing_describes_are_embedded_by_cooccurrence_alone(tmp_path):
+    train = [[0, 1, 2, 0, 1, 2], [3, 4, 5, 3, 4, 5], [1, 2, 0], [4, 5, 3], [6]]
+    path = write_dataset(tmp_path / "dataset", train, texts=[""] * 7)
+    settings = config.Embeddings(source="cooccurrence", cooccurrence_width=4)
+    embed.embed(settings, path, tmp_path / "embeddings")
+    vectors = embed.load(tmp_path / "embeddings")
+    assert vectors.shape == (7, 4) and not vectors[6].any()
+    similarity = vectors @ vectors.T
+    assert similarity[0, 1] > 0.4 and abs(similarity[0, 4]) < 0.1
+    with pytest.raises(embed.EmbeddingError, match="embeddings.source=cooccurrence"):
+        embed.embed(config.Embeddings(), path, tmp_path / "of_texts")
+    catalogue = datasets.Dataset(path).catalogue
+    with pytest.raises(embed.EmbeddingError, match="cooccurrence.*2 new items"):
+        growth.embed_new(settings, catalogue, vectors, catalogue.take(np.arange(2)))
