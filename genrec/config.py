@@ -14,6 +14,26 @@ from genrec.settings import PATH, setting
 MANY = 2**16  # the most of what is held in memory many times, such as widths, or is numbered in 16 bits, such as codes
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 DTYPES = ("float32", "bfloat16")
+AUTO = ("auto",)
+FOLDER_SOURCES = (  # public datasets (genrec.data.sources)
+    "amazon_2018",
+    "amazon_2023",
+    "hetrec",
+    "kuairand",
+    "kuairec",
+    "lastfm_1k",
+    "lcrec",
+    "lightgcn",
+    "mcauley",
+    "million_playlist",
+    "mind",
+    "movielens",
+    "otto",
+    "recbole",
+    "s3rec",
+    "steam",
+    "yambda",
+)
 
 
 class ConfigError(GenrecError):
@@ -36,17 +56,22 @@ class Data:
     source: str = setting(
         "files",
         "files: interactions, items and users in genrec's schema (CSV, JSONL or Parquet); synthetic: the built-in "
-        "catalogue; s3rec: a folder with sequences.txt and items.csv; mcauley: a folder with reviews_*_5.json.gz and "
-        "meta_*.json.gz",
-        choices=("files", "synthetic", "s3rec", "mcauley"),
+        "catalogue; the others: a public dataset in a folder as it was downloaded (docs/data_sources.md)",
+        choices=("files", "synthetic", *FOLDER_SOURCES),
     )
     interactions: str = setting("", "for files: path, or a glob pattern such as logs/day-*.csv", text=PATH)
     items: str = setting("", "for files: path", text=PATH)
     users: str = setting("", "for files: path; optional", text=PATH)
-    folder: str = setting("", "for s3rec and mcauley", text=PATH)
+    folder: str = setting("", "for public datasets: the folder with their files", text=PATH)
+    subset: str = setting(
+        "",
+        "for public datasets: which one, where the folder holds several, such as the beginning of its file names",
+        text="a part of a file name",
+    )
     text_fields: tuple[str, ...] = setting(
-        ("title", "description"),
-        "columns of the items whose texts are embedded; empty for items without texts",
+        AUTO,
+        "columns of the items whose texts are embedded; auto: title and description, or those that a public dataset "
+        "has; empty for items without texts",
         text="a column of the items",
     )
     columns: tuple[str, ...] = setting(

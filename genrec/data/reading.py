@@ -27,6 +27,7 @@ from genrec.errors import cut, shown
 ID_COLUMNS = ("user_id", "item_id")
 TIME_COLUMNS = ("timestamp", "order")
 LOG_COLUMNS = (*ID_COLUMNS, *TIME_COLUMNS, "event_type", "rating")  # the columns that are read of a log
+TEXT_FIELDS = ("title", "description")  # of the items, by default
 BLOCK_BYTES = 32 << 20  # of a text file, per block of rows
 BLOCK_ROWS = 1 << 18  # of a Parquet file, per block of rows
 FORMATS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -39,7 +40,7 @@ class TableFormat:
     separator: str = ""  # of CSV files; empty recognizes it
     missing_values: tuple[str, ...] = configs.Data().missing_values
     columns: tuple[tuple[str, str], ...] = ()  # (genrec's name, name in the files)
-    text_fields: tuple[str, ...] = configs.Data().text_fields
+    text_fields: tuple[str, ...] = TEXT_FIELDS
 
     @classmethod
     def of(cls, config: configs.Data) -> "TableFormat":
@@ -47,7 +48,7 @@ class TableFormat:
         named = (text.partition("=") for text in config.columns)
         columns = tuple((ours.strip(), theirs.strip()) for ours, _, theirs in named)
         separator = "\t" if config.separator in ("tab", "\\t") else config.separator
-        return cls(separator, config.missing_values, columns, config.text_fields)
+        return cls(separator, config.missing_values, columns, text_fields(config))
 
     def ours(self, column: str) -> str:
         """Returns genrec's name of a column of a file."""
@@ -55,6 +56,11 @@ class TableFormat:
 
 
 PLAIN = TableFormat()
+
+
+def text_fields(config: configs.Data, own: tuple[str, ...] = TEXT_FIELDS) -> tuple[str, ...]:
+    """Returns the columns of the items that hold text: those of the settings, or the source's `own` ones."""
+    return own if config.text_fields == configs.AUTO else config.text_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Tables:
     interactions: SourceTable
     items: SourceTable
     users: SourceTable | None = None
+    text_fields: tuple[str, ...] = TEXT_FIELDS  # of the items, unless the config names others
 
     @property
     def all(self) -> list[SourceTable]:

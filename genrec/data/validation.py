@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genrec import config as configs
-from genrec.data import attributes, timestamps
+from genrec.data import attributes, reading, timestamps
 from genrec.data.errors import EXAMPLES, DataError, Problems
 from genrec.data.interactions import Interactions
 from genrec.data.reading import SourceTable, Tables
@@ -49,7 +49,8 @@ def check(tables: Tables, config: configs.Data) -> Checked:
         if not len(source):
             problems.add(source.name, "has no rows", "Check how the file was made.")
     problems.raise_if_any()
-    catalogue = check_catalogue(tables.items, tables.users, config, problems)
+    fields = reading.text_fields(config, tables.text_fields)
+    catalogue = check_catalogue(tables.items, tables.users, fields, config, problems)
     source, column = tables.interactions, check_log_columns(tables.interactions, problems)
     log, repeated = None, np.zeros(0, bool)
     if column and "item_id" in tables.items.table.column_names:
@@ -70,11 +71,11 @@ def check(tables: Tables, config: configs.Data) -> Checked:
 
 
 def check_catalogue(
-    items: SourceTable, users: SourceTable | None, config: configs.Data, problems: Problems
+    items: SourceTable, users: SourceTable | None, text_fields: Sequence[str], config: configs.Data, problems: Problems
 ) -> CheckedCatalogue:
-    """Returns the validated items and users; adds to `problems`."""
+    """Returns the validated items, of which `text_fields` hold text, and the users; adds to `problems`."""
     declared = dict(text.rsplit("=", 1) for text in config.types)
-    item_table, fields = _check_items(items, config.text_fields, problems)
+    item_table, fields = _check_items(items, text_fields, problems)
     item_table, item_types = attributes.convert(items, item_table, (*fields, "title"), declared, problems)
     user_table = _check_users(users, problems)
     user_types: dict[str, str] = {}

@@ -65,15 +65,18 @@ def read_file(piece: tuple[int, str], folder: str, pattern: str, block_bytes: in
 def write_blocks(source: reading.SourceTable, path: str, rows: int, config: configs.Data) -> list[Block]:
     """Writes a table of interactions in blocks of `rows` rows, to files whose paths begin with `path`."""
     blocks: list[Block] = []
-    for start in range(0, len(source), rows):
-        part = slice(start, start + rows)
-        block = dataclasses.replace(
-            source,
-            table=source.table.take(pa.array(np.arange(len(source))[part])),  # a slice would be pickled with all rows
-            numbers=None if source.numbers is None else source.numbers[part],
-            first=source.first + start,
-        )
-        blocks.append(_write_block(block, f"{path}-{len(blocks):06d}", config))
+    for part in source.parts or (source,):
+        for start in range(0, len(part), rows):
+            own = slice(start, start + rows)
+            block = dataclasses.replace(
+                part,
+                table=part.table.take(pa.array(np.arange(len(part))[own])),  # a slice would be pickled with all rows
+                numbers=None if part.numbers is None else part.numbers[own],
+                first=part.first + start,
+            )
+            if source.parts:
+                block = dataclasses.replace(source, table=block.table, numbers=None, parts=(block,))
+            blocks.append(_write_block(block, f"{path}-{len(blocks):06d}", config))
     return blocks
 
 

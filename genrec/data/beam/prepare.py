@@ -44,9 +44,9 @@ def fill(config: configs.Data, path: epath.Path, runner: BeamRunner) -> dict:
     """
     folder = path / "beam"
     folder.mkdir()
-    blocks, log, items, users = _read(config, runner, folder)
+    blocks, log, items, users, fields = _read(config, runner, folder)
     problems = errors.Problems()
-    checked = validation.check_catalogue(items, users, config, problems)
+    checked = validation.check_catalogue(items, users, fields, config, problems)
     column, time = validation.check_log_columns(log, problems), timestamps.Times()
     if column and "item_id" in items.table.column_names:
         extent = timestamps.Extent.merge([block.extents[column] for block in blocks if column in block.extents])
@@ -135,8 +135,8 @@ def _known_users(
 
 def _read(
     config: configs.Data, runner: BeamRunner, folder: epath.Path
-) -> tuple[list[beam_log.Block], reading.SourceTable, reading.SourceTable, reading.SourceTable | None]:
-    """Returns the blocks of the log that have rows, an empty table with its columns, the items and the users."""
+) -> tuple[list[beam_log.Block], reading.SourceTable, reading.SourceTable, reading.SourceTable | None, tuple[str, ...]]:
+    """Returns the blocks of the log that have rows, an empty table with its columns, items, users and text fields."""
     if config.source == "files":
         name = config.interactions
         read = functools.partial(
@@ -161,11 +161,13 @@ def _read(
         for found in (operator.attrgetter("marks"), operator.attrgetter("renamed"))
     )
     log = reading.SourceTable(schema.empty_table(), name, marks=marks, renamed=renamed)
-    items, users = (
-        source_tables.read_items_and_users(config) if config.source == "files" else (tables.items, tables.users)
-    )
+    if config.source == "files":
+        items, users = source_tables.read_items_and_users(config)
+        fields = reading.text_fields(config)
+    else:
+        items, users, fields = tables.items, tables.users, reading.text_fields(config, tables.text_fields)
     source_tables.check_renamed(config, [log, items, *([users] if users else [])])
-    return blocks, log, items, users
+    return blocks, log, items, users, fields
 
 
 def _check(

@@ -20,33 +20,30 @@ from etils import epath
 
 from genrec.data import reading
 from genrec.data.errors import DataError
+from genrec.data.sources import folders
 from genrec.errors import cut
 from genrec.progress import progress
 
 
-def files(folder: epath.PathLike) -> dict[str, epath.Path]:
+def files(folder: epath.PathLike, subset: str = "") -> folders.Files:
     """Returns the category's files {"reviews": ..., "meta": ...}; raises `DataError` unless there is one of each."""
-    found = {}
-    for role, pattern in (("reviews", "reviews_*_5.json.gz"), ("meta", "meta_*.json.gz")):
-        matches = sorted(epath.Path(folder).glob(pattern))
-        if len(matches) != 1:
-            names = ", ".join(match.name for match in matches) or "none"
-            raise DataError(f"{folder}: expected one file {pattern}, found {names}. Put one category into data.folder.")
-        found[role] = matches[0]
-    return found
+    patterns = {"reviews": f"reviews_{subset}*_5.json.gz", "meta": f"meta_{subset}*.json.gz"}
+    return {role: [folders.one(folder, pattern)] for role, pattern in patterns.items()}
 
 
-def read(folder: epath.PathLike) -> reading.Tables:
+def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     """Returns interactions with ratings, and the reviewed items in the order of the metadata.
 
     Items have text columns `title`, `brand`, `categories`, `price` and `description`. The ASIN stands in for a missing
     title; items without metadata have no other text.
     """
-    paths = files(folder)
-    interactions = _reviews(paths["reviews"])
-    items = _metadata(paths["meta"], set(interactions["item_id"]))
+    reviews, meta = (paths[0] for paths in files(folder, subset).values())
+    interactions = _reviews(reviews)
+    items = _metadata(meta, set(interactions["item_id"]))
     return reading.Tables(
-        reading.from_columns(interactions, str(paths["reviews"])), reading.from_columns(items, str(paths["meta"]))
+        reading.from_columns(interactions, str(reviews)),
+        reading.from_columns(items, str(meta)),
+        text_fields=("title", "brand", "categories", "description"),
     )
 
 

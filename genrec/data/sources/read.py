@@ -2,17 +2,70 @@
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
+import pyarrow as pa
 from etils import epath
 
 from genrec import artifacts
 from genrec import config as configs
 from genrec.data import logs, reading, timestamps
 from genrec.data.errors import DataError
-from genrec.data.sources import mcauley, s3rec, synthetic
+from genrec.data.sources import (
+    amazon_2018,
+    amazon_2023,
+    folders,
+    hetrec,
+    kuairand,
+    kuairec,
+    lastfm_1k,
+    lcrec,
+    lightgcn,
+    mcauley,
+    million_playlist,
+    mind,
+    movielens,
+    otto,
+    recbole,
+    s3rec,
+    steam,
+    synthetic,
+    yambda,
+)
 from genrec.errors import cut, shown
 
 HashFiles = Callable[[Sequence[epath.Path]], list[str]]
+
+
+class FolderSource(Protocol):
+    """Module that reads a public dataset from a folder as it was downloaded."""
+
+    def files(self, folder: epath.PathLike, subset: str = "") -> folders.Files:
+        """Returns the files that are read, by names that do not depend on their paths."""
+
+    def read(self, folder: epath.PathLike, subset: str = "") -> reading.Tables:
+        """Returns the tables in genrec's schema."""
+
+
+FOLDERS: dict[str, FolderSource] = {  # by name of data.source
+    "amazon_2018": amazon_2018,
+    "amazon_2023": amazon_2023,
+    "hetrec": hetrec,
+    "kuairand": kuairand,
+    "kuairec": kuairec,
+    "lastfm_1k": lastfm_1k,
+    "lcrec": lcrec,
+    "lightgcn": lightgcn,
+    "mcauley": mcauley,
+    "million_playlist": million_playlist,
+    "mind": mind,
+    "movielens": movielens,
+    "otto": otto,
+    "recbole": recbole,
+    "s3rec": s3rec,
+    "steam": steam,
+    "yambda": yambda,
+}
 
 
 def hash_files(files: Sequence[epath.Path]) -> list[str]:
@@ -46,10 +99,10 @@ def hash_inputs(config: configs.Data, hash_log: HashFiles = hash_files) -> dict[
 
 def read(config: configs.Data) -> reading.Tables:
     """Returns all tables of the source, in memory; raises DataError if a file is damaged."""
-    if config.source in ("s3rec", "mcauley"):
+    if config.source in FOLDERS:
         try:
-            return s3rec.read(config.folder) if config.source == "s3rec" else mcauley.read(config.folder)
-        except (OSError, EOFError, UnicodeError, zlib.error) as error:
+            return FOLDERS[config.source].read(config.folder, config.subset)
+        except (OSError, EOFError, UnicodeError, zlib.error, pa.ArrowException) as error:
             raise DataError(
                 f"{config.folder}: its files cannot be read ({cut(str(error))}). Download them again."
             ) from error
@@ -86,8 +139,8 @@ def check_renamed(config: configs.Data, tables: Sequence[reading.SourceTable]) -
 
 def paths(config: configs.Data) -> dict[str, str]:
     """Returns the files and folders of the source, as the config names them, by the names of their settings."""
-    names = {"files": ("interactions", "items", "users"), "s3rec": ("folder",), "mcauley": ("folder",)}
-    given = {f"data.{name}": getattr(config, name) for name in names.get(config.source, ())}
+    names = ("interactions", "items", "users") if config.source == "files" else ("folder",)
+    given = {} if config.source == "synthetic" else {f"data.{name}": getattr(config, name) for name in names}
     return {name: path for name, path in given.items() if path and not logs.is_pattern(path)}
 
 
@@ -99,10 +152,9 @@ def _input_files(config: configs.Data) -> dict[str, list[epath.Path]]:
         roles = {"items": config.items, "users": config.users}
         files = {"interactions": logs.files(config.interactions)}
         return files | {role: [epath.Path(file)] for role, file in roles.items() if file}
-    if config.source in ("s3rec", "mcauley") and not config.folder:
+    if config.source not in FOLDERS:
+        return {}  # of the synthetic catalogue
+    if not config.folder:
         raise DataError(f"data.source is {config.source!r}: set data.folder to the folder with its files.")
-    if config.source == "s3rec":
-        return {name: [epath.Path(config.folder) / name] for name in s3rec.FILES}
-    if config.source == "mcauley":
-        return {file.name: [file] for file in mcauley.files(config.folder).values()}
-    return {}  # of the synthetic catalogue
+    found = FOLDERS[config.source].files(config.folder, config.subset)
+    return {name: list(files) for name, files in found.items() if files}

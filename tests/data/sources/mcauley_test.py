@@ -100,5 +100,6 @@ def test_broken_reviews_and_folders_are_named(tmp_path):
     folder = write_folder(tmp_path / "a", [review("A1", "x"), {"reviewerID": "A1"}])
     with pytest.raises(DataError, match="reviews_Beauty_5.json.gz, line 2.*asin"):
         mcauley.read(folder)
+    (tmp_path / "a" / "empty").mkdir()
     with pytest.raises(DataError, match=r"reviews_\*_5.json.gz.*data.folder"):
-        mcauley.read(tmp_path / "absent")
+        mcauley.read(tmp_path / "a" / "empty")

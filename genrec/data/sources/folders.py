@@ -1,0 +1,59 @@
+"""Files of a public dataset in the folder that it was downloaded to, or in folders in it, as they were published."""
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+
+from etils import epath
+
+from genrec.data.errors import DataError
+
+Files = Mapping[str, Sequence[epath.Path]]  # by what they hold; a name says nothing of the folder
+DEEPEST = 3  # folders within the folder
+
+
+def find(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
+    """Returns the files in a folder, and in folders in it, that match one of the patterns, sorted by path.
+
+    A pattern is of a name, such as meta_*.json, or of the end of a path, such as ml-1m*/ratings.dat. Raises `DataError`
+    if there is no such folder.
+    """
+    if not epath.Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder. Set data.folder to the folder with the files of the dataset.")
+    wanted = [pattern.split("/") for pattern in patterns]
+    return [
+        path
+        for path in _walk(epath.Path(folder), DEEPEST)
+        if any(all(map(fnmatch.fnmatchcase, path.parts[-len(parts) :], parts)) for parts in wanted)
+    ]
+
+
+def _walk(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
+    """Yields the files of a folder and of those in it: epath's glob has no `**`, and expands "[" in the folder's name."""
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
+            yield path
+        elif depth and not path.name.startswith("."):
+            yield from _walk(path, depth - 1)
+
+
+def one(folder: epath.PathLike, *patterns: str) -> epath.Path:
+    """Returns the only file that matches one of the patterns; raises `DataError` if there is none, or several."""
+    found = find(folder, *patterns)
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found[:5]) or "none"
+        remedy = "Say which dataset by data.subset, such as the beginning of its file names" if found else "Check it"
+        raise DataError(
+            f"{folder}: expected one file {' or '.join(patterns)}, found {names}. {remedy}, or give the folder with "
+            "the files of one dataset, as downloaded and unpacked, as data.folder."
+        )
+    return found[0]
+
+
+def at_most_one(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
+    """Returns the only file that matches one of the patterns, or none; raises `DataError` if there are several."""
+    return [one(folder, *patterns)] if find(folder, *patterns) else []
+
+
+def some(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
+    """Returns the files that match one of the patterns; raises `DataError` if there are none."""
+    return find(folder, *patterns) or [one(folder, *patterns)]
