@@ -1,5 +1,6 @@
 """S3-Rec's sequence files: the order stands in for times, the catalogue has the order of items.csv."""
 
+import published
 import pytest
 
 from genrec.config import Data
@@ -51,9 +52,9 @@ def test_broken_files_are_named(tmp_path, files, message):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"sequences.txt: no such file"):
+    with pytest.raises(DataError, match=r"absent: no such folder.*data.folder"):
         s3rec.read(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"sequences.txt: no such file"):
+    with pytest.raises(DataError, match=r"absent: no such folder.*data.folder"):
         prepare(Data(source="s3rec", folder=str(tmp_path / "absent")), tmp_path / "dataset")
 
 
@@ -61,3 +62,13 @@ def test_an_order_cannot_be_split_by_time(tmp_path):
     config = Data(source="s3rec", folder=str(write_folder(tmp_path / "raw")), k_core=0, split="temporal")
     with pytest.raises(DataError, match="data.split.*timestamp"):
         prepare(config, tmp_path / "dataset")
+
+
+def test_the_published_files_have_attributes(tmp_path):
+    folder = published.s3rec(tmp_path)
+    tables = s3rec.read(folder, "Beauty")
+    assert published.sequences(tables) == {"1": ["1", "2", "3"], "2": ["3", "1"]}
+    assert published.rows(tables.items)["1"]["attributes"] == ["attribute1", "attribute2"]
+    assert published.sequences(s3rec.read(folder, "Toys")) == {"1": ["7", "8"]}
+    with pytest.raises(DataError, match=r"Toys_and_Games.*data\.subset"):
+        s3rec.read(folder)
