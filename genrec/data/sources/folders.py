@@ -28,7 +28,7 @@ def find(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
 
 
 def _walk(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
-    """Yields the files of a folder and of those in it: epath's glob has no `**`, and expands "[" in the folder's name."""
+    """Yields the files of a folder and of those in it: epath's glob has no `**`, and expands "[" in the path."""
     for path in sorted(folder.iterdir()):
         if not path.is_dir():
             yield path
