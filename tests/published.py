@@ -462,10 +462,11 @@ def steam(folder: Path) -> Path:
 
 def sequences(tables) -> dict[str, list[str]]:
     """Returns the ids of each user's items, oldest first, of tables that pass validation."""
+    from genrec import config
     from genrec.data import splits, validation
 
-    checked = validation.check(tables, tables.text_fields)
-    found, ids = splits.by_user(checked.interactions), checked.items["item_id"].to_pylist()
+    checked = validation.check(tables, config.Data())
+    found, ids = splits.by_user(checked.interactions), checked.catalogue.items["item_id"].to_pylist()
     return {
         user: [ids[item] for item in found.items[start:end]]
         for user, start, end in zip(
