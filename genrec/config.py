@@ -166,7 +166,14 @@ class Embeddings:
 class SemanticIdLearning:
     """Stage `tokenize`: item embeddings -> `semantic_ids/`."""
 
-    method: str = setting("residual_kmeans", "quantizer", choices=("residual_kmeans", "rqvae"))
+    method: str = setting(
+        "residual_kmeans",
+        "quantizer; given: codes that were learned elsewhere are read from a file, and pass the health gate",
+        choices=("residual_kmeans", "rqvae", "given"),
+    )
+    given: str = setting(
+        "", "for given: path of the .index.json of LC-Rec, LETTER or MiniOneRec, codes by item id", text=PATH
+    )
     codes: tuple[int, ...] = setting(
         (256, 256, 256),
         "codebook size of each level; a level that resolves collisions is added",

@@ -12,7 +12,7 @@ from genrec import command, distributed, script_flags, sharding, workdir_lock
 from genrec.data.prepare import prepare
 from genrec.evaluation.evaluate import evaluate
 from genrec.input_pipeline import transitions
-from genrec.semantic_ids import embed
+from genrec.semantic_ids import embed, given
 from genrec.semantic_ids.tokenize import learn
 from genrec.training import run_setup
 from genrec.training.train import train
@@ -29,6 +29,7 @@ def main() -> None:
     with workdir_lock.hold(workdir):
         # Before anything is replaced, like the check above.
         embed.check_files(experiment.embeddings)
+        given.check_file(experiment.semantic_ids)
         run_setup.check_resumable(experiment, workdir)
         distributed.on_first(lambda: prepare(experiment.data, dataset))
         distributed.on_first(lambda: embed.embed(experiment.embeddings, dataset, embeddings))

@@ -17,7 +17,8 @@ from jax.sharding import Mesh
 
 from genrec import artifacts, distributed, files, settings_check
 from genrec import config as config_lib
-from genrec.semantic_ids import codes, embed, quality, residual_kmeans, rqvae
+from genrec.data.dataset import Dataset
+from genrec.semantic_ids import codes, embed, given, quality, residual_kmeans, rqvae
 
 CODEBOOKS, RQVAE = "codebooks.npz", "rqvae.npz"
 
@@ -30,25 +31,34 @@ def learn(
 ) -> None:
     """Learns codes from embeddings, checks their quality, separates collisions and writes `path` if not up to date.
 
-    Items are sharded over `mesh`, by default one device. A collective: all processes must call it. Raises ConfigError
-    for invalid settings, QualityError,
-    and writes nothing, if the codes are beyond a quality limit, SemanticIdError for sizes that do not suit the
-    catalogue, and ArtifactError if there are no item embeddings.
+    Items are sharded over `mesh`, by default one device. A collective: all processes must call it. Given codes are read
+    instead, of the items of the dataset beside the embeddings. Raises ConfigError for invalid settings, QualityError,
+    and writes nothing, if learned codes are beyond a quality limit, SemanticIdError for sizes or given codes that do
+    not suit the catalogue, and ArtifactError if there are no item embeddings.
     """
     settings_check.check(config, "semantic_ids")
+    given.check_file(config)
     source = artifacts.read(embeddings_path, embed.KIND)
     inputs = {"item_embeddings": source.fingerprint, "dataset": source.inputs["dataset"]}
-    recipe = artifacts.hash_of(codes.KIND, config, inputs)
+    if config.method == "given":
+        artifacts.check_apart(path, **{"semantic_ids.given": config.given})
+        inputs["given"] = artifacts.hash_file(config.given)
+    recipe = artifacts.hash_of(codes.KIND, dataclasses.replace(config, given=""), inputs)
     if artifacts.up_to_date(path, codes.KIND, recipe, models=artifacts.GENERATOR):
         logging.info("%s is up to date", path)
         return
     vectors = embed.load(embeddings_path)
-    quantizer = learn_quantizer(vectors, config, mesh)
-    learned_codes = quantizer.encode(vectors)
+    if config.method == "given":
+        learned_codes = _given_codes(config, epath.Path(embeddings_path).parent / "dataset", inputs["dataset"])
+        quantizer: residual_kmeans.Quantizer = given.quantizer(vectors, learned_codes)
+    else:
+        quantizer = learn_quantizer(vectors, config, mesh)
+        learned_codes = quantizer.encode(vectors)
     report = quality.measure(vectors, learned_codes, quantizer)
     logging.info("\n%s", quality.table(report))
-    quality.check(report, config)
-    ids = codes.separate_collisions(learned_codes, config.codes, config.max_group)
+    if config.method != "given":
+        quality.check(report, config)
+    ids = codes.separate_collisions(learned_codes, report.sizes, config.max_group)
     logging.info("separated collisions by a last level of %d codes", ids.sizes[-1])
 
     def write() -> None:
@@ -59,6 +69,16 @@ def learn(
             draft.fingerprint = ids.fingerprint
 
     distributed.on_first(write)
+
+
+def _given_codes(config: config_lib.SemanticIdLearning, path: epath.Path, fingerprint: str) -> np.ndarray:
+    """Returns int32[items, levels], the given codes of the dataset in `path`, which the embeddings were made for."""
+    dataset = Dataset(path)
+    if dataset.fingerprint != fingerprint:
+        raise artifacts.ArtifactError(
+            f"{path}: is not the dataset that the item embeddings were made for. Run launch/embed_items.py again."
+        )
+    return given.load(config.given, dataset.catalogue.item_ids)
 
 
 def learn_quantizer(
