@@ -55,13 +55,16 @@ class Data:
 
     source: str = setting(
         "files",
-        "files: interactions, items and users in genrec's schema (CSV, JSONL or Parquet); synthetic: the built-in "
-        "catalogue; the others: a public dataset in a folder as it was downloaded (docs/data_sources.md)",
-        choices=("files", "synthetic", *FOLDER_SOURCES),
+        "files: interactions, items and users in genrec's schema (CSV, JSONL or Parquet); table: a log, as a file or a "
+        "folder of files, which may hold the texts of its items; synthetic: the built-in catalogue; the others: a "
+        "public dataset in a folder as it was downloaded (docs/data_sources.md)",
+        choices=("files", "table", "synthetic", *FOLDER_SOURCES),
     )
-    interactions: str = setting("", "for files: path, or a glob pattern such as logs/day-*.csv", text=PATH)
-    items: str = setting("", "for files: path", text=PATH)
-    users: str = setting("", "for files: path; optional", text=PATH)
+    interactions: str = setting(
+        "", "for files and table: path, or a glob pattern such as logs/day-*.csv; for table also a folder", text=PATH
+    )
+    items: str = setting("", "for files and table: path; optional for table", text=PATH)
+    users: str = setting("", "for files and table: path; optional", text=PATH)
     folder: str = setting("", "for public datasets: the folder with their files", text=PATH)
     subset: str = setting(
         "",
@@ -76,20 +79,20 @@ class Data:
     )
     columns: tuple[str, ...] = setting(
         (),
-        "for files: NAME=COLUMN for each column that the files name otherwise, such as user_id=visitor",
+        "for files and table: NAME=COLUMN for each column that the files name otherwise, such as user_id=visitor",
         text="NAME=COLUMN, such as user_id=visitor",
         pattern=r"\s*[^=\s][^=]*=.*\S.*",
     )
     separator: str = setting(
         "",
-        "for files: the character between the cells of a CSV file, or tab; empty recognizes commas, tabs, semicolons "
-        "and pipes from the header",
+        "for files and table: the character between the cells of a CSV file, or tab; empty recognizes commas, tabs, "
+        "semicolons and pipes from the header",
         text="one character, or tab",
         pattern=r"|[^\n\r\"]|tab|\\t",
     )
     missing_values: tuple[str, ...] = setting(
         ("nan", "NaN", "NULL", "null", "None", "\\N", "<NA>", "NaT", "N/A", "#N/A"),
-        "for files: texts that stand for a missing value in any column, as empty cells do",
+        "for files and table: texts that stand for a missing value in any column, as empty cells do",
         text="a text",
     )
     time_unit: str = setting(

@@ -20,7 +20,7 @@ def read(pattern: epath.PathLike, form: TableFormat = reading.PLAIN) -> SourceTa
       DataError: as `reading.read_table`, and if the files differ in a column's type.
     """
     tables = [reading.concatenate(list(blocks(file, None, form))) for file in files(pattern)]
-    return reading.refuse_empty(_join(tables, str(pattern)) if is_pattern(pattern) else tables[0], pattern)
+    return reading.refuse_empty(join(tables, str(pattern)) if is_pattern(pattern) else tables[0], pattern)
 
 
 def is_pattern(path: epath.PathLike) -> bool:
@@ -65,7 +65,8 @@ def unify(schemas: Sequence[pa.Schema], name: str) -> pa.Schema:
         raise DataError(f"{name}: the files differ in a column's type: {error}. Give them one schema.") from error
 
 
-def _join(tables: Sequence[SourceTable], name: str) -> SourceTable:
+def join(tables: Sequence[SourceTable], name: str) -> SourceTable:
+    """Returns the parts of the log `name` as one table; raises `DataError` if they differ in a column's type."""
     unify([table.table.schema for table in tables], name)
     joined = pa.concat_tables([table.table for table in tables], promote_options="permissive")
     return SourceTable(

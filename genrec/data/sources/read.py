@@ -30,6 +30,7 @@ from genrec.data.sources import (
     s3rec,
     steam,
     synthetic,
+    table,
     yambda,
 )
 from genrec.errors import cut, shown
@@ -108,6 +109,8 @@ def read(config: configs.Data) -> reading.Tables:
             ) from error
     if config.source == "synthetic":
         return synthetic.generate(config.synthetic).tables
+    if config.source == "table":
+        return table.read(config)
     interactions = logs.read(config.interactions, reading.TableFormat.of(config))
     items, users = read_items_and_users(config)
     return reading.Tables(interactions, items, users)
@@ -139,18 +142,20 @@ def check_renamed(config: configs.Data, tables: Sequence[reading.SourceTable]) -
 
 def paths(config: configs.Data) -> dict[str, str]:
     """Returns the files and folders of the source, as the config names them, by the names of their settings."""
-    names = ("interactions", "items", "users") if config.source == "files" else ("folder",)
+    names = ("interactions", "items", "users") if config.source in ("files", "table") else ("folder",)
     given = {} if config.source == "synthetic" else {f"data.{name}": getattr(config, name) for name in names}
     return {name: path for name, path in given.items() if path and not logs.is_pattern(path)}
 
 
 def _input_files(config: configs.Data) -> dict[str, list[epath.Path]]:
     """Returns the files of the source, by names that do not depend on their paths."""
-    if config.source == "files":
-        if not (config.interactions and config.items):
-            raise DataError("data.source is 'files': set data.interactions and data.items to the paths of your files.")
+    if config.source in ("files", "table"):
+        if not (config.interactions and (config.items or config.source == "table")):
+            needed = "data.interactions" if config.source == "table" else "data.interactions and data.items"
+            raise DataError(f"data.source is {config.source!r}: set {needed} to the paths of your files.")
         roles = {"items": config.items, "users": config.users}
-        files = {"interactions": logs.files(config.interactions)}
+        log_files = table.log_files if config.source == "table" else logs.files
+        files = {"interactions": log_files(config.interactions)}
         return files | {role: [epath.Path(file)] for role, file in roles.items() if file}
     if config.source not in FOLDERS:
         return {}  # of the synthetic catalogue

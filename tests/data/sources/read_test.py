@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from genrec import config, settings_check
 from genrec.config import Data
 from genrec.data.errors import DataError
 from genrec.data.sources import read
@@ -75,3 +76,20 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
     data = Data(interactions=str(tmp_path / "log.csv"), items=str(tmp_path / "items.csv"))
     with pytest.raises(DataError, match="items.csv: is a folder"):
         read.hash_inputs(data)
+
+
+def test_every_public_dataset_can_be_chosen_and_others_name_the_list():
+    assert tuple(sorted(read.FOLDERS)) == config.FOLDER_SOURCES
+    with pytest.raises(config.ConfigError, match="movielens.*yambda.*Did you mean movielens"):
+        settings_check.check(Data(source="movielenz"), "data")
+    for name in read.FOLDERS:
+        with pytest.raises(DataError, match="data.folder"):
+            read.hash_inputs(Data(source=name))
+        with pytest.raises(DataError, match="no such folder"):
+            read.hash_inputs(Data(source=name, folder="absent"))
+
+
+def test_every_public_dataset_is_refused_in_an_empty_folder(tmp_path):
+    for name in read.FOLDERS:
+        with pytest.raises(DataError, match=str(tmp_path)):
+            read.hash_inputs(Data(source=name, folder=str(tmp_path)))
