@@ -17,6 +17,7 @@ ARGUMENTS = {
     "streaming": ("", "history", "context", "soft", "both", "tiny"),
     "amazon_beauty": ("", "prompts", "sasrec", "bsarec", "paper"),
     "amazon_reviews": ("beauty", "sports", "Toys_and_Games", "sports,bsarec", "sports,paper", "toys,paper"),
+    "public_data": (*config.FOLDER_SOURCES, "movielens,tiny", "otto,tiny"),
 }
 
 
@@ -52,7 +53,13 @@ def test_the_docstring_gives_the_command(name):
 
 @pytest.mark.parametrize(
     ("name", "argument"),
-    [("quickstart", "tyni"), ("amazon_beauty", "papre"), ("amazon_reviews", "sprots"), ("amazon_reviews", "b")],
+    [
+        ("quickstart", "tyni"),
+        ("amazon_beauty", "papre"),
+        ("amazon_reviews", "sprots"),
+        ("amazon_reviews", "b"),
+        ("public_data", "movielenz"),
+    ],
 )
 def test_a_misspelled_variant_is_refused_with_the_choices(name, argument):
     with pytest.raises(config.ConfigError, match=rf"configs/{name}.py.*'{argument}'"):
