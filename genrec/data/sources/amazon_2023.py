@@ -48,11 +48,7 @@ def files(folder: epath.PathLike, subset: str = "") -> folders.Files:
     ]
     categories = {path.name.split(".")[0] for path in csv or jsonl}
     if len(categories) != 1 or (not csv and len(jsonl) != 1):
-        found = ", ".join(sorted({path.name for path in csv or jsonl})[:5]) or "none"
-        raise DataError(
-            f"{folder}: expected the reviews of one category, CATEGORY.jsonl or CATEGORY.csv, found {found}. Say which "
-            "category by data.subset, or put one into data.folder."
-        )
+        raise folders.unexpected(folder, "the reviews of one category, CATEGORY.jsonl or CATEGORY.csv", csv or jsonl)
     category = categories.pop()
     if csv and jsonl:
         logging.info("%s: read instead of the reviews in %s", csv[0].name, jsonl[0].name)

@@ -9,6 +9,7 @@ from genrec.data.errors import DataError
 
 Files = Mapping[str, Sequence[epath.Path]]  # by what they hold; a name says nothing of the folder
 DEEPEST = 3  # folders within the folder
+ARCHIVES = ("*.zip", "*.tar", "*.tar.gz", "*.tgz", "*.tar.bz2", "*.7z", "*.rar")
 
 
 def find(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
@@ -30,9 +31,11 @@ def find(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:
 def _walk(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
     """Yields the files of a folder and of those in it: epath's glob has no `**`, and expands "[" in the path."""
     for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "__MACOSX")):  # what systems leave behind
+            continue
         if not path.is_dir():
             yield path
-        elif depth and not path.name.startswith("."):
+        elif depth:
             yield from _walk(path, depth - 1)
 
 
@@ -40,13 +43,21 @@ def one(folder: epath.PathLike, *patterns: str) -> epath.Path:
     """Returns the only file that matches one of the patterns; raises `DataError` if there is none, or several."""
     found = find(folder, *patterns)
     if len(found) != 1:
-        names = ", ".join(path.name for path in found[:5]) or "none"
-        remedy = "Say which dataset by data.subset, such as the beginning of its file names" if found else "Check it"
-        raise DataError(
-            f"{folder}: expected one file {' or '.join(patterns)}, found {names}. {remedy}, or give the folder with "
-            "the files of one dataset, as downloaded and unpacked, as data.folder."
-        )
+        raise unexpected(folder, f"one file {' or '.join(patterns)}", found)
     return found[0]
+
+
+def unexpected(folder: epath.PathLike, wanted: str, found: Sequence[epath.Path]) -> DataError:
+    """Returns the error for files that are missing, or that several datasets have."""
+    names = ", ".join(str(path)[len(str(folder)) :].lstrip("/") for path in found[:5]) or "none"
+    archives = [] if found else find(folder, *ARCHIVES)
+    remedy = "Say which dataset by data.subset, the beginning of its file or folder names, or give" if found else "Give"
+    if archives:
+        remedy = f"Unpack {archives[0].name}, or give"
+    return DataError(
+        f"{folder}: expected {wanted}, found {names}. {remedy} the folder of one dataset as data.folder "
+        "(docs/data_sources.md)."
+    )
 
 
 def at_most_one(folder: epath.PathLike, *patterns: str) -> list[epath.Path]:

@@ -35,10 +35,8 @@ def files(folder: epath.PathLike, subset: str = "") -> folders.Files:
     prefix = f"{subset}*/" if subset else ""
     logs = [name for name in LAYOUTS if folders.find(folder, prefix + name)]
     if len(logs) != 1:
-        raise DataError(
-            f"{folder}: expected one of {', '.join(LAYOUTS)}, found {', '.join(logs) or 'none'}. Give the folder that "
-            "one HetRec dataset unpacks to as data.folder, or choose by data.subset, such as hetrec2011-lastfm."
-        )
+        found = folders.find(folder, *(prefix + name for name in LAYOUTS))
+        raise folders.unexpected(folder, f"one of {', '.join(LAYOUTS)}", found)
     return {
         "log": [folders.one(folder, prefix + logs[0])],
         "items": [folders.one(folder, prefix + LAYOUTS[logs[0]][0])],

@@ -101,6 +101,7 @@ def _captions(path: epath.Path) -> dict[str, tuple[str, list[str]]]:
 def _caption(words: str) -> str:
     """Returns the text of "cover,caption,[topic, topic]"."""
     cover, _, rest = words.partition(",")
-    caption, _, topics = rest.rpartition(",[")
-    parts = [part.strip().strip('"').strip() for part in (cover, caption if topics else rest, topics.rstrip(']" '))]
+    topics = re.search(r',"?\[([^\[\]]*)\]"?$', rest)
+    texts = (cover, rest[: topics.start()], topics[1]) if topics else (cover, rest)
+    parts = [text.strip().strip('"').strip() for text in texts]
     return " ".join(part for part in dict.fromkeys(parts) if part not in _UNKNOWN)

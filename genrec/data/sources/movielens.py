@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from etils import epath
 
 from genrec.data import reading
-from genrec.data.errors import DataError
 from genrec.data.sources import folders, parsing
 
 ENCODINGS = ("utf-8", "latin-1")
@@ -48,12 +47,8 @@ def files(folder: epath.PathLike, subset: str = "") -> folders.Files:
     logs = [layout["log"] for layout in LAYOUTS]
     layouts = [layout for layout in LAYOUTS if folders.find(folder, prefix + layout["log"])]
     if len(layouts) != 1:
-        found = " and ".join(layout["log"] for layout in layouts)
-        remedy = "Choose by data.subset, such as ml-1m, or give" if found else "Give"
-        raise DataError(
-            f"{folder}: has {found or 'none of ' + ', '.join(logs)}. {remedy} the folder that one MovieLens dataset "
-            "unpacks to as data.folder."
-        )
+        found = folders.find(folder, *(prefix + log for log in logs))
+        raise folders.unexpected(folder, f"one of {', '.join(logs)}", found)
     paths = {role: folders.at_most_one(folder, prefix + name) for role, name in layouts[0].items()}
     return paths | {"items": [folders.one(folder, prefix + layouts[0]["items"])]}
 

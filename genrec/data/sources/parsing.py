@@ -251,9 +251,15 @@ def without_repeats(source: SourceTable, columns: Sequence[str] = ("user_id", "i
     return said(keep(source, first), len(source), f"that repeat {', '.join(columns)}")
 
 
-def codes(column: pa.ChunkedArray) -> np.ndarray:
-    """Returns int64[rows], equal where the values of a column are equal, and -1 where there is none."""
-    return column.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+def codes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Returns int64[rows], equal where the values of a column are equal, and -1 where there is none.
+
+    The chunks are not joined: an array of text holds 2 GB at most.
+    """
+    chunked = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
+    chunks = chunked.dictionary_encode().unify_dictionaries().chunks
+    found = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]
+    return np.concatenate([np.zeros(0, np.int64), *found]).astype(np.int64)
 
 
 def said(source: SourceTable, before: int, why: str) -> SourceTable:

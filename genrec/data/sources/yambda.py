@@ -1,8 +1,8 @@
 """Yambda (huggingface.co/datasets/yandex/yambda): what users of a music service heard and liked, in Parquet.
 
 The folder holds `listens.parquet`, `likes.parquet` or `multi_event.parquet` of one size (50m, 500m, 5b), flat (uid,
-item_id, timestamp, ...) or sequential (the same, as lists); data.subset chooses, such as likes or flat/50m/likes, and
-is listens by default. Items get the audio `embeddings.parquet` (item_id, normalized_embed) as vectors, and
+item_id, timestamp, ...) or sequential (the same, as lists); data.subset chooses, such as likes, flat/50m or
+flat/50m/likes, listens by default. Items get the audio `embeddings.parquet` (item_id, normalized_embed) as vectors, and
 `artist_item_mapping.parquet` and `album_item_mapping.parquet` as words, where they are there.
 
 `timestamp` counts seconds, in steps of five, from a day that is not published: it is an order here. The rating of a
@@ -28,6 +28,7 @@ COLUMNS = {
     "event_type": pa.string(),
     "played_ratio_pct": pa.float64(),
 }
+EVENTS = ("listens", "likes", "dislikes", "unlikes", "undislikes", "multi_event")
 NAMES = {"uid": "user_id", "timestamp": "order", "played_ratio_pct": "rating"}
 MAPPINGS = {"artists": ("artist_item_mapping.parquet", "artist"), "albums": ("album_item_mapping.parquet", "album")}
 
@@ -35,8 +36,11 @@ MAPPINGS = {"artists": ("artist_item_mapping.parquet", "artist"), "albums": ("al
 def files(folder: epath.PathLike, subset: str = "") -> folders.Files:
     """Returns the files of events, embeddings and mappings."""
     optional = {"vectors": "embeddings.parquet"} | {role: name for role, (name, _) in MAPPINGS.items()}
+    part, _, name = subset.removesuffix(".parquet").rpartition("/")
+    if name not in EVENTS:  # the subset is a size, or empty
+        part, name = subset, "listens"
     return {
-        "log": [folders.one(folder, f"{(subset or 'listens').removesuffix('.parquet')}.parquet")],
+        "log": [folders.one(folder, f"{part}/{name}.parquet" if part else f"{name}.parquet")],
         **{role: folders.at_most_one(folder, name) for role, name in optional.items()},
     }
 

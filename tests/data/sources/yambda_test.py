@@ -7,7 +7,7 @@ from genrec.data.errors import DataError
 from genrec.data.sources import yambda
 
 
-@pytest.mark.parametrize("layout", ["flat/50m/listens", "sequential/50m/listens"])
+@pytest.mark.parametrize("layout", ["flat/50m/listens", "sequential/50m/listens", "flat/50m", "sequential/50m"])
 def test_flat_and_sequential_give_the_same(tmp_path, layout):
     tables = yambda.read(published.yambda(tmp_path), layout)
     assert published.sequences(tables) == {"100": ["8326270", "4"], "200": ["4"]}  # item 9 has no vector
@@ -27,5 +27,5 @@ def test_events_have_types_and_items_need_no_vector(tmp_path):
 
 
 def test_the_size_is_chosen(tmp_path):
-    with pytest.raises(DataError, match=r"listens\.parquet.*data\.subset"):
+    with pytest.raises(DataError, match=r"flat/50m/listens\.parquet, sequential/50m/listens\.parquet.*data\.subset"):
         yambda.read(published.yambda(tmp_path))
