@@ -19,7 +19,7 @@ MIN_RATING = {
     "kuairec": 1.0,  # of the watch ratio: watched to the end
     "yambda": 50.0,  # percent of the track
 }
-WITHOUT_TEXTS = ("lightgcn", "otto")  # their semantic IDs come of co-occurrence
+WITHOUT_TEXTS = ("lightgcn", "otto", "yambda")  # their semantic IDs come of co-occurrence
 
 
 def get_config(argument: str = "movielens") -> config.Experiment:
@@ -33,6 +33,7 @@ def get_config(argument: str = "movielens") -> config.Experiment:
     experiment.data = config.Data(source=name, repeated="drop")
     experiment.data.min_rating = MIN_RATING.get(name, -math.inf)
     if name in WITHOUT_TEXTS:
+        experiment.data.text_fields = ()
         experiment.embeddings = config.Embeddings(source="cooccurrence")
     if variant == "tiny":
         recipes.tiny(experiment)

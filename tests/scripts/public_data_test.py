@@ -44,7 +44,14 @@ def lcrec(folder):
     published.put(folder, "Games/Games.inter.json", json.dumps(dict(enumerate(ITEMS_OF))))
 
 
-WRITERS = {"movielens": movielens, "amazon_2023": amazon_2023, "lcrec": lcrec}
+def lightgcn(folder):
+    published.put(
+        folder, "train.txt", "".join(f"{u} {' '.join(map(str, items[:-1]))}\n" for u, items in enumerate(ITEMS_OF))
+    )
+    published.put(folder, "test.txt", "".join(f"{user} {items[-1]}\n" for user, items in enumerate(ITEMS_OF)))
+
+
+WRITERS = {"movielens": movielens, "amazon_2023": amazon_2023, "lcrec": lcrec, "lightgcn": lightgcn}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -63,7 +70,7 @@ def test_a_folder_becomes_semantic_ids(tmp_path, name):
     dataset = Dataset(tmp_path / "dataset")
     assert len(dataset.split("test")) == USERS and len(dataset.catalogue) == ITEMS
     assert SemanticIds.load(tmp_path / "semantic_ids").items == ITEMS
-    sequence = dataset.split("test").of_users([{"movielens": "3", "amazon_2023": "A3", "lcrec": "3"}[name]])
+    sequence = dataset.split("test").of_users(["A3" if name == "amazon_2023" else "3"])
     ids = [dataset.catalogue.item_ids[item].removeprefix("B") for item in next(iter(sequence.values())).items]
     assert ids == list(map(str, ITEMS_OF[3]))
 

@@ -52,7 +52,8 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     ]
     items = reading.SourceTable(_videos(pa.concat_tables(videos)), str(paths["videos"][0]))
     users = reading.read_table(paths["users"][0]) if paths["users"] else None
-    return reading.Tables(log, items, users, text_fields=("tags", "author", "music", "video_type", "upload_type"))
+    texts = ("tags", "author", "music", "video_type", "upload_type")
+    return reading.Tables(log, parsing.described(items, log, texts), users, text_fields=texts)
 
 
 def _clicks(block: reading.SourceTable) -> reading.SourceTable:

@@ -54,7 +54,8 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     source = str((paths["captions"] or paths["tags"] or paths["log"])[0])
     users = reading.read_table(paths["users"][0]) if paths["users"] else None
     texts = ("title", "categories", "tags") if captions else ("tags",) if tags else ()
-    return reading.Tables(log, reading.from_columns(columns, source), users, text_fields=texts)
+    table = reading.from_columns(columns, source)
+    return reading.Tables(log, parsing.described(table, log, texts) if texts else table, users, text_fields=texts)
 
 
 def _log(path: epath.Path) -> reading.SourceTable:

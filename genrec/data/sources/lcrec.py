@@ -49,10 +49,10 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     numbered = sorted(described, key=lambda item: (len(item), item))  # "2" before "10": rows of the vectors
     columns = {"item_id": pa.array(numbered, pa.string())}
     columns |= {name: pa.array([_text(described[item].get(name)) for item in numbered], pa.string()) for name in names}
+    texts = tuple(name for name in FIRST if name in names) or tuple(names)
+    source, catalogue = reading.from_columns(interactions, str(log)), reading.from_columns(columns, str(items))
     return reading.Tables(
-        reading.from_columns(interactions, str(log)),
-        reading.from_columns(columns, str(items)),
-        text_fields=tuple(name for name in FIRST if name in names) or tuple(names),
+        source, parsing.described(catalogue, source, texts) if texts else catalogue, text_fields=texts
     )
 
 

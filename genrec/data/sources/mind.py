@@ -52,11 +52,10 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     } | {"timestamp": pa.array(np.concatenate([before["timestamp"], clicks["timestamp"]]), pa.timestamp("s", "UTC"))}
     news = parsing.joined([parsing.cells(path, "\t", NEWS) for path in paths["news"]], str(folder))
     items = parsing.without_repeats(news, ("item_id",)).table.rename_columns({"abstract": "description"})
-    return reading.Tables(
-        parsing.without_repeats(reading.from_columns(log, str(paths["behaviors"][0]))),
-        reading.SourceTable(items.drop_columns("rest"), news.name),
-        text_fields=("title", "description", "category", "subcategory"),
-    )
+    interactions = parsing.without_repeats(reading.from_columns(log, str(paths["behaviors"][0])))
+    texts = ("title", "description", "category", "subcategory")
+    catalogue = reading.SourceTable(items.drop_columns("rest"), news.name)
+    return reading.Tables(interactions, parsing.described(catalogue, interactions, texts), text_fields=texts)
 
 
 def _labelled(path: epath.Path) -> reading.SourceTable:

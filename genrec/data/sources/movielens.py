@@ -68,7 +68,8 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
             log = parsing.csv(paths["log"], types)
             log = parsing.with_columns(log, dict(zip(LOG, log.table.columns, strict=True)))
             items, users = _items(parsing.csv(paths["items"], dict.fromkeys(_ITEM, pa.string()))), None
-    return reading.Tables(log, items, users, text_fields=("title", "genres"))
+    texts = ("title", "genres")
+    return reading.Tables(log, parsing.described(items, log, texts), users, text_fields=texts)
 
 
 _ITEM = ("movieId", "title", "genres")

@@ -276,6 +276,31 @@ def joined(sources: Sequence[SourceTable], name: str) -> SourceTable:
     return SourceTable(pa.concat_tables([source.table for source in sources]), name, parts=tuple(sources))
 
 
+def described(items: SourceTable, log: SourceTable, fields: Sequence[str]) -> SourceTable:
+    """Returns the items, with those of the log that they lack; the id stands in where none of `fields` has a text."""
+    ids = log.table["item_id"].unique().drop_null()
+    missing = ids.filter(pc.invert(pc.is_in(ids, items.table["item_id"].combine_chunks())))
+    table = pa.concat_tables([items.table, pa.table({"item_id": missing})], promote_options="default")
+    blank = np.logical_and.reduce([_blank(table[name]) for name in fields])
+    if blank.any():
+        logging.warning("%s: %d of %d items have no text: their id stands in", items.name, blank.sum(), len(blank))
+        column = table[fields[0]]
+        if pa.types.is_list(column.type):
+            rows = zip(blank.tolist(), table["item_id"].to_pylist(), column.to_pylist(), strict=True)
+            column = pa.array([[item] if is_blank else value for is_blank, item, value in rows], column.type)
+        else:
+            column = pc.if_else(pa.array(blank), table["item_id"], column)
+        table = table.set_column(table.column_names.index(fields[0]), fields[0], column)
+    return dataclasses.replace(items, table=table, unit="row", numbers=None, first=1)
+
+
+def _blank(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns bool[rows], True where a text is blank or a list is empty."""
+    is_list = pa.types.is_list(column.type)
+    empty = pc.equal(pc.list_value_length(column), 0) if is_list else pc.equal(pc.utf8_trim_whitespace(column), "")
+    return pc.fill_null(empty, True).to_numpy()
+
+
 def milliseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns Unix milliseconds (int64) as times."""
     return column.cast(pa.timestamp("ms", "UTC"))

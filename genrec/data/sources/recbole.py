@@ -52,6 +52,8 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     items, types = _attributes(paths["item"][0], "item_id")
     texts = [name for name, kind in types.items() if kind == "token_seq"] or list(types)
     texts = sorted((name for name in texts if name != "item_id"), key=lambda name: name != "title")
+    if texts:
+        items = parsing.described(items, interactions, texts)
     return reading.Tables(interactions, items, users, text_fields=tuple(texts))
 
 

@@ -79,14 +79,13 @@ def _with_titles(path: epath.Path) -> reading.SourceTable:
 
 
 def _with_attributes(path: epath.Path, log: reading.SourceTable) -> reading.SourceTable:
-    """Returns the items of the attributes and, after them, those of the log that have none."""
+    """Returns the items of the attributes and, after them, those of the log that have none, whose id stands in."""
     attributes = parsing.json_file(path)
     if not isinstance(attributes, dict) or not all(isinstance(value, list) for value in attributes.values()):
         raise DataError(f'{path}: is not an object of lists, {{"1": [12, 7], ...}}. Download the file again.')
     named = {item: [f"attribute{number}" for number in numbers] for item, numbers in attributes.items()}
-    named |= {item: [] for item in pc.unique(log.table["item_id"]).to_pylist() if item not in named}
     columns = {
         "item_id": pa.array(named, pa.string()),
         "attributes": pa.array(named.values(), pa.list_(pa.string())),
     }
-    return reading.from_columns(columns, str(path))
+    return parsing.described(reading.from_columns(columns, str(path)), log, ("attributes",))

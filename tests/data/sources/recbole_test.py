@@ -18,6 +18,16 @@ def test_headers_with_types_are_read(tmp_path):
     assert published.rows(tables.users)["22"]["age"] == "25"
 
 
+def test_items_without_texts_or_rows_have_their_id(tmp_path):
+    published.put(
+        tmp_path, "x.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\ta\t2000000001\nu\tb\t2000000000\n"
+    )
+    published.put(tmp_path, "x.item", "item_id:token\ttitle:token_seq\na\t \n")
+    tables = recbole.read(tmp_path)
+    assert published.sequences(tables) == {"u": ["b", "a"]}
+    assert {item: row["title"] for item, row in published.rows(tables.items).items()} == {"a": "a", "b": "b"}
+
+
 def test_other_ids_and_no_times(tmp_path):
     published.put(tmp_path, "lastfm.inter", "user_id:token\tartist_id:token\tweight:float\nu\tb\t9\nu\ta\t1\n")
     published.put(tmp_path, "lastfm.item", "artist_id:token\tname:token_seq\na\tAbba\nb\tBlur\n")

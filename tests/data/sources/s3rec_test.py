@@ -69,6 +69,8 @@ def test_the_published_files_have_attributes(tmp_path):
     tables = s3rec.read(folder, "Beauty")
     assert published.sequences(tables) == {"1": ["1", "2", "3"], "2": ["3", "1"]}
     assert published.rows(tables.items)["1"]["attributes"] == ["attribute1", "attribute2"]
+    published.put(folder, "Beauty.txt", "1 1 4 3\n")
+    assert published.rows(s3rec.read(folder, "Beauty").items)["4"]["attributes"] == ["4"]
     assert published.sequences(s3rec.read(folder, "Toys")) == {"1": ["7", "8"]}
     with pytest.raises(DataError, match=r"Toys_and_Games.*data\.subset"):
         s3rec.read(folder)
