@@ -6,9 +6,10 @@ Filters are hashable values: requests with equal filters share the arrays made f
 import dataclasses
 import datetime
 import decimal
+import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -189,11 +190,12 @@ def _has(column: pa.Array, values: tuple[str, ...]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """Conjunction of conditions, an allow list and a deny list of items."""
+    """Conjunction of conditions, an allow list, a deny list, and conjunctions of which no item may fulfill all."""
 
     conditions: tuple[Condition, ...] = ()
     allow: frozenset[int] | None = None  # rows of the catalogue; None allows all
     deny: frozenset[int] = frozenset()  # rows of the catalogue
+    deny_where: tuple[tuple[Condition, ...], ...] = ()  # items that fulfill all conditions of one of these are refused
 
     @staticmethod
     def parse(texts: Sequence[str]) -> "Filter":
@@ -201,19 +203,30 @@ class Filter:
         return Filter(tuple(map(Condition.parse, texts)))
 
     def mask(self, items: int, catalogue: Catalogue | None) -> np.ndarray:
-        """Returns bool[items], True for items that pass. Items beyond the catalogue fulfil no condition."""
+        """Returns bool[items], True for items that pass.
+
+        Items beyond the catalogue fulfil no condition, and do not pass where any are refused by conditions.
+        """
         passing = np.ones(items, bool)
-        for condition in self.conditions:
+        for condition in (*self.conditions, *itertools.chain(*self.deny_where)):
             if catalogue is None:
                 raise DataError(f"a filter on {condition.column!r} needs the catalogue that has the column.")
-            fulfilled = condition.mask(catalogue)[:items]
-            passing[: len(fulfilled)] &= fulfilled
-            passing[len(fulfilled) :] = False
+        if catalogue is not None:
+            for fulfilled in self._fulfilled(catalogue):
+                passing[: len(fulfilled)] &= fulfilled[:items]
+                passing[len(fulfilled) :] = False
         if self.allow is not None:
             passing &= _members(self.allow, items)
         if self.deny:
             passing &= ~_members(self.deny, items)
         return passing
+
+    def _fulfilled(self, catalogue: Catalogue) -> Iterator[np.ndarray]:
+        """Yields bool[rows of the catalogue] of each condition, and of what is refused the negation."""
+        for condition in self.conditions:
+            yield condition.mask(catalogue)
+        for conjunction in self.deny_where:
+            yield ~np.logical_and.reduce([condition.mask(catalogue) for condition in conjunction])
 
 
 EVERYTHING = Filter()  # which all items pass

@@ -25,7 +25,8 @@ from genrec.input_pipeline import tasks
 from genrec.input_pipeline.prompts import HELD_OUT, PromptSampler
 from genrec.progress import progress
 from genrec.serving.engine import Engine, Options, Recommendations
-from genrec.serving.profiles import ITEM, Profile
+from genrec.serving.profile_entries import ITEM
+from genrec.serving.profiles import Profile
 from genrec.serving.requests import NO_HISTORY, Request, sample_split
 
 FOLDER = "prompts"  # of a work directory

@@ -12,13 +12,15 @@ from genrec.data.filters import EVERYTHING, Filter
 from genrec.errors import GenrecError
 from genrec.serving.engine import Engine, Recommendations
 from genrec.serving.explanations import Explainer
-from genrec.serving.profiles import KINDS, NO_PROFILE, Profile
+from genrec.serving.profile_entries import KINDS
+from genrec.serving.profiles import NO_PROFILE, Profile
 from genrec.serving.requests import Request
 
 HELP = """Type a prompt, or a command:
   :hear 3             add item 3 of the list to the history
   :why 3              explain item 3
-  :likes genre=jazz   add to the taste profile; also :dislikes :more_of :less_of :blocked; item=ID for one item
+  :likes genre=jazz   add to the taste profile; also :dislikes :more_of :less_of :blocked; item=ID for one item;
+                      :blocked for a week genre=jazz|folk, :likes x2 mood=calm & genre=jazz
   :forget genre=jazz  remove that from the taste profile
   :tell country=DE    set a feature of the request context, such as time_of_day; :tell country= leaves it out
   :profile            show the taste profile
@@ -95,7 +97,8 @@ class Conversation:
             case ":prompt":
                 request = dataclasses.replace(request, prompt=argument)
             case _ if command[1:] in KINDS and command[0] == ":":
-                profile = request.profile.with_entry(command[1:], argument).checked(self._engine.catalogue)
+                profile = request.profile.with_text(line[1:])
+                self._engine.profile_of(dataclasses.replace(request, profile=profile)).checked(self._engine.catalogue)
                 request = dataclasses.replace(request, profile=profile)
             case _ if command[0] == ":":
                 self._write(HELP)

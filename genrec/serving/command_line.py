@@ -18,7 +18,8 @@ from genrec.serving import output, profiles
 from genrec.serving.chat import Conversation
 from genrec.serving.engine import Engine, Options
 from genrec.serving.explanations import Explainer
-from genrec.serving.profiles import NO_PROFILE, Profile, ProfileError
+from genrec.serving.profile_entries import ProfileError
+from genrec.serving.profiles import NO_PROFILE, Profile
 from genrec.serving.requests import Request, find_users
 
 
@@ -86,29 +87,65 @@ def edit_profile(
     add: Sequence[str],
     remove: Sequence[str],
     columns: Sequence[str],
+    without_learned: bool = False,
 ) -> str:
     """Edits the profile file at `path` and returns it as text; if missing, makes it from the test history of `user`.
 
-    `add` are KIND:COLUMN=VALUE, `remove` COLUMN=VALUE; a new profile is about those of `columns` that the catalogue
-    has. The file is written only if all edits are valid. Raises ProfileError for an invalid edit, DataError for an
-    unknown user.
+    `add` are as `Entry.parse` reads them, `remove` are COLUMN=VALUE; a new profile is about those of `columns` that the
+    catalogue has; `without_learned` removes what was learned. The file is written only if all edits are valid. Raises
+    ProfileError for an invalid edit, DataError for an unknown user.
     """
     path, dataset = epath.Path(path), Dataset(epath.Path(workdir) / "dataset")
     catalogue = dataset.catalogue
     if path.exists():
         profile = Profile.load(path)
-        if user not in ("", profile.user):
-            raise ProfileError(f"{path}: is the profile of {shown(profile.user)}, not of {shown(user)}")
+        _check_user(path, profile, user)
     elif user:
         history = find_users(dataset.split("test"), [user])[0].history
         there = [column for column in columns if column in catalogue.table.column_names]
         profile = profiles.from_history(user, history, catalogue, there, datetime.date.today().isoformat())
     else:
         raise ProfileError(f"{path}: no profile here. Give --user=ID to make one.")
+    if without_learned:
+        profile = profile.without_learned()
     for about in remove:
         profile = profile.without(about)
     for text in add:
-        kind, _, about = text.partition(":")
-        profile = profile.with_entry(kind, about)
-    profile.checked(catalogue).save(path)
+        profile = profile.with_text(text)
+    profile.holding(datetime.date.today()).checked(catalogue)
+    profile.save(path)
     return profile.as_text(catalogue)
+
+
+def export_profile(path: epath.PathLike, to: epath.PathLike) -> str:
+    """Writes all that the profile file at `path` holds to a new file, which is a profile too; returns a message.
+
+    Raises ProfileError if there is a file already.
+    """
+    profile = Profile.load(path)
+    if epath.Path(to).exists():
+        raise ProfileError(f"{to}: there is a file already. Choose another path, or delete it first.")
+    profile.save(to)
+    return f"{to}: a copy of the profile of {printing.one_line(profile.user)}, {len(profile.entries)} entries"
+
+
+def delete_profile(path: epath.PathLike, user: str = "") -> str:
+    """Deletes a profile file, readable or not, and returns a message.
+
+    Raises ProfileError if there is none, or if it is not that of `user`, unless empty.
+    """
+    path = epath.Path(path)
+    if user:
+        _check_user(path, Profile.load(path), user)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise ProfileError(f"{path}: no profile here.") from None
+    except OSError as problem:
+        raise ProfileError(f"{path}: cannot be deleted ({problem.strerror}).") from problem
+    return f"{path}: deleted"
+
+
+def _check_user(path: epath.Path, profile: Profile, user: str) -> None:
+    if user not in ("", profile.user):
+        raise ProfileError(f"{path}: is the profile of {shown(profile.user)}, not of {shown(user)}")

@@ -1,6 +1,8 @@
 """The recommendation engine: a model and its catalogue, loaded and compiled once for all requests."""
 
 import dataclasses
+import datetime
+from collections.abc import Callable
 from collections.abc import Sequence as AbstractSequence
 
 import numpy as np
@@ -17,6 +19,7 @@ from genrec.decoding.sampling import Sampling
 from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Histories
 from genrec.input_pipeline.prompts import parse_columns
+from genrec.serving.profiles import Phrase, Profile
 from genrec.serving.prompt_rules import LESS, PromptRules
 from genrec.serving.requests import Request
 from genrec.settings import setting
@@ -70,9 +73,19 @@ class Recommendations:
 class Engine:
     """Recommends for batches of requests; for most of them nothing needs to be compiled again."""
 
-    def __init__(self, loaded: LoadedGenerator, options: Options, requests: int = 1, rules: bool = True):
-        """`requests` is the largest batch. `rules=False` turns off the hard filters of prompts."""
-        self.loaded, self.options = loaded, options
+    def __init__(
+        self,
+        loaded: LoadedGenerator,
+        options: Options,
+        requests: int = 1,
+        rules: bool = True,
+        today: Callable[[], datetime.date] = datetime.date.today,
+    ):
+        """`requests` is the largest batch. `rules=False` turns off the hard filters of prompts.
+
+        `today` returns the date on which entries of profiles hold or have expired.
+        """
+        self.loaded, self.options, self._today = loaded, options, today
         self.catalogue = loaded.dataset.catalogue
         self._live = LiveIndex(loaded.table, self.catalogue, filters=requests)
         self._retriever = Retriever(loaded.graphdef, self._live, max(options.beams, options.top), options.top)
@@ -85,25 +98,35 @@ class Engine:
     def context_of(self, request: Request) -> RequestContext:
         """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""
         vectors = self.loaded.tokenizer.user_features.item_vectors
-        offset = None if vectors is None else request.profile.offset(self.catalogue, vectors)
-        return RequestContext(request.context_overrides, prompt=self._prompt_of(request), offset=offset)
+        offset = None if vectors is None else self.profile_of(request).offset(self.catalogue, vectors)
+        prompt = _joined(self._phrases(request), request.prompt)
+        return RequestContext(request.context_overrides, prompt=prompt, offset=offset)
 
-    def _prompt_of(self, request: Request) -> str:
-        """Returns the profile's phrases and the prompt; of too many phrases, the latest that fit."""
-        tokenizer, prompt = self.loaded.tokenizer, request.prompt
-        phrases = request.profile.phrases(self.catalogue, self._columns) if self._columns else []
-        for phrase in reversed(phrases):
-            longer = f"{phrase}, {prompt}" if prompt else phrase
+    def profile_of(self, request: Request) -> Profile:
+        """Returns the entries of the request's profile that hold today."""
+        return request.profile.holding(self._today())
+
+    def _phrases(self, request: Request) -> list[Phrase]:
+        """Returns the phrases of the profile; of too many the strongest that fit beside the prompt, then the latest."""
+        tokenizer, kept = self.loaded.tokenizer, list[int]()
+        phrases = self.profile_of(request).phrases(self.catalogue, self._columns) if self._columns else []
+        for place in sorted(range(len(phrases)), key=lambda place: (-phrases[place].strength, -place)):
+            longer = _joined([phrases[one] for one in sorted([*kept, place])], request.prompt)
             if len(tokenizer.vocabulary.encode(longer)) > tokenizer.longest_served_prompt:
                 break
-            prompt = longer
-        return prompt
+            kept.append(place)
+        return [phrases[place] for place in sorted(kept)]
+
+    def _phrase_strength(self, request: Request, negative: bool) -> float:
+        """Returns the mean strength of the profile's phrases; 1 if there are none, and beside a prompt."""
+        strengths = [one.strength for one in self._phrases(request) if one.negative == negative]
+        return float(np.mean(strengths)) if strengths and not request.prompt else 1.0
 
     def filter_of(self, request: Request, item_filter: Filter = EVERYTHING) -> Filter:
         """Returns `item_filter` with the hard filters of the prompt and the items that the profile denies."""
         conditions = (*item_filter.conditions, *self._rules.conditions(request.prompt))
-        denied = item_filter.deny | request.profile.checked(self.catalogue).denied(self.catalogue)
-        return Filter(conditions, item_filter.allow, denied)
+        profile = self.profile_of(request).checked(self.catalogue)
+        return profile.restrict(dataclasses.replace(item_filter, conditions=conditions), self.catalogue)
 
     def encode(self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext]) -> Histories:
         """Returns the encoder inputs of requests in `contexts`. Raises PromptError and DataError."""
@@ -115,16 +138,19 @@ class Engine:
     ) -> Guidance | None:
         """Returns the guidance by prompts and negative prompts, None if it equals plain conditioning."""
         negative = [self._preferences.negative_prompt(context.prompt) for context in contexts]
-        if not any(negative) and (strength == 1 or not any(context.prompt for context in contexts)):
+        strengths = np.array([strength * self._phrase_strength(one, False) for one in requests], np.float32)
+        if not any(negative) and all(
+            one == 1 or not context.prompt for one, context in zip(strengths, contexts, strict=True)
+        ):
             return None
 
         def with_prompts(texts: AbstractSequence[str]) -> Histories:
             return self.encode(requests, [one._replace(prompt=text) for one, text in zip(contexts, texts, strict=True)])
 
-        strengths = np.full(len(requests), strength, np.float32)
         guidance = Guidance(with_prompts([""] * len(requests)), strengths)
         if any(negative):
-            against = np.where([bool(text) for text in negative], strengths, np.float32(0))
+            refusing = np.array([strength * self._phrase_strength(one, True) for one in requests], np.float32)
+            against = np.where([bool(text) for text in negative], refusing, np.float32(0))
             guidance = guidance._replace(negative=NegativePrompts(with_prompts(negative), against))
         return guidance
 
@@ -158,6 +184,10 @@ class Engine:
             Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
             for items, scores, sure in zip(found.items, found.scores, certified, strict=True)
         ]
+
+
+def _joined(phrases: AbstractSequence[Phrase], prompt: str) -> str:
+    return ", ".join([*(phrase.text for phrase in phrases), *([prompt] if prompt else [])])
 
 
 def _sampling(options: Options, requests: int) -> Sampling:

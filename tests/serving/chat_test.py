@@ -4,7 +4,7 @@ import pytest
 from genrec.decoding import loaded_model
 from genrec.serving.chat import Conversation
 from genrec.serving.engine import Engine, Options
-from genrec.serving.profiles import ProfileError
+from genrec.serving.profile_entries import ProfileError
 from genrec.serving.requests import Request
 
 
