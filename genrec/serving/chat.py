@@ -80,8 +80,7 @@ class Conversation:
             case "":
                 return
             case ":hear":
-                item = self._item(argument)
-                request = dataclasses.replace(request, history=np.append(request.history, item))
+                request = request.with_event(self._item(argument))
             case ":why":
                 self._write(self._explainer.as_text(request, [self._item(argument)], reasons=10))
                 return

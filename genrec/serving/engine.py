@@ -89,10 +89,10 @@ class Engine:
         self.catalogue = loaded.dataset.catalogue
         self._live = LiveIndex(loaded.table, self.catalogue, filters=requests)
         self._retriever = Retriever(loaded.graphdef, self._live, max(options.beams, options.top), options.top)
-        self._columns = parse_columns(loaded.prompts.get("columns", ()))  # of prompts, with their roles
-        roles, strict = dict(self._columns), loaded.prompts.get("rules", ()) if rules else ()
+        self.prompt_columns = parse_columns(loaded.prompts.get("columns", ()))  # with their roles
+        roles, strict = dict(self.prompt_columns), loaded.prompts.get("rules", ()) if rules else ()
         self._rules = PromptRules(strict, roles, self.catalogue)
-        others = [name for name, role in self._columns if role != "words" and name not in strict]
+        others = [name for name, role in self.prompt_columns if role != "words" and name not in strict]
         self._preferences = PromptRules(others, roles, self.catalogue, also=(LESS,))
 
     def context_of(self, request: Request) -> RequestContext:
@@ -109,7 +109,7 @@ class Engine:
     def _phrases(self, request: Request) -> list[Phrase]:
         """Returns the phrases of the profile; of too many the strongest that fit beside the prompt, then the latest."""
         tokenizer, kept = self.loaded.tokenizer, list[int]()
-        phrases = self.profile_of(request).phrases(self.catalogue, self._columns) if self._columns else []
+        phrases = self.profile_of(request).phrases(self.catalogue, self.prompt_columns) if self.prompt_columns else []
         for place in sorted(range(len(phrases)), key=lambda place: (-phrases[place].strength, -place)):
             longer = _joined([phrases[one] for one in sorted([*kept, place])], request.prompt)
             if len(tokenizer.vocabulary.encode(longer)) > tokenizer.longest_served_prompt:
@@ -153,6 +153,10 @@ class Engine:
             against = np.where([bool(text) for text in negative], refusing, np.float32(0))
             guidance = guidance._replace(negative=NegativePrompts(with_prompts(negative), against))
         return guidance
+
+    def is_guided(self, request: Request) -> bool:
+        """Returns whether the search for a request departs from the model's own distribution."""
+        return self._guidance([request], [self.context_of(request)], self.options.guidance) is not None
 
     def recommend(
         self, requests: AbstractSequence[Request], item_filter: Filter = EVERYTHING, guidance: float | None = None

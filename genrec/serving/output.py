@@ -7,6 +7,7 @@ from collections.abc import Sequence as AbstractSequence
 from genrec import printing, tables
 from genrec.data.dataset import Catalogue
 from genrec.serving.engine import Recommendations
+from genrec.serving.explanations import Explanation
 from genrec.serving.requests import Request
 
 TITLE_WIDTH = 48  # characters
@@ -17,11 +18,11 @@ def render(
     found: Recommendations,
     catalogue: Catalogue,
     output: str,
-    reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
+    explanations: AbstractSequence[Explanation] | None = None,
 ) -> str:
-    """Returns a "table" and an empty line, or a line of "json" with the `reasons` of each item if given."""
+    """Returns a "table" and an empty line, or a line of "json" with the `explanations` of the items if given."""
     if output == "json":
-        return as_json(request, found, catalogue, reasons)
+        return as_json(request, found, catalogue, explanations)
     return table(request, found, catalogue) + "\n"
 
 
@@ -46,16 +47,18 @@ def as_json(
     request: Request,
     found: Recommendations,
     catalogue: Catalogue,
-    reasons: AbstractSequence[AbstractSequence[tuple[str, float]]] | None = None,
+    explanations: AbstractSequence[Explanation] | None = None,
 ) -> str:
     """Returns a line of JSON: name, history and target (item ids), recommended (item_id, title, score), certified.
 
-    `reasons` are those of each item: pairs of an input and the change of the log-probability.
+    `explanations` add to each item `because` (reasons in words), `reasons` (pairs of an input and the change of the
+    log-probability without it), `sum_of_changes`, and `joint_change` (without all inputs at once).
     """
-    more = [
-        {} if reasons is None else {"reasons": [[name, round(change, 5)] for name, change in of_item]}
-        for of_item in (reasons or [()] * len(found.items))
-    ]
+    more: list[dict[str, object]] = [{} for _ in found.items]
+    for fields, one in zip(more, explanations or (), strict=False):
+        fields["because"] = [reason.words for reason in one.stated]
+        fields["reasons"] = [[reason.name, round(reason.change, 5)] for reason in one.reasons]
+        fields["sum_of_changes"], fields["joint_change"] = round(one.total, 5), round(one.joint, 5)
     line = json.dumps(
         {
             "name": request.name,

@@ -25,6 +25,24 @@ class Request:
     context_overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)  # feature -> value
     prompt: str = ""
     profile: Profile = NO_PROFILE
+    ages: np.ndarray | None = None  # int64[n], how long before the request each event was, in seconds; for words alone
+
+    @property
+    def known_ages(self) -> np.ndarray | None:
+        """`ages` if they are those of this history, else None: a history may have been replaced."""
+        return self.ages if self.ages is not None and len(self.ages) == len(self.history) else None
+
+    def with_event(self, item: int) -> "Request":
+        """Returns the request after a further event, of a catalogue row, at the time of the request."""
+        known = self.known_ages
+        ages = None if known is None else np.append(known, 0)
+        return dataclasses.replace(self, history=np.append(self.history, item), ages=ages)
+
+    def without_events(self, places: np.ndarray) -> "Request":
+        """Returns the request without the events at places int[n] of the history."""
+        known = self.known_ages
+        ages = None if known is None else np.delete(known, places)
+        return dataclasses.replace(self, history=np.delete(self.history, places), ages=ages)
 
 
 def build_requests(
@@ -97,4 +115,5 @@ def with_allow_deny(
 
 
 def _request(sequence: Sequence) -> Request:
-    return Request(sequence.user_id, sequence.items[:-1], int(sequence.items[-1]))
+    items, times = sequence.items, sequence.timestamps
+    return Request(sequence.user_id, items[:-1], int(items[-1]), ages=times[-1] - times[:-1])
