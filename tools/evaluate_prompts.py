@@ -1,7 +1,7 @@
 """Evaluates prompts: shares, recall over guidance strength, text tasks, and violations of taste profiles.
 
     python tools/evaluate_prompts.py --workdir=runs/streaming
-    python tools/evaluate_prompts.py --workdir=runs/streaming --users=0 --strengths=0,1,2 --profiles=10000
+    python tools/evaluate_prompts.py --workdir=runs/streaming --users=0 --strengths=0,1,2 --checkpoint=latest
 
 Writes WORKDIR/prompts: SPLIT.json, SPLIT.txt, and the curve as a chart, guidance.svg.
 """
@@ -20,7 +20,6 @@ _STRENGTHS = script_flags.define(
     "strengths", (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), "Guidance strengths of the curve.", at_least=0, fewest=1
 )
 _ITEMS = flags.DEFINE_integer("items", 512, "Number of items whose texts are read and generated.", lower_bound=1)
-_PROFILES = flags.DEFINE_integer("profiles", 512, "Number of random profiles that are checked.", lower_bound=0)
 _EXCLUDE = flags.DEFINE_bool("exclude_history", False, "Exclude the items of the history.")
 
 
@@ -33,7 +32,6 @@ def main() -> None:
         _BEAMS.value,
         list(_STRENGTHS.value),
         _ITEMS.value,
-        _PROFILES.value,
         _EXCLUDE.value,
     )
 

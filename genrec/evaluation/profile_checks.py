@@ -8,17 +8,23 @@ import datetime
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from etils import epath
 
+from genrec import config
 from genrec.data.dataset import Catalogue
+from genrec.decoding import loaded_model
 from genrec.input_pipeline.prompts import PromptSampler
-from genrec.serving.engine import Recommendations
+from genrec.progress import progress
+from genrec.serving.engine import Engine, Options, Recommendations
 from genrec.serving.profile_entries import ITEM, KINDS, Entry, Part
 from genrec.serving.profiles import Profile
-from genrec.serving.requests import Request
+from genrec.serving.requests import Request, sample_split
 from genrec.serving.suggestions import values_of
 
 COLUMNS = 12  # of the catalogue, at most, that profiles are about
 MOST_VALUES = 3  # of a column in an entry
+TOP = 10
+BATCH = 128  # requests of a search
 
 
 class DenialOracle:
@@ -44,10 +50,10 @@ class DenialOracle:
         )
 
     def violations(
-        self, requests: Sequence[Request], found: Sequence[Recommendations], today: datetime.date
+        self, profiles: Sequence[Profile], found: Sequence[Recommendations], today: datetime.date
     ) -> dict[str, int]:
         """Returns how many items of the lists their profiles deny."""
-        pairs = [(one.profile, int(item)) for one, of_one in zip(requests, found, strict=True) for item in of_one.items]
+        pairs = [(one, int(item)) for one, listed in zip(profiles, found, strict=True) for item in listed.items]
         wrong = sum(self.denies(profile, item, today) for profile, item in pairs)
         return {"lists": len(found), "items": len(pairs), "violations": wrong}
 
@@ -113,18 +119,46 @@ def random_prompt(sampler: PromptSampler, profile: Profile, random: np.random.Ge
 
 def measure(
     catalogue: Catalogue,
-    sampler: PromptSampler,
+    sampler: PromptSampler | None,
     users: Sequence[Request],
     recommend: Callable[[Sequence[Request]], Sequence[Recommendations]],
     profiles: int,
     seed: int = 0,
 ) -> dict[str, int]:
-    """Returns the `DenialOracle.violations` of random profiles with random prompts, each for one of `users`."""
+    """Returns the `DenialOracle.violations` of random profiles, with random prompts if there is a `sampler`.
+
+    Each is of one of `users`, in turn, and mostly against items that are recommended without a profile.
+    """
     random, oracle = np.random.default_rng(seed), DenialOracle(catalogue, columns_of(catalogue))
+    likely = [one.items if len(one.items) else np.arange(len(catalogue)) for one in recommend(users)]
     requests = []
     for number in range(profiles):
-        user = users[number % len(users)]
-        likely = user.history if len(user.history) else np.arange(len(catalogue))
-        profile = random_profile(oracle, likely, random)
-        requests.append(dataclasses.replace(user, profile=profile, prompt=random_prompt(sampler, profile, random)))
-    return oracle.violations(requests, recommend(requests), datetime.date.today())
+        place = number % len(users)
+        profile = random_profile(oracle, likely[place], random)
+        prompt = "" if sampler is None else random_prompt(sampler, profile, random)
+        requests.append(dataclasses.replace(users[place], profile=profile, prompt=prompt))
+    return oracle.violations([one.profile for one in requests], recommend(requests), datetime.date.today())
+
+
+def evaluate(
+    workdir: epath.PathLike, split: str, checkpoint: str, profiles: int, beams: int, seed: int = 0
+) -> dict[str, int]:
+    """Returns the violations of `profiles` random profiles, 0 for one of each user of the split.
+
+    For errors see `loaded_model.load`.
+    """
+    loaded = loaded_model.load(workdir, checkpoint)
+    catalogue, columns = loaded.dataset.catalogue, tuple(loaded.prompts.get("columns", ()))
+    users = sample_split(loaded.dataset.split(split), profiles)
+    # Without rules: they would leave nothing where a prompt asks for what is denied.
+    engine = Engine(loaded, Options(top=TOP, beams=beams), BATCH, rules=False)
+
+    def recommend(requests: Sequence[Request]) -> list[Recommendations]:
+        found: list[Recommendations] = []
+        for start in progress(range(0, len(requests), BATCH), "profiles"):
+            some = list(requests[start : start + BATCH])
+            found += engine.recommend(some + some[:1] * (BATCH - len(some)))[: len(some)]
+        return found
+
+    sampler = PromptSampler(config.Prompts(columns=columns), catalogue) if columns else None
+    return measure(catalogue, sampler, users, recommend, profiles or len(users), seed)

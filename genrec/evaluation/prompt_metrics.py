@@ -4,8 +4,7 @@
   prompt; for prompts against a value, how many still have it;
 * recall of the target with a prompt that is true of it, and with any prompt, over the strength of guidance;
 * text tasks: items from their titles, and titles and attributes from items, exactly;
-* violations: how often a list has an item that its user blocked or dislikes, in profiles against what the user is
-  recommended, and in random profiles under random prompts.
+* violations: how often a list has an item that its user blocked or dislikes.
 """
 
 import dataclasses
@@ -22,7 +21,8 @@ from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.text_generation import TextGenerator
-from genrec.evaluation import profile_checks, results
+from genrec.evaluation import results
+from genrec.evaluation.profile_checks import DenialOracle
 from genrec.input_pipeline import tasks
 from genrec.input_pipeline.prompts import HELD_OUT, PromptSampler
 from genrec.progress import progress
@@ -35,7 +35,6 @@ FOLDER = "prompts"  # of a work directory
 PICTURE = "guidance.svg"
 FITTING = "fitting prompts: strength, recall"
 CURVE = "any prompt: strength, share, recall"
-RANDOM_PROFILES = "random profiles and prompts"
 TOP = 10
 BATCH = 128  # requests of a search
 SINCE = "2024-01-01"  # date of the entries of profiles
@@ -187,21 +186,11 @@ class PromptEvaluator:
             for kind, name in zip(("dislikes", "blocked"), self.prompts.members, strict=False):
                 profile = profile.with_entry(kind, f"{name}={self.most_frequent(name, [one])[0]}", SINCE)
             profiles.append(profile)
-        pairs = zip(self.requests, profiles, strict=True)
-        requests = [dataclasses.replace(one, profile=profile) for one, profile in pairs]
-        found = self.recommend(requests)
-        oracle = profile_checks.DenialOracle(catalogue, list(self.prompts.members))
-        return oracle.violations(requests, found, datetime.date.today())
-
-    def random_violations(self, profiles: int) -> dict[str, int]:
-        """Returns how many items of lists random profiles deny, under random prompts, half of them without rules."""
-
-        def recommend(requests: Sequence[Request]) -> list[Recommendations]:
-            half = len(requests) // 2
-            return self.recommend(requests[:half], rules=True) + self.recommend(requests[half:])
-
-        catalogue = self._loaded_model.dataset.catalogue
-        return profile_checks.measure(catalogue, self.prompts, self.requests, recommend, profiles)
+        found = self.recommend(
+            [dataclasses.replace(one, profile=profile) for one, profile in zip(self.requests, profiles, strict=True)]
+        )
+        oracle = DenialOracle(catalogue, list(self.prompts.members))
+        return oracle.violations(profiles, found, datetime.date.today())
 
 
 def recall(requests: Sequence[Request], found: Sequence[Recommendations], k: int = TOP) -> float:
@@ -209,7 +198,7 @@ def recall(requests: Sequence[Request], found: Sequence[Recommendations], k: int
     return float(np.mean([r.target in one.items[:k] for r, one in zip(requests, found, strict=True)]))
 
 
-def measure(evaluator: PromptEvaluator, strengths: Sequence[float], items: int, profiles: int) -> dict[str, Any]:
+def measure(evaluator: PromptEvaluator, strengths: Sequence[float], items: int) -> dict[str, Any]:
     """Returns all metrics of the module's docstring: shares at strength 1, the curve at all `strengths`."""
     unprompted = evaluator.recommend(evaluator.requests)
     figures: dict[str, Any] = {"users": len(evaluator.requests)}
@@ -242,7 +231,6 @@ def measure(evaluator: PromptEvaluator, strengths: Sequence[float], items: int, 
     if evaluator.generates_texts:
         figures["texts"] = evaluator.text_accuracy(items)
     figures["blocked or disliked"] = evaluator.violations(unprompted)
-    figures[RANDOM_PROFILES] = evaluator.random_violations(profiles)
     return figures
 
 
@@ -254,7 +242,6 @@ def evaluate(
     beams: int,
     strengths: Sequence[float],
     items: int,
-    profiles: int,
     exclude_history: bool = False,
     show: Callable[[str], None] = printing.show,
 ) -> None:
@@ -265,7 +252,7 @@ def evaluate(
     workdir = epath.Path(workdir)
     loaded = loaded_model.load(workdir, checkpoint)
     logging.info("evaluating prompts at step %d, %d beams", loaded.step, beams)
-    measured = measure(PromptEvaluator(loaded, split, users, beams, exclude_history), strengths, items, profiles)
+    measured = measure(PromptEvaluator(loaded, split, users, beams, exclude_history), strengths, items)
     figures = {"step": loaded.step, "beams": beams, "split": split, "exclude_history": exclude_history, **measured}
     folder, text = workdir / FOLDER, _tables(figures)
     files.write_text(folder / PICTURE, _picture(measured))
@@ -294,7 +281,7 @@ def _tables(figures: dict[str, Any]) -> str:
         parts.append(f"a prompt for any {name}\n" + tables.text(points, axes, floats=".3f", align="r"))
     others = [
         f"{title}, {name}: " + (f"{value:.3f}" if isinstance(value, float) else f"{value:,}")
-        for title in ("title to item", "texts", "blocked or disliked", RANDOM_PROFILES)
+        for title in ("title to item", "texts", "blocked or disliked")
         for name, value in figures.get(title, {}).items()
     ]
     return "\n\n".join([*parts, "\n".join(others)]) + "\n"

@@ -21,7 +21,7 @@ def loaded(listener):
 
 @pytest.fixture(scope="module")
 def measured(listener):
-    prompt_metrics.evaluate(listener, "test", "best", 12, 20, [0.0, 1.0, 2.0], 9, 10, show=lambda text: None)
+    prompt_metrics.evaluate(listener, "test", "best", 12, 20, [0.0, 1.0, 2.0], 9, show=lambda text: None)
     return json.loads((listener / "prompts" / "test.json").read_text()), listener / "prompts"
 
 
