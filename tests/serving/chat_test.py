@@ -48,9 +48,10 @@ def test_each_turn_shows_the_changes_of_the_list_and_reasons(engine):
 
 
 def test_commands_extend_history_and_profile(engine):
-    answers, profile = talk(engine, ":hear 1", ":blocked media_type=podcast", ":why 1", ":profile")
+    answers, profile = talk(engine, ":hear 1", ":blocked for a week media_type=podcast", ":why 1", ":profile")
     assert "4 items heard" in answers[1]
     assert profile.entries[0].about == "media_type=podcast" and "are never returned" in answers[4]
+    assert "until" in answers[4] and profile.entries[0].until is not None
     assert "heard 1 ago" in answers[3]
 
 
