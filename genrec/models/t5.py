@@ -115,7 +115,9 @@ def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str
     Raises ConfigError for what T5 cannot express.
     """
     cfg, conditioning = model.cfg, model.conditioning
-    beyond = [name for name in ("repeat_bias", "transition_bias", "cross_position_bias", "scan_layers") if getattr(cfg, name)]
+    beyond = [
+        name for name in ("repeat_bias", "transition_bias", "cross_position_bias", "scan_layers") if getattr(cfg, name)
+    ]
     beyond += ["soft tokens"] if conditioning.context.vectors else []
     beyond += [] if cfg.gated_mlp else ["gated_mlp=False"]
     beyond += ["prompts.texts=False"] if model.text_output is None else []
