@@ -6,6 +6,7 @@
         --filter=media_type=podcast --filter=countries~DE,all --filter='release_time>=2023-06-01'
     python tools/recommend.py --workdir=runs/streaming --users=3 --temperature=1 --max_share=0.2 --share_of=artist
     python tools/recommend.py --workdir=runs/streaming --users=1 --prompt="something calm, no podcasts" --explain
+    python tools/recommend.py --workdir=runs/streaming --users=1 --prompt="podcasts only, no true crime" --rules=off:2
     python tools/recommend.py --workdir=runs/streaming --users=1 --interactive
 
 Needs no --config: the checkpoint has the settings of its model. All conditions of --filter must hold.
@@ -27,6 +28,7 @@ _ITEMS = flags.DEFINE_list("items", None, "A history: item ids, oldest first, se
 _SPLIT = flags.DEFINE_enum("split", "test", evaluate.SPLITS, "Split of the users.")
 _CONTEXT = flags.DEFINE_multi_string("context", [], "NAME=VALUE: a feature that overrides the user's own.")
 _PROMPT = flags.DEFINE_string("prompt", "", "Prompt: the wanted items in words.")
+_RULES = flags.DEFINE_string("rules", "on", "Rules of the prompt: on, off, or off:1,3 without these parts of it.")
 _PROFILE = script_flags.define_path("profile", "Taste profile, a file that tools/taste_profile.py wrote.")
 _FILTER = flags.DEFINE_multi_string("filter", [], "Condition: COLUMN, one of = != ~ !~ >= <=, comma-separated values.")
 _ALLOW = flags.DEFINE_list("allow", None, "Ids of the only items to recommend.")
@@ -41,7 +43,7 @@ _OPTIONS = script_flags.define_fields(engine.Options)
 
 def main() -> None:
     conditions, options = Filter.parse(_FILTER.value), _OPTIONS()
-    add_inputs = command_line.conditioning(_CONTEXT.value, _PROMPT.value, _PROFILE.value)
+    add_inputs = command_line.conditioning(_CONTEXT.value, _PROMPT.value, _PROFILE.value, _RULES.value)
     loaded = loaded_model.load(_WORKDIR.value, _CHECKPOINT.value, checkpoints_of=_CHECKPOINTS_OF.value)
     item_filter = with_allow_deny(conditions, loaded.dataset.catalogue, _ALLOW.value, _DENY.value)
     requests = build_requests(loaded.dataset, _SPLIT.value, _USERS.value, _USER.value, _ITEMS.value)

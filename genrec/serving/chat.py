@@ -9,23 +9,37 @@ import numpy as np
 from genrec import printing
 from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Filter
-from genrec.errors import GenrecError
+from genrec.errors import GenrecError, shown
+from genrec.serving import output, why_not
 from genrec.serving.engine import Engine, Recommendations
 from genrec.serving.explanations import Explainer
 from genrec.serving.profile_entries import KINDS
 from genrec.serving.profiles import NO_PROFILE, Profile
 from genrec.serving.requests import Request
 
-HELP = """Type a prompt, or a command:
-  :hear 3             add item 3 of the list to the history
+HELP = """Type a prompt, and more lines to refine it. Also: undo, why not X?, not him again, not 3; or a command:
+  :CHOSEN 3{}add item 3 of the list to the history
   :why 3              explain item 3
+  :why_not X          say why an item, or a value such as podcasts, is not in the list
+  :off 2              switch off part 2 of the prompt, as it is understood; :on 2 switches it on again
+  :rules off          make no part of the prompt a rule; :rules on
   :likes genre=jazz   add to the taste profile; also :dislikes :more_of :less_of :blocked; item=ID for one item;
                       :blocked for a week genre=jazz|folk, :likes x2 mood=calm & genre=jazz
   :forget genre=jazz  remove that from the taste profile
   :tell country=DE    set a feature of the request context, such as time_of_day; :tell country= leaves it out
   :profile            show the taste profile
-  :prompt             clear the prompt
+  :prompt             clear the prompt; :prompt X begins another one
+  :undo               go back to before the last line
   :quit"""
+_WHY_NOT = re.compile(r"why\s+(?:not|no|isn't|is not)\s+(.+?)[\s?!.]*", re.IGNORECASE)
+_NOT_ITEM = re.compile(
+    r"(?:not|no|skip|hide)\s+(?:(?:number\s+|item\s+|#)?(?P<number>\d{1,9})|that|this|it|that one|this one)"
+    r"(?:\s+(?:again|please))*[.!]?",
+    re.IGNORECASE,
+)
+_PERSON = re.compile(
+    r"\b(?:him|her|them|(?:that|this) (?:artist|author|singer|band))\b(?=\W*(?:$|again|please|any))", re.I
+)
 
 
 class Conversation:
@@ -55,12 +69,14 @@ class Conversation:
         self._request = dataclasses.replace(request, profile=profile)
         self._found = Recommendations(np.zeros(0, np.int32), np.zeros(0, np.float32), 0)  # for self._request
         self._read, self._write, self._filter, self._save = read, write, item_filter, save
+        self._earlier: list[tuple[Request, Filter]] = []  # before each line that changed something
+        self._meant: int | None = None  # the item, a catalogue row, that was last chosen or explained
 
     def run(self) -> Profile:
         """Runs until the user quits, ends the input or interrupts; returns the profile as it is then."""
         try:
-            self._write(HELP)
-            self._recommend(self._request)
+            self._write(self._help)
+            self._recommend(self._request, self._filter)
             while (line := self._read("> ").strip()) != ":quit":
                 try:
                     self._turn(line)
@@ -69,6 +85,11 @@ class Conversation:
         except (EOFError, KeyboardInterrupt):
             pass
         return self._request.profile
+
+    @property
+    def _help(self) -> str:
+        command = f":{self._engine.chosen} 3"
+        return HELP.replace(":CHOSEN 3{}", f"{command:20}")
 
     def _turn(self, line: str) -> None:
         if printing.REPLACEMENT in line:
@@ -79,13 +100,11 @@ class Conversation:
         match command:
             case "":
                 return
-            case ":hear":
-                request = request.with_event(self._item(argument))
-            case ":why":
-                self._write(self._explainer.as_text(request, [self._item(argument)], reasons=10))
+            case ":why" | ":why_not" | ":profile":
+                self._write(printing.clean(self._answer(command, argument)))
                 return
-            case ":profile":
-                self._write(request.profile.as_text(self._engine.catalogue))
+            case ":undo":
+                self._undo()
                 return
             case ":tell":
                 name, _, value = argument.partition("=")
@@ -94,17 +113,89 @@ class Conversation:
             case ":forget":
                 request = dataclasses.replace(request, profile=request.profile.without(argument))
             case ":prompt":
-                request = dataclasses.replace(request, prompt=argument)
+                request = dataclasses.replace(request, prompt=argument, parts_off=frozenset())
+            case ":off" | ":on" | ":rules":
+                request = self._switched(command, argument)
+            case _ if command[1:] == self._engine.chosen and command[0] == ":":
+                self._meant = self._item(argument)
+                request = request.with_event(self._meant)
             case _ if command[1:] in KINDS and command[0] == ":":
                 profile = request.profile.with_text(line[1:])
                 self._engine.profile_of(dataclasses.replace(request, profile=profile)).checked(self._engine.catalogue)
                 request = dataclasses.replace(request, profile=profile)
             case _ if command[0] == ":":
-                self._write(HELP)
+                self._write(self._help)
                 return
             case _:
-                request = dataclasses.replace(request, prompt=line)
-        self._recommend(request)
+                self._say(line)
+                return
+        self._recommend(request, self._filter)
+
+    def _say(self, line: str) -> None:
+        """Takes a line in words: a question, an item that is turned down, or a refinement of the prompt."""
+        if re.fullmatch(r"undo[.!]?", line, re.IGNORECASE):
+            self._undo()
+        elif asked := _WHY_NOT.fullmatch(line):
+            self._write(printing.clean(self._answer(":why_not", asked[1])))
+        elif refused := _NOT_ITEM.fullmatch(line):
+            item = self._item(refused["number"]) if refused["number"] else self._that()
+            self._recommend(self._request, dataclasses.replace(self._filter, deny=self._filter.deny | {item}))
+        else:
+            self._recommend(self._refined(self._with_names(line)), self._filter)
+
+    def _answer(self, command: str, argument: str) -> str:
+        request = self._request
+        if command == ":profile":
+            return request.profile.as_text(self._engine.catalogue)
+        if command == ":why_not":
+            return why_not.answer(self._engine, request, self._found, self._filter, argument)
+        self._meant = self._item(argument)
+        return self._explainer.as_text(request, [self._meant], reasons=10)
+
+    def _undo(self) -> None:
+        if not self._earlier:
+            raise DataError("there is nothing to undo")
+        self._recommend(*self._earlier[-1])
+        del self._earlier[-2:]  # what was undone, and the undoing
+
+    def _refined(self, line: str) -> Request:
+        """Returns the request with a further line of the prompt; parts that were switched off stay so."""
+        request = self._request
+        prompt = f"{request.prompt}\n{line}" if request.prompt else line
+        before = self._engine.understand(dataclasses.replace(request, parts_off=frozenset())).parts
+        off = {before[number - 1].place for number in request.parts_off}
+        longer = dataclasses.replace(request, prompt=prompt, parts_off=frozenset())
+        parts = enumerate(self._engine.understand(longer).parts, start=1)
+        return dataclasses.replace(longer, parts_off=frozenset(number for number, part in parts if part.place in off))
+
+    def _switched(self, command: str, argument: str) -> Request:
+        """Returns the request with a part of the prompt, or all rules, on or off."""
+        request = self._request
+        if command == ":rules":
+            if argument not in ("on", "off"):
+                raise DataError(f":rules {shown(argument)}: write :rules on or :rules off")
+            return dataclasses.replace(request, rules=argument == "on")
+        parts = self._engine.understand(dataclasses.replace(request, parts_off=frozenset())).parts
+        if not re.fullmatch(r"\d{1,9}", argument) or not 1 <= int(argument) <= len(parts):
+            raise DataError(f"{command}: give the number of a part of the prompt, 1 to {len(parts)}")
+        number = {int(argument)}
+        off = request.parts_off | number if command == ":off" else request.parts_off - number
+        return dataclasses.replace(request, parts_off=off)
+
+    def _that(self) -> int:
+        """Returns the item that "that" and "him" refer to: the one last chosen or explained, else the first listed."""
+        return self._meant if self._meant is not None else self._item("1")
+
+    def _with_names(self, line: str) -> str:
+        """Returns a line with the names of those who made the item that is meant, for "him" and the like."""
+        if not _PERSON.search(line):
+            return line
+        creators = self._engine.creators_of(self._that())
+        if not creators:
+            title = self._engine.catalogue.titles[self._that()]
+            raise DataError(f"nobody is named as the maker of {shown(title)}: say whom you mean")
+        names = " or ".join(f'"{creator}"' for creator in creators)
+        return _PERSON.sub(lambda found: names, line)
 
     def _item(self, text: str) -> int:
         """Returns the catalogue row at a place of the last list, counted from 1."""
@@ -113,17 +204,21 @@ class Conversation:
             raise DataError(f"give the number of an item of the list, 1 to {len(items)}")
         return int(items[int(text) - 1])
 
-    def _recommend(self, request: Request) -> None:
+    def _recommend(self, request: Request, item_filter: Filter) -> None:
         """Shows the list of `request`, which becomes the current request once the search has succeeded."""
-        found, titles = self._engine.recommend([request], self._filter)[0], self._engine.catalogue.titles
+        found, titles = self._engine.recommend([request], item_filter)[0], self._engine.catalogue.titles
         before = {int(item): place for place, item in enumerate(self._found.items)}
         lines = [printing.one_line(self._heading(request))]
+        if request.prompt:
+            lines.append(output.understanding(self._engine.understand(request)))
         for place, item in enumerate(map(int, found.items)):
             moved = ""
             if before:
                 moved = "  new" if item not in before else _moved(before[item] - place)
             lines.append(printing.one_line(f"{place + 1:3}. {titles[item]}{moved}"))
-        if not len(found.items):
+        if shortage := self._engine.shortage(request, found, item_filter):
+            lines.append(output.short_list(shortage, self._engine.catalogue))
+        elif not len(found.items):
             lines.append("no item passes all filters: change the prompt or remove an entry of the profile")
         gone = [titles[item] for item in before if item not in set(found.items.tolist())]
         if gone:
@@ -132,16 +227,16 @@ class Conversation:
             lines.append("why the first:")
             lines.append(self._explainer.as_text(request, found.items[:1], reasons=3))
         changed = request.profile != self._request.profile
-        self._request, self._found = request, found
+        if before or self._earlier:
+            self._earlier.append((self._request, self._filter))
+        self._request, self._filter, self._found = request, item_filter, found
         self._write("\n".join(lines))
         if changed:
             self._save(request.profile)
 
     def _heading(self, request: Request) -> str:
-        conditions = self._engine.filter_of(request, self._filter).conditions
-        rules = ", ".join(f"{c.column} {c.operator} {' or '.join(c.values)}" for c in conditions)
-        prompt = f'"{request.prompt}"' if request.prompt else "no prompt"
-        return f"{len(request.history)} items heard, {prompt}" + (f"; as a rule: {rules}" if rules else "")
+        lines = " - ".join(f'"{line}"' for line in request.prompt.split("\n"))
+        return f"{len(request.history)} items {self._engine.chosen}, {lines if request.prompt else 'no prompt'}"
 
 
 def _moved(places: int) -> str:

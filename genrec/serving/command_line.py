@@ -1,7 +1,10 @@
 """The commands behind tools/recommend.py and tools/taste_profile.py: recommendations, a dialog, profiles."""
 
+import contextlib
 import dataclasses
 import datetime
+import importlib
+import re
 from collections.abc import Callable, Sequence
 
 from etils import epath
@@ -23,17 +26,27 @@ from genrec.serving.profiles import NO_PROFILE, Profile
 from genrec.serving.requests import Request, find_users
 
 
-def conditioning(context: Sequence[str], prompt: str, profile: epath.PathLike | None) -> Callable[[Request], Request]:
+def conditioning(
+    context: Sequence[str], prompt: str, profile: epath.PathLike | None, rules: str = "on"
+) -> Callable[[Request], Request]:
     """Returns a function that adds context overrides (NAME=VALUE), a prompt and a profile (a path) to a request.
 
-    Raises DataError if an override is no NAME=VALUE, ProfileError if the profile is missing or malformed.
+    `rules` of the prompt are "on", "off", or "off:1,3" without the parts of these numbers. Raises DataError if an
+    override is no NAME=VALUE, or `rules` is none of these, ProfileError if the profile is missing or malformed.
     """
     for text in context:
         if "=" not in text:
             raise DataError(f"context {shown(text)}: write NAME=VALUE, such as country=DE")
     overrides = dict(text.split("=", 1) for text in context)
     known = NO_PROFILE if profile is None else Profile.load(profile)
-    return lambda request: dataclasses.replace(request, context_overrides=overrides, prompt=prompt, profile=known)
+    if not re.fullmatch(r"on|off|off:\d{1,4}(,\d{1,4})*", rules):
+        raise DataError(
+            f"rules {shown(rules)}: write on, off, or off:1,3 for the parts of the prompt that are to be off"
+        )
+    off = frozenset(map(int, re.findall(r"\d+", rules)))
+    return lambda request: dataclasses.replace(
+        request, context_overrides=overrides, prompt=prompt, profile=known, rules=rules != "off", parts_off=off
+    )
 
 
 def print_recommendations(
@@ -50,7 +63,8 @@ def print_recommendations(
     generator = TextGenerator(loaded) if explain and loaded.generates_texts else None
     for request, found in zip(requests, engine.recommend(requests, item_filter), strict=True):
         reasons = explainer.explain(request, found.items) if explain and output_format == "json" else None
-        printing.show(output.render(request, found, engine.catalogue, output_format, reasons))
+        understood, shortage = engine.understand(request), engine.shortage(request, found, item_filter)
+        printing.show(output.render(request, found, engine.catalogue, output_format, reasons, understood, shortage))
         if explain and output_format != "json":
             if generator and len(request.history):
                 taste = generator.generate(tasks.TASTE, [request.history])[0]
@@ -72,6 +86,8 @@ def chat(
     if len(requests) != 1:
         raise DataError(f"--interactive is for one user, got {len(requests)}: give --users=1 or --user=ID")
     printing.replace_undecodable_input()
+    with contextlib.suppress(ImportError):  # not on Windows
+        importlib.import_module("readline")  # gives `input` line editing, and the lines before
 
     def save(profile: Profile) -> None:
         if path is not None:

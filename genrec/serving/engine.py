@@ -2,7 +2,8 @@
 
 import dataclasses
 import datetime
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as AbstractSequence
 
 import numpy as np
@@ -19,9 +20,11 @@ from genrec.decoding.sampling import Sampling
 from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Histories
 from genrec.input_pipeline.prompts import parse_columns
+from genrec.serving import history_words
 from genrec.serving.profiles import Phrase, Profile
-from genrec.serving.prompt_rules import LESS, PromptRules
+from genrec.serving.prompt_rules import LESS, ONLY, PromptRules, Understanding
 from genrec.serving.requests import Request
+from genrec.serving.suggestions import values_of
 from genrec.settings import setting
 
 
@@ -70,6 +73,16 @@ class Recommendations:
     certified: int  # how many leading items are proven to be the most likely of all eligible ones
 
 
+@dataclasses.dataclass(frozen=True)
+class Shortage:
+    """Rules of a prompt that leave fewer items than asked for, and a list where some of them are taste."""
+
+    eligible: int  # items that pass all rules
+    without: Mapping[int, int]  # number of a rule -> items that pass the others
+    loosened: tuple[int, ...] = ()  # numbers of the rules that are taste in the list
+    found: Recommendations | None = None
+
+
 class Engine:
     """Recommends for batches of requests; for most of them nothing needs to be compiled again."""
 
@@ -90,17 +103,44 @@ class Engine:
         self._live = LiveIndex(loaded.table, self.catalogue, filters=requests)
         self._retriever = Retriever(loaded.graphdef, self._live, max(options.beams, options.top), options.top)
         self.prompt_columns = parse_columns(loaded.prompts.get("columns", ()))  # with their roles
-        roles, strict = dict(self.prompt_columns), loaded.prompts.get("rules", ()) if rules else ()
-        self._rules = PromptRules(strict, roles, self.catalogue)
-        others = [name for name, role in self.prompt_columns if role != "words" and name not in strict]
-        self._preferences = PromptRules(others, roles, self.catalogue, also=(LESS,))
+        self._rules = PromptRules(loaded.prompts.get("rules", ()), dict(self.prompt_columns), self.catalogue)
+        self._with_rules = rules
+        self._read_prompt = functools.lru_cache(maxsize=1024)(self._rules.read)
+        self.chosen = history_words.chosen(self.catalogue)  # what users did with the items of the history
 
     def context_of(self, request: Request) -> RequestContext:
         """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""
         vectors = self.loaded.tokenizer.user_features.item_vectors
         offset = None if vectors is None else self.profile_of(request).offset(self.catalogue, vectors)
-        prompt = _joined(self._phrases(request), request.prompt)
+        prompt = _joined(self._phrases(request), self._said(request))
         return RequestContext(request.context_overrides, prompt=prompt, offset=offset)
+
+    def understand(self, request: Request) -> Understanding:
+        """Returns what is understood of the prompt, without what the request switches off."""
+        rules = self._with_rules and request.rules
+        return self._read_prompt(request.prompt, rules).without(request.parts_off)
+
+    def rows_of(self, phrase: str) -> np.ndarray:
+        """Returns the catalogue rows int[n] with all values that a phrase such as "calm music" asks for."""
+        asked = [one for part in self._read_prompt(phrase, True).parts if part.kind != LESS for one in part.conditions]
+        if not asked:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(np.logical_and.reduce([condition.mask(self.catalogue) for condition in asked]))
+
+    def creators_of(self, item: int) -> list[str]:
+        """Returns who made an item, a catalogue row, by the columns that prompts name with "by"."""
+        cells = [self.catalogue.column(name)[item].as_py() for name, role in self.prompt_columns if role == "by"]
+        return [value for cell in cells for value in values_of(cell)]
+
+    def _said(self, request: Request) -> str:
+        """Returns the prompt as the model reads it; of too many lines, the latest that fit."""
+        said, encode = "", self.loaded.tokenizer.vocabulary.encode if self.prompt_columns else None
+        for line in reversed(self.understand(request).lines()):
+            longer = f"{line}, {said}" if said else line
+            if said and encode and len(encode(longer)) > self.loaded.tokenizer.longest_served_prompt:
+                break
+            said = longer
+        return said
 
     def profile_of(self, request: Request) -> Profile:
         """Returns the entries of the request's profile that hold today."""
@@ -108,10 +148,10 @@ class Engine:
 
     def _phrases(self, request: Request) -> list[Phrase]:
         """Returns the phrases of the profile; of too many the strongest that fit beside the prompt, then the latest."""
-        tokenizer, kept = self.loaded.tokenizer, list[int]()
+        tokenizer, said, kept = self.loaded.tokenizer, self._said(request), list[int]()
         phrases = self.profile_of(request).phrases(self.catalogue, self.prompt_columns) if self.prompt_columns else []
         for place in sorted(range(len(phrases)), key=lambda place: (-phrases[place].strength, -place)):
-            longer = _joined([phrases[one] for one in sorted([*kept, place])], request.prompt)
+            longer = _joined([phrases[one] for one in sorted([*kept, place])], said)
             if len(tokenizer.vocabulary.encode(longer)) > tokenizer.longest_served_prompt:
                 break
             kept.append(place)
@@ -124,9 +164,37 @@ class Engine:
 
     def filter_of(self, request: Request, item_filter: Filter = EVERYTHING) -> Filter:
         """Returns `item_filter` with the hard filters of the prompt and the items that the profile denies."""
-        conditions = (*item_filter.conditions, *self._rules.conditions(request.prompt))
         profile = self.profile_of(request).checked(self.catalogue)
-        return profile.restrict(dataclasses.replace(item_filter, conditions=conditions), self.catalogue)
+        return profile.restrict(self.understand(request).restrict(item_filter), self.catalogue)
+
+    def _negative_prompt(self, request: Request) -> str:
+        """Returns a prompt for what profile and prompt refuse and no rule excludes."""
+        of_profile = ". ".join(phrase.text for phrase in self._phrases(request))
+        refused = self._rules.negative_prompt(of_profile), self.understand(request).negative_prompt()
+        return ", ".join(filter(None, refused))
+
+    def shortage(self, request: Request, found: Recommendations, item_filter: Filter = EVERYTHING) -> Shortage | None:
+        """Returns what could be loosened if the rules of the prompt leave fewer items than asked for, else None."""
+        rules = [(n, part) for n, part in enumerate(self.understand(request).parts, start=1) if part.rule]
+        excluded = request.history if self.options.exclude_history else ()
+
+        def eligible(request: Request) -> int:
+            passing = self.filter_of(request, item_filter).mask(len(self.catalogue), self.catalogue)
+            passing[np.asarray(excluded, np.int64)] = False
+            return int(passing.sum())
+
+        def loosened(*numbers: int) -> Request:
+            return dataclasses.replace(request, parts_off=request.parts_off | set(numbers))
+
+        if len(found.items) >= self.options.top or not rules or (left := eligible(request)) >= self.options.top:
+            return None
+        without = {number: eligible(loosened(number)) for number, _ in rules}
+        # What is asked for is loosened before what is refused.
+        best, _ = max(rules, key=lambda rule: (without[rule[0]] > left and rule[1].kind == ONLY, without[rule[0]]))
+        off = [best] if without[best] > left else [number for number, part in rules if part.kind == ONLY]
+        if not off or eligible(loosened(*off)) <= left:
+            return Shortage(left, without)
+        return Shortage(left, without, tuple(off), self.recommend([loosened(*off)], item_filter)[0])
 
     def encode(self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext]) -> Histories:
         """Returns the encoder inputs of requests in `contexts`. Raises PromptError and DataError."""
@@ -137,7 +205,7 @@ class Engine:
         self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext], strength: float
     ) -> Guidance | None:
         """Returns the guidance by prompts and negative prompts, None if it equals plain conditioning."""
-        negative = [self._preferences.negative_prompt(context.prompt) for context in contexts]
+        negative = [self._negative_prompt(request) for request in requests]
         strengths = np.array([strength * self._phrase_strength(one, False) for one in requests], np.float32)
         if not any(negative) and all(
             one == 1 or not context.prompt for one, context in zip(strengths, contexts, strict=True)

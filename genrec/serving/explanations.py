@@ -140,7 +140,8 @@ class Explainer:
         """Returns the ablation of all occurrences of an item, the last of which is the `back`-th from the end."""
         title = self._engine.catalogue.titles[item]
         places = np.flatnonzero(request.history == item)
-        name = f"heard {back} ago" if len(places) == 1 else f"heard {len(places)} times, last {back} ago"
+        chosen = self._engine.chosen
+        name = f"{chosen} {back} ago" if len(places) == 1 else f"{chosen} {len(places)} times, last {back} ago"
         words = f'you chose "{title}"{self._counted(request, places)}'
         return Ablation(f"{name}: {title}", request.without_events(places), words=words)
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence as AbstractSequence
 
 from genrec import printing, tables
 from genrec.data.dataset import Catalogue
-from genrec.serving.engine import Recommendations
+from genrec.serving.engine import Recommendations, Shortage
 from genrec.serving.explanations import Explanation
+from genrec.serving.prompt_rules import Understanding
 from genrec.serving.requests import Request
 
 TITLE_WIDTH = 48  # characters
@@ -19,11 +20,38 @@ def render(
     catalogue: Catalogue,
     output: str,
     explanations: AbstractSequence[Explanation] | None = None,
+    understood: Understanding | None = None,
+    shortage: Shortage | None = None,
 ) -> str:
-    """Returns a "table" and an empty line, or a line of "json" with the `explanations` of the items if given."""
+    """Returns a "table" and an empty line, or a line of "json" with the `explanations` of the items if given.
+
+    `understood` is what was understood of the prompt, `shortage` says that its rules leave fewer items than asked for.
+    """
     if output == "json":
-        return as_json(request, found, catalogue, explanations)
-    return table(request, found, catalogue) + "\n"
+        return as_json(request, found, catalogue, explanations, understood, shortage)
+    lines = [table(request, found, catalogue)]
+    if understood is not None and understood.parts:
+        lines[:0] = [understanding(understood)]
+    if shortage is not None:
+        lines.append(short_list(shortage, catalogue))
+    return "\n".join(lines) + "\n"
+
+
+def understanding(understood: Understanding) -> str:
+    """Returns what was understood of a prompt, and a line for each part."""
+    lines = [f"understood: {understood.as_text()}", *(f"  {line}" for line in understood.as_table())]
+    return "\n".join(map(printing.one_line, lines))
+
+
+def short_list(shortage: Shortage, catalogue: Catalogue) -> str:
+    """Returns how many items pass the rules of a prompt and would without each, and the list with some of them off."""
+    without = ", ".join(f"{items:,} without {number}" for number, items in shortage.without.items())
+    lines = [f"only {shortage.eligible:,} items pass the rules of the prompt ({without})"]
+    if shortage.found is not None:
+        numbers = ",".join(map(str, shortage.loosened))
+        lines.append(f"with {numbers} as taste, not as a rule (off:{numbers}):")
+        lines += [f"  - {catalogue.titles[item]}" for item in shortage.found.items]
+    return "\n".join(map(printing.one_line, lines))
 
 
 def table(request: Request, found: Recommendations, catalogue: Catalogue) -> str:
@@ -48,36 +76,44 @@ def as_json(
     found: Recommendations,
     catalogue: Catalogue,
     explanations: AbstractSequence[Explanation] | None = None,
+    understood: Understanding | None = None,
+    shortage: Shortage | None = None,
 ) -> str:
     """Returns a line of JSON: name, history and target (item ids), recommended (item_id, title, score), certified.
 
     `explanations` add to each item `because` (reasons in words), `reasons` (pairs of an input and the change of the
-    log-probability without it), `sum_of_changes`, and `joint_change` (without all inputs at once).
+    log-probability without it), `sum_of_changes`, and `joint_change` (without all inputs at once). A prompt adds
+    `understood`, a `shortage` how many items pass its rules, and the list with some of them off.
     """
     more: list[dict[str, object]] = [{} for _ in found.items]
-    for fields, one in zip(more, explanations or (), strict=False):
-        fields["because"] = [reason.words for reason in one.stated]
-        fields["reasons"] = [[reason.name, round(reason.change, 5)] for reason in one.reasons]
-        fields["sum_of_changes"], fields["joint_change"] = round(one.total, 5), round(one.joint, 5)
-    line = json.dumps(
-        {
-            "name": request.name,
-            "history": [catalogue.item_ids[item] for item in request.history],
-            "target": None if request.target is None else catalogue.item_ids[request.target],
-            "recommended": [
-                {
-                    "item_id": catalogue.item_ids[item],
-                    "title": catalogue.titles[item],
-                    "score": round(float(score), 5),
-                    **fields,
-                }
-                for item, score, fields in zip(found.items, found.scores, more, strict=True)
-            ],
-            "certified": found.certified,
-        },
-        ensure_ascii=False,
-    )
-    return printing.escape_json(line)
+    for extra, one in zip(more, explanations or (), strict=False):
+        extra["because"] = [reason.words for reason in one.stated]
+        extra["reasons"] = [[reason.name, round(reason.change, 5)] for reason in one.reasons]
+        extra["sum_of_changes"], extra["joint_change"] = round(one.total, 5), round(one.joint, 5)
+    fields: dict[str, object] = {
+        "name": request.name,
+        "history": [catalogue.item_ids[item] for item in request.history],
+        "target": None if request.target is None else catalogue.item_ids[request.target],
+        "recommended": [{**one, **extra} for one, extra in zip(_listed(found, catalogue), more, strict=True)],
+        "certified": found.certified,
+    }
+    if understood is not None and understood.prompt:
+        fields["understood"] = understood.as_json()
+    if shortage is not None:
+        fields["shortage"] = {
+            "eligible": shortage.eligible,
+            "without": {str(number): items for number, items in shortage.without.items()},
+            "loosened": list(shortage.loosened),
+            "recommended": [] if shortage.found is None else _listed(shortage.found, catalogue),
+        }
+    return printing.escape_json(json.dumps(fields, ensure_ascii=False))
+
+
+def _listed(found: Recommendations, catalogue: Catalogue) -> list[dict[str, object]]:
+    return [
+        {"item_id": catalogue.item_ids[item], "title": catalogue.titles[item], "score": round(float(score), 5)}
+        for item, score in zip(found.items, found.scores, strict=True)
+    ]
 
 
 def _short(title: str) -> str:

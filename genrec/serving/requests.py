@@ -23,9 +23,11 @@ class Request:
     history: np.ndarray  # int[n], catalogue rows, oldest first
     target: int | None = None  # catalogue row, where known
     context_overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)  # feature -> value
-    prompt: str = ""
+    prompt: str = ""  # later lines go on from earlier ones, and override what contradicts them
     profile: Profile = NO_PROFILE
     ages: np.ndarray | None = None  # int64[n], how long before the request each event was, in seconds; for words alone
+    rules: bool = True  # whether parts of the prompt may be rules
+    parts_off: frozenset[int] = frozenset()  # numbers of the parts of the prompt, as understood, that are switched off
 
     @property
     def known_ages(self) -> np.ndarray | None:
