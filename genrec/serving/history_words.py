@@ -23,6 +23,7 @@ def chosen(catalogue: Catalogue) -> str:
         kinds = {
             str(kind).lower().removesuffix("s")
             for kind in pc.unique(catalogue.column(column).cast(pa.string())).to_pylist()
+            if kind
         }
         for word, known in _OF_KIND.items():
             if kinds and kinds <= {kind.removesuffix("s") for kind in known.split()}:

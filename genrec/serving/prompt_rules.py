@@ -128,7 +128,7 @@ class Understanding:
     def as_table(self) -> list[str]:
         """Returns a line for each part, with its number and the words that it came from."""
         return [
-            f"{number}. {part.kind if part.rule else TASTE}: {part.text}, from {part.words!r}"
+            f"part {number}, {part.kind if part.rule else TASTE}: {part.text}, from {part.words!r}"
             for number, part in enumerate(self.parts, start=1)
         ]
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -39,8 +41,8 @@ def test_each_turn_shows_the_changes_of_the_list_and_reasons(engine):
         lines = [line for line in answer.splitlines() if line[:3].strip().isdigit() and line[3:5] == ". "]
         return [line[5:].partition("  ")[0] for line in lines]
 
-    assert len(listed(answers[0])) == 5 and "3 items heard, no prompt" in answers[0] and "why the first:" in answers[0]
-    assert "as a rule: media_type != music" in answers[1]
+    assert len(listed(answers[0])) == 5 and "3 items played, no prompt" in answers[0] and "why the first:" in answers[0]
+    assert "not: music" in answers[1]
     assert all(media_type[title] != "music" for title in listed(answers[1]))
     assert all(media_type[title] == "music" for title in listed(answers[2]))
     assert "  new" in answers[2] and "gone: 5" in answers[2]
@@ -48,11 +50,11 @@ def test_each_turn_shows_the_changes_of_the_list_and_reasons(engine):
 
 
 def test_commands_extend_history_and_profile(engine):
-    answers, profile = talk(engine, ":hear 1", ":blocked for a week media_type=podcast", ":why 1", ":profile")
-    assert "4 items heard" in answers[1]
+    answers, profile = talk(engine, ":played 1", ":blocked for a week media_type=podcast", ":why 1", ":profile")
+    assert "4 items played" in answers[1]
     assert profile.entries[0].about == "media_type=podcast" and "are never returned" in answers[4]
     assert "until" in answers[4] and profile.entries[0].until is not None
-    assert "heard 1 ago" in answers[3]
+    assert "played 1 ago" in answers[3]
 
 
 def test_an_interrupt_during_a_search_keeps_the_profile(engine, monkeypatch):
@@ -73,10 +75,10 @@ def test_an_interrupt_during_a_search_keeps_the_profile(engine, monkeypatch):
 def test_errors_are_shown_and_the_conversation_continues(engine):
     answers, profile = talk(
         engine,
-        ":hear 9",
-        ":hear x",
-        ":hear ²",
-        ":hear " + "9" * 5000,
+        ":played 9",
+        ":played x",
+        ":played ²",
+        ":played " + "9" * 5000,
         ":likes color=red",
         ":tell tier=gold",
         ":dance",
@@ -117,3 +119,65 @@ def test_titles_cannot_add_lines_or_move_the_cursor(engine, monkeypatch):
     for answer in answers:
         assert not set(answer) & {"\r", "\x1b"}
         assert sum(line.startswith("  1. ") for line in answer.splitlines()) <= 1
+
+
+def listed(answer):
+    return re.findall(r"^ +\d+\. (.*?)(?:  (?:new|up|down).*)?$", answer, re.MULTILINE)
+
+
+def test_lines_refine_the_prompt_and_undo_goes_back(engine):
+    answers, _ = talk(engine, "podcasts", "something calm", "undo", ":undo", "undo", "audiobooks")
+    assert '"podcasts" - "something calm"' in answers[2] and "only podcasts; taste: calm" in answers[2]
+    assert listed(answers[3]) == listed(answers[1]) and '"podcasts"' in answers[3]
+    assert listed(answers[4]) == listed(answers[0]) and "no prompt" in answers[4]
+    assert "nothing to undo" in answers[5]
+    assert "only audiobooks" in answers[6]
+
+
+def test_who_is_not_wanted_again_is_not_returned(engine):
+    answers, _ = talk(engine, "music", "not him again", "not 2", ":undo", "not that one")
+    catalogue = engine.catalogue
+    artist = dict(zip(catalogue.titles, catalogue.column("artist").to_pylist(), strict=True))
+    unwanted = artist[listed(answers[1])[0]]
+    assert f"only music; not: {unwanted}" in answers[2] and unwanted in map(artist.get, listed(answers[1]))
+    assert unwanted not in map(artist.get, listed(answers[2]) + listed(answers[3]))
+    assert listed(answers[2])[1] not in listed(answers[3])
+    assert listed(answers[4]) == listed(answers[2]) and listed(answers[2])[0] not in listed(answers[5])
+
+
+def test_parts_of_the_prompt_are_switched_off_and_on(engine):
+    answers, _ = talk(
+        engine, "podcasts", "no audiobooks", ":off 1", "calm", ":on 1", ":rules off", ":off 9", ":rules x"
+    )
+    assert "only podcasts; not: audiobooks" in answers[2]
+    assert "understood: not: audiobooks; taste: podcasts" in answers[3]
+    assert "understood: not: audiobooks; taste: podcasts, calm" in answers[4]
+    assert "understood: only podcasts; not: audiobooks; taste: calm" in answers[5]
+    assert "understood: taste: podcasts, no audiobooks, calm" in answers[6]
+    assert "1 to 3" in answers[7] and ":rules on" in answers[8]
+
+
+def test_why_not_is_answered_from_rules_and_scores(engine):
+    titles, media = engine.catalogue.titles, engine.catalogue.column("media_type").to_pylist()
+    genre = engine.catalogue.column("genre")[0].as_py()
+    music = titles[media.index("music")]
+    answers, _ = talk(
+        engine, "no music", f"why not {music}?", "why not music?", ":prompt", ":why_not xyz", f"why not {genre}?"
+    )
+    assert "excluded by your words 'no music'" in answers[2] and "excluded by your words 'no music'" in answers[3]
+    first, last = listed(answers[4])[0], engine.recommend([Request("u", np.array([3, 4, 5]))])[0].scores[-1]
+    assert "'xyz'" in answers[5] and ("in the list" in answers[6] or f"{last:.2f}" in answers[6])
+    answers, _ = talk(
+        engine, f"why not {first}?", f":blocked item={engine.catalogue.item_ids[7]}", f":why_not {titles[7]}"
+    )
+    assert "in the list, number 1" in answers[1] and "your profile" in answers[3]
+
+
+def test_rules_that_leave_too_few_items_offer_a_list_without_one(engine):
+    catalogue = engine.catalogue
+    artists, media = catalogue.column("artist").to_pylist(), catalogue.column("media_type").to_pylist()
+    counts = {artist: artists.count(artist) for artist in artists}
+    artist = min(counts, key=counts.get)
+    asked = f"{media[artists.index(artist)]} by {artist}"
+    answers, _ = talk(engine, asked)
+    assert counts[artist] < 5 and f"only {counts[artist]} items pass" in answers[1] and "off:2" in answers[1]

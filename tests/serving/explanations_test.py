@@ -71,7 +71,7 @@ def test_changes_equal_removal_by_hand(engine, scores, request_of_all):
     for item in recent:
         count = request.history.tolist().count(item)
         times = "" if count == 1 else f"{count} times, last "
-        name = f"heard {times}{recent.index(item) + 1} ago: {titles[item]}"
+        name = f"played {times}{recent.index(item) + 1} ago: {titles[item]}"
         by_hand[name] = dataclasses.replace(request, history=request.history[request.history != item])
     country = next(name for name in explained[0] if name.startswith("country: "))
     by_hand[country] = dataclasses.replace(request, context_overrides={**request.context_overrides, "country": ""})
@@ -124,15 +124,15 @@ def test_words_count_what_was_chosen_and_when(engine):
     history, ages = np.array([3, 4, 3, 5, 3]), day * np.array([400, 9, 6, 2, 0.5])
     request = Request("u", history, ages=ages)
     assert (
-        words_of(engine, request, "heard 3 times, last 1 ago")
+        words_of(engine, request, "played 3 times, last 1 ago")
         == f'you chose "{title[3]}" 3 times, once in the last day'
     )
-    assert words_of(engine, request, "heard 2 ago") == f'you chose "{title[5]}" in the last week'
-    assert words_of(engine, request, "heard 4 ago") == f'you chose "{title[4]}" in the last month'
-    assert words_of(engine, request.with_event(4), "heard 2 times").endswith("twice, once in the last day")
+    assert words_of(engine, request, "played 2 ago") == f'you chose "{title[5]}" in the last week'
+    assert words_of(engine, request, "played 4 ago") == f'you chose "{title[4]}" in the last month'
+    assert words_of(engine, request.with_event(4), "played 2 times").endswith("twice, once in the last day")
     older = dataclasses.replace(request, ages=ages + 400 * day)
     for unknown in (older, dataclasses.replace(request, ages=None), dataclasses.replace(request, ages=ages[:4])):
-        assert words_of(engine, unknown, "heard 3 times") == f'you chose "{title[3]}" 3 times'
+        assert words_of(engine, unknown, "played 3 times") == f'you chose "{title[3]}" 3 times'
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_every_part_has_the_words_that_it_came_from(rules):
     understood = rules.read("podcasts only, no true crime, with a woman singing")
     assert understood.as_text() == "only podcasts; not: true crime; taste: with a woman singing"
     assert [part.words for part in understood.parts] == ["podcasts only", "no true crime", "with a woman singing"]
-    assert all(f"{n}. " in line for n, line in enumerate(understood.as_table(), start=1))
+    assert all(f"part {n}, " in line for n, line in enumerate(understood.as_table(), start=1))
     fields = understood.as_json()["parts"]
     assert [(part["kind"], part["rule"]) for part in fields] == [("only", True), ("not", True), ("taste", False)]
     assert fields[1]["conditions"] == {"genre": ["true crime"]}
