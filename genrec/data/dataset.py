@@ -208,11 +208,6 @@ class Dataset:
         """Returns the sequences of the split "train", "validation" or "test"."""
         return Sequences(self.path, name)
 
-    @property
-    def has_times(self) -> bool:
-        """True if timestamps are Unix seconds, False if they are the order of events alone."""
-        return "first_interaction" in self.statistics
-
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The catalogue, read on first use."""

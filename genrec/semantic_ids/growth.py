@@ -113,7 +113,7 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
     if config.source == "cooccurrence":
         raise encoders.EmbeddingError(
             "embeddings.source=cooccurrence embeds items by what users chose with them, which is unknown of "
-            f"{len(new):,} new items. Learn semantic IDs again and train again, or describe the items by texts or vectors."
+            f"{len(new):,} new items. Learn semantic IDs and train again, or describe items by texts or vectors."
         )
     if config.source == "tfidf":
         counts = tfidf.count(before.texts)
