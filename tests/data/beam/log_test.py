@@ -90,3 +90,17 @@ def test_selected_users_have_interactions(tmp_path, kept):
     assert again.user_ids.tolist() == (["a", "c"] if kept.any() else [])
     assert again.sequences.items.tolist() == np.flatnonzero(kept).tolist()
     assert again.sequences.lengths.tolist() == ([1, 2] if kept.any() else [])
+
+
+def test_blocks_of_a_source_of_several_files_name_the_file_and_the_row(tmp_path):
+    table = pa.table({"user_id": list("uvwxy"), "item_id": list("abcde"), "order": range(5)})
+    parts = (
+        reading.SourceTable(table.slice(0, 3), "in/one", "line", first=2),
+        reading.SourceTable(table.slice(3), "two"),
+    )
+    source = reading.SourceTable(table, "in", parts=parts)
+    blocks = beam_log.write_blocks(source, str(tmp_path / "block"), 2, Data())
+    loaded = [runner.load(block.path) for block in blocks]
+    assert [block.rows for block in blocks] == [2, 1, 2]
+    assert pa.concat_tables([block.table for block in loaded]).equals(table)
+    assert [loaded[1].where(0), loaded[2].where(1)] == ["one line 4", "two row 2"]
