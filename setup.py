@@ -41,6 +41,7 @@ TEST = [
     SAFETENSORS,
     *DOCS,
     "hypothesis>=6.100",
+    "jax[tpu]>=0.10.2",  # the compiler for TPUs, which needs none
     "mypy>=2.4",
     "pytest>=8",
     "pytest-xdist>=3.6",

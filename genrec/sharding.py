@@ -4,6 +4,7 @@ Layers name what a dimension means ("mlp", "heads"), never hardware: changing th
 Parameters carry the names of their dimensions as the metadata `axes`; activations are sharded by `constrain`.
 """
 
+import collections
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 from flax import nnx
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genrec import config
@@ -36,7 +37,11 @@ RULES: dict[str | None, str | tuple[str, ...] | None] = {
 def make_mesh(cfg: config.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh over `devices`, by default all devices of the run.
 
-    Raises ConfigError if the product of the sizes is not the number of devices (a single process may leave some idle).
+    Slices of TPUs, and nodes of GPUs, are connected by a slower network than the devices within one: where there are
+    several, `data` runs over them, one after another, and `fsdp` and `tensor` stay within each.
+
+    Raises ConfigError if the product of the sizes is not the number of devices (a single process may leave some idle),
+    and for sizes that would divide `fsdp` or `tensor` among slices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {axis: getattr(cfg, axis) for axis in AXES}
@@ -46,14 +51,49 @@ def make_mesh(cfg: config.Mesh, devices: Sequence[jax.Device] | None = None) -> 
     given = math.prod(size for size in sizes.values() if size != -1)
     shape = [len(devices) // given if size == -1 else size for size in sizes.values()]
     used = math.prod(shape)
-    if not 0 < used <= len(devices) or (used < len(devices) and (-1 in sizes.values() or jax.process_count() > 1)):
+    idle = -1 not in sizes.values() and jax.process_count() == 1 and len(slices(devices)) == 1
+    if not 0 < used <= len(devices) or (used < len(devices) and not idle):
         raise config.ConfigError(
             f"{text}: there are {len(devices)} devices. Choose sizes whose product is {len(devices)}; one of them may "
             "be -1, for the remaining devices"
         )
     if used < len(devices):
         logging.warning("%s: %d of %d devices are left idle", text, len(devices) - used, len(devices))
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:used])
+        arranged = np.asarray(devices[:used]).reshape(shape)  # they need not be a rectangle of the torus
+    else:
+        arranged = _arrange(devices, shape, text)
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def slices(devices: Sequence[jax.Device]) -> dict[int, int]:
+    """Returns the number of devices in each slice of TPUs or node of GPUs, by the index that JAX gives it."""
+    return collections.Counter(slice_of(device) for device in devices)
+
+
+def slice_of(device: jax.Device) -> int:
+    """Returns the index of a device's slice or node; 0 where JAX gives none, as for a TPU slice by itself."""
+    return getattr(device, "slice_index", 0)
+
+
+def _arrange(devices: Sequence[jax.Device], shape: Sequence[int], text: str) -> np.ndarray:
+    """Returns the devices in the shape of a mesh; neighbors of `tensor` are neighbors on a TPU's torus, then `fsdp`."""
+    found, (data, *within) = slices(devices), shape
+    if len(found) == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    own = min(found.values())
+    if own != max(found.values()):
+        raise config.ConfigError(
+            f"the slices (or nodes) of this run have {own} to {max(found.values())} devices: take as many in each"
+        )
+    if data % len(found):
+        raise config.ConfigError(
+            f"{text}: fsdp and tensor must lie within one of the {len(found)} slices (or nodes) of {own} devices. Set "
+            f"mesh.fsdp and mesh.tensor to a product that divides {own}, and mesh.data=-1"
+        )
+    # JAX's own `make_mesh` refuses several slices.
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // len(found), *within), (len(found), 1, 1), devices, allow_split_physical_axes=True
+    )
 
 
 def one_device() -> Mesh:

@@ -1,8 +1,11 @@
 """The mesh, the rules, and the training step on meshes of all shapes."""
 
+import dataclasses
+import itertools
 import math
 import os
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +16,7 @@ from jax.sharding import PartitionSpec
 from genrec import config, sharding
 from genrec.input_pipeline.examples import Segment, Tokenizer, pack
 from genrec.models import run_record
+from genrec.planning import topologies
 from genrec.training import optimizer
 from genrec.training import step as training_step
 
@@ -178,6 +182,79 @@ def test_layers_that_cannot_be_sharded_evenly_are_refused_with_the_setting(sizes
     mesh = sharding.make_mesh(config.Mesh(*sizes))
     with pytest.raises(config.ConfigError, match=setting):
         training_step.describe(record_of(**changes), optax.sgd(1.0), mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gpu:
+    """What a mesh reads of a device."""
+
+    id: int
+    slice_index: int
+    platform: str = "gpu"
+    device_kind: str = "NVIDIA L4"
+
+
+def documented_meshes() -> list[tuple[str, list, int, dict[str, int], tuple[int, ...]]]:
+    """Returns machines, devices, number of slices, sizes and result from the table of docs/clusters.md."""
+    text = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*(?:slices?|nodes) .*) \| `(.*)` \| (\d+) x (\d+) x (\d+) \|$", text, re.MULTILINE)
+    found = []
+    for machines, mesh, *result in rows:
+        count = int(machines.split()[0].replace("one", "1"))
+        if topology := re.search("`(.*)`", machines):
+            devices = list(topologies.slices(topology[1], count).devices)
+        else:
+            each = int(re.search(r"(\d+) GPUs", machines)[1])
+            devices = [Gpu(number, number // each) for number in range(count * each)]
+        sizes = {name: int(size) for name, size in re.findall(r"mesh\.(\w+)=(-?\d+)", mesh)}
+        found.append((machines, devices, count, sizes, tuple(map(int, result))))
+    return found
+
+
+def test_the_table_of_meshes_is_that_of_the_documentation():
+    assert [machines for machines, *_ in documented_meshes() if "GPU" in machines or "slices" in machines]
+    for machines, devices, count, sizes, result in documented_meshes():
+        mesh = sharding.make_mesh(config.Mesh(**sizes), devices)
+        assert mesh.devices.shape == result, machines
+        assert {id(device) for device in mesh.devices.flat} == {id(device) for device in devices}, machines
+        for data, part in enumerate(mesh.devices):
+            assert {sharding.slice_of(device) for device in part.flat} == {data * count // result[0]}, machines
+
+
+@pytest.mark.parametrize("topology", ["v4:2x2x2", "v5e:4x4", "v5p:2x2x4", "v6e:4x4", "tpu7x:2x2x1"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_every_mesh_within_slices_starts_and_those_beyond_are_refused(topology, count):
+    devices = topologies.slices(topology, count).devices
+    powers = [2**n for n in range(10) if 2**n <= len(devices)]
+    for fsdp, tensor in itertools.product(powers, powers):
+        if len(devices) % (fsdp * tensor):
+            continue
+        cfg = config.Mesh(-1, fsdp, tensor)
+        if len(devices) // count % (fsdp * tensor):
+            with pytest.raises(config.ConfigError, match="slices.*mesh.fsdp"):
+                sharding.make_mesh(cfg, devices)
+        else:
+            mesh = sharding.make_mesh(cfg, devices)
+            assert all(len({sharding.slice_of(one) for one in part.flat}) == 1 for part in mesh.devices)
+
+
+def test_neighbors_along_an_axis_are_neighbors_on_the_torus():
+    mesh = sharding.make_mesh(config.Mesh(-1, 4, 4), topologies.slices("v5e:4x4", 2).devices)
+    for part in mesh.devices:
+        for line in (*part, *part.T):
+            first, *others = (np.array(device.coords) for device in line)
+            differs = [int((first != other).sum()) for other in others]
+            assert differs == [1] * 3  # along one dimension of the torus
+
+
+def test_slices_of_different_sizes_are_refused():
+    devices = [Gpu(number, number // 4) for number in range(6)]
+    with pytest.raises(config.ConfigError, match="2 to 4 devices"):
+        sharding.make_mesh(config.Mesh(), devices)
+
+
+def test_devices_that_form_no_rectangle_may_be_left_idle():
+    assert sharding.make_mesh(config.Mesh(3, 1, 1), topologies.slices("v5e:2x4").devices).size == 3
 
 
 def test_rows_of_a_batch_are_fetched_as_they_were_put():
