@@ -5,6 +5,7 @@ training, beams in decoding), each of `new` tokens. Layers keep no state: dropou
 results.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -78,26 +79,41 @@ def linear(
         kernel_init=nnx.initializers.normal(scale / math.sqrt(inputs[1])),
         kernel_metadata={"axes": (inputs[0], outputs[0])},
         bias_metadata={"axes": (outputs[0],)},
-        dot_general=_product,
+        dot_general=functools.partial(_product, axes=(inputs[0], outputs[0])),
         rngs=rngs,
     )
 
 
-def _product(x: jax.Array, kernel: jax.Array, dimension_numbers: tuple, **options: object) -> jax.Array:
-    """Returns x [..., inputs] times kernel [inputs, outputs]; has the signature that `nnx.Linear` calls."""
-    return _matmul(x, kernel)
+def _product(
+    x: jax.Array, kernel: jax.Array, dimension_numbers: tuple, axes: tuple[str | None, str], **options: object
+) -> jax.Array:
+    """Returns x [..., inputs] times kernel [inputs, outputs], of these logical axes, as `nnx.Linear` calls it."""
+    return _matmul(axes, x, kernel)
 
 
-@jax.custom_vjp
-def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jnp.matmul(x, kernel)
+def _gathered(axes: tuple[str | None, str], kernel: jax.Array) -> jax.Array:
+    """Returns a kernel with its shards along the model's width gathered.
+
+    By itself XLA multiplies by one shard after another while it passes them on, in products too narrow for the matrix
+    units of TPUs: with 16 shards of width 1,024 a step takes 1.8 times as many cycles.
+    """
+    return constrain(kernel, *(None if name == "embed" else name for name in axes))
 
 
-def _matmul_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _matmul(x, kernel), (x, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _matmul(axes: tuple[str | None, str], x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, _gathered(axes, kernel))
 
 
-def _matmul_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _matmul_forward(
+    axes: tuple[str | None, str], x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _matmul(axes, x, kernel), (x, kernel)
+
+
+def _matmul_backward(
+    axes: tuple[str | None, str], saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     tokens = tuple(range(x.ndim - 1))
     # On CPUs, XLA transposes the first factor of a sum over tokens, with all that was fused into it: the narrower one
@@ -106,7 +122,7 @@ def _matmul_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
         kernel_gradient = jnp.tensordot(x, gradient, (tokens, tokens))
     else:
         kernel_gradient = jnp.tensordot(gradient, x, (tokens, tokens)).T
-    return jnp.matmul(gradient, kernel.T), kernel_gradient
+    return jnp.matmul(gradient, _gathered(axes, kernel).T), constrain(kernel_gradient, *axes)
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)
