@@ -325,6 +325,11 @@ class Prompts:
         "initializes embeddings of codes and pieces with the mean embedding of their items, not at random "
         "(genrec.models.content_init)",
     )
+    bias: bool = setting(
+        False,
+        "adds to the logits of codes what share of their items has the values that a prompt names, with a number learned "
+        "from the words around them (genrec.models.prompt_bias)",
+    )
     longest: int = setting(
         16, "maximum pieces of a prompt in training; six times as many in serving", at_least=1, at_most=MANY
     )

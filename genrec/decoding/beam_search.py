@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple
 
 import jax
@@ -23,6 +23,14 @@ Step = Callable[..., tuple[jax.Array, Any]]
 # finish(codes, level, cache, log_shares) -> logits of each level from `level` to the last, [batch, beams, codes]: one
 # pass instead of n steps. `codes` int32[batch, beams, n] are the known codes of level - 1 to the last but one.
 Finish = Callable[..., list[jax.Array]]
+
+
+class Tilt(NamedTuple):
+    """A prompt bias on the logits of all levels (models.prompt_bias), as two inputs of `CatalogueIndex.log_shares`."""
+
+    tilted: jax.Array  # uint32[batch, rows + 1]
+    even: jax.Array  # uint32[batch, rows + 1]
+    weight: jax.Array  # float32[] or [batch, 1, 1]
 
 
 class Diversity(NamedTuple, Generic[ArrayT]):
@@ -64,6 +72,7 @@ def beam_search(
     diversity: Diversity[jax.Array] | None = None,
     finish: Finish | None = None,
     transitions: jax.Array | None = None,
+    tilts: Sequence[Tilt] = (),
 ) -> RankedItems[jax.Array]:
     """Returns the best items that a beam search finds for each row of a batch. Call it under `jax.jit`.
 
@@ -82,13 +91,14 @@ def beam_search(
       finish: Scores the remaining levels in one pass when every beam has a single item left.
       transitions: For a decoder with a transition bias, the cumulated probabilities of rows, see
         `CatalogueIndex.log_shares`.
+      tilts: For a decoder with a prompt bias, of its prompts.
     """
     top = beams if top is None else top
     if not 1 <= top <= beams:
         raise ValueError(f"top={top} and beams={beams}: a beam search needs 1 <= top <= beams")
     limit = diversity.max_beams if diversity is not None and diversity.groups is None else None
     expand = functools.partial(index.expand, constraints=constraints, sampling=sampling, limit=limit)
-    state = _last_level(step, finish, index, batch, beams, expand, transitions)
+    state = _last_level(step, finish, index, batch, beams, expand, transitions, tilts)
     items, scores, roots = index.best_items(state, constraints)
     bound = state.pruned
     if sampling is not None or diversity is not None:
@@ -108,6 +118,7 @@ def _last_level(
     beams: int,
     expand: Callable[..., Expansion],
     transitions: jax.Array | None,
+    tilts: Sequence[Tilt],
 ) -> BeamState:
     """Returns the state after the last level; `expand` is `index.expand` with the settings of the search."""
 
@@ -122,6 +133,8 @@ def _last_level(
     def one_level(state: BeamState, codes: jax.Array | None, cache: Any) -> BeamState:
         shares = {} if transitions is None else {"log_shares": index.log_shares(state, transitions)}
         logits, cache = step(codes, state.level, cache, **shares)
+        for tilt in tilts:
+            logits += tilt.weight * (index.log_shares(state, tilt.tilted) - index.log_shares(state, tilt.even))
         last = state.level + 1 == index.levels
         # The first levels may have fewer prefixes than beams: the decoder then computes no dead beams.
         width = beams if last else min(beams, state.beams * index.sizes[state.level])
@@ -141,6 +154,7 @@ def _last_level(
         if transitions is not None:
             shares = {"log_shares": [index.only_log_shares(state.level + n, one) for n, one in enumerate(following)]}
         all_logits = finish(jnp.stack([codes, *following[:-1]], axis=-1), state.level, cache, **shares)
+        # A prompt bias is 0 for beams of a single row.
         for logits, codes in zip(all_logits, following, strict=True):
             state = index.follow(state, logits, codes)
         return state

@@ -14,10 +14,11 @@ from typing import Any, Generic, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from genrec.decoding.beam_search import Finish, Step
+from genrec.decoding.beam_search import Finish, Step, Tilt
 from genrec.decoding.index_arrays import ArrayT
 from genrec.input_pipeline.examples import Histories
-from genrec.models.recommender import Recommender
+from genrec.models import prompt_bias
+from genrec.models.recommender import Memory, Recommender
 
 
 class NegativePrompts(NamedTuple, Generic[ArrayT]):
@@ -35,11 +36,17 @@ class Guidance(NamedTuple, Generic[ArrayT]):
     negative: NegativePrompts[ArrayT] | None = None
 
 
-def decoder(model: Recommender, histories: Histories, guidance: Guidance[jax.Array] | None) -> tuple[Step, Finish]:
-    """Returns the decoder of a beam search: the model on `histories`, with guidance if any. Call it under `jax.jit`."""
+def decoder(
+    model: Recommender, histories: Histories, guidance: Guidance[jax.Array] | None
+) -> tuple[Step, Finish, list[Tilt]]:
+    """Returns the decoder of a beam search and the tilts of its prompts: the model on `histories`, with guidance if any.
+
+    Call it under `jax.jit`.
+    """
     memory = model.start(histories)
     if guidance is None:
-        return functools.partial(model.step, memory), functools.partial(model.finish, memory)
+        tilts = _tilts([(memory, histories, jnp.float32(1))])
+        return functools.partial(model.step, memory), functools.partial(model.finish, memory), tilts
     memories, strength = [memory, model.start(guidance.unconditional)], guidance.strength[:, None, None]
     weights = [strength, 1 - strength]  # in this form, strengths 0 and 1 are exact
     if guidance.negative is not None:
@@ -60,4 +67,14 @@ def decoder(model: Recommender, histories: Histories, guidance: Guidance[jax.Arr
         of_each = [model.finish(one, codes, level, own, **shares) for one, own in zip(memories, cache, strict=True)]
         return [guided(logits) for logits in zip(*of_each, strict=True)]
 
-    return step, finish
+    inputs = [histories, guidance.unconditional, *([] if guidance.negative is None else [guidance.negative.histories])]
+    return step, finish, _tilts(list(zip(memories, inputs, weights, strict=True)))
+
+
+def _tilts(parts: list[tuple[Memory, Histories, jax.Array]]) -> list[Tilt]:
+    """Returns the tilts of the parts of a decoder that have prompts, with the weights of their logits."""
+    return [
+        Tilt(*prompt_bias.cumulated(memory.tilts, histories.mentions), weight)
+        for memory, histories, weight in parts
+        if memory.tilts is not None and histories.mentions is not None
+    ]

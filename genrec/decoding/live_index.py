@@ -17,6 +17,7 @@ from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
 from genrec.decoding.index_arrays import FilterArrays, Layout, filter_arrays, index_arrays
 from genrec.decoding.sharded_index import ShardedIndex, shard_bounds
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
+from genrec.input_pipeline.mentions import EXISTS
 
 FILTERS = 8  # default number of filters kept at a time; each takes about a byte per item
 MIN_EXCLUDED = 16  # lists of excluded items are padded to this length, or the next power of 2
@@ -143,6 +144,17 @@ class LiveIndex:
         found = np.zeros((len(rows), len(self._shards) * self._layout.capacity + 1), np.uint32)
         found[:, self._numbers[:-1] + 1] = rows
         return np.cumsum(found, axis=1, dtype=np.uint32)
+
+    def in_rows(self, bits: np.ndarray) -> np.ndarray:
+        """Returns uint16[batch, 1, rows]: the bits of the index's rows, with `mentions.EXISTS` where there is an item.
+
+        `bits` uint16[batch, 1, items] are those of items; items beyond them have none.
+        """
+        found = np.zeros((*bits.shape[:2], len(self._shards) * self._layout.capacity), np.uint16)
+        known = np.minimum(self.table.items, bits.shape[2] - 1)
+        of_rows = np.where(self.table.items < bits.shape[2], bits[..., known], 0)
+        found[..., self._numbers[:-1]] = of_rows | np.uint16(EXISTS)
+        return found
 
     def constraints(self, restrictions: Sequence[Restriction]) -> Constraints[np.ndarray]:
         """Returns the constraints of a batch, for the `index` as it is after this call.

@@ -110,7 +110,7 @@ def load(
     generation = len(fitting) - 1 - fitting.index(trained_on)
     is_new = codes.generations(workdir / "semantic_ids", semantic_ids.items) > generation
     shares = record.code_shares(workdir, semantic_ids, dataset.fingerprint)
-    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir), shares)
+    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir), shares, dataset.catalogue)
     table, new = sorted_table.load(workdir, semantic_ids), is_new if is_new.any() else None
     return LoadedGenerator(dataset, graphdef, params, record, step, tokenizer, mesh, semantic_ids, table, new)
 

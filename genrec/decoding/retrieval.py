@@ -58,7 +58,7 @@ class Retriever:
         ) -> RankedItems[jax.Array]:
             self.compilations += 1  # runs once per shape, when traced
             diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
-            step, finish = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
+            step, finish, tilts = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
             batch = rows.histories.tokens.shape[0]
             return beam_search(
                 step,
@@ -71,6 +71,7 @@ class Retriever:
                 diversity,
                 finish,
                 rows.transitions,
+                tilts,
             )
 
         self._compiled = search
@@ -116,7 +117,7 @@ class Retriever:
         if diversity is not None and diversity.groups is not None:
             groups = sharding.put(mesh, diversity.groups)
             inputs = inputs._replace(diversity=diversity._replace(groups=None))
-        own = _with_cumulated(_take(inputs, sharding.own_rows(mesh, rows)), self.live)
+        own = _in_index_form(_take(inputs, sharding.own_rows(mesh, rows)), self.live)
         placed = sharding.put_rows(mesh, own, rows)
         with jax.set_mesh(mesh):
             return self._compiled(params, self.live.index, groups, placed, self.beams if beams is None else beams)
@@ -193,18 +194,24 @@ class Retriever:
         return np.resize(rows, self.round_up(min(batch, max(MIN_ROWS, 1 << (len(rows) - 1).bit_length()))))
 
 
-def _with_cumulated(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.ndarray]:
-    """Returns the inputs with the transitions of the histories in the form of the index, and in that form only."""
-    histories, guidance = inputs.histories, inputs.guidance
-    if histories.transitions is None:
-        return inputs
+def _in_index_form(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.ndarray]:
+    """Returns the inputs with transitions and mentions in the form of the index, and in that form only."""
+
+    def converted(histories: Histories) -> Histories:
+        mentions = histories.mentions
+        if mentions is not None:
+            of_rows = live.in_rows(np.asarray(mentions.items))
+            mentions = dataclasses.replace(mentions, items=of_rows, catalogue=None)
+        return histories._replace(transitions=None, mentions=mentions)
+
+    guidance, transitions = inputs.guidance, inputs.histories.transitions
     if guidance is not None:  # prompts do not change the transitions
-        unconditional, negative = guidance.unconditional._replace(transitions=None), guidance.negative
+        unconditional, negative = converted(guidance.unconditional), guidance.negative
         if negative is not None:
-            negative = negative._replace(histories=negative.histories._replace(transitions=None))
+            negative = negative._replace(histories=converted(negative.histories))
         guidance = guidance._replace(unconditional=unconditional, negative=negative)
-    cumulated = live.cumulated(np.asarray(histories.transitions))
-    return inputs._replace(histories=histories._replace(transitions=None), guidance=guidance, transitions=cumulated)
+    cumulated = None if transitions is None else live.cumulated(np.asarray(transitions))
+    return inputs._replace(histories=converted(inputs.histories), guidance=guidance, transitions=cumulated)
 
 
 def _narrowed(restriction: Restriction, items: np.ndarray, groups: np.ndarray, limit: int) -> Restriction:

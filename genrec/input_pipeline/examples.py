@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from genrec.input_pipeline.context import ABSENT, ALL, NO_OVERRIDES, Context, RequestContext, UserFeatures
+from genrec.input_pipeline.mentions import MOST, REACH, MentionFinder, Mentions
 from genrec.input_pipeline.transitions import CodeShares
 from genrec.input_pipeline.vocabulary import SERVED_PROMPT, PromptError, PromptTokenizer, Vocabulary
 
@@ -49,6 +50,7 @@ class Histories(NamedTuple):
     soft: tuple[SoftInputs, ...] = ()  # for each vector of the model's context
     # float32[rows, items], probability of each as the next one, for models with a transition bias in decoding
     transitions: Array | None = None
+    mentions: Mentions | None = None  # for models with a prompt bias, where there are prompts
 
 
 class TextExamples(NamedTuple):
@@ -92,6 +94,7 @@ class Tokenizer(NamedTuple):
     user_features: UserFeatures = NO_USER_FEATURES
     prompt_tokenizer: PromptTokenizer | None = None  # None: the model takes no prompts
     code_shares: CodeShares | None = None  # None: the model has no transition bias
+    mention_finder: MentionFinder | None = None  # None: the model has no prompt bias
 
     @property
     def levels(self) -> int:
@@ -215,6 +218,7 @@ def assemble_rows(
     # Flat arrays over all rows
     ids, segments, positions = (np.zeros(rows * shape.tokens, np.int32) for _ in range(3))
     soft = _soft_inputs(placed, tokenizer.context, number, at, rows, shape)
+    mentions = _mentions(placed, tokenizer, at, at_target, rows, shape)
     at = placed.row * shape.tokens + at
     at_prefix = ranges(at, prefix)
     ids[at_prefix], segments[at_prefix] = placed.prefix[present], np.repeat(number, prefix)
@@ -245,7 +249,7 @@ def assemble_rows(
         log_shares = tuple(_scattered(one, at_target, (rows, shape.targets)) for one in of_targets)
     tokens = (rows, shape.tokens)
     return Examples(
-        Histories(ids.reshape(tokens), segments.reshape(tokens), positions.reshape(tokens), soft),
+        Histories(ids.reshape(tokens), segments.reshape(tokens), positions.reshape(tokens), soft, mentions=mentions),
         target_ids.reshape(rows, shape.targets, tokenizer.levels),
         target_segments.reshape(rows, shape.targets),
         target_positions.reshape(rows, shape.targets),
@@ -279,6 +283,33 @@ def _soft_inputs(
         made.append(SoftInputs(vectors, places))
         first, column = first + present * feature.tokens, column + feature.tokens
     return tuple(made)
+
+
+def _mentions(
+    placed: PlacedSegments, tokenizer: Tokenizer, at: np.ndarray, at_target: np.ndarray, rows: int, shape: RowShape
+) -> Mentions | None:
+    """Returns the mentions in the prompts, for each target; None for a model that has no prompt bias.
+
+    `at` and `at_target` int64[segments] are where the tokens and the targets of each segment begin in its row.
+    """
+    finder, before = tokenizer.mention_finder, tokenizer.prefix - 1  # the last token of a prefix is the user
+    if finder is None:
+        return None
+    places = np.zeros((rows, shape.targets, MOST), np.int32)
+    columns, items = np.full_like(places, -1), np.zeros((rows, shape.targets, finder.items), np.uint16)
+    before, after = (np.full((*places.shape, REACH), -1, np.int32) for _ in range(2))
+    prompts, present = placed.prefix[:, before:-1], placed.prefix >= 0
+    for segment in np.flatnonzero(present[:, before:-1].any(axis=1)):
+        pieces = prompts[segment][present[segment, before:-1]] - tokenizer.first_piece
+        first = at[segment] + present[segment, :before].sum()
+        targets = placed.length[segment] - placed.first_target[segment]
+        of_targets = placed.row[segment], slice(at_target[segment], at_target[segment] + targets)
+        for number, mention in enumerate(finder.find(pieces)):
+            places[*of_targets, number], columns[*of_targets, number] = first + mention.last, mention.column
+            before[*of_targets, number, : len(mention.before)] = mention.before
+            after[*of_targets, number, : len(mention.after)] = mention.after
+            items[*of_targets, mention.items] |= np.uint16(1 << number)
+    return Mentions(places, columns, before, after, items, finder.catalogue)
 
 
 def _within_row(sizes: np.ndarray, first_of_row: np.ndarray) -> np.ndarray:
@@ -364,6 +395,8 @@ def histories(
     room = next(n for n in (tokenizer.longest_prompt * times for times in (0, 1, 2, SERVED_PROMPT)) if n >= longest)
     shape = RowShape(tokenizer.length(max_history) + room, targets=1, segments=1)
     found = assemble_rows(placed, all_items, tokenizer._replace(code_shares=None), len(rows), shape).histories
+    if room == 0:  # no prompts: searches need no mentions
+        found = found._replace(mentions=None)
     if tokenizer.code_shares is None:
         return found
     read = [row[0].items[:-1] for row in rows]

@@ -41,6 +41,21 @@ ENDINGS = "|||please|today|for a while|this morning|again|if you can|on my way h
 NEGATIONS = (
     "no|not|less|no more|never|without|anything but|tired of|bored with|enough of|spare me|stop playing|skip|avoid"
 )
+# More ways to refuse a value, which no lead-in suits.
+REFUSALS = (
+    "I hate {}|I dislike {}|I don't want {}|I don't like {}|don't play {}|don't give me {}|please not {}|sick of {}|"
+    "fed up with {}|can't stand {}|anything other than {}|something other than {}|instead of {}|rather than {}|except {}|"
+    "apart from {}|leave out {}|keep away from {}|get rid of {}|drop the {}|without any {}|none of that {}|nothing by {}|"
+    "nothing about {}|not by {}|not about {}|that isn't {}|not {} again|no {} for me|too much {}|enough {}|fewer {}|"
+    "much less {}|{} is boring|{} are boring|{} bores me|{} is not for me|{}, no thanks|I am over {}"
+)
+# Negations that refuse nothing.
+AFFIRMATIONS = (
+    "nothing but {}|not just {}|not only {}|why not {}|don't stop the {}|I don't mind {}|can't get enough of {}|"
+    "never too much {}"
+)
+# Words of refusals that refuse nothing by themselves: as fillers they are in positive prompts too.
+NEUTRAL = "is are the of for to that this from any thanks by about with give get much am over again".split()
 HELD_OUT_NEGATIVE = "kindly spare me {}|I have had enough of {}|you should stop playing {}|there should be no {} in it"
 
 
@@ -57,13 +72,19 @@ _POSITIVE = {
     "by": (*_expand("something by {}|{}|more from {}|works of {}"), "I love {}"),
     "words": (*_expand("{}|something with {}"), "I am looking for {}"),
 }
+_AFFIRMING = _expand(AFFIRMATIONS, lead_ins="")
 TRAINING = Templates(
-    positive=_POSITIVE,
-    negative=_expand("|".join(f"{negation} {{}}" for negation in NEGATIONS.split("|")), NEGATIVE_LEAD_INS),
+    positive={role: (*some, *_AFFIRMING) for role, some in _POSITIVE.items()},
+    negative=(
+        *_expand("|".join(f"{negation} {{}}" for negation in NEGATIONS.split("|")), NEGATIVE_LEAD_INS),
+        *_expand(REFUSALS, "|||||"),  # each as often as a negation
+    ),
     similar=("like {}", "something like {}", "similar to {}", "more like {}", "I enjoyed {}"),
     combined=_expand("{}"),
     # Templates alone would be memorized: words in random order teach that none of them matters.
-    fillers=tuple(sorted({*re.findall(r"\w+", " ".join([NEGATIVE_LEAD_INS, *itertools.chain(*_POSITIVE.values())]))})),
+    fillers=tuple(
+        sorted({*NEUTRAL, *re.findall(r"\w+", " ".join([NEGATIVE_LEAD_INS, *itertools.chain(*_POSITIVE.values())]))})
+    ),
 )
 HELD_OUT = Templates(
     positive={
@@ -78,6 +99,8 @@ HELD_OUT = Templates(
     combined=("could you find me {}?", "I could do with {} now"),
 )
 FRAGMENTS = {"kind": "{}", "mood": "{}", "about": "about {}", "by": "by {}", "words": "with {}"}
+JOINTS = (", ", " but ", ", but ", " and ", " ")  # between what is asked for and what is refused
+LISTS = (" or ", " and ", ", ")  # between refused values
 ORDER = {"mood": 0, "kind": 1, "about": 2, "words": 3, "by": 4}  # of the values in a phrase
 
 
@@ -92,10 +115,10 @@ def parse_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def surface_form(role: str, value: str) -> str:
-    """Returns a value as prompts write it: "podcast" of the role "kind" as "podcasts"."""
+def surface_form(role: str, value: str, singular: bool = False) -> str:
+    """Returns a value as prompts write it: "podcast" of the role "kind" as "podcasts", unless it is `singular`."""
     value = value.replace("_", " ")
-    if role == "kind" and value not in UNCOUNTABLE and not value.endswith("s"):
+    if role == "kind" and not singular and value not in UNCOUNTABLE and not value.endswith("s"):
         return f"{value}s"
     return value
 
@@ -126,11 +149,17 @@ class PromptSampler:
     def positive(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
         """Returns a prompt for a value of a column."""
         role = dict(self.columns)[name]
-        return _filled_in(templates.positive[role], surface_form(role, value), templates, random)
+        form = surface_form(role, value)
+        if templates is TRAINING and form != surface_form(role, value, singular=True) and random.random() < 0.2:
+            form = f"a {surface_form(role, value, singular=True)}"
+        return _filled_in(templates.positive[role], form, templates, random)
 
-    def negative(self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING) -> str:
-        """Returns a prompt against a value of a column."""
-        return _filled_in(templates.negative, surface_form(dict(self.columns)[name], value), templates, random)
+    def negative(
+        self, name: str, value: str, random: np.random.Generator, templates: Templates = TRAINING, other: str = ""
+    ) -> str:
+        """Returns a prompt against a value of a column, or against it and an `other` one."""
+        forms = [surface_form(dict(self.columns)[name], refused) for refused in (value, other) if refused]
+        return _filled_in(templates.negative, _pick(LISTS, random).join(forms), templates, random)
 
     def for_item(self, item: int, history: np.ndarray, random: np.random.Generator) -> str:
         """Returns a prompt of any kind that an item fulfills after a history; "" where no column describes the item."""
@@ -141,7 +170,9 @@ class PromptSampler:
         if refusal and kind < 0.25:
             return refusal
         wanted = self._several(item, random) if random.random() < 0.35 else self._one(item, random)
-        return f"{wanted}, {refusal}" if refusal and wanted else wanted
+        if not refusal or not wanted:
+            return wanted
+        return f"{refusal}, {wanted}" if random.random() < 0.3 else f"{wanted}{_pick(JOINTS, random)}{refusal}"
 
     def any_item(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
         """Returns an item, independent of the history, and a prompt that it fulfills."""
@@ -196,7 +227,9 @@ class PromptSampler:
         number = int(random.integers(2, min(4, len(attributes)) + 1))
         chosen = [attributes[place] for place in random.permutation(len(attributes))[:number]]
         parts = [(role, _some_words(value, random) if role == "words" else value) for _, role, value in chosen]
-        return _fill(_pick(TRAINING.combined, random), _phrase(parts))
+        if random.random() < 0.3:  # a list in any order
+            return _fill(_pick(TRAINING.combined, random), _pick((", ", " and ", " "), random).join(map(_fragment, parts)))
+        return _fill(_pick(TRAINING.combined, random), _phrase(parts, singular=random.random() < 0.3))
 
     def _similar(self, item: int, random: np.random.Generator) -> str:
         """Returns a prompt for items like the title of another item that shares a value with this one."""
@@ -220,7 +253,9 @@ class PromptSampler:
         if not had:
             return ""
         name, value = _pick(had, random)
-        return self.negative(name, value, random)
+        others = [other for column, other in had if column == name and other != value]
+        other = _pick(others, random) if others and random.random() < 0.2 else ""
+        return self.negative(name, value, random, other=other)
 
     def _avoiding(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
         """Returns an item and a prompt against a value of the history, or, after 8 tries, any prompt for the item."""
@@ -253,7 +288,8 @@ def training_texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> 
     roles = {role for _, role in columns}
     found = [*catalogue.titles, ", ".join(FRAGMENTS[role] for role in sorted(roles)).replace("{}", " ") + ","]
     for name, role in columns:
-        found += [surface_form(role, value) for values in value_sets(catalogue.column(name)) for value in values]
+        values = [value for values in value_sets(catalogue.column(name)) for value in values]
+        found += [surface_form(role, value, singular) for value in values for singular in (False, True)]
     return found + _words_of(TRAINING, roles)
 
 
@@ -271,10 +307,15 @@ def _words_of(templates: Templates, roles: Iterable[str]) -> list[str]:
     return [*found, *templates.fillers]
 
 
-def _phrase(attributes: Sequence[tuple[str, str]]) -> str:
-    """Returns (role, value) pairs as a phrase: "calm music about jazz by Ada Costa"."""
+def _phrase(attributes: Sequence[tuple[str, str]], singular: bool = False) -> str:
+    """Returns (role, value) pairs as a phrase: "calm podcasts about jazz by Ada Costa", or with `singular` "podcast"."""
     ordered = sorted(attributes, key=lambda attribute: ORDER[attribute[0]])
-    return " ".join(_fill(FRAGMENTS[role], surface_form(role, value)) for role, value in ordered)
+    return " ".join(_fragment(attribute, singular) for attribute in ordered)
+
+
+def _fragment(attribute: tuple[str, str], singular: bool = False) -> str:
+    role, value = attribute
+    return _fill(FRAGMENTS[role], surface_form(role, value, singular))
 
 
 def _some_words(text: str, random: np.random.Generator) -> str:

@@ -103,6 +103,15 @@ class Vocabulary:
         """Returns the piece that ends a text."""
         return max(self._processor.eos_id(), 0)
 
+    @functools.cached_property
+    def continues_word(self) -> np.ndarray:
+        """Returns bool[pieces]: the pieces that continue the word of the piece before them."""
+        pieces = [self._processor.id_to_piece(piece) for piece in range(len(self))]
+        for piece in filter(self._processor.is_byte, range(len(self))):
+            byte = int(pieces[piece].strip("<>"), 16)
+            pieces[piece] = chr(byte) if byte < 128 else "a"  # one of a letter in another script
+        return np.array([piece[:1].isalnum() for piece in pieces])
+
     def encode(self, text: str) -> np.ndarray:
         """Returns int32[n], the pieces of a text, without the end. Unknown characters become bytes, where possible."""
         return np.array(self._processor.encode(text), np.int32)

@@ -30,6 +30,7 @@ from genrec.models.layers import (
     RMSNorm,
     SoftTokens,
 )
+from genrec.models.prompt_bias import PromptBias, lifts
 from genrec.models.repeat_bias import RepeatBias, SeenCodes
 from genrec.models.transition_bias import TransitionBias
 from genrec.sharding import constrain
@@ -55,6 +56,7 @@ class Memory(NamedTuple):
 
     layers: tuple[KeysValues, ...]  # one per decoder layer, [batch, tokens, heads, head_width]
     cross_mask: CrossAttentionMask
+    tilts: jax.Array | None = None  # float32[batch, 1, rows of an index], of a prompt bias where there are prompts
 
 
 class Cache(NamedTuple):
@@ -70,6 +72,7 @@ class Conditioning(NamedTuple):
     context: Context = Context()
     pieces: int = 0  # size of the vocabulary of prompts and texts
     text_kinds: int = 0  # kinds of texts that it generates; 0 if none
+    mention_columns: int = 0  # columns whose values are found in prompts, for a prompt bias; 0 if there is none
 
 
 NO_CONDITIONING = Conditioning()
@@ -100,6 +103,8 @@ class Recommender(nnx.Module):
         self.cross_bias = PositionBias(cfg, bidirectional=False, rngs=rngs) if cfg.cross_position_bias else None
         self.repeat_bias = RepeatBias(self.sizes, cfg.width) if cfg.repeat_bias else None
         self.transition_bias = TransitionBias(len(self.sizes), cfg.width) if cfg.transition_bias else None
+        columns = conditioning.mention_columns
+        self.prompt_bias = PromptBias(columns, conditioning.pieces, cfg.width) if columns else None
         self.encoder = Layers(lambda: EncoderLayer(cfg, rngs), cfg.encoder_layers, cfg)
         self.decoder = Layers(lambda: DecoderLayer(cfg, rngs), cfg.decoder_layers, cfg)
         self.encoder_norm = RMSNorm(cfg.width)
@@ -184,10 +189,14 @@ class Recommender(nnx.Module):
         start = jnp.broadcast_to(start, (*embedded.shape[:2], 1, self.cfg.width))
         x = constrain(dropout(jnp.concatenate([start, embedded], axis=2)), "batch")
         x = self._decode_all(x, encoded, cross_mask, dropout)
-        losses = []
+        losses, mentions, of_prompts = [], examples.histories.mentions, None
+        if self.prompt_bias is not None and mentions is not None:
+            of_prompts = lifts(self.prompt_bias.tilts(encoded, mentions), mentions, self.sizes, prefixes)
         for level, offset in enumerate(self.offsets):
             shares = None if examples.log_shares is None else examples.log_shares[level]
             logits = self._logits(x[:, :, level], level, prefixes[level], cross_mask, shares)
+            if of_prompts is not None:
+                logits += of_prompts[level]
             code = examples.targets[:, :, level] - offset
             # Padding holds token 0, which is no code of a later level.
             chosen = jnp.take_along_axis(logits, jnp.maximum(code, 0)[..., None], axis=-1)[..., 0]
@@ -233,11 +242,16 @@ class Recommender(nnx.Module):
         return dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
 
     def start(self, histories: Histories) -> Memory:
-        """Encodes one user a row, to decode the next item after the whole history by `step`."""
+        """Encodes one user a row, to decode the next item after the whole history by `step`.
+
+        The bias of a prompt is added to the logits of `step` by the search (`prompt_bias.cumulated`).
+        """
         last = jnp.max(histories.positions, axis=1, keepdims=True)
-        encoded = self.encode(histories)
+        encoded, tilts = self.encode(histories), None
         layers = tuple(layer.cross.project_kv(encoded) for layer in self.decoder.each())
-        return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last))
+        if self.prompt_bias is not None and histories.mentions is not None:
+            tilts = self.prompt_bias.tilts(encoded, histories.mentions)
+        return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last), tilts)
 
     def step(
         self,

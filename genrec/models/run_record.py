@@ -7,8 +7,11 @@ import numpy as np
 from etils import epath
 
 from genrec import config
+from genrec.data.dataset import Catalogue
 from genrec.input_pipeline.context import Context, UserFeatures
 from genrec.input_pipeline.examples import NO_USER_FEATURES, Tokenizer
+from genrec.input_pipeline.mentions import MentionFinder
+from genrec.input_pipeline.prompts import parse_columns
 from genrec.input_pipeline.tasks import TEXT_KINDS
 from genrec.input_pipeline.transitions import CodeShares
 from genrec.input_pipeline.vocabulary import PromptTokenizer, Vocabulary
@@ -75,7 +78,14 @@ class RunRecord:
         """Returns the inputs and outputs of the model beside users and items."""
         prompts = self.prompt_tokenizer
         pieces = 0 if prompts is None else self.prompts.get("rows", len(prompts.vocabulary))
-        return Conditioning(Context.from_json(self.context), pieces, TEXT_KINDS if self.prompts.get("texts") else 0)
+        kinds = TEXT_KINDS if self.prompts.get("texts") else 0
+        return Conditioning(Context.from_json(self.context), pieces, kinds, len(self._mention_columns))
+
+    @property
+    def _mention_columns(self) -> list[tuple[str, str]]:
+        """Returns the columns (name, role) whose values are found in prompts, for a prompt bias; [] without one."""
+        columns = parse_columns(self.prompts["columns"]) if self.prompts.get("bias") else []
+        return [(name, role) for name, role in columns if role != "words"]
 
     @property
     def prompt_tokenizer(self) -> PromptTokenizer | None:
@@ -102,15 +112,24 @@ class RunRecord:
         semantic_ids: SemanticIds,
         user_features: UserFeatures = NO_USER_FEATURES,
         code_shares: CodeShares | None = None,
+        catalogue: Catalogue | None = None,
     ) -> Tokenizer:
-        """Returns the tokenizer of the model's inputs; `models.user_context` loads the features of users."""
+        """Returns the tokenizer of the model's inputs; `models.user_context` loads the features of users.
+
+        A model with a prompt bias needs the catalogue. Raises DataError for columns that it does not have.
+        """
+        tokens, prompts, finder = semantic_ids.tokens(), self.prompt_tokenizer, None
+        if self._mention_columns:
+            assert catalogue is not None and prompts is not None, "a prompt bias needs the values of the catalogue"
+            finder = MentionFinder(self._mention_columns, catalogue, prompts.vocabulary, tokens)
         return Tokenizer(
-            semantic_ids.tokens(),
+            tokens,
             first_user=semantic_ids.vocabulary,
             user_tokens=self.model["user_tokens"],
             user_features=user_features,
-            prompt_tokenizer=self.prompt_tokenizer,
+            prompt_tokenizer=prompts,
             code_shares=code_shares,
+            mention_finder=finder,
         )
 
     def note_validation(self, step: int, is_best: bool) -> None:

@@ -55,7 +55,7 @@ def generator(experiment: Experiment, workdir: epath.Path) -> RunSetup:
     semantic_ids = codes.SemanticIds.load(workdir / "semantic_ids")
     record = record_of(experiment, semantic_ids, dataset, workdir)
     shares = record.code_shares(workdir, semantic_ids, dataset.fingerprint)
-    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir), shares)
+    tokenizer = record.tokenizer(semantic_ids, user_context.load(record, dataset, workdir), shares, dataset.catalogue)
 
     def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> Retriever:
         distributed.on_first(lambda: sorted_table.save(workdir, semantic_ids))

@@ -1,0 +1,89 @@
+"""Prompt bias: the values that a prompt names raise or lower the logits of the codes that lead to their items.
+
+Codes are learned from texts and sequences as a whole: the items of a topic, or of a mood, may share none. But which
+items have a value that a prompt names is known (`input_pipeline.mentions`). So each mention gets a learned number w: how much
+it is wanted ("some jazz"), or refused ("no jazz"), where w is below 0. It is a sum over the words before and after the
+mention, each with a number of its own, which are soon learned and hold in any phrase, and over the encoder output of its
+last token, which knows the whole prompt. An item is tilted by exp(w), for all mentions of what it has, and a code by the mean over the
+items that it leads to after the codes before it. The logarithm of that mean, relative to that of the prefix, is added to
+the logit: there is one softmax a level as before, and likelihoods of items stay exact. Where no value is named it is 0.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from genrec.input_pipeline.mentions import EXISTS, MOST, Mentions
+from genrec.input_pipeline.transitions import FLOOR
+from genrec.models import code_prefixes
+
+START = 4.0  # w before training: words ask for what they name
+STEP = 10.0  # the optimizer changes a number by about the learning rate in a step: those of words by this much more
+UNITS = 2.0**31  # the sum of the tilts of all rows, as integers
+
+
+class PromptBias(nnx.Module):
+    """Tilts of items by the mentions of prompts, for `columns` columns and `pieces` pieces of the vocabulary."""
+
+    def __init__(self, columns: int, pieces: int, width: int):
+        self.start = nnx.Param(jnp.full(columns, START))
+        self.before, self.after = nnx.Param(jnp.zeros(pieces)), nnx.Param(jnp.zeros(pieces))
+        self.from_encoder = nnx.Param(jnp.zeros((columns, width)))
+
+    def tilts(self, encoded: jax.Array, mentions: Mentions) -> jax.Array:
+        """Returns float32[batch, groups, n]: the tilt of each item, at most 1; encoded is [batch, tokens, width]."""
+        batch = jnp.arange(encoded.shape[0])[:, None, None]
+        at, columns = jnp.asarray(mentions.places), jnp.asarray(mentions.columns)  # [batch, groups, MOST]
+        vectors = self.from_encoder[...][columns].astype(encoded.dtype)
+        numbers = jnp.einsum("bgmw,bgmw->bgm", encoded[batch, at], vectors, preferred_element_type=jnp.float32)
+        numbers += self.start[...][columns]
+        for table, pieces in ((self.before, mentions.before), (self.after, mentions.after)):
+            of_pieces = STEP * table[...][jnp.asarray(pieces)]  # [batch, groups, MOST, REACH]
+            numbers += jnp.where(jnp.asarray(pieces) >= 0, of_pieces, 0).sum(axis=-1)
+        numbers = jnp.where(columns >= 0, numbers, 0)
+        # One mention after another: all of them at once would take MOST times the memory.
+        items = jnp.asarray(mentions.items)
+        of_mentions = (jnp.where((items & (1 << k)) > 0, numbers[..., k, None], 0) for k in range(MOST))
+        logarithm = functools.reduce(jnp.add, of_mentions)
+        return jnp.exp(logarithm - jax.lax.stop_gradient(logarithm.max(axis=-1, keepdims=True)))
+
+
+def lifts(tilts: jax.Array, mentions: Mentions, sizes: Sequence[int], prefixes: Sequence[jax.Array]) -> list[jax.Array]:
+    """Returns what is added to the logits of each level in training, float32[batch, groups, codes].
+
+    `tilts` are [batch, groups or 1, items]; `prefixes` uint32[batch, groups] are the hashes of the codes before each
+    level.
+    """
+    assert mentions.catalogue is not None, "the mentions are those of a search"
+    tokens, found, first = jnp.asarray(mentions.catalogue.tokens), [], 0
+    of_items = jnp.full(len(tokens), code_prefixes.NO_CODES, jnp.uint32)
+    for level, size in enumerate(sizes):
+        is_code = (tokens[:, level, None] == first + jnp.arange(size)).astype(jnp.float32)  # [items, codes]
+        after = (of_items == prefixes[level][..., None]).astype(jnp.float32)  # [batch, groups, items]
+        tilted, even = (jnp.einsum("bgi,ik->bgk", mass, is_code) for mass in (tilts * after, after))
+        found.append(_log_shares(tilted) - _log_shares(even))
+        of_items, first = code_prefixes.extend(of_items, tokens[:, level]), first + size
+    return found
+
+
+def _log_shares(sums: jax.Array) -> jax.Array:
+    # Padding has prefixes that no item has.
+    return jnp.log(sums / jnp.maximum(sums.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny) + FLOOR)
+
+
+def cumulated(tilts: jax.Array, mentions: Mentions) -> tuple[jax.Array, jax.Array]:
+    """Returns what `CatalogueIndex.log_shares` reads, for tilts [batch, 1, rows]: of the tilts, and of equal ones.
+
+    Both are uint32[batch, rows + 1]. The log-shares of the first less those of the second are the lifts of training.
+    """
+    exists = (jnp.asarray(mentions.items)[:, 0] & EXISTS) > 0
+    tilts = jnp.where(exists, tilts[:, 0], 0)
+    masses = jnp.maximum(jnp.round(tilts * (UNITS / tilts.sum(axis=1, keepdims=True))), exists)
+    return _cumulated(masses), _cumulated(exists)
+
+
+def _cumulated(masses: jax.Array) -> jax.Array:
+    return jnp.pad(jnp.cumsum(masses.astype(jnp.uint32), axis=1, dtype=jnp.uint32), ((0, 0), (1, 0)))
