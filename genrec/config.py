@@ -327,7 +327,7 @@ class Prompts:
     )
     bias: bool = setting(
         False,
-        "adds to the logits of codes what share of their items has the values that a prompt names, with a number learned "
+        "adds to the logits of codes how many of their items have the values that a prompt names, with numbers learned "
         "from the words around them (genrec.models.prompt_bias)",
     )
     longest: int = setting(

@@ -2,6 +2,7 @@
 
     python tools/evaluate_prompts.py --workdir=runs/streaming
     python tools/evaluate_prompts.py --workdir=runs/streaming --users=0 --strengths=0,1,2 --checkpoint=latest
+    python tools/evaluate_prompts.py --workdir=runs/streaming --paraphrases=tests/evaluation/paraphrases.txt
 
 Writes WORKDIR/prompts: SPLIT.json, SPLIT.txt, and the curve as a chart, guidance.svg.
 """
@@ -20,6 +21,9 @@ _STRENGTHS = script_flags.define(
     "strengths", (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), "Guidance strengths of the curve.", at_least=0, fewest=1
 )
 _ITEMS = flags.DEFINE_integer("items", 512, "Number of items whose texts are read and generated.", lower_bound=1)
+_PARAPHRASES = script_flags.define_path(
+    "paraphrases", "File of phrases with {column}, {one column} and {!column} for values that are wanted or refused."
+)
 _EXCLUDE = flags.DEFINE_bool("exclude_history", False, "Exclude the items of the history.")
 
 
@@ -33,6 +37,7 @@ def main() -> None:
         list(_STRENGTHS.value),
         _ITEMS.value,
         _EXCLUDE.value,
+        _PARAPHRASES.value or "",
     )
 
 

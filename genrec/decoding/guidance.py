@@ -39,7 +39,7 @@ class Guidance(NamedTuple, Generic[ArrayT]):
 def decoder(
     model: Recommender, histories: Histories, guidance: Guidance[jax.Array] | None
 ) -> tuple[Step, Finish, list[Tilt]]:
-    """Returns the decoder of a beam search and the tilts of its prompts: the model on `histories`, with guidance if any.
+    """Returns the decoder of a beam search: the model on `histories`, with guidance if any; and the tilts of prompts.
 
     Call it under `jax.jit`.
     """

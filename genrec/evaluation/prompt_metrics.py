@@ -1,7 +1,8 @@
 """Metrics of prompts whose wording was held out from training.
 
 * share: of the first TOP items of each list, how many have the value that the prompt asks for, with and without the
-  prompt; for prompts against a value, how many still have it;
+  prompt; for prompts against a value, how many still have it, as the model hears the prompt and with a negative prompt;
+* the same for several values at once, and for paraphrases from a file;
 * recall of the target with a prompt that is true of it, and with any prompt, over the strength of guidance;
 * text tasks: items from their titles, and titles and attributes from items, exactly;
 * violations: how often a list has an item that its user blocked or dislikes.
@@ -21,7 +22,8 @@ from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.text_generation import TextGenerator
-from genrec.evaluation import results
+from genrec.evaluation import paraphrases, results
+from genrec.evaluation.paraphrases import Asked, Paraphrase, ValueSampler
 from genrec.evaluation.profile_checks import DenialOracle
 from genrec.input_pipeline import tasks
 from genrec.input_pipeline.prompts import HELD_OUT, PromptSampler
@@ -35,6 +37,9 @@ FOLDER = "prompts"  # of a work directory
 PICTURE = "guidance.svg"
 FITTING = "fitting prompts: strength, recall"
 CURVE = "any prompt: strength, share, recall"
+SEVERAL = "phrases"
+AFTER = ("unprompted", "prompted", "and negative prompt")
+NEGATIVE, RULES = "negative prompts", "rules"  # what decides beside the model
 TOP = 10
 BATCH = 128  # requests of a search
 SINCE = "2024-01-01"  # date of the entries of profiles
@@ -66,17 +71,23 @@ class PromptEvaluator:
         self.requests = sample_split(loaded.dataset.split(split), users)
         self._random = np.random.default_rng(seed)
         options = Options(top=TOP, beams=beams, exclude_history=exclude_history)
-        self._engines = {rules: Engine(loaded, options, BATCH, rules) for rules in (False, True)}
+        self._engines = {
+            "": Engine(loaded, options, BATCH, rules=False, negative_prompts=False),
+            NEGATIVE: Engine(loaded, options, BATCH, rules=False),
+            RULES: Engine(loaded, options, BATCH),
+        }
+        self.sampler = ValueSampler(self.prompts, TOP)
 
-    def recommend(
-        self, requests: Sequence[Request], strength: float = 1.0, rules: bool = False
-    ) -> list[Recommendations]:
-        """Returns a list for each request; without `rules` the model alone decides what a prompt means."""
+    def recommend(self, requests: Sequence[Request], strength: float = 1.0, beside: str = "") -> list[Recommendations]:
+        """Returns a list for each request.
+
+        The model alone decides what a prompt means, or negative prompts do too (`beside` NEGATIVE), and rules (RULES).
+        """
         found = []
         for start in progress(range(0, len(requests), BATCH), f"prompts at strength {strength:g}"):
             some = list(requests[start : start + BATCH])
             filled = some + some[:1] * (BATCH - len(some))
-            found += self._engines[rules].recommend(filled, guidance=strength)[: len(some)]
+            found += self._engines[beside].recommend(filled, guidance=strength)[: len(some)]
         return found
 
     @property
@@ -125,6 +136,39 @@ class PromptEvaluator:
             sum(value in cells[int(item)] for item in one.items) / TOP for value, one in zip(values, found, strict=True)
         ]
         return float(np.mean(hits))
+
+    def phrase_shares(
+        self, phrases: Sequence[Paraphrase], unprompted: Sequence[Recommendations]
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Returns the shares of lists that fulfill phrases, of which each user gets one in turn, and those by phrase.
+
+        Refused alone is the most frequent value of the user's list, and the shares are those of the items that still
+        have it. Phrases for which no values fill a list are left out.
+        """
+        requests, asked, before, texts, roles = [], [], [], [], dict(self.prompts.columns)
+        for number, (request, listed) in enumerate(zip(self.requests, unprompted, strict=True)):
+            phrase = phrases[number % len(phrases)]
+            wanted, refused = phrase.columns
+            if wanted:
+                values = self.sampler.draw(wanted, refused, self._random)
+            else:
+                values = Asked({}, {name: self.most_frequent(name, [listed])[0] for name in refused})
+            if values is not None:
+                requests.append(dataclasses.replace(request, prompt=phrase.filled(values, roles)))
+                asked.append(values)
+                before.append(listed)
+                texts.append(phrase.text)
+        holds = [self.sampler.fulfilling(one) == bool(one.wanted) for one in asked]
+
+        def shares(found: Sequence[Recommendations]) -> np.ndarray:
+            return np.array([of[one.items].sum() / TOP for of, one in zip(holds, found, strict=True)])
+
+        heard = shares(self.recommend(requests))
+        figures = {"lists": len(requests), "unprompted": shares(before).mean(), "prompted": heard.mean()}
+        if any(one.refused for one in asked):
+            figures["and negative prompt"] = shares(self.recommend(requests, beside=NEGATIVE)).mean()
+        by_phrase = {text: heard[[one == text for one in texts]].mean() for text in dict.fromkeys(texts)}
+        return {name: float(value) for name, value in figures.items()}, by_phrase
 
     def most_frequent(self, name: str, found: Sequence[Recommendations]) -> list[str]:
         """Returns the most frequent value of a column in each list."""
@@ -198,7 +242,9 @@ def recall(requests: Sequence[Request], found: Sequence[Recommendations], k: int
     return float(np.mean([r.target in one.items[:k] for r, one in zip(requests, found, strict=True)]))
 
 
-def measure(evaluator: PromptEvaluator, strengths: Sequence[float], items: int) -> dict[str, Any]:
+def measure(
+    evaluator: PromptEvaluator, strengths: Sequence[float], items: int, phrases: Sequence[Paraphrase] = ()
+) -> dict[str, Any]:
     """Returns all metrics of the module's docstring: shares at strength 1, the curve at all `strengths`."""
     unprompted = evaluator.recommend(evaluator.requests)
     figures: dict[str, Any] = {"users": len(evaluator.requests)}
@@ -208,17 +254,27 @@ def measure(evaluator: PromptEvaluator, strengths: Sequence[float], items: int) 
         values[name] = evaluator.sample_values(name)
         requests[name] = evaluator.with_prompts(name, values[name])
         prompted[name] = evaluator.recommend(requests[name])
-        by_rule = evaluator.recommend(requests[name], rules=True)
+        by_rule = evaluator.recommend(requests[name], beside=RULES)
         frequent = evaluator.most_frequent(name, unprompted)
-        less = evaluator.recommend(evaluator.with_prompts(name, frequent, less=True))
+        less = evaluator.with_prompts(name, frequent, less=True)
         shares[name] = {
             "unprompted": evaluator.share(name, values[name], unprompted),
             "prompted": evaluator.share(name, values[name], prompted[name]),
             "prompted, by rule": evaluator.share(name, values[name], by_rule),
             "commonest, unprompted": evaluator.share(name, frequent, unprompted),
-            "commonest, prompted less": evaluator.share(name, frequent, less),
+            "prompted less": evaluator.share(name, frequent, evaluator.recommend(less)),
+            "and negative prompt": evaluator.share(name, frequent, evaluator.recommend(less, beside=NEGATIVE)),
         }
     figures["shares"] = shares
+    grouped = paraphrases.held_out(evaluator.prompts)
+    for phrase in phrases:
+        grouped.setdefault(f"paraphrases: {phrase.label}", []).append(phrase)
+    figures[SEVERAL], figures["paraphrases"] = {}, {}
+    for label, some in grouped.items():
+        of_label, of_phrases = evaluator.phrase_shares(some, unprompted)
+        if of_phrases:
+            figures[SEVERAL][f"{label} ({len(of_phrases)})"] = of_label
+            figures["paraphrases"] |= of_phrases
     fitting = evaluator.with_fitting_prompts()
     curve: dict[str, list[tuple[float, ...]]] = {name: [] for name in requests}
     figures[FITTING], figures[CURVE] = [], curve
@@ -243,16 +299,18 @@ def evaluate(
     strengths: Sequence[float],
     items: int,
     exclude_history: bool = False,
+    phrases: epath.PathLike = "",
     show: Callable[[str], None] = printing.show,
 ) -> None:
-    """Measures a checkpoint, writes WORKDIR/prompts and shows the tables.
+    """Measures a checkpoint, with the paraphrases of a file if any, writes WORKDIR/prompts and shows the tables.
 
-    For errors see `loaded_model.load` and `PromptEvaluator`.
+    For errors see `loaded_model.load`, `PromptEvaluator` and `paraphrases.read`.
     """
     workdir = epath.Path(workdir)
     loaded = loaded_model.load(workdir, checkpoint)
     logging.info("evaluating prompts at step %d, %d beams", loaded.step, beams)
-    measured = measure(PromptEvaluator(loaded, split, users, beams, exclude_history), strengths, items)
+    evaluator = PromptEvaluator(loaded, split, users, beams, exclude_history)
+    measured = measure(evaluator, strengths, items, paraphrases.read(phrases, evaluator.prompts) if phrases else ())
     figures = {"step": loaded.step, "beams": beams, "split": split, "exclude_history": exclude_history, **measured}
     folder, text = workdir / FOLDER, _tables(figures)
     files.write_text(folder / PICTURE, _picture(measured))
@@ -272,6 +330,11 @@ def _tables(figures: dict[str, Any]) -> str:
         tables.text(
             [[name, *row.values()] for name, row in shares.items()],
             [f"share of the first {TOP}, held-out words", *kinds],
+            floats=".3f",
+        ),
+        tables.text(
+            [[name, *(row.get(column, "") for column in AFTER)] for name, row in figures[SEVERAL].items()],
+            ["held-out prompts and paraphrases (phrases)", *AFTER],
             floats=".3f",
         ),
         "a prompt for something that is true of the target\n"

@@ -292,16 +292,16 @@ def _mentions(
 
     `at` and `at_target` int64[segments] are where the tokens and the targets of each segment begin in its row.
     """
-    finder, before = tokenizer.mention_finder, tokenizer.prefix - 1  # the last token of a prefix is the user
+    finder, start = tokenizer.mention_finder, tokenizer.prefix - 1  # the last token of a prefix is the user
     if finder is None:
         return None
     places = np.zeros((rows, shape.targets, MOST), np.int32)
     columns, items = np.full_like(places, -1), np.zeros((rows, shape.targets, finder.items), np.uint16)
     before, after = (np.full((*places.shape, REACH), -1, np.int32) for _ in range(2))
-    prompts, present = placed.prefix[:, before:-1], placed.prefix >= 0
-    for segment in np.flatnonzero(present[:, before:-1].any(axis=1)):
-        pieces = prompts[segment][present[segment, before:-1]] - tokenizer.first_piece
-        first = at[segment] + present[segment, :before].sum()
+    prompts, present = placed.prefix[:, start:-1], placed.prefix >= 0
+    for segment in np.flatnonzero(present[:, start:-1].any(axis=1)):
+        pieces = prompts[segment][present[segment, start:-1]] - tokenizer.first_piece
+        first = at[segment] + present[segment, :start].sum()
         targets = placed.length[segment] - placed.first_target[segment]
         of_targets = placed.row[segment], slice(at_target[segment], at_target[segment] + targets)
         for number, mention in enumerate(finder.find(pieces)):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import pyarrow as pa
 
+from genrec.data.cells import value_sets
 from genrec.data.dataset import Catalogue
-from genrec.input_pipeline.prompts import surface_form
+from genrec.input_pipeline.prompts import LISTS, surface_form
 from genrec.input_pipeline.vocabulary import Vocabulary
 
 MOST = 15  # mentions of a prompt; of more, the last ones count
@@ -64,17 +64,17 @@ class MentionFinder:
         Raises DataError for a column that the catalogue does not have.
         """
         self.catalogue, self._continues = ItemTokens(tokens), vocabulary.continues_word
+        self._joints = {(), *(tuple(vocabulary.encode(joint.strip()).tolist()) for joint in LISTS)}
         self._of_pieces: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
         for number, (name, role) in enumerate(columns):
-            cells = np.array(catalogue.column(name).cast(pa.string()).fill_null("").to_pylist(), object)
-            values, place = np.unique(cells, return_inverse=True)
-            order = np.argsort(place, kind="stable")
-            rows = np.split(order, np.cumsum(np.bincount(place, minlength=len(values)))[:-1])
-            for value, of_value in zip(values, rows, strict=True):
-                if value:
-                    for form in {surface_form(role, value), surface_form(role, value, singular=True)}:
-                        pieces = tuple(vocabulary.encode(form).tolist())
-                        self._of_pieces.setdefault(pieces, []).append((number, of_value))
+            rows: dict[str, list[int]] = {}
+            for row, values in enumerate(value_sets(catalogue.column(name))):
+                for value in values:
+                    rows.setdefault(value, []).append(row)
+            for value, of_value in rows.items():
+                for form in {surface_form(role, value), surface_form(role, value, singular=True)}:
+                    pieces = tuple(vocabulary.encode(form).tolist())
+                    self._of_pieces.setdefault(pieces, []).append((number, np.array(of_value)))
         self._longest = max(map(len, self._of_pieces), default=0)
 
     @property
@@ -84,13 +84,14 @@ class MentionFinder:
     def find(self, pieces: np.ndarray) -> list[Mention]:
         """Returns the mentions in the pieces int[n] of a prompt, at most MOST; of overlapping ones the longest."""
         read, first = tuple(pieces.tolist()), 0
-        runs: list[list[tuple[int, int]]] = []  # spans of mentions; values of one column with at most a piece between
+        runs: list[list[tuple[int, int]]] = []  # spans of mentions; lists of values of one column are a run
         while first < len(read):
             stop = self._stop(read, first)
             if stop > first:
-                if not (runs and first - runs[-1][-1][1] <= 1 and self._alike(read, runs[-1][-1], (first, stop))):
-                    runs.append([])
-                runs[-1].append((first, stop))
+                if runs and self._in_list(read, runs[-1][-1], (first, stop)):
+                    runs[-1].append((first, stop))
+                else:
+                    runs.append([(first, stop)])
             first = max(stop, first + 1)
         found = []
         ends = [0, *(run[-1][1] for run in runs)]
@@ -103,13 +104,15 @@ class MentionFinder:
                 found += [Mention(stop - 1, column, items, before, after) for column, items in values]
         return found[-MOST:]
 
-    def _alike(self, read: tuple[int, ...], one: tuple[int, int], other: tuple[int, int]) -> bool:
-        """Returns whether two spans of pieces name values of the same column."""
+    def _in_list(self, read: tuple[int, ...], one: tuple[int, int], other: tuple[int, int]) -> bool:
+        """Returns whether two spans of pieces name values of the same column, as in "jazz or metal"."""
+        if read[one[1] : other[0]] not in self._joints:
+            return False
         columns = [{column for column, _ in self._of_pieces[read[slice(*span)]]} for span in (one, other)]
         return bool(columns[0] & columns[1])
 
     def _stop(self, read: tuple[int, ...], first: int) -> int:
-        """Returns the end of the longest value that begins at a piece and ends with a word; `first` if there is none."""
+        """Returns the end of the longest value from `first` on that ends with a word; `first` if there is none."""
         for stop in range(min(len(read), first + self._longest), first, -1):
             ends_word = stop == len(read) or not self._continues[read[stop]]
             if ends_word and read[first:stop] in self._of_pieces:

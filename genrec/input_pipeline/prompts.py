@@ -43,11 +43,12 @@ NEGATIONS = (
 )
 # More ways to refuse a value, which no lead-in suits.
 REFUSALS = (
-    "I hate {}|I dislike {}|I don't want {}|I don't like {}|don't play {}|don't give me {}|please not {}|sick of {}|"
-    "fed up with {}|can't stand {}|anything other than {}|something other than {}|instead of {}|rather than {}|except {}|"
-    "apart from {}|leave out {}|keep away from {}|get rid of {}|drop the {}|without any {}|none of that {}|nothing by {}|"
-    "nothing about {}|not by {}|not about {}|that isn't {}|not {} again|no {} for me|too much {}|enough {}|fewer {}|"
-    "much less {}|{} is boring|{} are boring|{} bores me|{} is not for me|{}, no thanks|I am over {}"
+    "I hate {}|I dislike {}|I don't want {}|I don't like {}|don't play {}|don't give me {}|please not {}|"
+    "sick of {}|fed up with {}|can't stand {}|anything other than {}|something other than {}|instead of {}|"
+    "rather than {}|except {}|apart from {}|leave out {}|keep away from {}|get rid of {}|drop the {}|"
+    "without any {}|none of that {}|nothing by {}|nothing about {}|not by {}|not about {}|that isn't {}|"
+    "not {} again|no {} for me|too much {}|enough {}|fewer {}|much less {}|{} is boring|{} are boring|"
+    "{} bores me|{} is not for me|{}, no thanks|I am over {}"
 )
 # Negations that refuse nothing.
 AFFIRMATIONS = (
@@ -55,7 +56,10 @@ AFFIRMATIONS = (
     "never too much {}"
 )
 # Words of refusals that refuse nothing by themselves: as fillers they are in positive prompts too.
-NEUTRAL = "is are the of for to that this from any thanks by about with give get much am over again".split()
+NEUTRAL = (
+    "is are the of for to that this from any thanks by about with give get much am over again keep away out up stand "
+    "want like just"
+).split()
 HELD_OUT_NEGATIVE = "kindly spare me {}|I have had enough of {}|you should stop playing {}|there should be no {} in it"
 
 
@@ -100,7 +104,8 @@ HELD_OUT = Templates(
 )
 FRAGMENTS = {"kind": "{}", "mood": "{}", "about": "about {}", "by": "by {}", "words": "with {}"}
 JOINTS = (", ", " but ", ", but ", " and ", " ")  # between what is asked for and what is refused
-LISTS = (" or ", " and ", ", ")  # between refused values
+TURNS = ("but", "just", "play", "I want", "give me")  # after a comma, from what is refused to what is asked for
+LISTS = (" or ", " and ", " nor ", ", ")  # between values that are refused together
 ORDER = {"mood": 0, "kind": 1, "about": 2, "words": 3, "by": 4}  # of the values in a phrase
 
 
@@ -172,7 +177,9 @@ class PromptSampler:
         wanted = self._several(item, random) if random.random() < 0.35 else self._one(item, random)
         if not refusal or not wanted:
             return wanted
-        return f"{refusal}, {wanted}" if random.random() < 0.3 else f"{wanted}{_pick(JOINTS, random)}{refusal}"
+        if random.random() < 0.3:
+            return f"{refusal}, {_pick(TURNS, random)} {wanted}"
+        return f"{wanted}{_pick(JOINTS, random)}{refusal}"
 
     def any_item(self, history: np.ndarray, random: np.random.Generator) -> tuple[int, str]:
         """Returns an item, independent of the history, and a prompt that it fulfills."""
@@ -228,7 +235,9 @@ class PromptSampler:
         chosen = [attributes[place] for place in random.permutation(len(attributes))[:number]]
         parts = [(role, _some_words(value, random) if role == "words" else value) for _, role, value in chosen]
         if random.random() < 0.3:  # a list in any order
-            return _fill(_pick(TRAINING.combined, random), _pick((", ", " and ", " "), random).join(map(_fragment, parts)))
+            return _fill(
+                _pick(TRAINING.combined, random), _pick((", ", " and ", " "), random).join(map(_fragment, parts))
+            )
         return _fill(_pick(TRAINING.combined, random), _phrase(parts, singular=random.random() < 0.3))
 
     def _similar(self, item: int, random: np.random.Generator) -> str:
@@ -276,6 +285,8 @@ def check(cfg: config.Prompts, catalogue: Catalogue) -> None:
     """Raises ConfigError for invalid settings, and for columns and rules that the catalogue lacks."""
     settings_check.check(cfg, "prompts")
     names = [name for name, _ in parse_columns(cfg.columns)]
+    if cfg.bias and all(role == "words" for _, role in parse_columns(cfg.columns)):
+        raise config.ConfigError("prompts.bias=True: prompts.columns needs a column of another role than words")
     for name in [*names, *cfg.rules]:
         try:
             catalogue.column(name)
@@ -286,7 +297,8 @@ def check(cfg: config.Prompts, catalogue: Catalogue) -> None:
 def training_texts(catalogue: Catalogue, columns: Sequence[tuple[str, str]]) -> list[str]:
     """Returns texts that contain all words of the prompts in training."""
     roles = {role for _, role in columns}
-    found = [*catalogue.titles, ", ".join(FRAGMENTS[role] for role in sorted(roles)).replace("{}", " ") + ","]
+    fragments = ", ".join(FRAGMENTS[role] for role in sorted(roles)).replace("{}", " ") + ","
+    found = [*catalogue.titles, fragments, " ".join((*JOINTS, *TURNS, *LISTS)), " a "]
     for name, role in columns:
         values = [value for values in value_sets(catalogue.column(name)) for value in values]
         found += [surface_form(role, value, singular) for value in values for singular in (False, True)]
@@ -308,7 +320,7 @@ def _words_of(templates: Templates, roles: Iterable[str]) -> list[str]:
 
 
 def _phrase(attributes: Sequence[tuple[str, str]], singular: bool = False) -> str:
-    """Returns (role, value) pairs as a phrase: "calm podcasts about jazz by Ada Costa", or with `singular` "podcast"."""
+    """Returns (role, value) pairs as a phrase: "calm podcasts about jazz by Ada Costa", or "calm podcast ..."."""
     ordered = sorted(attributes, key=lambda attribute: ORDER[attribute[0]])
     return " ".join(_fragment(attribute, singular) for attribute in ordered)
 

@@ -1,12 +1,14 @@
 """Prompt bias: the values that a prompt names raise or lower the logits of the codes that lead to their items.
 
 Codes are learned from texts and sequences as a whole: the items of a topic, or of a mood, may share none. But which
-items have a value that a prompt names is known (`input_pipeline.mentions`). So each mention gets a learned number w: how much
-it is wanted ("some jazz"), or refused ("no jazz"), where w is below 0. It is a sum over the words before and after the
-mention, each with a number of its own, which are soon learned and hold in any phrase, and over the encoder output of its
-last token, which knows the whole prompt. An item is tilted by exp(w), for all mentions of what it has, and a code by the mean over the
-items that it leads to after the codes before it. The logarithm of that mean, relative to that of the prefix, is added to
-the logit: there is one softmax a level as before, and likelihoods of items stay exact. Where no value is named it is 0.
+items have a value that a prompt names is known (`input_pipeline.mentions`). So each mention gets a learned number w:
+how much it is wanted ("some jazz"), or refused ("no jazz"), where w is below 0. Each word before and after the mention,
+and each pair of words, adds a number of its own: these are soon learned, and hold in any phrase. So does the encoder
+output of the mention's last token, which knows the whole prompt.
+
+An item is tilted by exp(w), for all mentions of what it has, and a code by the mean over the items that it leads to
+after the codes before it. The logarithm of that mean, relative to that of the prefix, is added to the logit: there is
+one softmax a level as before, and likelihoods of items stay exact. Where no value is named it is 0.
 """
 
 import functools
@@ -16,12 +18,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from genrec.input_pipeline.examples import Array
 from genrec.input_pipeline.mentions import EXISTS, MOST, Mentions
 from genrec.input_pipeline.transitions import FLOOR
 from genrec.models import code_prefixes
 
-START = 4.0  # w before training: words ask for what they name
-STEP = 10.0  # the optimizer changes a number by about the learning rate in a step: those of words by this much more
+START = 6.0  # w before training: words ask for what they name
+STEP = 20.0  # the optimizer changes a parameter by about the learning rate in a step, and w by this much more
+PAIRS = 1 << 14  # numbers of pairs of words, which share them by a hash
 UNITS = 2.0**31  # the sum of the tilts of all rows, as integers
 
 
@@ -29,8 +33,8 @@ class PromptBias(nnx.Module):
     """Tilts of items by the mentions of prompts, for `columns` columns and `pieces` pieces of the vocabulary."""
 
     def __init__(self, columns: int, pieces: int, width: int):
-        self.start = nnx.Param(jnp.full(columns, START))
-        self.before, self.after = nnx.Param(jnp.zeros(pieces)), nnx.Param(jnp.zeros(pieces))
+        self.of_column = nnx.Param(jnp.zeros(columns))
+        self.before, self.after = nnx.Param(jnp.zeros(pieces + PAIRS)), nnx.Param(jnp.zeros(pieces + PAIRS))
         self.from_encoder = nnx.Param(jnp.zeros((columns, width)))
 
     def tilts(self, encoded: jax.Array, mentions: Mentions) -> jax.Array:
@@ -39,16 +43,26 @@ class PromptBias(nnx.Module):
         at, columns = jnp.asarray(mentions.places), jnp.asarray(mentions.columns)  # [batch, groups, MOST]
         vectors = self.from_encoder[...][columns].astype(encoded.dtype)
         numbers = jnp.einsum("bgmw,bgmw->bgm", encoded[batch, at], vectors, preferred_element_type=jnp.float32)
-        numbers += self.start[...][columns]
-        for table, pieces in ((self.before, mentions.before), (self.after, mentions.after)):
-            of_pieces = STEP * table[...][jnp.asarray(pieces)]  # [batch, groups, MOST, REACH]
-            numbers += jnp.where(jnp.asarray(pieces) >= 0, of_pieces, 0).sum(axis=-1)
-        numbers = jnp.where(columns >= 0, numbers, 0)
+        words = self.of_column[...][columns] + _sum(self.before[...], mentions.before)
+        words += _sum(self.after[...], mentions.after)
+        numbers = jnp.where(columns >= 0, numbers + START + STEP * words, 0)
         # One mention after another: all of them at once would take MOST times the memory.
         items = jnp.asarray(mentions.items)
         of_mentions = (jnp.where((items & (1 << k)) > 0, numbers[..., k, None], 0) for k in range(MOST))
         logarithm = functools.reduce(jnp.add, of_mentions)
         return jnp.exp(logarithm - jax.lax.stop_gradient(logarithm.max(axis=-1, keepdims=True)))
+
+
+def _sum(table: jax.Array, pieces: Array) -> jax.Array:
+    """Returns float32[...]: the sum over the pieces int32[..., n], and the pairs of adjacent ones, of their numbers.
+
+    `table` has the numbers of pieces, and then those of PAIRS pairs: "but" alone tells less than "anything but".
+    """
+    first, second = jnp.asarray(pieces)[..., :-1], jnp.asarray(pieces)[..., 1:]
+    mixed = first.astype(jnp.uint32) * jnp.uint32(0x9E3779B1) + second.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B)
+    pairs = table.shape[0] - PAIRS + (mixed >> 18).astype(jnp.int32)  # the upper 14 bits
+    of_pieces = jnp.where(jnp.asarray(pieces) >= 0, table[pieces], 0).sum(axis=-1)
+    return of_pieces + jnp.where((first >= 0) & (second >= 0), table[pairs], 0).sum(axis=-1)
 
 
 def lifts(tilts: jax.Array, mentions: Mentions, sizes: Sequence[int], prefixes: Sequence[jax.Array]) -> list[jax.Array]:

@@ -93,10 +93,12 @@ class Engine:
         requests: int = 1,
         rules: bool = True,
         today: Callable[[], datetime.date] = datetime.date.today,
+        negative_prompts: bool = True,
     ):
         """`requests` is the largest batch. `rules=False` turns off the hard filters of prompts.
 
-        `today` returns the date on which entries of profiles hold or have expired.
+        `today` returns the date on which entries of profiles hold or have expired. Without `negative_prompts`, the
+        model alone hears what a prompt refuses.
         """
         self.loaded, self.options, self._today = loaded, options, today
         self.catalogue = loaded.dataset.catalogue
@@ -107,6 +109,7 @@ class Engine:
         self._with_rules = rules
         self._read_prompt = functools.lru_cache(maxsize=1024)(self._rules.read)
         self.chosen = history_words.chosen(self.catalogue)  # what users did with the items of the history
+        self._with_negative_prompts = negative_prompts
 
     def context_of(self, request: Request) -> RequestContext:
         """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""
@@ -169,6 +172,8 @@ class Engine:
 
     def _negative_prompt(self, request: Request) -> str:
         """Returns a prompt for what profile and prompt refuse and no rule excludes."""
+        if not self._with_negative_prompts:
+            return ""
         of_profile = ". ".join(phrase.text for phrase in self._phrases(request))
         refused = self._rules.negative_prompt(of_profile), self.understand(request).negative_prompt()
         return ", ".join(filter(None, refused))

@@ -20,7 +20,9 @@ ROLES = [("media_type", "kind"), ("genre", "about"), ("artist", "by"), ("mood", 
 
 @pytest.fixture(scope="module")
 def vocabulary():
-    return Vocabulary.train(["no podcasts, a podcast, indie rock, true crime by ada costa: calm dark art music"] * 30, 200)
+    return Vocabulary.train(
+        ["no podcasts, a podcast, indie rock, true crime by ada costa: calm dark art music"] * 30, 200
+    )
 
 
 @pytest.fixture(scope="module")

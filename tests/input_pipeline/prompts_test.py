@@ -33,14 +33,23 @@ def sampler(catalogue):
 
 
 def values_in(text, catalogue):
-    """For each column, the values that a prompt asks for and those that it refuses, parsed without templates."""
-    negations = prompts.NEGATIONS
+    """For each column, the values that a prompt asks for and those that it refuses."""
+    refusing = "|".join(re.escape(core) for core in prompts.REFUSALS.split("|")).replace(r"\{\}", "@")
+    refusing += "|" + "|".join(f"{negation} @" for negation in prompts.NEGATIONS.split("|"))
+    affirming = "|".join(map(re.escape, prompts.AFFIRMATIONS.split("|"))).replace(r"\{\}", "@")
     wanted, refused = {}, {}
     for name, role in ROLES.items():
+        forms = {}
         for value in set(catalogue.column(name).drop_null().to_pylist()):
-            for found in re.finditer(rf"\b{re.escape(surface_form(role, value))}\b", text):
-                is_refused = re.search(rf"(?:{negations}) $", text[: found.start()])
-                (refused if is_refused else wanted).setdefault(name, set()).add(value)
+            forms |= {surface_form(role, value, singular): value for singular in (False, True)}
+        # A value, or a list of values of a column, is @; an affirmation is none of the negations in it.
+        of_column = rf"\b(?:a )?(?:{'|'.join(map(re.escape, forms))})\b"
+        listed = re.compile(rf"{of_column}(?:(?: or | and | nor |, ){of_column})*")
+        for found in listed.finditer(text):
+            around = f"{text[: found.start()]}@{text[found.end() :]}"
+            is_refused = re.search(rf"(?<!\w)(?:{refusing})(?!\w)", re.sub(affirming, "@", around))
+            values = {forms[form] for form in re.findall("|".join(map(re.escape, forms)), found[0])}
+            (refused if is_refused else wanted).setdefault(name, set()).update(values)
     return wanted, refused
 
 
@@ -80,7 +89,7 @@ def test_there_are_many_training_templates_each_with_one_place_for_a_value():
         TRAINING.combined,
     ):
         assert all(text.count("{}") == 1 for text in some)
-    assert len(set(TRAINING.negative)) > 500 and all(len(set(some)) > 100 for some in TRAINING.positive.values())
+    assert len(set(TRAINING.negative)) > 1000 and all(len(set(some)) > 100 for some in TRAINING.positive.values())
 
 
 def test_fillers_without_negations_surround_half_of_the_prompts(sampler):

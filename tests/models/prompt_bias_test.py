@@ -18,6 +18,7 @@ from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Segment, Tokenizer
 from genrec.input_pipeline.mentions import MentionFinder
 from genrec.input_pipeline.vocabulary import PromptTokenizer, Vocabulary
+from genrec.models.prompt_bias import START, STEP
 from genrec.models.recommender import Conditioning, Recommender
 
 MOODS, GENRES = ("calm", "dark", "bold"), ("jazz", "indie rock", "rock")
@@ -44,7 +45,10 @@ def tokenizer(catalogue):
 def model(tokenizer):
     cfg = config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=16, user_tokens=3)
     model = Recommender(cfg, SIZES, nnx.Rngs(0), Conditioning(pieces=len(tokenizer.vocabulary), mention_columns=2))
-    model.prompt_bias.from_encoder[...] = jax.random.normal(jax.random.key(1), (2, 16)) / 3
+    bias = model.prompt_bias
+    bias.from_encoder[...] = jax.random.normal(jax.random.key(1), (2, 16)) / 3
+    for number, table in enumerate((bias.of_column, bias.before, bias.after)):
+        table[...] = jax.random.normal(jax.random.key(number), table.shape) / STEP
     return nnx.split(model)
 
 
@@ -101,7 +105,7 @@ def test_what_is_named_rises_and_what_is_refused_falls(model, tokenizer, catalog
     for number in (5.0, 0.0, -5.0):
         bent = nnx.merge(*model)
         bent.prompt_bias.from_encoder[...] *= 0
-        bent.prompt_bias.start[...] = np.full(2, number, np.float32)
+        bent.prompt_bias.of_column[...] = np.full(2, (number - START) / STEP, np.float32)
         chances = np.exp(likelihoods(nnx.split(bent), histories, tokenizer.items))
         shares.append(chances[:, of_mood].sum() / chances.sum())
     assert shares[0] > 0.9 > shares[1] > 0.1 > shares[2]
