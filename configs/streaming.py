@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> config.Experiment:
             experiment.context = dataclasses.replace(BOTH)
         case "" | "tiny":
             experiment.context = dataclasses.replace(BOTH)
-            experiment.prompts = config.Prompts(columns=PROMPTS, rules=("media_type", "artist"), texts=True)
+            experiment.prompts = config.Prompts(columns=PROMPTS, rules=("media_type", "artist"), texts=True, bias=True)
             experiment.training.steps, experiment.training.warmup_steps = 6000, 300
             experiment.training.validate_every = 1000
             # A segment with a prompt has many tokens for one target: shorter rows cost a little more padding, and save

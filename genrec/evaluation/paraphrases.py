@@ -112,8 +112,10 @@ class ValueSampler:
         return holds
 
     def _has(self, name: str, value: str) -> np.ndarray:
+        """Returns bool[items]: the items that have a value, which some may not have at all."""
         found = np.zeros(len(self._prompts.titles), bool)
-        found[self._prompts.members[name].get(value, ())] = True
+        if value in self._prompts.members[name]:
+            found[self._prompts.members[name][value]] = True
         return found
 
     def draw(self, wanted: Sequence[str], refused: Sequence[str], random: np.random.Generator) -> Asked | None:

@@ -231,7 +231,8 @@ class PromptEvaluator:
                 profile = profile.with_entry(kind, f"{name}={self.most_frequent(name, [one])[0]}", SINCE)
             profiles.append(profile)
         found = self.recommend(
-            [dataclasses.replace(one, profile=profile) for one, profile in zip(self.requests, profiles, strict=True)]
+            [dataclasses.replace(one, profile=profile) for one, profile in zip(self.requests, profiles, strict=True)],
+            beside=NEGATIVE,
         )
         oracle = DenialOracle(catalogue, list(self.prompts.members))
         return oracle.violations(profiles, found, datetime.date.today())

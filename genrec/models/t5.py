@@ -119,6 +119,7 @@ def export(model: Recommender, words: bytes, folder: epath.PathLike) -> dict[str
         name for name in ("repeat_bias", "transition_bias", "cross_position_bias", "scan_layers") if getattr(cfg, name)
     ]
     beyond += ["soft tokens"] if conditioning.context.vectors else []
+    beyond += ["prompts.bias"] if conditioning.mention_columns else []
     beyond += [] if cfg.gated_mlp else ["gated_mlp=False"]
     beyond += ["prompts.texts=False"] if model.text_output is None else []
     if beyond or model.text_output is None:

@@ -9,6 +9,7 @@ import pytest
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.evaluation import prompt_metrics
+from genrec.evaluation.paraphrases import Paraphrase
 from genrec.evaluation.prompt_metrics import PromptEvaluator
 from genrec.serving.engine import Recommendations
 from genrec.serving.prompt_rules import PromptRules
@@ -43,6 +44,20 @@ def test_everything_is_measured_and_drawn(measured):
     picture = (folder / "guidance.svg").read_text()
     assert picture.startswith("<svg xmlns=") and "media_type" in picture and picture.rstrip().endswith("</svg>")
     assert "held-out words" in (folder / "test.txt").read_text()
+
+
+def test_phrases_are_counted_by_what_they_ask_for(loaded):
+    evaluator = PromptEvaluator(loaded, "test", 6, 20)
+    unprompted = evaluator.recommend(evaluator.requests)
+    phrases = [Paraphrase("some {media_type}"), Paraphrase("{media_type} for {artist} and {genre} alike")]
+    figures, by_phrase = evaluator.phrase_shares(phrases, unprompted)
+    # No artist with items enough to fill a list has two genres.
+    assert figures["lists"] == 3 and set(by_phrase) == {"some {media_type}"}
+    assert by_phrase["some {media_type}"] == pytest.approx(figures["prompted"])
+    refused, _ = evaluator.phrase_shares([Paraphrase("stop {!media_type}")], unprompted)
+    commonest = evaluator.most_frequent("media_type", unprompted)
+    assert refused["unprompted"] == pytest.approx(evaluator.share("media_type", commonest, unprompted))
+    assert set(refused) == {"lists", "unprompted", "prompted", "and negative prompt"}
 
 
 def test_prompts_are_held_out_and_name_their_value(loaded):

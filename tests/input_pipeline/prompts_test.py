@@ -169,6 +169,7 @@ def test_the_same_random_numbers_give_the_same_prompt(sampler):
         ({"columns": ("color:mood",)}, "color"),
         ({"columns": ("genre:about",), "rules": ("color",)}, "color"),
         ({"columns": ("genre:about",), "next_item": -1.0}, "next_item"),
+        ({"columns": ("title:words",), "bias": True}, "bias"),
         (
             {"columns": ("genre:about",), "next_item": 0.0, "any_item": 0.0, "attributes": 0.0, "title": 0.0},
             "next_item",
