@@ -74,7 +74,7 @@ def test_shares_and_recall_are_counted_by_hand(loaded):
     evaluator = PromptEvaluator(loaded, "test", 2, 20)
     cells = evaluator.prompts.values["media_type"]
     lists = [Recommendations(np.arange(10), np.zeros(10), 0), Recommendations(np.arange(5, 15), np.zeros(10), 0)]
-    expected = np.mean([[cells[i] == "music" for i in one.items] for one in lists])
+    expected = np.mean([["music" in cells[i] for i in one.items] for one in lists])
     assert evaluator.share("media_type", ["music", "music"], lists) == pytest.approx(expected)
     requests = [dataclasses.replace(r, target=n) for r, n in zip(evaluator.requests, (9, 3), strict=True)]
     assert prompt_metrics.recall(requests, lists) == 0.5 and prompt_metrics.recall(requests, lists, 3) == 0
