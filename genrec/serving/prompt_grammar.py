@@ -73,6 +73,7 @@ class Item(NamedTuple):
     joint: str  # what joins it to the phrase before: "", "," or "c"
     bare: bool  # a value and nothing else
     asks: bool  # with "please" or "instead"
+    closed: bool  # ends with an adverb
 
 
 class Statement(NamedTuple):
@@ -183,7 +184,7 @@ def clauses(found: Sequence[Token]) -> list[Clause]:
                 current.pop()
             current.append(token)
             continue
-        if letter in NEGATIVE and current and current[-1].text == token.text:
+        if letter in NEGATIVE and token.text != "not" and current and current[-1].text == token.text:
             continue  # "no no no podcasts"
         refuses = letter in "nNZ" and re.search("V[hgGj]*[Wr]?$", letters) and not re.search("[nNmMXqRP]", letters)
         if letter in ".?:,cbYFeEC" or refuses:
@@ -268,7 +269,7 @@ def _item(found: Sequence[Token], joint: str) -> Item:
     if any(token.singular for token in found) and any(token.text in ("that", "those", "the") for token in found):
         before = True  # one in particular
     asks = any(token.text in ASKING for token in found)
-    return Item(tuple(values), before, after, joint, letters.strip("h") == "V", asks)
+    return Item(tuple(values), before, after, joint, letters.strip("h") == "V", asks, letters.endswith("h"))
 
 
 def _counts(role: str, mode: str, rest: str, so_far: str) -> bool:

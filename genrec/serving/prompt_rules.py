@@ -277,7 +277,8 @@ class PromptRules:
         found: list[dict[str, tuple[str, ...]]] = []
         for place, item in enumerate(items):
             row = _all_columns(item.values)
-            if place > joined and not (item.bare and row and row.keys() <= _all_columns(first.values).keys()):
+            goes_on = item.bare and bool(row) and row.keys() <= _all_columns(first.values).keys()
+            if place > joined and (not goes_on or items[place - 1].closed):
                 break
             if (place and (item.asks or items[place - 1].asks)) or not item.values or item.before or item.after:
                 continue

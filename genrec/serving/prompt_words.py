@@ -31,18 +31,18 @@ _CLASSES = {
     "ambient|background|english|german|french|spanish|italian|american|british|famous|unknown|smart|serious|heavy|"
     "scary|hard|free",
     # Words that change nothing: hedges, politeness, time.
-    "h": "please|preferably|ideally|maybe|perhaps|possibly|now|today|tonight|again|then|really|very|so|too|also|"
-    "as well|ok|okay|hey|hi|hello|thanks|thank you|kindly|actually|instead|rather|well|oh|um|uh|hmm|yes|yeah|yep|"
-    "sure|just|simply|right now|right away|for now|for today|for tonight|for once|for a while|for a change|for a bit|"
-    "this time|at all|anymore|any more|any longer|no matter what|ever|ever again|whatsoever|in it|in there|in here|"
-    "in the list|in my list|at the moment|for the moment|for the time being|this morning|this evening|this afternoon|"
-    "this week|these days|on my way home|at home|if you can|if possible|if you could|if you do not mind|"
-    "if you please|if i may|for me|to me|for us|for him|for her|for them|for my kids|with me|here|i think|i guess|"
-    "i believe|i said|i told you|as i said|like i said|i mean|you know|by the way|honestly|frankly|seriously|"
-    "personally|definitely|absolutely|always|still|even|quite|pretty|a bit|a little bit|totally|completely|clearly|"
-    "would be nice|would be great|would be good|would be fine|would be lovely|would be perfect|first|next|later|"
-    "finally|my friend|dear|sorry|excuse me|on second thought|for heaven s sake|for god s sake|to be honest|once|"
-    "once more|as usual",
+    "h": "please|after all|preferably|ideally|maybe|perhaps|possibly|now|today|tonight|again|then|really|very|so|too|"
+    "also|as well|ok|okay|hey|hi|hello|thanks|thank you|kindly|actually|instead|rather|well|oh|um|uh|hmm|yes|yeah|"
+    "yep|sure|just|simply|right now|right away|for now|for today|for tonight|for once|for a while|for a change|"
+    "for a bit|this time|at all|anymore|any more|any longer|no matter what|ever|ever again|whatsoever|in it|in there|"
+    "in here|in the list|in my list|at the moment|for the moment|for the time being|this morning|this evening|"
+    "this afternoon|this week|these days|on my way home|at home|if you can|if possible|if you could|"
+    "if you do not mind|if you please|if i may|for me|to me|for us|for him|for her|for them|for my kids|with me|here|"
+    "i think|i guess|i believe|i said|i told you|as i said|like i said|i mean|you know|by the way|honestly|frankly|"
+    "seriously|personally|definitely|absolutely|always|still|even|quite|pretty|a bit|a little bit|totally|completely|"
+    "clearly|would be nice|would be great|would be good|would be fine|would be lovely|would be perfect|first|next|"
+    "later|finally|my friend|dear|sorry|excuse me|on second thought|for heaven s sake|for god s sake|to be honest|"
+    "once|once more|as usual",
     "o": "only|solely|exclusively|strictly|purely|nothing but|nothing except|nothing other than|nothing besides|"
     "nothing else but|nothing else than|nothing else|and nothing else|none but|no one but|nobody but|no one except|"
     "nobody except|and that is it|alone",
@@ -54,8 +54,8 @@ _CLASSES = {
     "w": "want|want you to|need|need you to|would like|would like you to|would love|would prefer|would rather|"
     "would rather have|would rather you|feel like|am in the mood for|in the mood for|up for|am up for|am looking for|"
     "looking for|am searching for|searching for|am after|fancy|am craving|craving|crave|could do with|could use|"
-    "am ready for|ready for|wish for|hoping for|game for|hungry for|ask for|asking for|insist on|make it|let there be|"
-    "it should be|it must be|it has to be|should be|must be|has to be|let it be|i will take|i will have|"
+    "am ready for|ready for|wish for|hoping for|game for|hungry for|ask for|asking for|insist on|make it|"
+    "let there be|it should be|it must be|it has to be|should be|must be|has to be|let it be|i will take|i will have|"
     "i would go for|could go for|would take|keep it|stay with|stick to|stick with|switch to|change to|change it to|"
     "back to|go back to|go with|go for|continue with|start with|surprise me with|hit me with|skip to|skip ahead to|"
     "skip forward to|yes to|bring on",
@@ -72,10 +72,9 @@ _CLASSES = {
     "K": "how about|what about|time for|it is time for",
     "H": "can you|could you|would you|will you|can we|could we|can i|could i|may i|may we|might i|would you mind|"
     "would you please|you should|you must|you can|you could|you may|you need to|you have to|you had better|it should|"
-    "it must|it can|it may|there should be|there must be|there shall be|there can be|let us|let me|"
-    "please let|as long as it is|so long as it is|as long as they are|provided it is|we should|i should|"
-    "make sure it is|make sure there are|make sure there is|try to|i ask you to|i beg you to|feel free to|"
-    "be so kind to",
+    "it must|it can|it may|there should be|there must be|there shall be|there can be|let us|let me|please let|"
+    "as long as it is|so long as it is|as long as they are|provided it is|we should|i should|make sure it is|"
+    "make sure there are|make sure there is|try to|i ask you to|i beg you to|feel free to|be so kind to",
     "A": "do you have|have you got|is there|are there|do we have|got|what else is there|have you any",
     "B": "by|from|by the artist|by an artist called|by someone called|of the artist",
     "a": "about|on|on the subject of|on the topic of|regarding|concerning|dealing with|that deals with|that deal with|"
@@ -83,8 +82,7 @@ _CLASSES = {
     "W": "with",
     "O": "of",
     "T": "to",
-    "f": "for|in|at|over|under|than|like|as|through|during|before|after|between|near|around|up|off|down|via|within|"
-    "towards",
+    "f": "for|in|at|under|than|like|as|through|during|before|after|between|near|around|up|off|down|via|within|towards",
     "r": "that is|that are|which is|which are|who is|who are|that s|that do|that does|that has|that have|that i|"
     "which i|that contain|that contains|that involves|that involve",
     "c": "and|or|nor|and also|or even|and or|and then",
@@ -106,27 +104,29 @@ _CLASSES = {
     "not a single|no kind of|no sort of|no type of|no such|nothing more|no longer any|free of|free from",
     "n": "not|never|never ever|no longer|not any|not any more|not even|not another|not anymore|rather not|by no means|"
     "under no circumstances|in no way",
-    "Z": "nope|nah|no thanks|no thank you|no way|hell no|hard pass|pass|yuck|ugh|eww|not today|not now|not tonight|"
-    "not again|not interested|no interest|not a fan|not for today|thumbs down|no chance|never again|rather not please",
-    "m": "hate|detest|loathe|despise|dislike|abhor|resent|can not stand|could not stand|can not bear|can not take|"
-    "can not handle|can not abide|can not tolerate|can not deal with|can not listen to|can do without|"
-    "could do without|do without|can live without|could live without|avoid|skip|skip over|skip past|skip all|stop|"
-    "stop with|quit|exclude|omit|remove|ditch|ban|block|hide|mute|drop the|lose the|cut the|kill the|hold the|"
-    "leave out|leave off|leave away|filter out|cut out|take out|throw out|weed out|rule out|keep out|spare me|"
-    "spare us|save me from|spare me from|protect me from|stay away from|keep away from|keep me away from|"
-    "steer clear of|stay clear of|get rid of|rid me of|be rid of|pass on|pass over|forget|forget about|enough|"
-    "enough of|enough with|had enough|had enough of|heard enough|heard enough of|have enough|have had enough|"
-    "have had enough of|have heard enough|have heard enough of|had it with|have had it with|had my fill of|"
-    "have had my fill of|had too much|have had too much|have had too many|sick of|sick and tired of|sick to death of|"
-    "tired of|tired with|bored of|bored with|bored by|fed up with|fed up of|weary of|done with|am over|am so over|"
-    "so over|through with|finished with|allergic to|annoyed by|annoyed with|annoyed at|against|averse to|refuse|"
-    "reject|turn off|turn off the|switch off|shut off|shut up|do away with|away with|down with|to hell with|screw|"
-    "no thanks to|no to|say no to|no interest in|have no interest in|zero interest in|no time for|have no time for|"
-    "no patience for|have no patience for|no need for|have no need for|no use for|have no use for|no fan of|"
-    "a hater of|lost interest in|have lost interest in|the last thing i want is|the last thing i need is|never liked|"
-    "never cared for|have never liked|do not care for|cease|can not be bothered with|put off by|overdosed on|"
-    "disinterested in|uninterested in|scratch the|nix|boycott|not a fan of|not interested in|skipping|avoiding|"
-    "leaving out|omitting|removing|problem with|mind|reason not to|objection to|wrong with",
+    "Z": "nope|as if|nah|no thanks|no thank you|no way|hell no|hard pass|pass|yuck|ugh|eww|not today|not now|"
+    "not tonight|not again|not interested|no interest|not a fan|not for today|thumbs down|no chance|never again|"
+    "rather not please",
+    "m": "hate|that is enough|that is enough of|have gone off|go off|detest|loathe|despise|dislike|abhor|resent|"
+    "can not stand|could not stand|can not bear|can not take|can not handle|can not abide|can not tolerate|"
+    "can not deal with|can not listen to|can do without|could do without|do without|can live without|"
+    "could live without|avoid|skip|skip over|skip past|skip all|stop|stop with|quit|exclude|omit|remove|ditch|ban|"
+    "block|hide|mute|drop the|lose the|cut the|kill the|hold the|leave out|leave off|leave away|filter out|cut out|"
+    "take out|throw out|weed out|rule out|keep out|spare me|spare us|save me from|spare me from|protect me from|"
+    "stay away from|keep away from|keep me away from|steer clear of|stay clear of|get rid of|rid me of|be rid of|"
+    "pass on|pass over|forget|forget about|enough|enough of|enough with|had enough|had enough of|heard enough|"
+    "heard enough of|have enough|have had enough|have had enough of|have heard enough|have heard enough of|"
+    "had it with|have had it with|had my fill of|have had my fill of|had too much|have had too much|"
+    "have had too many|sick of|sick and tired of|sick to death of|tired of|tired with|bored of|bored with|bored by|"
+    "fed up with|fed up of|weary of|done with|am over|am so over|so over|through with|finished with|allergic to|"
+    "annoyed by|annoyed with|annoyed at|against|averse to|refuse|reject|turn off|turn off the|switch off|shut off|"
+    "shut up|do away with|away with|down with|to hell with|screw|no thanks to|no to|say no to|no interest in|"
+    "have no interest in|zero interest in|no time for|have no time for|no patience for|have no patience for|"
+    "no need for|have no need for|no use for|have no use for|no fan of|a hater of|lost interest in|"
+    "have lost interest in|the last thing i want is|the last thing i need is|never liked|never cared for|"
+    "have never liked|do not care for|cease|can not be bothered with|put off by|overdosed on|disinterested in|"
+    "uninterested in|scratch the|nix|boycott|not a fan of|not interested in|skipping|avoiding|leaving out|omitting|"
+    "removing|problem with|mind|reason not to|objection to|wrong with",
     "M": "boring|annoying|awful|terrible|horrible|horrid|dull|bad|tedious|tiresome|irritating|unbearable|intolerable|"
     "insufferable|unwanted|undesired|forbidden|banned|off limits|off the table|out of the question|overrated|"
     "a waste of time|waste of time|the worst|worst|rubbish|garbage|trash|crap|crappy|lame|stupid|pointless|painful|"
@@ -298,10 +298,10 @@ _FOREIGN = _FOREIGN_REFUSALS | frozenset(
     "bitte mehr etwas möchte moechte spiel spiele gib zeig hören hoeren über ueber wie hasse liebe auch heute je "
     "tu elle nous vous la une ou mais seulement avec de du des pour veux voudrais donne écouter ecouter plus "
     "quelque chose que qui est sont suis moi mon aime déteste deteste juste yo el los las unos y pero sólo quiero "
-    "quisiera dame pon poner algo más escuchar gusta odio del io gli uno ma soltanto di da che voglio "
-    "vorrei dammi metti ascoltare qualcosa più sono eu uma só com gosto gostaria toque tocar ouvir mais ik jij "
-    "het een maar alleen wil graag speel geef luisteren iets meer naar jag och eller med vill spela lyssna något "
-    "mer jeg og spille høre noe chcę chce tylko proszę prosze muzykę lub".split()
+    "quisiera dame pon poner algo más escuchar gusta odio del io gli uno ma soltanto di da che voglio vorrei "
+    "dammi metti ascoltare qualcosa più sono eu uma só com gosto gostaria toque tocar ouvir mais ik jij het een "
+    "maar alleen wil graag speel geef luisteren iets meer naar jag och eller med vill spela lyssna något mer jeg "
+    "og spille høre noe chcę chce tylko proszę prosze muzykę lub".split()
 ) - {"plus", "la", "de", "du", "el", "los", "las", "y", "da", "den", "uno", "toque", "mon", "gosto", "sie"}
 
 
