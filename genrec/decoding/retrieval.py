@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple
 
 import jax
@@ -36,6 +36,37 @@ class Inputs(NamedTuple, Generic[ArrayT]):
     transitions: ArrayT | None = None
 
 
+def search_function(graphdef: nnx.GraphDef, mesh: Mesh, top: int, on_trace: Callable[[], None] = lambda: None) -> Any:
+    """Returns the jitted search for lists of `top` items: a function of parameters, index, groups, inputs and width.
+
+    It calls `on_trace` for each new shape of them.
+    """
+
+    # The result is replicated, so that every process computes the same metrics from it.
+    @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(mesh))
+    def search(
+        params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: Inputs[jax.Array], width: int
+    ) -> RankedItems[jax.Array]:
+        on_trace()
+        diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
+        step, finish, tilts = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
+        return beam_search(
+            step,
+            index,
+            rows.histories.tokens.shape[0],
+            width,
+            top,
+            rows.constraints,
+            rows.sampling,
+            diversity,
+            finish,
+            rows.transitions,
+            tilts,
+        )
+
+    return search
+
+
 class Retriever:
     """Beam search with a model, compiled once per shape of its inputs.
 
@@ -51,30 +82,10 @@ class Retriever:
         self.beams, self.top = beams, beams if top is None else top
         self.compilations = 0  # number of different shapes that were searched
 
-        # The result is replicated, so that every process computes the same metrics from it.
-        @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(live.mesh))
-        def search(
-            params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: Inputs[jax.Array], width: int
-        ) -> RankedItems[jax.Array]:
+        def count() -> None:
             self.compilations += 1  # runs once per shape, when traced
-            diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
-            step, finish, tilts = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
-            batch = rows.histories.tokens.shape[0]
-            return beam_search(
-                step,
-                index,
-                batch,
-                width,
-                self.top,
-                rows.constraints,
-                rows.sampling,
-                diversity,
-                finish,
-                rows.transitions,
-                tilts,
-            )
 
-        self._compiled = search
+        self._compiled = search_function(graphdef, live.mesh, self.top, count)
 
     @staticmethod
     def of_table(

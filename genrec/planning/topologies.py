@@ -67,8 +67,8 @@ def slices(name: str, count: int = 1) -> Slices:
     dimensions = 2 if generation in ("v5e", "v6e") else 3
     if generation not in CHIPS or not re.fullmatch(r"[1-9]\d{0,2}" + r"x[1-9]\d{0,2}" * (dimensions - 1), shape):
         raise PlanError(
-            f"--topology={name}: give GENERATION:SHAPE, such as v5e:4x4 or v5p:2x2x2; of {', '.join(CHIPS)}; v5e, v6e "
-            "have two dimensions, the others three"
+            f"--topology={name}: give GENERATION:SHAPE, such as v5e:4x4 or v5p:2x2x2, of {', '.join(CHIPS)}; v5e and "
+            "v6e have two dimensions, the others three"
         )
     if count < 1:
         raise PlanError(f"--slices={count} must be at least 1")

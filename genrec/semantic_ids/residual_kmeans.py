@@ -137,6 +137,23 @@ def kmeans(
     return np.asarray(centers)
 
 
+def lower(items: int, width: int, size: int, mesh: Mesh) -> dict[str, jax.stages.Lowered]:
+    """Returns the programs that `kmeans` runs for a sample of `items` embeddings, lowered without any array."""
+    points = min(items, size * ROWS_PER_CODE)
+    rows = _block_rows(size, points, mesh)
+    sharded, whole = sharding.named(mesh, None, "items"), sharding.named(mesh)
+    shape = (-(-points // rows), rows)
+    placed = jax.ShapeDtypeStruct((*shape, width), jnp.float32, sharding=sharded)
+    weights = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharded)
+    key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=whole)
+    centers = jax.ShapeDtypeStruct((size, width), jnp.float32, sharding=whole)
+    with jax.set_mesh(mesh):
+        return {
+            "k-means, seeding": _seed_centers.lower(placed, weights, size, key),
+            "k-means, iteration": _lloyd.lower(centers, placed, weights),
+        }
+
+
 @jax.jit
 def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...]) -> jax.Array:
     """Returns int32[batch, levels] for float32[batch, width]: the code nearest to the residual at each level."""
