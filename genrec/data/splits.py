@@ -48,7 +48,8 @@ class UserSequences:
         """Number of different pairs of user and item."""
         if not len(self.items):
             return 0
-        return len(np.unique(self.users * (int(self.items.max()) + 1) + self.items))
+        numbers = np.sort(self.users * (int(self.items.max()) + 1) + self.items)  # np.unique takes ten times as long
+        return 1 + int(np.count_nonzero(np.diff(numbers)))
 
     @property
     def ties(self) -> int:

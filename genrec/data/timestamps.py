@@ -92,12 +92,17 @@ class Cells:
     @property
     def extent(self) -> Extent:
         """The magnitudes of the numbers."""
-        numbers = self.wholes[self.is_number]
+        numbers = self.wholes if self.is_number.all() else self.wholes[self.is_number]
         # The largest negative number has no absolute value.
         sizes = np.abs(np.maximum(numbers, -np.iinfo(np.int64).max))
         limits = [YEAR_1971 - 1, *(LATEST * 1000**power for power in range(4))]
-        magnitudes = np.searchsorted(limits, sizes)
-        counts = np.bincount(magnitudes, minlength=6).tolist()
+        ends = np.searchsorted(limits, [sizes.min(), sizes.max()]) if len(sizes) else np.zeros(2, int)
+        if ends[0] == ends[1]:  # of nearly all columns
+            magnitudes = np.broadcast_to(ends[:1], len(sizes))
+            counts = ((np.arange(6) == ends[0]) * len(sizes)).tolist()
+        else:
+            magnitudes = np.searchsorted(limits, sizes)
+            counts = np.bincount(magnitudes, minlength=6).tolist()
         examples = [
             int(numbers[np.argmax(magnitudes == place)]) if count else None for place, count in enumerate(counts)
         ]
@@ -114,6 +119,8 @@ class Cells:
             found = np.clip(self.wholes, -most, most) * factor
             if self.billionths is not None:
                 found += (self.billionths * factor + (BILLION // 2 if self.are_floats else 0)) // BILLION
+        if not self.is_time.any():
+            return found, self.is_number
         return np.where(self.is_number, found, self.times), self.is_number | self.is_time
 
 
