@@ -9,6 +9,8 @@ from genrec.errors import GenrecError
 
 MOUNT = "/bucket"  # mount point of the work directory's bucket
 
+CACHE = "compiled"  # folder of the work directory with compiled functions, which a restarted job need not compile again
+
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/(.+)")
 _ADDED = ("--workdir", "--distributed")  # flags that the job adds

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import yaml
 
 from genrec.cluster import accelerators
-from genrec.cluster.job import MOUNT, ClusterError, Job, at_least_one, bucket_of, heading, setting
+from genrec.cluster.job import CACHE, MOUNT, ClusterError, Job, at_least_one, bucket_of, heading, setting
 from genrec.exit_codes import FAILED, RESTART
 
 PORT = 8476  # of JAX's coordinator, on GPU nodes
@@ -212,8 +212,13 @@ def _accelerator(job: GkeJob) -> tuple[str, int, dict[str, str]]:
 
 
 def _environment(job: GkeJob) -> list[dict[str, Any]]:
-    """Returns the variables by which processes find each other; on TPUs GKE sets them (TPU_WORKER_HOSTNAMES, ...)."""
-    environment: list[dict[str, Any]] = [{"name": "PYTHONUNBUFFERED", "value": "1"}]  # log lines at once
+    """Returns variables of the pods; on TPUs GKE sets those by which processes find each other."""
+    bucket, folder = bucket_of(job.workdir)
+    cache = f"{MOUNT if job.mount else f'gs://{bucket}'}/{folder}/{CACHE}"
+    environment: list[dict[str, Any]] = [
+        {"name": "PYTHONUNBUFFERED", "value": "1"},  # log lines at once
+        {"name": "JAX_COMPILATION_CACHE_DIR", "value": cache},
+    ]
     if job.slice is None and job.hosts > 1:
         environment += [
             {"name": "JAX_COORDINATOR_ADDRESS", "value": f"{job.name}-workers-0-0.{job.name}:{PORT}"},

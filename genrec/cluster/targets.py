@@ -45,17 +45,12 @@ def settings() -> dict[str, Setting]:
     }
 
 
-def render(target: str, given: Mapping[str, Any]) -> str:
-    """Returns a job as text: a manifest for kubectl, or a script for bash or sbatch.
+def make(target: str, given: Mapping[str, Any]) -> Job:
+    """Returns the job of a target ("gke", "tpu_vm" or "slurm") with values of settings by name; others keep defaults.
 
-    Args:
-      target: "gke", "tpu_vm" or "slurm".
-      given: Values of settings by name; the target's other settings keep their defaults.
-
-    Raises:
-      ClusterError: if a setting is missing, invalid, or of another target.
+    Raises ClusterError if a setting is missing, invalid, or of another target.
     """
-    job_type, render_job = TARGETS[target]
+    job_type, _ = TARGETS[target]
     fields = {field.name: field for field in dataclasses.fields(job_type)}
     for name in given:
         if name not in fields:
@@ -64,7 +59,13 @@ def render(target: str, given: Mapping[str, Any]) -> str:
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in given:
             raise ClusterError(f"--{name} is missing. {field.metadata['description']}")
-    return render_job(job_type(**given))
+    return job_type(**given)
+
+
+def render(target: str, given: Mapping[str, Any]) -> str:
+    """Returns the job of `make` as text: a manifest for kubectl, or a script for bash or sbatch."""
+    _, render_job = TARGETS[target]
+    return render_job(make(target, given))
 
 
 def _without_none(hint: Any) -> type:

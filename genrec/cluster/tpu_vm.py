@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from genrec.cluster import accelerators
-from genrec.cluster.job import MOUNT, ClusterError, Job, bucket_of, heading, setting
+from genrec.cluster.job import CACHE, MOUNT, ClusterError, Job, bucket_of, heading, setting
 from genrec.exit_codes import FAILED, RESTART
 
 _BODY = Path(__file__).with_name("tpu_vm.sh")
@@ -49,7 +49,8 @@ def render(job: TpuVmJob) -> str:
     """Returns the script, for bash, to be started in the checkout."""
     bucket, folder = bucket_of(job.workdir)
     workdir = f"{MOUNT}/{folder}" if job.mount else job.workdir
-    arguments = [*job.words, f"--workdir={workdir}"]
+    cache = f"JAX_COMPILATION_CACHE_DIR={workdir}/{CACHE}"
+    arguments = ["env", cache, *job.words, f"--workdir={workdir}"]
     if job.slice.hosts > 1:
         arguments.append("--distributed=on")  # the environment of a TPU VM does not tell that there are several
     create = [

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from absl import flags
 
 from genrec import command, files, script_flags
-from genrec.cluster import targets
+from genrec.cluster import plan, targets
 
 _TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Target: where the job runs.", required=True)
 _OUTPUT = script_flags.define_path("output", "File for the rendered job; by default it is printed.")
+_PLAN = flags.DEFINE_bool("plan", False, "Compile the training for the TPUs first (minutes); refuse what does not fit.")
 _DEFINE: dict[type, Callable[..., flags.FlagHolder]]
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
 _SETTINGS = {
@@ -33,6 +34,8 @@ _SETTINGS = {
 def main() -> None:
     given = {name: flag.value for name, flag in _SETTINGS.items() if flag.present}
     text = targets.render(_TARGET.value, given)
+    if _PLAN.value:
+        plan.check(targets.make(_TARGET.value, given))
     if _OUTPUT.value:
         files.write_text(_OUTPUT.value, text)
     else:

@@ -216,7 +216,15 @@ def test_gpu_nodes_get_coordinator_and_process_index():
 @pytest.mark.parametrize("variant", ["a GPU", "one host", "slices"])
 def test_other_jobs_get_no_coordinator(variant):
     environment = pod(rendered(**VARIANTS[variant]))["containers"][0]["env"]
-    assert not any(entry["name"].startswith("JAX_") for entry in environment)
+    assert [entry["name"] for entry in environment if "JAX" in entry["name"]] == ["JAX_COMPILATION_CACHE_DIR"]
+
+
+@pytest.mark.parametrize(("mount", "root"), [(True, "/bucket"), (False, "gs://")])
+def test_compiled_functions_are_kept_beside_the_checkpoints(mount, root):
+    container = pod(rendered(**VARIANTS["slices"], mount=mount))["containers"][0]
+    (workdir,) = (word.partition("=")[2] for word in container["command"] if word.startswith("--workdir="))
+    (cache,) = (entry["value"] for entry in container["env"] if entry["name"] == "JAX_COMPILATION_CACHE_DIR")
+    assert cache == f"{workdir}/compiled" and cache.startswith(root)
 
 
 def outcome(manifest: dict[str, Any], exit_code: int, disrupted: bool = False) -> str:
