@@ -41,6 +41,7 @@ class Part:
     line: int
     start: int  # place of the words in the line
     stop: int
+    names: tuple[str, ...] = ()  # what the conditions are about, in words: alternatives
 
     @property
     def place(self) -> tuple[int, int, int, str]:
@@ -113,9 +114,8 @@ class Understanding:
 
     def negative_prompt(self) -> str:
         """Returns a prompt for what is refused and is no rule, "" if there is nothing."""
-        return ", ".join(
-            part.text for part in self.parts if part.kind in (NOT, LESS) and not part.rule and part.conditions
-        )
+        refused = [part for part in self.parts if part.kind in (NOT, LESS) and not part.rule]
+        return ", ".join(name for part in refused for name in part.names)
 
     def as_text(self) -> str:
         """Returns one line for people: "only podcasts; not: true crime; taste: calm"."""
@@ -216,7 +216,12 @@ class PromptRules:
 
         def part(kind: str, conjunction: Mapping[str, Sequence[str]], rule: bool) -> Part:
             conditions = tuple(Condition(name, self._operator(name), tuple(v)) for name, v in conjunction.items())
-            return Part(kind, conditions, self._text(conjunction), words, rule, number, start, stop)
+            text = self._text(conjunction)
+            names: tuple[str, ...] = (text,)
+            if len(conjunction) == 1:
+                ((column, values),) = conjunction.items()
+                names = tuple(self._text({column: (value,)}) for value in values)
+            return Part(kind, conditions, text, words, rule, number, start, stop, names)
 
         said = False
         if statement is not None and statement.kind == ONLY:
