@@ -6,8 +6,7 @@
 The folder holds sequences.txt and items.csv (format: genrec/data/sources/s3rec.py); row i of the vectors is the
 embedding of item i. Without vectors, --config.embeddings.source=tfidf makes them from the titles.
 
-After 1,000 steps of a schedule of 3,000, on 2 CPU cores, it has Recall@10 .1015 and NDCG@10 .0587 on the test split,
-one seed; the whole schedule of 6,000 steps was measured without the transition bias only (docs/benchmarks.md).
+It has Recall@10 .1038 and NDCG@10 .0598 on the test split, one seed (docs/benchmarks.md).
 
 Variants:
   (none)  every position of a sequence is a target, in one pass.
