@@ -229,7 +229,7 @@ class TrainingBatches:
             # Texts do not depend on the user. The last item, a target, is not encoded: any will do.
             rows[row] = [Segment(ANONYMOUS, np.append(items, np.int32(0)), len(items), self.causal, ALL_WITHHELD)]
         longest = self.tokenizer.length(self._max_history + 1)
-        tokenizer = self.tokenizer._replace(code_shares=None)
+        tokenizer = self.tokenizer._replace(code_shares=None, mention_finder=None)
         return TextExamples(pack(rows, tokenizer, longest, 1).histories, pieces, kinds)
 
     def iterate(self, first_step: int, steps: int, rows: slice | np.ndarray | None = None) -> Iterator[Examples]:
