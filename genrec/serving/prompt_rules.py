@@ -157,19 +157,16 @@ class PromptRules:
         """
         self._columns = columns
         self._index = ValueIndex()
-        self.sizes: dict[str, int] = {}  # values of each column
         self._lists: set[str] = set()  # columns with several values in a cell
         self._roles: dict[str, str] = {}
         for column in dict.fromkeys((*columns, *(name for name, role in roles.items() if role != "words"))):
             role = roles.get(column, "")
             values, lists = _values(catalogue.column(column))
-            self.sizes[column] = len(values)
             if lists:
                 self._lists.add(column)
             if values and set(values) <= set(BOOLEANS):
                 self._roles[column] = "mood"  # an adjective, such as "explicit"
                 self._index.add(Meaning(column, "mood", "true"), {column.removeprefix("is_")})
-                self.sizes[column] = 2
                 continue
             known = role if role in prompts.FRAGMENTS and role != "words" else ""
             self._roles[column] = known or ("by" if column.lower() in PEOPLE else "about")
@@ -300,7 +297,7 @@ class PromptRules:
         return self._merged([row for row in found if row])
 
     def _merged(self, found: list[dict[str, tuple[str, ...]]]) -> list[dict[str, tuple[str, ...]]]:
-        """Returns the conjunctions, those of one column as one; never all values of a column."""
+        """Returns the conjunctions, those of one column as one."""
         merged: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
         several = []
         for row in found:
@@ -310,9 +307,6 @@ class PromptRules:
             ((column, values),) = row.items()
             before = merged.get((column,), {}).get(column, ())
             merged[(column,)] = {column: _distinct((*before, *values))}
-        for column, row in ((key[0], row) for key, row in merged.items()):
-            if len(row[column]) >= self.sizes[column] > 1:
-                row[column] = row[column][:1]
         return [*merged.values(), *several]
 
 
