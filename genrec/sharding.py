@@ -123,6 +123,12 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, _fitting(mesh, x.shape, names))
 
 
+def on_tpu() -> bool:
+    """Returns whether the mesh of `jax.set_mesh` consists of TPUs; for choices that do not change a result."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device is not None and device.device_kind.startswith("TPU")
+
+
 def with_shardings(abstract: Any, mesh: Mesh) -> Any:
     """Returns the tree of abstract arrays with the sharding given by the `axes` of each variable.
 
