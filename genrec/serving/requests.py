@@ -9,6 +9,7 @@ import numpy as np
 from genrec.data.dataset import Catalogue, Dataset, Sequence, Sequences
 from genrec.data.errors import DataError
 from genrec.data.filters import Filter
+from genrec.data.timestamps import SECOND
 from genrec.errors import shown
 from genrec.serving.profiles import NO_PROFILE, Profile
 
@@ -118,4 +119,4 @@ def with_allow_deny(
 
 def _request(sequence: Sequence) -> Request:
     items, times = sequence.items, sequence.timestamps
-    return Request(sequence.user_id, items[:-1], int(items[-1]), ages=times[-1] - times[:-1])
+    return Request(sequence.user_id, items[:-1], int(items[-1]), ages=(times[-1] - times[:-1]) // SECOND)

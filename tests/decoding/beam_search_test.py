@@ -112,7 +112,8 @@ class Case(NamedTuple):
     restrictions: list[Restriction]
 
     def eligible(self, row: int) -> dict[int, Codes]:
-        (_, allow, deny), exclude = dataclasses.astuple(self.restrictions[row].filter), self.restrictions[row].exclude
+        wanted, exclude = self.restrictions[row].filter, self.restrictions[row].exclude
+        allow, deny = wanted.allow, wanted.deny
         allowed = set(self.items if allow is None else allow) - deny - set(exclude)
         return {item: codes for item, codes in self.items.items() if item in allowed}
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from genrec.data.dataset import Sequence
+from genrec.data.timestamps import HOUR
 from genrec.input_pipeline import flat_sequences
 
 
@@ -11,7 +12,7 @@ class InMemory:
         self.items = [(100 * number + np.arange(length)).astype(np.int32) for number, length in enumerate(lengths)]
 
     def read(self, indices):
-        return [Sequence(f"{i}", self.items[i], 3600 * np.arange(self.lengths[i], dtype=np.int64)) for i in indices]
+        return [Sequence(f"{i}", self.items[i], HOUR * np.arange(self.lengths[i], dtype=np.int64)) for i in indices]
 
 
 class Users:

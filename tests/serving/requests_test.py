@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Filter
+from genrec.data.timestamps import SECOND
 from genrec.serving import requests
 
 
@@ -46,3 +48,11 @@ def test_allow_and_deny_lists_keep_the_conditions_of_a_filter(dataset):
     both = requests.with_allow_deny(conditions, catalogue, catalogue.item_ids[3:5], catalogue.item_ids[4:7])
     assert both == Filter(conditions.conditions, frozenset([3, 4]), frozenset([4, 5, 6]))
     assert requests.with_allow_deny(conditions, catalogue, None, []) == conditions
+
+
+def test_ages_of_events_are_seconds_before_the_target(dataset):
+    sequences = dataset.split("test")
+    for request in requests.sample_users(sequences, 3):
+        times = sequences.of_users([request.name])[request.name].timestamps / SECOND
+        np.testing.assert_allclose(request.ages, times[-1] - times[:-1], atol=1)
+        assert 60 < request.ages.max() < 10 * 365 * 24 * 3600
