@@ -201,7 +201,7 @@ class Dataset:
 
     @property
     def has_times(self) -> bool:
-        """Whether `timestamps` of sequences are times, and not the order alone."""
+        """True if `timestamps` of sequences are times, False if they are the order alone."""
         return "first_interaction" in self.statistics
 
     def split(self, name: str) -> Sequences:

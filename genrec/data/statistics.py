@@ -14,7 +14,7 @@ from genrec.errors import cut
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What is known of the raw files of a dataset."""
+    """Facts about the raw files of a dataset, for its summary."""
 
     interactions: int  # rows of the log, before all filters
     items: int | None  # rows of the items file; None where they were not recorded

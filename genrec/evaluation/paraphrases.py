@@ -22,7 +22,7 @@ TRIES = 200  # draws of an item until its values fill a list
 
 
 class Asked(NamedTuple):
-    """What a prompt asks for and what it refuses: values by column."""
+    """Values, by column, that a prompt asks for and that it refuses."""
 
     wanted: Mapping[str, str]
     refused: Mapping[str, str]

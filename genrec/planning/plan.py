@@ -35,7 +35,7 @@ MISSED = (
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What the compiler says of a program, for one device."""
+    """Memory, cycles and collectives of a compiled program, for one device."""
 
     name: str
     fits: bool

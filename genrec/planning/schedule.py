@@ -1,4 +1,4 @@
-"""What a compiled TPU program costs by the compiler's own schedule, read from its text (`compiled.as_text()`).
+"""Cost of a compiled TPU program by the compiler's own schedule, read from its text (`compiled.as_text()`).
 
 The TPU compiler notes `estimated_cycles` at each operation that it scheduled. Counted with the trip counts of the loops
 around them, they add up to an estimate of a run on one core. It is the compiler's model, not a measurement:

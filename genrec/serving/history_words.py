@@ -1,4 +1,4 @@
-"""What users did with the items of their history, in a word that fits the catalogue: played, read, watched, bought."""
+"""Verbs for events of a history that fit the catalogue: played, read, watched, bought."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

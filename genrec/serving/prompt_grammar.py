@@ -77,7 +77,7 @@ class Item(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """What a clause asks for or refuses."""
+    """Statement of a clause: the items that it asks for or refuses."""
 
     kind: str  # ONLY, NOT or LESS
     items: tuple[Item, ...]

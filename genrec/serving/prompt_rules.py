@@ -51,7 +51,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Understanding:
-    """What was understood of a prompt. Later lines override earlier ones that contradict them."""
+    """Parts of a prompt as they were understood. Later lines override earlier ones that contradict them."""
 
     prompt: str
     parts: tuple[Part, ...] = ()
