@@ -37,10 +37,11 @@ def convert(
       problems: Gets the cells that do not have the declared type.
     """
     types: dict[str, str] = {}
-    for place, name in enumerate(table.column_names):
+    columns: dict[str, pa.Array | pa.ChunkedArray] = dict(zip(table.column_names, table.columns, strict=True))
+    for name, chunks in columns.items():
         if name in NAMES or name in texts:
             continue
-        column = table[name].combine_chunks()
+        column = chunks.combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # older pyarrow
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
         column = without_blanks(column)
@@ -54,8 +55,8 @@ def convert(
             types[name] = declared[name]
         else:
             found, types[name] = infer(column)
-        table = table.set_column(place, name, found)
-    return table, types
+        columns[name] = found
+    return pa.table(columns), types
 
 
 def without_blanks(column: pa.Array) -> pa.Array:

@@ -302,12 +302,13 @@ def _renamed(table: pa.Table, name: str, form: TableFormat) -> tuple[pa.Table, t
 def _without_missing(table: pa.Table, form: TableFormat) -> pa.Table:
     """Returns the table with null in the place of texts that stand for a missing value."""
     values = pa.array(form.missing_values, pa.string())
-    for place, column in enumerate(table.columns):
+    columns = list(table.columns)
+    for place, column in enumerate(columns):
         if len(values) and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             missing = pc.is_in(pc.utf8_trim_whitespace(column), values.cast(column.type))
             if pc.any(missing).as_py():
-                table = table.set_column(place, table.column_names[place], pc.if_else(missing, None, column))
-    return table
+                columns[place] = pc.if_else(missing, None, column)
+    return pa.table(columns, names=table.column_names)
 
 
 def _ids_as_strings(table: pa.Table, name: str) -> pa.Table:
