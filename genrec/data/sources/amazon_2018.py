@@ -12,16 +12,14 @@ The published files repeat reviews and items; the first of each counts. Reviews 
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from absl import logging
 from etils import epath
 
 from genrec.data import reading
-from genrec.data.errors import DataError
 from genrec.data.sources import folders, parsing
 from genrec.data.sources.amazon_2023 import price
 
@@ -62,25 +60,13 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     }
     interactions = parsing.without_repeats(parsing.with_columns(reviews, columns))
     reviewed = pc.unique(table["asin"].drop_null()).to_pylist()
-    rows = dict(_items(paths["items"][0], set(reviewed)))
-    missing = [item for item in reviewed if item not in rows]
-    if missing:
-        logging.warning("%d of %d items have no metadata: the ASIN is their title", len(missing), len(reviewed))
-    rows |= {item: {"item_id": item, "title": item} for item in missing}
-    items = pa.Table.from_pylist(list(rows.values()), pa.schema(ITEM_TYPES))
-    catalogue = reading.SourceTable(items, str(paths["items"][0]))
+    items = dict(_items(paths["items"][0], reviewed))
+    catalogue = parsing.catalogue(items, reviewed, ITEM_TYPES, str(paths["items"][0]))
     return reading.Tables(interactions, catalogue, text_fields=TEXTS)
 
 
-def _items(path: epath.Path, reviewed: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    remaining = set(reviewed)
-    for number, row in parsing.objects(path):
-        if "asin" not in row:
-            raise DataError(f"{path}, line {number}: has no asin. Download the file again.")
-        item = str(row["asin"])
-        if item not in remaining:
-            continue
-        remaining.remove(item)
+def _items(path: epath.Path, reviewed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for item, row in parsing.first_of(path, "asin", reviewed):
         lists = {
             name: [text for text in map(_plain, parsing.names(row.get(field))) if text]
             for name, field in (("categories", "category"), ("features", "feature"), ("description", "description"))

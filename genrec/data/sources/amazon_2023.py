@@ -12,7 +12,7 @@ The variants of a product (asin) share a parent_asin, which is the item here.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,6 @@ from absl import logging
 from etils import epath
 
 from genrec.data import reading
-from genrec.data.errors import DataError
 from genrec.data.sources import folders, parsing
 
 TYPES = {"user_id": pa.string(), "parent_asin": pa.string(), "rating": pa.float64(), "timestamp": pa.int64()}
@@ -74,26 +73,13 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     }
     interactions = parsing.without_repeats(parsing.with_columns(reviews, columns))
     reviewed = pc.unique(table["parent_asin"].drop_null()).to_pylist()
-    rows = dict(_items(paths["items"][0], set(reviewed))) if paths["items"] else {}
-    missing = [item for item in reviewed if item not in rows]
-    if missing and rows:
-        logging.warning("%d of %d items have no metadata: the ASIN is their title", len(missing), len(reviewed))
-    rows |= {item: {"item_id": item, "title": item} for item in missing}
-    items = pa.Table.from_pylist(list(rows.values()), pa.schema(ITEM_TYPES))
-    catalogue = reading.SourceTable(items, f"{(paths['items'] or [folder])[0]}")
+    items = dict(_items(paths["items"][0], reviewed)) if paths["items"] else {}
+    catalogue = parsing.catalogue(items, reviewed, ITEM_TYPES, f"{(paths['items'] or [folder])[0]}")
     return reading.Tables(interactions, catalogue, text_fields=TEXTS)
 
 
-def _items(path: epath.Path, reviewed: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the reviewed items by id, of which the first line counts."""
-    remaining = set(reviewed)
-    for number, row in parsing.objects(path):
-        if "parent_asin" not in row:
-            raise DataError(f"{path}, line {number}: has no parent_asin. Download the file again.")
-        item = str(row["parent_asin"])
-        if item not in remaining:
-            continue
-        remaining.remove(item)
+def _items(path: epath.Path, reviewed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for item, row in parsing.first_of(path, "parent_asin", reviewed):
         lists = {name: parsing.names(row.get(name)) for name in ("categories", "features", "description")}
         texts = {name: _text(row.get(name)) for name in ("store", "main_category")}
         title = _text(row.get("title")) or item

@@ -313,3 +313,25 @@ def names(values: Any) -> list[str]:
     if isinstance(values, list | tuple):
         return list(dict.fromkeys(name for value in values for name in names(value)))
     return []
+
+
+def first_of(path: epath.Path, name: str, wanted: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the objects of a JSON Lines file whose field `name` is a wanted id, with that id; the first of each."""
+    remaining = set(wanted)
+    for number, row in objects(path):
+        if name not in row:
+            raise DataError(f"{path}, line {number}: has no {name}. Download the file again.")
+        if (found := str(row[name])) in remaining:
+            remaining.remove(found)
+            yield found, row
+
+
+def catalogue(
+    rows: Mapping[str, dict[str, Any]], ids: Sequence[str], types: Mapping[str, pa.DataType], where: str
+) -> SourceTable:
+    """Returns the items that have a row, by id, and the others of `ids`, whose title is the id."""
+    missing = [item for item in ids if item not in rows]
+    if missing and rows:
+        logging.warning("%d of %d items have no metadata: the id is their title", len(missing), len(ids))
+    found = [*rows.values(), *({"item_id": item, "title": item} for item in missing)]
+    return SourceTable(pa.Table.from_pylist(found, pa.schema(types)), where)
