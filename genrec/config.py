@@ -576,7 +576,12 @@ class MultiStage:
         (), "columns of the items: similarity to the history, and context features", text="a column of the items"
     )
     user_columns: tuple[str, ...] = setting((), "columns of the users: context features", text="a column of the users")
-    fit_users: int = setting(8192, "validation users to fit the weights on; 0 takes all", at_least=0)
+    fit_users: int = setting(32_768, "validation users to fit the final scores on; 0 takes all", at_least=0)
+    trees: bool = setting(
+        True,
+        "order the candidates by gradient-boosted trees over all scores and features, where they do so better than "
+        "the weighted sum on validation users that neither was fitted to; False, and given weights, keep the sum",
+    )
     weights: tuple[str, ...] = setting(
         (),
         'NAME=NUMBER of sources and of "ranker"; empty fits them',

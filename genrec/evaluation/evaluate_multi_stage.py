@@ -20,8 +20,10 @@ from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
 from genrec.evaluation import identity, metrics, results
 from genrec.evaluation.evaluator import Evaluation, item_ranks
-from genrec.ranking import multi_stage, scoring
+from genrec.ranking import boosted_trees, multi_stage, scoring
 from genrec.ranking.assembly import FOLDER, WEIGHTS, load_ranker, load_sources
+from genrec.ranking.boosted_trees import BoostedTrees
+from genrec.ranking.candidates import Candidates
 from genrec.ranking.multi_stage import RANKER, MultiStageRecommender
 from genrec.ranking.popular import popularity
 from genrec.ranking.ranker import FeatureRanker
@@ -63,7 +65,7 @@ def evaluate(
     given = _given_weights(cfg.weights, [*found, *([RANKER] if ranker else [])])
     recommender = MultiStageRecommender(found, ranker, rules, given, cfg.candidates, len(dataset.catalogue))
     reading = experiment.training.max_history, exclude_history
-    _fit(recommender, ranker, _read(dataset, "validation", reading, cfg.fit_users), given)
+    compared = _fit(recommender, ranker, _read(dataset, "validation", reading, cfg.fit_users), given, cfg.trees)
     weights = {"final": recommender.weights, "ranker": ranker.weights if ranker else None}
     files.write_json(folder / WEIGHTS, weights)
 
@@ -83,11 +85,13 @@ def evaluate(
         "dataset": dataset.fingerprint,
         "settings": dataclasses.asdict(cfg),
         "weights": weights,
+        "final": "weighted sum" if recommender.trees is None else "trees",
+        "validation_ndcg": compared,
         "stages": rows,
         "seconds": round(seconds, 1),
     }
     by_stage = multi_stage.table(rows, "recall by stage, lift over the best source, and time")
-    text = f"\n{by_stage}\n\n{_shown(weights)}"
+    text = f"\n{by_stage}\n\n{_shown(weights)}{_choice(compared)}"
     of = dataset.catalogue.item_ids
     printing.show(results.write(folder, "test", evaluation, ranks, of, details, text, exclude_history=exclude_history))
     printing.show(f"written to {folder}")
@@ -134,13 +138,32 @@ def _fit(
     ranker: FeatureRanker | None,
     users: Users,
     given: dict[str, float],
-) -> None:
-    """Fits the ranker, then the final weights unless they are given, on users of the validation split."""
+    trees: bool,
+) -> dict[str, float] | None:
+    """Fits the ranker, then the final scores unless their weights are given, on users of the validation split.
+
+    Returns the NDCG by which trees or a weighted sum were chosen, None where there was no choice.
+    """
     _, found, _ = recommender.candidates(users.ids, users.histories, users.exclude)
     if ranker is not None:
-        ranker.fit(users.ids, users.histories, found, users.targets)
-        found.scores[RANKER] = ranker.score(users.ids, users.histories, found.items)
-    recommender.weights = given or scoring.fit(found, users.targets, list(found.scores))
+        ranker.fit(found, users.targets)
+        found.scores[RANKER] = ranker.combine(found.items, found.features)
+    names = list(found.scores)
+    recommender.weights = given or scoring.fit(found, users.targets, names)
+    if given or not trees:
+        return None
+
+    def weighted_sum(own: Candidates, targets: np.ndarray) -> boosted_trees.Scores:
+        weights = scoring.fit(own, targets, names)
+        return lambda others: scoring.pool(others, weights)
+
+    try:
+        compared = boosted_trees.choose(found, users.targets, weighted_sum)
+    except ValueError:  # too few users to compare
+        return None
+    if compared["trees"] > compared["weighted sum"]:
+        recommender.trees = BoostedTrees(found, users.targets)
+    return compared
 
 
 def _read(dataset: Dataset, name: str, reading: tuple[int, bool], limit: int = 0) -> Users:
@@ -174,3 +197,12 @@ def _shown(weights: Mapping[str, Mapping[str, float] | None]) -> str:
         for name, found in weights.items()
         if found
     )
+
+
+def _choice(compared: Mapping[str, float] | None) -> str:
+    """Returns a line on which final scores were chosen, empty where there was no choice."""
+    if compared is None:
+        return ""
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in compared.items())
+    best = max(compared, key=lambda name: compared[name])
+    return f"\n\nfinal scores: {best} (NDCG@10 on validation users that were not fitted: {figures})"

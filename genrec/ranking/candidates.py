@@ -1,6 +1,7 @@
 """Candidate generation, the first stage of a multi-stage recommender: the union of the lists of several sources."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ class Candidates(NamedTuple):
 
     items: np.ndarray  # int32[users, candidates], catalogue rows
     scores: dict[str, np.ndarray]  # float32[users, candidates] of each source or ranker; NaN where it gives none
+    features: Mapping[str, np.ndarray] = MappingProxyType({})  # float32[users, candidates] that the ranker reads
 
 
 def merge(lists: Mapping[str, Lists], items: int) -> Candidates:

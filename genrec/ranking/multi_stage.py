@@ -13,6 +13,7 @@ import numpy as np
 from genrec import tables
 from genrec.ranking import candidates as candidate_lists
 from genrec.ranking import scoring
+from genrec.ranking.boosted_trees import BoostedTrees
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.lists import Lists, Source
 
@@ -20,10 +21,15 @@ RANKER = "ranker"  # its scores among those of the sources
 
 
 class Ranker(Protocol):
-    """Scores given items for given histories."""
+    """Scores given items for given histories, by features of them."""
 
-    def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
-        """Returns log-scores float32[users, n] of items int32[users, n], catalogue rows; NaN for row -1."""
+    def features(
+        self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        """Returns features float32[users, n] by name, of items int32[users, n], catalogue rows; -1 is none."""
+
+    def combine(self, items: np.ndarray, features: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns log-scores float32[users, n] of items with these features; NaN for row -1."""
 
 
 class Stages(NamedTuple):
@@ -50,6 +56,7 @@ class MultiStageRecommender:
         """`weights` of sources by name, and of RANKER; `per_source` candidates of each; `items` of the catalogue."""
         self._sources, self._ranker, self._rules = dict(sources), ranker, rules
         self.weights, self._per_source, self._items = dict(weights), per_source, items
+        self.trees: BoostedTrees | None = None  # if any, they order the candidates in place of the weights
 
     def candidates(
         self,
@@ -69,7 +76,8 @@ class MultiStageRecommender:
         found = candidate_lists.merge(lists, self._items)
         if self._ranker is not None:
             start = time.monotonic()
-            found.scores[RANKER] = self._ranker.score(user_ids, histories, found.items)
+            found = found._replace(features=self._ranker.features(user_ids, histories, found.items))
+            found.scores[RANKER] = self._ranker.combine(found.items, found.features)
             seconds[RANKER] = time.monotonic() - start
         return lists, found, seconds
 
@@ -83,7 +91,8 @@ class MultiStageRecommender:
         """Runs all stages; for the arguments see `lists.Source`."""
         lists, found, seconds = self.candidates(user_ids, histories, exclude)
         start = time.monotonic()
-        final = self._rules.apply(found.items, scoring.pool(found, self.weights), top)
+        scores = scoring.pool(found, self.weights) if self.trees is None else self.trees.score(found)
+        final = self._rules.apply(found.items, scores, top)
         return Stages(lists, found, final, seconds | {"scoring": time.monotonic() - start})
 
     def recommend(

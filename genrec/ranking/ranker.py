@@ -23,19 +23,22 @@ class FeatureRanker:
         self._model, self._features = model, features
         self.weights = dict(weights or {SEQUENTIAL: 1.0})
 
-    def features(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> Candidates:
-        """Returns SASRec's score and all features of items int32[users, n], catalogue rows, -1 for none."""
+    def features(
+        self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Returns SASRec's score and all features, float32[users, n] of items int32[users, n], -1 for none."""
         found = {SEQUENTIAL: self._model.score(user_ids, histories, items)}
-        return Candidates(items, found | self._features.compute(user_ids, histories, items))
+        return found | self._features.compute(user_ids, histories, items)
 
-    def fit(
-        self, user_ids: Sequence[str], histories: Sequence[np.ndarray], found: Candidates, targets: np.ndarray
-    ) -> None:
-        """Fits the weights on candidates of users with targets int[users]; see `scoring.fit`."""
-        features = self.features(user_ids, histories, found.items)
-        self.weights = scoring.fit(features, targets, list(features.scores), signed=True)
+    def fit(self, found: Candidates, targets: np.ndarray) -> None:
+        """Fits the weights on candidates, with their features, of users with targets int[users]; see `scoring.fit`."""
+        of_features = Candidates(found.items, dict(found.features))
+        self.weights = scoring.fit(of_features, targets, list(found.features), signed=True)
+
+    def combine(self, items: np.ndarray, features: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the scores float32[users, n] of items with these features; see `score`."""
+        return np.where(items >= 0, scoring.pool(Candidates(items, dict(features)), self.weights), np.nan)
 
     def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
         """Returns scores float32[users, n] of items int32[users, n], comparable within a user; NaN for row -1."""
-        features = self.features(user_ids, histories, items)
-        return np.where(items >= 0, scoring.pool(features, self.weights), np.nan)
+        return self.combine(items, self.features(user_ids, histories, items))

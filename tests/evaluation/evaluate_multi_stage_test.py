@@ -52,6 +52,9 @@ def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, c
     # The untrained generator gets less weight than the models that were trained.
     weights = figures["weights"]["final"]
     assert weights["generator"] < weights["ranker"] + weights["SASRec"] + weights["item-kNN"]
+    compared = figures["validation_ndcg"]
+    better = "trees" if compared["trees"] > compared["weighted sum"] else "weighted sum"
+    assert figures["final"] == better
     users = pyarrow.parquet.read_table(workdir / "multi_stage" / "test_users.parquet").to_pylist()
     assert np.mean([0 < user["rank"] <= 10 for user in users]) == pytest.approx(figures["metrics"]["recall@10"])
     other = workdir / "multi_stage" / "test_users_item-knn.parquet"
@@ -89,6 +92,7 @@ def test_given_weights_sources_and_rules(workdir):
     evaluate_multi_stage.evaluate(dataclasses.replace(EXPERIMENT, multi_stage=chosen), workdir)
     figures = json.loads((workdir / "multi_stage" / "test.json").read_text())
     assert figures["weights"] == {"final": {"item-kNN": 1.0}, "ranker": None}
+    assert figures["final"] == "weighted sum" and figures["validation_ndcg"] is None
     catalogue = datasets.Dataset(workdir / "dataset").catalogue
     kinds = dict(zip(catalogue.item_ids, catalogue.column("media_type").to_pylist(), strict=True))
     users = pyarrow.parquet.read_table(workdir / "multi_stage" / "test_users.parquet").to_pylist()

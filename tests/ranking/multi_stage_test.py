@@ -29,9 +29,11 @@ class Given:
 class Likes:
     """A ranker that likes the items after the last one of the history."""
 
-    def score(self, user_ids, histories, items):
-        after = (items - np.array([history[-1] for history in histories])[:, None] - 1) % ITEMS
-        return np.where(items >= 0, -after.astype(np.float32), np.nan)
+    def features(self, user_ids, histories, items):
+        return {"after": (items - np.array([history[-1] for history in histories])[:, None] - 1) % ITEMS}
+
+    def combine(self, items, features):
+        return np.where(items >= 0, -features["after"].astype(np.float32), np.nan)
 
 
 def build(weights, ranker=None, **rules) -> multi_stage.MultiStageRecommender:
