@@ -8,9 +8,8 @@ each category into its own folder. A category is given by a prefix of its file n
 
 Variants:
   CATEGORY        TF-IDF embeddings; every position of a sequence is a target, in one pass.
-  CATEGORY,sasrec the baseline of launch/train_sasrec.py as in the best published results, one target per example; the
-                  rest as in CATEGORY.
-  CATEGORY,bsarec the same with the frequency filter of BSARec.
+  CATEGORY,sasrec the baseline of launch/train_sasrec.py without the frequency filter of BSARec: SASRec; the rest as in
+                  CATEGORY.
   CATEGORY,paper  the setting of the TIGER paper with Sentence-T5 embeddings; needs the extra `sentences`
                   (pip install -e '.[sentences]'), which downloads its model once.
 """
@@ -59,14 +58,11 @@ def get_config(argument: str = "beauty") -> config.Experiment:
         case "":
             return experiment
         case "sasrec":
-            return recipes.published_sasrec(experiment)
-        case "bsarec":
-            return recipes.published_sasrec(experiment, frequency_filter=0.7)
+            experiment.sasrec = recipes.sequential_baseline()
+            return experiment
         case "paper":
             experiment.data.text_fields = ("title", "price", "brand", "categories")
             experiment.embeddings.source = "sentence_transformers"
             experiment.embeddings.sentence_model = "sentence-transformers/sentence-t5-base"
             return recipes.tiger_paper(experiment)
-    raise config.ConfigError(
-        f"configs/amazon_reviews.py has no variant {variant!r}; choose '', 'sasrec', 'bsarec' or 'paper'."
-    )
+    raise config.ConfigError(f"configs/amazon_reviews.py has no variant {variant!r}; choose '', 'sasrec' or 'paper'.")

@@ -42,7 +42,7 @@ def load_baselines(
         del builders[SASREC]
     if not (epath.Path(workdir) / transitions.FOLDER).exists():
         del builders[TRANSITIONS]
-    return {name: build() for name, build in builders.items()}
+    return _named({name: build() for name, build in builders.items()})
 
 
 def load_sources(
@@ -65,7 +65,7 @@ def load_sources(
         )
     if SASREC in cfg.sources:
         _require_sasrec(workdir)
-    return {name: builders[name]() for name in cfg.sources}
+    return _named({name: builders[name]() for name in cfg.sources})
 
 
 def load_ranker(
@@ -100,6 +100,11 @@ def _baselines(
         TRANSITIONS: lambda: Transitions.load(workdir, dataset.fingerprint),
         SASREC: lambda: SasRec.load(workdir, top, experiment.evaluation.batch, mesh),
     }
+
+
+def _named(sources: dict[str, Source]) -> dict[str, Source]:
+    """Returns the sources by their names in tables, where SASRec may be BSARec."""
+    return {source.title if isinstance(source, SasRec) else name: source for name, source in sources.items()}
 
 
 def _require_sasrec(workdir: epath.PathLike) -> None:

@@ -86,6 +86,11 @@ class SasRec(ModelSource):
         """Loads the best checkpoint of `workdir`; for errors see `loaded_model.load_sasrec`."""
         return SasRec(loaded_model.load_sasrec(workdir, "best", mesh), top, batch)
 
+    @property
+    def title(self) -> str:
+        """The name in tables: with a frequency filter, SASRec is BSARec."""
+        return "BSARec" if self._loaded.record.model["frequency_filter"] > 0 else "SASRec"
+
     def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
         """Returns log-likelihoods float32[users, n] of items int32[users, n], catalogue rows; NaN for row -1."""
         found = np.full(items.shape, np.nan, np.float32)

@@ -10,7 +10,9 @@ from tiny_training import MULTI_STAGE
 from genrec import artifacts, config
 from genrec.data.dataset import Dataset
 from genrec.data.prepare import prepare
+from genrec.decoding import loaded_model
 from genrec.ranking import assembly
+from genrec.ranking.model_sources import SasRec
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,13 @@ def test_baselines_are_those_that_were_learned(multi_stage_workdir, dataset, tmp
     assert list(found) == ["most popular", "item-kNN", "transitions", "SASRec"]
     found = assembly.load_baselines(MULTI_STAGE, tmp_path, dataset, popularity)
     assert list(found) == ["most popular", "item-kNN"]
+
+
+def test_with_a_frequency_filter_the_sequential_baseline_has_another_name(multi_stage_workdir):
+    loaded = loaded_model.load_sasrec(multi_stage_workdir)
+    filtered = dataclasses.replace(loaded.record, model=loaded.record.model | {"frequency_filter": 0.7})
+    titles = [SasRec(one, 5, 2).title for one in (loaded, dataclasses.replace(loaded, record=filtered))]
+    assert titles == ["SASRec", "BSARec"]
 
 
 def test_sources_are_those_of_the_config_in_its_order(multi_stage_workdir, dataset):

@@ -15,8 +15,8 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 ARGUMENTS = {
     "quickstart": ("", "tiny"),
     "streaming": ("", "history", "context", "soft", "both", "tiny"),
-    "amazon_beauty": ("", "prompts", "sasrec", "bsarec", "paper"),
-    "amazon_reviews": ("beauty", "sports", "Toys_and_Games", "sports,bsarec", "sports,paper", "toys,paper"),
+    "amazon_beauty": ("", "prompts", "sasrec", "paper"),
+    "amazon_reviews": ("beauty", "sports", "Toys_and_Games", "sports,sasrec", "sports,paper", "toys,paper"),
     "public_data": (*config.FOLDER_SOURCES, "movielens,tiny", "otto,tiny"),
 }
 
