@@ -1,4 +1,4 @@
-"""Settings that jobs on all clusters share: a name, a command, and a work directory that outlives the machines."""
+"""Settings that targets share: a name, and of jobs a command and a work directory that outlives the machines."""
 
 import dataclasses
 import re
@@ -27,22 +27,32 @@ def setting(description: str, default: Any = dataclasses.MISSING) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
-    """Settings of all targets, to which each adds its own; raises `ClusterError` if the job cannot run."""
+class Target:
+    """Settings of all targets, to which each adds its own; raises `ClusterError` if what is rendered could not run."""
 
     target: ClassVar[str]
+    guide: ClassVar[str] = "docs/clusters.md"
 
-    name: str = setting("Name of the job: lower-case letters, digits and hyphens, at most 40.")
+    name: str = setting("Name of the job or server: lower-case letters, digits and hyphens, at most 40.")
+
+    def __post_init__(self):
+        if not _NAME.fullmatch(self.name):
+            raise ClusterError(
+                f"--name={self.name}: invalid name. Give at most 40 lower-case letters, digits and hyphens that "
+                "begin with a letter and do not end with a hyphen (RFC 1123), such as quickstart-v5e."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(Target):
+    """Settings of jobs, which run a command to its end."""
+
     command: str = setting("Command to run, quoted as for a shell; --workdir is added to it.")
     workdir: str = setting("Work directory, a folder or bucket that all hosts reach and that outlives the job.")
     restarts: int = setting("Maximum restarts after crashes (by default 10); preemptions do not count.", 10)
 
     def __post_init__(self):
-        if not _NAME.fullmatch(self.name):
-            raise ClusterError(
-                f"--name={self.name}: invalid job name. Give at most 40 lower-case letters, digits and hyphens that "
-                "begin with a letter and do not end with a hyphen (RFC 1123), such as quickstart-v5e."
-            )
+        super().__post_init__()
         if not self.workdir.strip():
             raise ClusterError("--workdir is empty. Give a folder or bucket that all hosts reach.")
         if self.restarts < 0:
@@ -67,12 +77,12 @@ class Job:
             raise ClusterError(f"--command={self.command}: {error}. Close every quote.") from error
 
 
-def bucket_of(workdir: str) -> tuple[str, str]:
-    """Returns bucket and folder of a work directory `gs://BUCKET/FOLDER`; raises `ClusterError` for other paths."""
+def bucket_of(workdir: str, flag: str = "workdir") -> tuple[str, str]:
+    """Returns bucket and folder of `gs://BUCKET/FOLDER`, the value of a flag; raises `ClusterError` for other paths."""
     match = _BUCKET.fullmatch(workdir)
     if not match:
         raise ClusterError(
-            f"--workdir={workdir}: other machines cannot reach a local folder, and it is lost with its machine. Give a "
+            f"--{flag}={workdir}: other machines cannot reach a local folder, and it is lost with its machine. Give a "
             "folder in a bucket: gs://BUCKET/FOLDER."
         )
     return match[1], match[2]
@@ -84,6 +94,12 @@ def at_least_one(name: str, value: int) -> None:
         raise ClusterError(f"--{name} must be at least 1, got {value}.")
 
 
-def heading(job: Job) -> str:
-    """Returns the comment at the top of a rendered job."""
-    return f"# {job.name}: rendered by launch/cluster/render.py for {job.target}. See docs/clusters.md.\n"
+def check_image(image: str) -> None:
+    """Raises `ClusterError` if `--image` is empty or has spaces around it."""
+    if not image or image != image.strip():
+        raise ClusterError(f"--image={image!r}: give the image that `docker push` wrote, REGISTRY/NAME:TAG.")
+
+
+def heading(rendered: Target) -> str:
+    """Returns the comment at the top of what is rendered."""
+    return f"# {rendered.name}: rendered by launch/cluster/render.py for {rendered.target}. See {rendered.guide}.\n"

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import yaml
 
 from genrec.cluster import accelerators
-from genrec.cluster.job import CACHE, MOUNT, ClusterError, Job, at_least_one, bucket_of, heading, setting
+from genrec.cluster.job import CACHE, MOUNT, ClusterError, Job, at_least_one, bucket_of, check_image, heading, setting
 from genrec.exit_codes import FAILED, RESTART
 
 PORT = 8476  # of JAX's coordinator, on GPU nodes
 USER = 1000  # of the image (launch/cluster/Dockerfile)
+MOUNTED = {"gke-gcsfuse/volumes": "true"}  # annotation of pods that mount a bucket
 _POD_INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -47,8 +48,7 @@ class GkeJob(Job):
         bucket_of(self.workdir)
         at_least_one("slices", self.slices)
         at_least_one("grace", self.grace)
-        if not self.image or self.image != self.image.strip():
-            raise ClusterError(f"--image={self.image!r}: give the image that `docker push` wrote, REGISTRY/NAME:TAG.")
+        check_image(self.image)
         if self.accelerator in accelerators.TPUS:
             self._check_tpus()
         elif self.accelerator in accelerators.GPUS:
@@ -185,7 +185,7 @@ def _pod(job: GkeJob) -> dict[str, Any]:
         volumes.append({"name": "memory", "emptyDir": {"medium": "Memory"}})
         mounts.append({"name": "memory", "mountPath": "/dev/shm"})
     if job.mount:
-        pod = {"metadata": {"annotations": {"gke-gcsfuse/volumes": "true"}}, "spec": spec}
+        pod = {"metadata": {"annotations": MOUNTED}, "spec": spec}
         # No metadata cache: each host sees at once what the others write.
         user = 0 if job.root else USER
         options = f"implicit-dirs,uid={user},gid={user},metadata-cache:ttl-secs:0,metadata-cache:negative-ttl-secs:0"

@@ -7,15 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from genrec.cluster.job import ClusterError, Job
+from genrec.cluster.job import ClusterError, Target
 from genrec.cluster.jobset import GkeJob
 from genrec.cluster.tpu_vm import TpuVmJob
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "plan_training.py"
 
 
-def arguments(job: Job) -> list[str]:
-    """Returns the flags of the plan of a job; raises ClusterError for a job without TPUs or without a config."""
+def arguments(job: Target) -> list[str]:
+    """Returns the flags of the plan of a job; raises ClusterError for one without TPUs or without a config."""
     if not isinstance(job, GkeJob | TpuVmJob) or job.topology is None:
         raise ClusterError("--plan is for TPUs: give --accelerator and --topology of one, or leave --plan out.")
     words, settings = job.words, list[str]()
@@ -29,7 +29,7 @@ def arguments(job: Job) -> list[str]:
     return [*settings, f"--topology={job.accelerator}:{job.topology}", f"--slices={slices}"]
 
 
-def check(job: Job) -> None:
+def check(job: Target) -> None:
     """Prints the plan of the training step of a job to stderr; raises ClusterError if it does not fit."""
     command = [sys.executable, str(SCRIPT), *arguments(job), "--what=step"]
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:

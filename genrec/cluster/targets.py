@@ -1,4 +1,4 @@
-"""Targets of cluster jobs, and rendering of a job from named settings."""
+"""Targets on clusters, and rendering of a job or a server from named settings."""
 
 import dataclasses
 import types
@@ -6,13 +6,14 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from genrec.cluster import jobset, slurm, tpu_vm
-from genrec.cluster.job import ClusterError, Job
+from genrec.cluster import deployment, jobset, slurm, tpu_vm
+from genrec.cluster.job import ClusterError, Target
 
-TARGETS: dict[str, tuple[type[Job], Callable[[Any], str]]] = {
+TARGETS: dict[str, tuple[type[Target], Callable[[Any], str]]] = {
     "gke": (jobset.GkeJob, jobset.render),
     "tpu_vm": (tpu_vm.TpuVmJob, tpu_vm.render),
     "slurm": (slurm.SlurmJob, slurm.render),
+    "serve": (deployment.Server, deployment.render),
 }
 
 
@@ -45,8 +46,8 @@ def settings() -> dict[str, Setting]:
     }
 
 
-def make(target: str, given: Mapping[str, Any]) -> Job:
-    """Returns the job of a target ("gke", "tpu_vm" or "slurm") with values of settings by name; others keep defaults.
+def make(target: str, given: Mapping[str, Any]) -> Target:
+    """Returns the job or server of a target of `TARGETS` with values of settings by name; others keep defaults.
 
     Raises ClusterError if a setting is missing, invalid, or of another target.
     """
@@ -63,7 +64,7 @@ def make(target: str, given: Mapping[str, Any]) -> Job:
 
 
 def render(target: str, given: Mapping[str, Any]) -> str:
-    """Returns the job of `make` as text: a manifest for kubectl, or a script for bash or sbatch."""
+    """Returns the job or server of `make` as text: a manifest for kubectl, or a script for bash or sbatch."""
     _, render_job = TARGETS[target]
     return render_job(make(target, given))
 

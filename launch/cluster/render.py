@@ -1,4 +1,4 @@
-"""Renders a job for a cluster: a JobSet for GKE, a script for Cloud TPU VMs, a batch script for Slurm.
+"""Renders a job for a cluster: a JobSet for GKE, a script for Cloud TPU VMs, a batch script for Slurm; or a server.
 
     python launch/cluster/render.py --target=gke --name=quickstart --workdir=gs://my-bucket/quickstart \
         --command='python launch/run.py --config=configs/quickstart.py' \
@@ -10,7 +10,10 @@
         --command='python launch/run.py --config=configs/quickstart.py' \
         --nodes=2 --gpus_per_node=8 --time_limit=12:00:00 --output=quickstart.sbatch
 
-docs/clusters.md describes each, from the bucket to the results.
+    python launch/cluster/render.py --target=serve --name=quickstart --image=REGISTRY/genrec-serve \
+        --bundle=gs://my-bucket/quickstart/bundle --secret=quickstart | kubectl apply -f -
+
+docs/clusters.md describes each job, from the bucket to the results, and docs/serving.md the server.
 """
 
 import sys
@@ -21,8 +24,8 @@ from absl import flags
 from genrec import command, files, script_flags
 from genrec.cluster import plan, targets
 
-_TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Target: where the job runs.", required=True)
-_OUTPUT = script_flags.define_path("output", "File for the rendered job; by default it is printed.")
+_TARGET = flags.DEFINE_enum("target", None, list(targets.TARGETS), "Target: what is rendered.", required=True)
+_OUTPUT = script_flags.define_path("output", "File for what is rendered; by default it is printed.")
 _PLAN = flags.DEFINE_bool("plan", False, "Compile the training for the TPUs first (minutes); refuse what does not fit.")
 _DEFINE: dict[type, Callable[..., flags.FlagHolder]]
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}

@@ -1,6 +1,7 @@
-"""Properties of the image that can be checked without building it."""
+"""Properties of the images that can be checked without building them."""
 
 import fnmatch
+import json
 import re
 import runpy
 from pathlib import Path
@@ -8,21 +9,26 @@ from pathlib import Path
 import pytest
 import setuptools
 
-from genrec.cluster import jobset
+from genrec.cluster import deployment, jobset
 
 ROOT = Path(__file__).parents[2]
-DOCKERFILE = ROOT / "launch" / "cluster" / "Dockerfile"
-SOURCE = re.sub(r"\\\n\s*", "", DOCKERFILE.read_text())  # one instruction a line
+TRAINING, SERVING = (ROOT / "launch" / folder / "Dockerfile" for folder in ("cluster", "serving"))
 
 
-def instructions(name: str) -> list[str]:
-    return [line.partition(" ")[2] for line in SOURCE.splitlines() if line.startswith(f"{name} ")]
+@pytest.fixture(params=[TRAINING, SERVING], ids=["training", "serving"])
+def dockerfile(request) -> Path:
+    return request.param
 
 
-def in_context(path: str) -> bool:
+def instructions(dockerfile: Path, name: str) -> list[str]:
+    source = re.sub(r"\\\n\s*", "", dockerfile.read_text())  # one instruction a line
+    return [line.partition(" ")[2] for line in source.splitlines() if line.startswith(f"{name} ")]
+
+
+def in_context(dockerfile: Path, path: str) -> bool:
     """Returns whether a file is in the build context: the last pattern that matches it, or a parent folder, decides."""
     seen = True
-    patterns = (DOCKERFILE.parent / f"{DOCKERFILE.name}.dockerignore").read_text().splitlines()
+    patterns = (dockerfile.parent / f"{dockerfile.name}.dockerignore").read_text().splitlines()
     parts = Path(path).parts
     above = ["/".join(parts[: end + 1]) for end in range(len(parts))]
     for pattern in patterns:
@@ -32,46 +38,54 @@ def in_context(path: str) -> bool:
     return seen
 
 
-def test_copied_files_exist_and_are_in_the_build_context():
-    sources = [source for copy in instructions("COPY") for source in copy.split()[:-1]]
+def test_copied_files_exist_and_are_in_the_build_context(dockerfile):
+    sources = [source for copy in instructions(dockerfile, "COPY") for source in copy.split()[:-1]]
     assert sources
     for source in sources:
         assert (ROOT / source).exists()
-        assert source == "." or in_context(source), source
+        assert source == "." or in_context(dockerfile, source), source
 
 
 @pytest.mark.parametrize(
-    ("path", "seen"),
+    ("path", "images"),
     [
-        ("genrec/cluster/slurm.sh", True),
-        ("launch/run.py", True),
-        ("tools/evaluate_checkpoint.py", True),
-        ("configs/quickstart.py", True),
-        ("runs/quickstart/metrics.jsonl", False),
-        (".venv/bin/python", False),
-        (".git/HEAD", False),
-        ("genrec/__pycache__/config.pyc", False),
+        ("genrec/cluster/slurm.sh", [TRAINING, SERVING]),
+        ("genrec/serving/server/page/index.html", [TRAINING, SERVING]),
+        ("tools/serve.py", [TRAINING, SERVING]),
+        ("launch/run.py", [TRAINING]),
+        ("configs/quickstart.py", [TRAINING]),
+        ("runs/quickstart/metrics.jsonl", []),
+        (".venv/bin/python", []),
+        (".git/HEAD", []),
+        ("genrec/__pycache__/config.pyc", []),
     ],
 )
-def test_the_image_holds_the_code_and_nothing_else(path, seen):
-    assert in_context(path) == seen
+def test_the_images_hold_their_code_and_nothing_else(path, images):
+    assert [image for image in (TRAINING, SERVING) if in_context(image, path)] == images
 
 
-def test_the_extras_exist(monkeypatch):
+def test_the_extras_exist(dockerfile, monkeypatch):
     found = {}
     monkeypatch.setattr(setuptools, "setup", found.update)
     runpy.run_path(str(ROOT / "setup.py"))
-    given = re.findall(r"EXTRAS=([\w,]+)", DOCKERFILE.read_text())
+    given = re.findall(r"EXTRAS=([\w,]+)", dockerfile.read_text())
     assert given
     assert {extra for extras in given for extra in extras.split(",")} <= found["extras_require"].keys()
-    assert any("EXTRAS" in run and "-c requirements.lock" in run for run in instructions("RUN"))
+    assert any("EXTRAS" in run and "-c requirements.lock" in run for run in instructions(dockerfile, "RUN"))
 
 
-def test_its_user_is_the_one_for_whom_the_bucket_is_mounted():
-    assert instructions("USER") == ["genrec"]
-    assert any(f"useradd --uid {jobset.USER} " in run for run in instructions("RUN"))
+def test_its_user_is_the_one_of_the_pods(dockerfile):
+    assert instructions(dockerfile, "USER") == ["genrec"]
+    assert any(f"useradd --uid {jobset.USER} " in run for run in instructions(dockerfile, "RUN"))
 
 
-def test_its_python_is_supported():
-    (image,) = instructions("FROM")
+def test_its_python_is_supported(dockerfile):
+    (image,) = instructions(dockerfile, "FROM")
     assert re.fullmatch(r"python:3\.1[123]-slim", image)
+
+
+def test_the_server_starts_without_a_shell_on_the_port_that_is_exposed():
+    (command,) = instructions(SERVING, "CMD")
+    assert (ROOT / json.loads(command)[1]).exists()
+    assert instructions(SERVING, "EXPOSE") == [str(deployment.PORT)]
+    assert f"GENREC_PORT={deployment.PORT}" in SERVING.read_text()

@@ -18,7 +18,13 @@ EXAMPLES = {
     "gke": dict(workdir="gs://bucket/a", image="x/genrec:tpu", accelerator="v5e", topology="4x4"),
     "tpu_vm": dict(workdir="gs://bucket/a", accelerator="v5e", topology="4x4", zone="us-central1-a"),
     "slurm": dict(workdir="/shared/a", nodes=2, gpus_per_node=8),
+    "serve": dict(image="x/genrec-serve", bundle="gs://bucket/bundle", secret="secrets"),
 }
+
+
+def settings_of(target: str, **changes) -> dict:
+    command = {} if target == "serve" else {"command": COMMAND}
+    return {"name": "a", **command, **EXAMPLES[target], **changes}
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def script(tmp_path_factory):
 
 
 def flags_of(target: str, **settings) -> list[str]:
-    given = {"target": target, "name": "a", "command": COMMAND, **EXAMPLES[target], **settings}
+    given = {"target": target, **settings_of(target, **settings)}
     return [f"--{name}={value}" for name, value in given.items()]
 
 
@@ -42,7 +48,7 @@ def flags_of(target: str, **settings) -> list[str]:
 def test_the_script_prints_the_rendered_job(script, target):
     printed = script(*flags_of(target))
     assert printed.returncode == 0, printed.errors
-    assert printed.output == targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target]))
+    assert printed.output == targets.render(target, settings_of(target))
 
 
 def test_the_script_writes_a_file(script, tmp_path):
@@ -62,7 +68,7 @@ def test_an_error_is_one_message(script, tmp_path):
 
 @pytest.mark.parametrize("target", targets.TARGETS)
 def test_settings_without_default_are_required(target):
-    complete = dict(name="a", command=COMMAND, **EXAMPLES[target])
+    complete = settings_of(target)
     required = [name for name in complete if name not in ("topology", "nodes", "gpus_per_node")]
     for name in required:
         with pytest.raises(ClusterError, match=f"--{name} "):
@@ -75,11 +81,12 @@ def test_settings_without_default_are_required(target):
         ("gke", "partition", "--partition.*slurm.*gke"),
         ("slurm", "topology", "--topology.*gke, tpu_vm.*slurm"),
         ("tpu_vm", "image", "--image.*gke.*tpu_vm"),
+        ("serve", "command", "--command.*slurm.*serve"),
     ],
 )
 def test_settings_of_other_targets_are_refused(target, name, message):
     with pytest.raises(ClusterError, match=message):
-        targets.render(target, dict(name="a", command=COMMAND, **EXAMPLES[target], **{name: "x"}))
+        targets.render(target, settings_of(target, **{name: "x"}))
 
 
 def test_settings_have_types_and_descriptions():
@@ -92,7 +99,7 @@ def test_settings_have_types_and_descriptions():
 def commands_in(text: str) -> list[list[str]]:
     """Returns the flags of every call of the script in a document."""
     calls = re.findall(r"python launch/cluster/render.py ((?:.*\\\n)*.*)", text)
-    variables = {"BUCKET": "my-bucket", "IMAGE": "example.com/genrec:tpu"}
+    variables = {"BUCKET": "my-bucket", "IMAGE": "example.com/genrec:tpu", "REGISTRY": "example.com"}
     filled = [re.sub(r"\$\(.*?\)", "1", call) for call in calls if call.startswith("--target")]
     filled = [re.sub(r"\$(\w+)", lambda match: variables[match[1]], call) for call in filled]
     return [shlex.split(call.partition("|")[0].replace("\\\n", " ")) for call in filled]
@@ -100,7 +107,11 @@ def commands_in(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     ("document", "targets_shown"),
-    [("docs/clusters.md", ["gke", "tpu_vm", "slurm", "gke"]), ("launch/cluster/render.py", ["gke", "tpu_vm", "slurm"])],
+    [
+        ("docs/clusters.md", ["gke", "tpu_vm", "slurm", "gke"]),
+        ("docs/serving.md", ["serve"]),
+        ("launch/cluster/render.py", ["gke", "tpu_vm", "slurm", "serve"]),
+    ],
 )
 def test_commands_in_documents_render(document, targets_shown):
     text = (ROOT / document).read_text()
