@@ -131,8 +131,8 @@ def _container(server: Server) -> dict[str, Any]:
     if not bundle.startswith("/"):
         _, folder = bucket_of(bundle, "bundle")
         bundle, mounts["bucket"] = f"{MOUNT}/{folder}", MOUNT
-    resources = {"cpu": server.cpus, "memory": server.memory}
-    device = {"nvidia.com/gpu": 1} if server.accelerator else {}
+    resources = {"cpu": str(server.cpus), "memory": server.memory}
+    device = {"nvidia.com/gpu": "1"} if server.accelerator else {}
     settings = {
         "GENREC_BUNDLE": bundle,
         "GENREC_HOST": "0.0.0.0",

@@ -20,7 +20,7 @@ CONTAINER = {
     "image": str,
     "env": [{"name!": str, "value": str, "valueFrom": {"secretKeyRef": SECRET_KEY}}],
     "ports": [{"name": str, "containerPort!": int}],
-    "resources": {"requests": dict, "limits": dict},
+    "resources": {"requests": OPEN, "limits": OPEN},
     "startupProbe": PROBE,
     "livenessProbe": PROBE,
     "readinessProbe": PROBE,
@@ -174,13 +174,13 @@ def test_a_pod_may_answer_what_it_accepted_before_it_is_killed():
 def test_a_gpu_is_requested_and_its_node_selected():
     manifests = rendered(**VARIANTS["GPU"])
     resources = container(manifests)["resources"]
-    assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == 1
+    assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == "1"
     assert pod(manifests)["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-l4"}
     assert resources["limits"]["memory"] == resources["requests"]["memory"] == "512Mi"
     scaled = manifests["HorizontalPodAutoscaler"]["spec"]
     assert (scaled["minReplicas"], scaled["maxReplicas"]) == (3, 5)
     # The autoscaler measures in shares of what is requested.
-    assert resources["requests"]["cpu"] == 2
+    assert resources["requests"]["cpu"] == "2"
 
 
 @pytest.mark.parametrize(
