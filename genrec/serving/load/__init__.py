@@ -1,0 +1,1 @@
+"""Load generator for the server: `tools/load_test.py`."""

@@ -1,0 +1,51 @@
+"""The searches of a load test without a server: the same requests, in full batches of a bundle's engine."""
+
+import collections
+import time
+from collections.abc import Hashable
+from typing import Any
+
+from etils import epath
+
+from genrec.data.filters import Condition, Filter
+from genrec.serving import requests
+from genrec.serving.load.mix import RequestSource
+from genrec.serving.served_engine import Options, Query, ServedEngine
+
+
+class Searches:
+    """An engine of a bundle, and the source of its requests."""
+
+    def __init__(self, bundle: epath.PathLike, source: RequestSource):
+        self._engine, self._source = ServedEngine.load(bundle), source
+        self._engine.warm_up()
+
+    @property
+    def largest_batch(self) -> int:
+        """Requests that are searched together at most."""
+        return self._engine.batch_sizes[-1]
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """Searches for `seconds`; returns requests per second by batch size."""
+        sizes = self._engine.batch_sizes
+        return {str(size): self._throughput(size, seconds / len(sizes)) for size in sizes}
+
+    def _throughput(self, size: int, seconds: float) -> float:
+        waiting: dict[Hashable, list[Query]] = collections.defaultdict(list)
+        searched, start = 0, time.perf_counter()
+        while (now := time.perf_counter()) < start + seconds or not searched:
+            query = self._query(self._source.draw().request)
+            batch = waiting[self._engine.program(query)]
+            batch.append(query)
+            if len(batch) == size:
+                searched += len(self._engine.recommend(batch))
+                batch.clear()
+        return searched / (now - start)
+
+    def _query(self, request: dict[str, Any]) -> Query:
+        rows = requests.catalogue_rows(self._engine.catalogue, request["history"])
+        return Query(
+            requests.Request(request["user"], rows, prompt=request.get("prompt", "")),
+            Options(top=request["top"], exclude_history=request["exclude_history"]),
+            Filter(tuple(Condition.parse(text) for text in request.get("filters", ()))),
+        )
