@@ -13,11 +13,11 @@ from genrec.serving.load.client import Answer, Client, LoadTestError
 from genrec.serving.load.tally import item_ids, milliseconds
 
 NEW = "load-test-"  # prefix of the ids of items that are added
-MOST_AWAY = 0.05  # share of the catalogue that is removed at a time, and most that are added
+CHANGED = 0.05  # share of the catalogue that is kept removed, and of new items that are kept: lists differ by them
 
 
 class Changes:
-    """Removes items that were just returned, puts them back, adds new ones and changes attributes, in turn."""
+    """Removes items that were just returned and puts them back, adds and removes new ones, and changes attributes."""
 
     def __init__(self, client: Client, catalogue: Catalogue, vectors: np.ndarray, settle: float, seed: int = 0):
         """`vectors` float[items, width] are those of the embed stage; `settle` is in seconds.
@@ -31,7 +31,7 @@ class Changes:
         self._returned: collections.deque[str] = collections.deque(maxlen=1000)
         self._removed: dict[str, float] = {}  # item -> when its removal was acknowledged
         self._added: collections.deque[str] = collections.deque()  # new items, the earliest first
-        self._most = max(int(MOST_AWAY * len(self._ids)), 1)
+        self._kept = int(CHANGED * len(self._ids))
         self.seconds: dict[str, list[float]] = collections.defaultdict(list)  # by kind
         self.errors: collections.Counter[str] = collections.Counter()
         self.returned_after_removal = 0
@@ -47,7 +47,7 @@ class Changes:
     async def run(self, number: int, rate: float) -> None:
         """Makes `number` changes, at most `rate` per second, one after another; then restores the catalogue."""
         start = time.perf_counter()
-        steps = (self._remove, self._add, self._restore, self._change)
+        steps = (self._remove, self._add, self._restore, self._withdraw, self._change)
         for count in range(number):
             await asyncio.sleep(max(start + count / rate - time.perf_counter(), 0))
             await steps[count % len(steps)](count)
@@ -61,10 +61,6 @@ class Changes:
             await self._take_away(self._added.popleft())
 
     async def _remove(self, count: int) -> None:
-        if len(self._added) > self._most:
-            return await self._take_away(self._added.popleft())
-        if len(self._removed) > self._most:
-            return await self._restore(count)
         while self._returned:
             if (item := self._returned.pop()) not in self._removed:
                 return await self._take_away(item)
@@ -75,8 +71,8 @@ class Changes:
             self._removed[item] = time.perf_counter()
 
     async def _restore(self, count: int) -> None:
-        away = next((item for item in self._removed if item in self._rows), None)
-        await (self._change(count) if away is None else self._put_back(away))
+        away = [item for item in self._removed if item in self._rows]
+        await (self._put_back(away[0]) if len(away) > self._kept else self._change(count))
 
     async def _put_back(self, item: str) -> None:
         del self._removed[item]  # it may be returned as soon as the server has the request
@@ -86,6 +82,10 @@ class Changes:
         item = f"{NEW}{count}"
         if await self._send("add", "PUT", item, self._body(int(self._random.integers(len(self._ids))))):
             self._added.append(item)
+
+    async def _withdraw(self, count: int) -> None:
+        enough = len(self._added) > self._kept
+        await (self._take_away(self._added.popleft()) if enough else self._change(count))
 
     async def _change(self, count: int) -> None:
         item = self._present()
