@@ -40,6 +40,7 @@ SERVE = [  # tools/serve.py
     "httptools>=0.6.4",
     "prometheus-client>=0.22",
     "psycopg[binary]>=3.2.2",
+    "pydantic>=2.9",
     "sqlalchemy>=2.0.41",
     "starlette>=0.47",
     "uvicorn>=0.35",

@@ -10,6 +10,7 @@ import numpy as np
 
 from genrec.data.dataset import Catalogue
 from genrec.serving.load.client import Answer, Client, LoadTestError
+from genrec.serving.load.mix import column_values
 from genrec.serving.load.tally import item_ids, milliseconds
 
 NEW = "load-test-"  # prefix of the ids of items that are added
@@ -26,7 +27,9 @@ class Changes:
         """
         self._client, self._vectors, self._settle = client, vectors, settle
         self._rows = catalogue.index
-        self._fields = catalogue.table.drop_columns(_absent(catalogue, ("item_id", "source_row", "vector")))
+        names = [name for name in catalogue.table.column_names if name not in ("item_id", "source_row", "vector")]
+        self._fields = catalogue.table.select(names)
+        self._attributes = sorted({name for name, _, _ in column_values(catalogue)})
         self._ids, self._random = catalogue.item_ids, np.random.default_rng(seed)
         self._returned: collections.deque[str] = collections.deque(maxlen=1000)
         self._removed: dict[str, float] = {}  # item -> when its removal was acknowledged
@@ -89,7 +92,9 @@ class Changes:
 
     async def _change(self, count: int) -> None:
         item = self._present()
-        await self._send("change", "PATCH", item, {"fields": self._body(self._rows[item])["fields"]})
+        fields = self._body(self._rows[item])["fields"]
+        if attributes := {name: fields[name] for name in self._attributes if name in fields}:
+            await self._send("change", "PATCH", item, {"fields": attributes})
 
     def _present(self) -> str:
         """Returns a random item of the catalogue that is not removed."""
@@ -99,7 +104,7 @@ class Changes:
 
     def _body(self, row: int) -> dict[str, Any]:
         (fields,) = self._fields.slice(row, 1).to_pylist()
-        known = {name: value for name, value in fields.items() if value is not None}
+        known = {name: _cell(value) for name, value in fields.items() if value is not None}
         return {"fields": known, "vector": self._vectors[row].tolist()}
 
     async def _send(self, kind: str, method: str, item: str, body: object = None) -> bool:
@@ -123,6 +128,8 @@ class Changes:
         }
 
 
-def _absent(catalogue: Catalogue, names: tuple[str, ...]) -> list[str]:
-    """Returns those of the names that are columns of the catalogue."""
-    return [name for name in names if name in catalogue.table.column_names]
+def _cell(value: object) -> object:
+    """Returns a cell as JSON has it."""
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return value if isinstance(value, bool | int | float | str) else str(value)
