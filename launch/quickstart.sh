@@ -27,4 +27,9 @@ What to do next:
   python tools/inspect_semantic_ids.py --workdir=$workdir                      inspect the semantic IDs
   python launch/run.py --config=configs/quickstart.py --workdir=runs/wider --config.model.width=192    change a setting
   docs/bring_your_own_data.md                                                  train on your own data
+
+Steer the recommendations on a page (docs/serving.md):
+  pip install -c requirements.lock -e '.[serve]'
+  python tools/export_bundle.py --workdir=$workdir --output=$workdir/bundle
+  python tools/serve.py --bundle=$workdir/bundle                               then open http://127.0.0.1:8080
 END
