@@ -14,9 +14,10 @@ from genrec.cluster import accelerators
 from genrec.cluster.job import MOUNT, ClusterError, Target, at_least_one, bucket_of, check_image, heading, setting
 from genrec.cluster.jobset import MOUNTED, USER
 
-PORT = 8080
+PORT = 8000
 TOKENS, DATABASE = "tokens", "database-url"  # keys of the Secret
 DRAIN = 5  # seconds between the end of a pod's endpoint and SIGTERM, in which proxies learn of it
+LAST = 5  # seconds between the end of a server's own grace period and SIGKILL
 START = 300  # seconds that a start may take: reading the bundle, compiling its programs
 BUSY = 70  # percent of the requested cores, above which replicas are added
 _SECRETS, _CACHE = "/secrets", "/cache"
@@ -41,7 +42,7 @@ class Server(Target):
         f"GPU of each replica ({', '.join(accelerators.GPUS)}); by default it computes on its cores.", None
     )
     service_account: str | None = setting("Service account with read access to the bucket.", None)
-    grace: int = setting("Seconds between SIGTERM and SIGKILL, to answer what was accepted (by default 30).", 30)
+    grace: int = setting("Seconds to answer what was accepted, after SIGTERM (by default 25).", 25)
 
     def __post_init__(self):
         super().__post_init__()
@@ -92,7 +93,7 @@ def _deployment(server: Server) -> dict[str, Any]:
 def _pod(server: Server) -> dict[str, Any]:
     mounted = not server.bundle.startswith("/")
     spec: dict[str, Any] = {
-        "terminationGracePeriodSeconds": DRAIN + server.grace,
+        "terminationGracePeriodSeconds": DRAIN + server.grace + LAST,
         "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
         # Replicas on different nodes, where there are enough.
         "topologySpreadConstraints": [
@@ -138,6 +139,7 @@ def _container(server: Server) -> dict[str, Any]:
         "GENREC_HOST": "0.0.0.0",
         "GENREC_PORT": str(PORT),
         "GENREC_TOKEN_FILE": f"{_SECRETS}/{TOKENS}",
+        "GENREC_GRACE": str(server.grace),
         "JAX_COMPILATION_CACHE_DIR": _CACHE,
     }
     environment: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in settings.items()]

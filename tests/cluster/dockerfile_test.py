@@ -88,4 +88,4 @@ def test_the_server_starts_without_a_shell_on_the_port_that_is_exposed():
     (command,) = instructions(SERVING, "CMD")
     assert (ROOT / json.loads(command)[1]).exists()
     assert instructions(SERVING, "EXPOSE") == [str(deployment.PORT)]
-    assert f"GENREC_PORT={deployment.PORT}" in SERVING.read_text()
+    assert f"GENREC_PORT={deployment.PORT} " in SERVING.read_text()

@@ -7,10 +7,11 @@ from typing import Any
 
 from etils import epath
 
-from genrec.data.filters import Condition, Filter
+from genrec.data.filters import Filter
 from genrec.serving import requests
+from genrec.serving.engine import Options
 from genrec.serving.load.mix import RequestSource
-from genrec.serving.served_engine import Options, Query, ServedEngine
+from genrec.serving.served_engine import Query, ServedEngine
 
 
 class Searches:
@@ -47,5 +48,5 @@ class Searches:
         return Query(
             requests.Request(request["user"], rows, prompt=request.get("prompt", "")),
             Options(top=request["top"], exclude_history=request["exclude_history"]),
-            Filter(tuple(Condition.parse(text) for text in request.get("filters", ()))),
+            Filter.parse(request.get("filters", ())),
         )

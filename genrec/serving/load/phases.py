@@ -9,6 +9,7 @@ from genrec.serving.load.mix import RequestSource
 from genrec.serving.load.tally import Tally
 
 RECOMMEND = "/v1/recommend"
+PATIENT = 60_000  # milliseconds, where there is no open loop
 Watch = Callable[[Answer, float], str]  # an answer with a list, and when its request was sent; returns what is wrong
 
 
@@ -45,7 +46,10 @@ async def one_by_one(client: Client, source: RequestSource, requests: int) -> Ta
 
 
 async def closed_loop(client: Client, source: RequestSource, clients: int, seconds: float) -> Tally:
-    """Keeps `clients` requests under way for `seconds`: each client sends its next request after its answer."""
+    """Keeps `clients` requests under way for `seconds`: each client sends its next request after its answer.
+
+    The requests have no deadline to speak of.
+    """
     tally = Tally(seconds=seconds)
     end = time.perf_counter() + seconds
 
@@ -61,7 +65,8 @@ async def closed_loop(client: Client, source: RequestSource, clients: int, secon
 async def _ask(client: Client, source: RequestSource, tally: Tally, due: float, end: float, watch: Watch) -> None:
     draw, sent = source.draw(), time.perf_counter()
     tally.delays.append(sent - due)
-    answer = await client.request("POST", RECOMMEND, {"requests": [draw.request]})
+    request = draw.request if tally.rate else draw.request | {"deadline_ms": PATIENT}
+    answer = await client.request("POST", RECOMMEND, {"requests": [request]})
     now = time.perf_counter()
     if not tally.add(answer, now - due, draw.returning):
         return
