@@ -6,12 +6,14 @@ import functools
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from genrec import config
 from genrec.cluster import targets
 from genrec.serving import engine
+from genrec.serving.load import load_test, mix
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -36,7 +38,9 @@ def code_spans(text: str) -> list[str]:
 
 @functools.cache
 def defined_flags() -> set[str]:
-    found = {field.name for field in dataclasses.fields(engine.Options)} | {*targets.settings(), "config", "help"}
+    sections: tuple[Any, ...] = (engine.Options, load_test.Plan, mix.Mix)
+    found = {field.name for section in sections for field in dataclasses.fields(section)}
+    found |= {*targets.settings(), "config", "help"}
     for path in SOURCES:
         found.update(re.findall(r'(?i:define)\w*\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
     return found
