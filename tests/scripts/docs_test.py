@@ -6,14 +6,12 @@ import functools
 import importlib
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
+import script_settings
 
 from genrec import config
 from genrec.cluster import targets
-from genrec.serving import engine
-from genrec.serving.load import load_test, mix
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -38,11 +36,11 @@ def code_spans(text: str) -> list[str]:
 
 @functools.cache
 def defined_flags() -> set[str]:
-    sections: tuple[Any, ...] = (engine.Options, load_test.Plan, mix.Mix)
-    found = {field.name for section in sections for field in dataclasses.fields(section)}
-    found |= {*targets.settings(), "config", "help"}
+    found = {*targets.settings(), "config", "help"}
     for path in SOURCES:
-        found.update(re.findall(r'(?i:define)\w*\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
+        source = path.read_text(encoding="utf-8")
+        found.update(re.findall(r'(?i:define)\w*\(\s*"(\w+)"', source))
+        found |= script_settings.of_dataclasses(source)
     return found
 
 

@@ -6,10 +6,10 @@ import stat
 from pathlib import Path
 
 import pytest
+import script_settings
 from forked_scripts import Script
 
 from genrec import config, exit_codes, settings_check
-from genrec.serving import engine
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.relative_to(ROOT) for folder in ("launch", "tools") for path in (ROOT / folder).rglob("*.py"))
@@ -47,8 +47,7 @@ def test_help_shows_the_docstring_and_the_flags(run, script):
     if "define_config(" in source:
         defined |= {"config", *(f"config.{name}" for name, _, _ in settings_check.flat_fields(config.Experiment))}
         assert "a whole number from 1 to" in shown.output  # of config.training.steps, for one
-    if "define_fields(" in source:
-        defined |= {name for name, _, _ in settings_check.flat_fields(engine.Options)}
+    defined |= script_settings.of_dataclasses(source)
     if script.name != "local_processes.py":
         defined.add("distributed")
     assert {name for name in defined if not re.search(rf"--(\[no\])?{re.escape(name)}:", shown.output)} == set()
