@@ -31,5 +31,5 @@ What to do next:
 Steer the recommendations on a page (docs/serving.md):
   pip install -c requirements.lock -e '.[serve]'
   python tools/export_bundle.py --workdir=$workdir --output=$workdir/bundle
-  python tools/serve.py --bundle=$workdir/bundle                               then open http://127.0.0.1:8000
+  python tools/serve.py --bundle=$workdir/bundle                               then open http://127.0.0.1:8080
 END

@@ -21,7 +21,7 @@ from genrec.serving.load import in_process, load_test
 from genrec.serving.load.client import Client, LoadTestError, read_token
 from genrec.serving.load.mix import Mix, RequestSource
 
-_URL = flags.DEFINE_string("url", "http://127.0.0.1:8000", "Address of the server.")
+_URL = flags.DEFINE_string("url", "http://127.0.0.1:8080", "Address of the server.")
 _WORKDIR = script_flags.define_path("workdir", "Work directory of the model that is served.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split whose histories are sent.")
 _TOKEN_FILE = script_flags.define_path("token_file", "Token file of the server; a token of an administrator is taken.")

@@ -14,7 +14,7 @@ from genrec.cluster import accelerators
 from genrec.cluster.job import MOUNT, ClusterError, Target, at_least_one, bucket_of, check_image, heading, setting
 from genrec.cluster.jobset import MOUNTED, USER
 
-PORT = 8000
+PORT = 8080
 TOKENS, DATABASE = "tokens", "database-url"  # keys of the Secret
 DRAIN = 5  # seconds between the end of a pod's endpoint and SIGTERM, in which proxies learn of it
 LAST = 5  # seconds between the end of a server's own grace period and SIGKILL
@@ -139,7 +139,7 @@ def _container(server: Server) -> dict[str, Any]:
         "GENREC_HOST": "0.0.0.0",
         "GENREC_PORT": str(PORT),
         "GENREC_TOKEN_FILE": f"{_SECRETS}/{TOKENS}",
-        "GENREC_GRACE": str(server.grace),
+        "GENREC_DRAIN_SECONDS": str(server.grace),
         "JAX_COMPILATION_CACHE_DIR": _CACHE,
     }
     environment: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in settings.items()]

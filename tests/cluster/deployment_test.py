@@ -168,7 +168,7 @@ def test_a_bundle_of_a_bucket_is_mounted_and_one_of_the_image_is_not():
 def test_a_pod_may_answer_what_it_accepted_before_it_is_killed():
     manifests = rendered(grace=90)
     delay = int(container(manifests)["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert environment(manifests)["GENREC_GRACE"] == "90"
+    assert environment(manifests)["GENREC_DRAIN_SECONDS"] == "90"
     assert pod(manifests)["terminationGracePeriodSeconds"] > delay + 90
 
 

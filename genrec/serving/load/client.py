@@ -67,7 +67,7 @@ class Client:
         except ValueError:
             port = -1
         if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise LoadTestError(f"--url={shown(url)}: give the address of a server, such as http://127.0.0.1:8000.")
+            raise LoadTestError(f"--url={shown(url)}: give the address of a server, such as http://127.0.0.1:8080.")
         self.url, self._timeout, self._ssl = url, timeout, parts.scheme == "https"
         self._host, self._port = parts.hostname, port or (443 if self._ssl else 80)
         self._base = parts.path.rstrip("/")
