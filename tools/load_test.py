@@ -27,6 +27,7 @@ _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Sp
 _TOKEN_FILE = script_flags.define_path("token_file", "Token file of the server; a token of an administrator is taken.")
 _COMPARE = flags.DEFINE_bool("compare_in_process", False, "Also measure the same searches of --bundle in process.")
 _BUNDLE = script_flags.define_path("bundle", "Bundle that the server has.")
+_VECTORS = flags.DEFINE_bool("vectors", False, "Changes add items by vectors: where the embed stage was given them.")
 _OUTPUT = script_flags.define_path("output", "File for the figures, as JSON.")
 _PLAN = script_flags.define_fields(load_test.Plan)
 _MIX = script_flags.define_fields(Mix)
@@ -40,7 +41,7 @@ def main() -> None:
     source = RequestSource(dataset, _SPLIT.value, _MIX())
     client = Client(_URL.value, read_token(_TOKEN_FILE.value))
     test = load_test.LoadTest(client, source)
-    test.run(plan, dataset, lambda: embed.load(workdir / "item_embeddings"))
+    test.run(plan, dataset, lambda: embed.load(workdir / "item_embeddings") if _VECTORS.value else None)
     if _COMPARE.value:
         searches = in_process.Searches(_BUNDLE.value, source)
         test.compare(plan, searches.measure, clients=2 * searches.largest_batch)

@@ -20,8 +20,8 @@ CHANGED = 0.05  # share of the catalogue that is kept removed, and of new items 
 class Changes:
     """Removes items that were just returned and puts them back, adds and removes new ones, and changes attributes."""
 
-    def __init__(self, client: Client, catalogue: Catalogue, vectors: np.ndarray, settle: float, seed: int = 0):
-        """`vectors` float[items, width] are those of the embed stage; `settle` is in seconds.
+    def __init__(self, client: Client, catalogue: Catalogue, vectors: np.ndarray | None, settle: float, seed: int = 0):
+        """Items are added by their `vectors` float[items, width]; None: by their texts. `settle` is in seconds.
 
         A removal counts `settle` after its acknowledgment: replicas learn of each other's changes from the store.
         """
@@ -104,8 +104,8 @@ class Changes:
 
     def _body(self, row: int) -> dict[str, Any]:
         (fields,) = self._fields.slice(row, 1).to_pylist()
-        known = {name: _cell(value) for name, value in fields.items() if value is not None}
-        return {"fields": known, "vector": self._vectors[row].tolist()}
+        known = {name: value for name, value in fields.items() if isinstance(value, bool | int | float | str | list)}
+        return {"fields": known} | ({} if self._vectors is None else {"vector": self._vectors[row].tolist()})
 
     async def _send(self, kind: str, method: str, item: str, body: object = None) -> bool:
         start = time.perf_counter()
@@ -126,10 +126,3 @@ class Changes:
             "returned_after_removal": self.returned_after_removal,
             **{f"{kind}_ms": milliseconds(taken) for kind, taken in sorted(self.seconds.items())},
         }
-
-
-def _cell(value: object) -> object:
-    """Returns a cell as JSON has it."""
-    if isinstance(value, list):
-        return [str(one) for one in value]
-    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -49,11 +49,11 @@ class LoadTest:
         self._client, self._source = client, source
         self.results: dict[str, Any] = {"url": client.url, "mix": dataclasses.asdict(source.mix)}
 
-    def run(self, plan: Plan, dataset: Dataset, vectors: Callable[[], np.ndarray]) -> None:
-        """Runs all phases of a plan; `vectors` loads those of the items, for changes."""
+    def run(self, plan: Plan, dataset: Dataset, vectors: Callable[[], np.ndarray | None]) -> None:
+        """Runs all phases of a plan; `vectors` loads those by which changes add items, if they do not by texts."""
         asyncio.run(self._closing(self._run(plan, dataset, vectors)))
 
-    async def _run(self, plan: Plan, dataset: Dataset, vectors: Callable[[], np.ndarray]) -> None:
+    async def _run(self, plan: Plan, dataset: Dataset, vectors: Callable[[], np.ndarray | None]) -> None:
         await self._ready()
         before = await self._metrics()
         self.results |= {"alone_ms": (await self._alone()).summary()["latency_ms"], "phases": []}
