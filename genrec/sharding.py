@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from flax import nnx
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -134,6 +133,8 @@ def with_shardings(abstract: Any, mesh: Mesh) -> Any:
 
     Arrays are replicated if they have no `axes`, or not the dimensions that these name (factored moments of Adafactor).
     """
+
+    from flax import nnx  # here, as serving does without it
 
     def place(leaf: Any) -> Any:
         is_variable = isinstance(leaf, nnx.Variable)

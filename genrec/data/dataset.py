@@ -12,21 +12,18 @@
 All paths within the folder are relative, so that it can be moved and copied.
 """
 
-import contextlib
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
-import tensorflow_datasets as tfds
 from etils import epath
-from tensorflow_datasets.proto import tf_example_pb2
 
 from genrec import artifacts, files
 from genrec.data import cells, user_index
@@ -37,7 +34,6 @@ from genrec.progress import progress
 
 KIND = "dataset"
 FORMAT = 2  # version of the dataset; raise it when the same source no longer gives the same dataset
-FEATURES = (tfds.features.FeaturesDict, tfds.features.Text, tfds.features.Tensor)  # that sequences are made of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Sequences:
             return []
         # TFDS and ArrayRecord raise any type for wrong content.
         with files.reading(self._path / "sequences", "sequences of users", (Exception,)):
-            return [_parse(example) for example in self._examples.__getitems__(indices)]
+            return [Sequence(*parsed) for parsed in sequence_files().parse(self._examples.__getitems__(indices))]
 
     def of_users(self, user_ids: Seq[str]) -> dict[str, Sequence]:
         """Returns the sequences of these users by user id, reading no others; users who have none are left out."""
@@ -77,45 +73,18 @@ class Sequences:
 
     @functools.cached_property
     def _examples(self) -> Any:  # a data source of TFDS, which has no types
-        _check_features(self._path / "sequences")
-        return tfds.builder_from_directory(str(self._path / "sequences")).as_data_source(
-            split=self._name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+        return sequence_files().source(self._path / "sequences", self._name)
 
     @functools.cached_property
     def _user_index(self) -> np.ndarray:
         return files.map_array(user_index.path_of(self._path, self._name))
 
 
-def _check_features(folder: epath.Path) -> None:
-    """Raises ArtifactError if features.json names a class that genrec does not write: TFDS imports what is named."""
-    known = {f"{feature.__module__}.{feature.__qualname__}" for feature in FEATURES}
+def sequence_files() -> ModuleType:
+    """Returns `genrec.data.sequence_files`, imported on first use: a catalogue alone needs no TFDS."""
+    from genrec.data import sequence_files
 
-    def names(value: Any) -> Iterator[str]:  # JSON; modules have a dot, and no other value has one
-        if isinstance(value, dict | list):
-            for part in value.values() if isinstance(value, dict) else value:
-                yield from names(part)
-        elif isinstance(value, str) and "." in value:
-            yield value
-
-    path = folder / "features.json"
-    with files.reading(path, "the features of sequences"):
-        foreign = sorted(set(names(files.read_json(path))) - known)
-    if foreign:
-        raise artifacts.ArtifactError(
-            f"{path} names {shown(foreign[0])}, which genrec does not write, and importing it would run its code. "
-            f"Delete {folder.parent} and prepare the dataset again."
-        )
-
-
-def _parse(example: bytes) -> Sequence:
-    """Returns the sequence of a serialized `tf.train.Example`, in a third of the time that TFDS takes."""
-    features = tf_example_pb2.Example.FromString(example).features.feature
-    return Sequence(
-        features["user_id"].bytes_list.value[0].decode(),
-        np.array(features["items"].int64_list.value, np.int32),
-        np.array(features["timestamps"].int64_list.value, np.int64),
-    )
+    return sequence_files
 
 
 class Catalogue:
@@ -256,28 +225,10 @@ def write(
     statistics: Mapping[str, object],
 ) -> None:
     """Writes a dataset into `path`, an existing folder (as `artifacts.writing` yields it)."""
-    write_sequences(path, {name: _examples(name, split) for name, split in splits.items()})
+    sequence_files().write(path, {name: _examples(name, split) for name, split in splits.items()})
     lengths = {name: split.lengths for name, split in splits.items()}
     hashes = {name: user_index.hashes_of(s.user_id for s in split.read()) for name, split in splits.items()}
     write_tables(path, lengths, hashes, catalogue, users, statistics)
-
-
-def write_sequences(path: epath.Path, splits: Mapping[str, Any], **downloading: Any) -> None:
-    """Writes `path/sequences`.
-
-    Args:
-      path: An existing folder.
-      splits: For each split its pairs (key, `example`), keys counting from 0: an iterator in the order of the keys, or
-        an Apache Beam transform that yields them in any order.
-      downloading: Arguments of `tfds.download.DownloadConfig`.
-    """
-    tfds.disable_progress_bar()  # ours also suits a log
-    scratch = path / "tfds"
-    builder = GenrecSequences(splits=splits, data_dir=str(scratch), file_format="array_record")
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints about downloads, of which there are none
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**downloading))
-    epath.Path(builder.data_dir).rename(path / "sequences")
-    scratch.rmtree()
 
 
 def write_tables(
@@ -312,32 +263,3 @@ def example(sequence: Sequence) -> dict[str, Any]:
 def _examples(name: str, split: Split) -> Iterator[tuple[int, dict[str, Any]]]:
     for index, sequence in enumerate(progress(split.read(), f"writing {name}", len(split.lengths))):
         yield index, example(sequence)
-
-
-class GenrecSequences(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the splits; examples keep their order, on which `lengths` and the user index rely."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init__(self, *, splits: Mapping[str, Any], **kwargs: Any):
-        self._splits = splits
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "user_id": tfds.features.Text(),
-            "items": tfds.features.Tensor(shape=(None,), dtype=np.int32),
-            "timestamps": tfds.features.Tensor(shape=(None,), dtype=np.int64),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="User sequences prepared by genrec.",
-            features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        return {name: self._generate_examples(name) for name in self._splits}
-
-    def _generate_examples(self, name: str) -> Any:
-        return self._splits[name]

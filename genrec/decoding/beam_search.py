@@ -36,7 +36,7 @@ class Tilt(NamedTuple):
 class Diversity(NamedTuple, Generic[ArrayT]):
     """Limits on the items of a list that have the same code of the first level, or the same attribute."""
 
-    max_beams: ArrayT  # int32[batch], at least 1: beams during the search, for first codes only
+    max_beams: ArrayT | None  # int32[batch], at least 1: beams with the same first code during the search
     max_items: ArrayT  # int32[batch], at least 1: items of the returned list
     groups: ArrayT | None  # int32[items], the attribute of each item; None for the first code
 
@@ -96,7 +96,7 @@ def beam_search(
     top = beams if top is None else top
     if not 1 <= top <= beams:
         raise ValueError(f"top={top} and beams={beams}: a beam search needs 1 <= top <= beams")
-    limit = diversity.max_beams if diversity is not None and diversity.groups is None else None
+    limit = None if diversity is None else diversity.max_beams
     expand = functools.partial(index.expand, constraints=constraints, sampling=sampling, limit=limit)
     state = _last_level(step, finish, index, batch, beams, expand, transitions, tilts)
     items, scores, roots = index.best_items(state, constraints)

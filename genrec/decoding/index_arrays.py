@@ -15,6 +15,7 @@ BOUNDARY_BUDGET = 1 << 22
 PREFIXES_PER_ROW = 16  # another limit: a boundary table should not be much larger than the catalogue
 SMALL_TABLE = 1 << 16  # prefixes that are always within the budget
 BITS = 32  # bits per word of `FilterArrays.exists`
+GROWTH = 1 / 32  # share of further rows for which a layout has room by default
 NOT_ELIGIBLE = 255  # value of `FilterArrays.shared`
 
 # Arrays are in host memory (NumPy) while an index or a request is prepared, and on devices (JAX) in a search.
@@ -31,8 +32,8 @@ class Layout:
     capacity: int  # rows
 
     @staticmethod
-    def fitting(parts: Sequence[SortedTable], boundary_budget: int | None = None) -> "Layout":
-        """Returns a layout with room for 3% more rows and for wider ranges than any of the tables has.
+    def fitting(parts: Sequence[SortedTable], boundary_budget: int | None = None, growth: float = GROWTH) -> "Layout":
+        """Returns a layout with room for a share `growth` of more rows, and for wider ranges than any table has.
 
         `boundary_budget` limits the possible prefixes of each boundary table; 0 means no table, only windows. The
         default is 16 times the rows, clipped to 65,536 to 4,194,304.
@@ -45,8 +46,9 @@ class Layout:
             tables += 1
         ranges = [max(part.longest_range(level) for part in parts) for level in range(tables, levels + 1)]
         # Codes that are all different mostly stay so: no room is kept for duplicates.
-        windows = [_roomy(longest) for longest in ranges[:-1]] + [ranges[-1] if ranges[-1] == 1 else _roomy(ranges[-1])]
-        rows = most_rows + most_rows // 32 + 64 + max(windows)
+        wide = [_roomy(longest + math.floor((growth - GROWTH) * longest)) for longest in ranges]
+        windows = [*wide[:-1], ranges[-1] if ranges[-1] == 1 else wide[-1]]
+        rows = most_rows + math.floor(growth * most_rows) + 64 + max(windows)
         step = 1 << max(6, rows.bit_length() - 7)
         return Layout(sizes, tables, tuple(windows), -(-rows // step) * step)
 

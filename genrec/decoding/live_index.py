@@ -52,6 +52,8 @@ class LiveIndex:
         mesh: Mesh | None = None,
         sharded: bool = False,
         boundary_budget: int | None = None,
+        layout: Layout | None = None,
+        excluded: int | None = None,
     ):
         """Args:
         table: The items.
@@ -60,12 +62,15 @@ class LiveIndex:
         mesh: The devices that hold the index, by default one.
         sharded: Whether each device holds a shard (genrec.decoding.sharded_index) rather than all of the index.
         boundary_budget: See `Layout.fitting`.
+        layout: The only layout, for an index that is not sharded: changes that do not fit it are refused.
+        excluded: Length to which all lists of excluded items are padded. A longer one becomes a filter of its own; by
+          default lists are padded to one of few lengths.
 
         Raises CatalogueError if the table is sharded but the budget allows no boundary table.
         """
         self.mesh = mesh or sharding.one_device()
         self._catalogue, self._filters, self._budget = catalogue, filters, boundary_budget
-        self._sharded = sharded
+        self._sharded, self._only_layout, self._width = sharded, layout, excluded
         self._axes = ("table",) if sharded else ()  # names of the first axis of every array
         self.layouts = 0  # number of layouts so far: 1, and one more whenever a change needs more room
         self._set = jax.jit(self._with_filter, out_shardings=sharding.named(self.mesh, *self._axes))
@@ -91,11 +96,17 @@ class LiveIndex:
         """Adds items with their codes uint16[n, levels], and removes others; see `SortedTable.changed`.
 
         `catalogue` replaces the columns that filters refer to. Nothing is compiled again, unless the change needs more
-        room than the layout has: that is logged, and `layouts` counts it.
+        room than the layout has: that is logged, and `layouts` counts it. An index with an only layout raises
+        CatalogueError then, and is unchanged.
         """
         if add_codes is None:
             add_codes = np.zeros((0, self.table.levels), np.uint16)
         table = self.table.changed(np.asarray(add_items, np.int64), add_codes, remove_items)
+        if self._only_layout is not None and not self._only_layout.holds(table):
+            raise CatalogueError(
+                f"{len(table):,} items, or those with equal first codes, exceed the room of the index, "
+                f"{self._only_layout}: export a bundle with more --room"
+            )
         if catalogue is not None:
             self._catalogue = catalogue
         shards = table.split(self._bounds)
@@ -110,7 +121,9 @@ class LiveIndex:
         """Chooses shapes and, if sharded, the bounds of shards; returns the shards, or the table as the only one."""
         self._bounds = shard_bounds(table, sharding.parts(self.mesh, "table") if self._sharded else 1)
         shards = table.split(self._bounds)
-        self._layout = Layout.fitting(shards, self._budget)
+        self._layout = self._only_layout or Layout.fitting(shards, self._budget)
+        if self._only_layout is not None and not self._layout.holds(table):
+            raise CatalogueError(f"the table does not fit {self._layout}")
         if self._sharded and not self._layout.tables:
             raise CatalogueError(
                 f"boundary_budget={self._budget} must be at least {table.sizes[0]}, the codes of level 0"
@@ -163,9 +176,10 @@ class LiveIndex:
         """
         filters, lists = [], []
         room = self._filters - len({restriction.filter for restriction in restrictions} - {EVERYTHING})
+        longest = MAX_EXCLUDED if self._width is None else self._width
         for restriction in restrictions:
             wanted, excluded = restriction.filter, np.unique(np.asarray(restriction.exclude, np.int64))
-            if len(excluded) > MAX_EXCLUDED and room > 0:
+            if len(excluded) > longest and room > 0:
                 wanted = dataclasses.replace(wanted, deny=wanted.deny | frozenset(excluded.tolist()))
                 excluded, room = excluded[:0], room - 1
             filters.append(wanted)
@@ -207,6 +221,7 @@ class LiveIndex:
         """Returns the constraints of a batch with these slots of filters and lists of excluded items."""
         batch, longest = len(slots), max(map(len, lists), default=0)
         width = 0 if longest == 0 else max(MIN_EXCLUDED, 1 << (longest - 1).bit_length())
+        width = width if self._width is None else max(width, self._width)
         rows = np.full((batch, width), len(self.table), np.int32)
         empty_from = np.full((batch, width), self.table.levels, np.int32)
         owners = np.repeat(np.arange(batch), [len(items) for items in lists])

@@ -1,9 +1,11 @@
 """Loading of a trained model with the artifacts that it needs to recommend, checked for consistency."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from flax import nnx
@@ -13,10 +15,13 @@ from genrec import artifacts, sharding
 from genrec.data import dataset as datasets
 from genrec.data.dataset import Dataset
 from genrec.decoding import sorted_table
+from genrec.decoding.live_index import LiveIndex
+from genrec.decoding.retrieval import Retriever, Searcher
+from genrec.decoding.search import log_probabilities_function
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline import examples
 from genrec.input_pipeline.context import RequestContext
-from genrec.input_pipeline.examples import Histories, Tokenizer
+from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
 from genrec.models import checkpoints, sasrec, user_context
 from genrec.models import load as model_loading
 from genrec.models.run_record import RunRecord
@@ -47,13 +52,14 @@ class LoadedModel:
         items: Sequence[np.ndarray],
         longest: int | None = None,
         contexts: Sequence[RequestContext] | None = None,
+        room: int = 0,
     ) -> Histories:
         """Returns the encoder inputs of users: catalogue rows int[n] of each, oldest first, and request contexts.
 
         Histories are padded and truncated to `longest` items, by default `max_history`; see `examples.histories`.
         """
         longest = longest or self.max_history
-        return examples.histories(names, items, self.tokenizer, longest, self.record.causal, contexts)
+        return examples.histories(names, items, self.tokenizer, longest, self.record.causal, contexts, room)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,6 +74,18 @@ class LoadedGenerator(LoadedModel):
     def prompts(self) -> Mapping[str, Any]:
         """config.Prompts; empty for a model without prompts."""
         return self.record.prompts
+
+    def searcher(self, requests: int, beams: int, top: int) -> Searcher:
+        """Returns the beam search for batches of at most `requests`, each with a filter of its own."""
+        return Retriever(self.graphdef, LiveIndex(self.table, self.dataset.catalogue, filters=requests), beams, top)
+
+    def log_probabilities(self, targets: Examples) -> np.ndarray:
+        """Returns float32[rows, targets]: the log-probability of each target, before guidance."""
+        return np.asarray(self._log_probabilities(self.params, targets))
+
+    @functools.cached_property
+    def _log_probabilities(self) -> Callable[[nnx.State, Examples], jax.Array]:
+        return log_probabilities_function(self.graphdef)
 
     @property
     def generates_texts(self) -> bool:

@@ -2,24 +2,25 @@
 
 import collections
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from genrec import sharding
-from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
-from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
-from genrec.decoding.guidance import Guidance, decoder
+from genrec.decoding.beam_search import Diversity, RankedItems
+from genrec.decoding.catalogue_index import Constraints
+from genrec.decoding.guidance import Guidance
 from genrec.decoding.index_arrays import ArrayT
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline.examples import Histories
+
+if TYPE_CHECKING:  # Flax, which serving does without
+    from flax import nnx
 
 MIN_ROWS = 32  # smallest batch that is searched again
 
@@ -35,64 +36,26 @@ class Inputs(NamedTuple, Generic[ArrayT]):
     # uint32[batch, rows of the index + 1], the transitions of the histories as `CatalogueIndex.log_shares` reads them
     transitions: ArrayT | None = None
 
-
-def search_function(graphdef: nnx.GraphDef, mesh: Mesh, top: int, on_trace: Callable[[], None] = lambda: None) -> Any:
-    """Returns the jitted search for lists of `top` items: a function of parameters, index, groups, inputs and width.
-
-    It calls `on_trace` for each new shape of them.
-    """
-
-    # The result is replicated, so that every process computes the same metrics from it.
-    @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(mesh))
-    def search(
-        params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: Inputs[jax.Array], width: int
-    ) -> RankedItems[jax.Array]:
-        on_trace()
-        diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
-        step, finish, tilts = decoder(nnx.merge(graphdef, params), rows.histories, rows.guidance)
-        return beam_search(
-            step,
-            index,
-            rows.histories.tokens.shape[0],
-            width,
-            top,
-            rows.constraints,
-            rows.sampling,
-            diversity,
-            finish,
-            rows.transitions,
-            tilts,
-        )
-
-    return search
+    @property
+    def encoder(self) -> list[Histories]:
+        """Returns the inputs of the encoder: the histories, and with guidance those without and against prompts."""
+        guidance = self.guidance
+        if guidance is None:
+            return [self.histories]
+        negative = [] if guidance.negative is None else [guidance.negative.histories]
+        return [self.histories, guidance.unconditional, *negative]
 
 
-class Retriever:
-    """Beam search with a model, compiled once per shape of its inputs.
+class Searcher:
+    """Searches of a catalogue that widen, or are repeated for diversity; `_run` computes one of them."""
 
-    Parameters, catalogue and filters are arguments of the compiled function: new ones need no compilation.
-    """
+    def __init__(self, live: LiveIndex, beams: int, top: int | None = None):
+        """`beams` is the width of a search, `top` the length of the lists, by default the width."""
+        self.live, self.beams, self.top = live, beams, beams if top is None else top
 
-    def __init__(self, graphdef: nnx.GraphDef, live: LiveIndex, beams: int, top: int | None = None):
-        """`graphdef` is of a model with `start`, `step` and `finish` (models.recommender), from `nnx.split(model)`.
-
-        `beams` is the width of a search, `top` the length of the lists, by default the width.
-        """
-        self.graphdef, self.live = graphdef, live
-        self.beams, self.top = beams, beams if top is None else top
-        self.compilations = 0  # number of different shapes that were searched
-
-        def count() -> None:
-            self.compilations += 1  # runs once per shape, when traced
-
-        self._compiled = search_function(graphdef, live.mesh, self.top, count)
-
-    @staticmethod
-    def of_table(
-        graphdef: nnx.GraphDef, table: SortedTable, beams: int, mesh: Mesh | None = None, sharded: bool = False
-    ) -> "Retriever":
-        """Returns a retriever of all items of a table; for `mesh` and `sharded` see `LiveIndex`."""
-        return Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, sharded=sharded), beams)
+    def _run(self, params: Any, inputs: Inputs[np.ndarray], groups: np.ndarray | None, width: int) -> Any:
+        """Returns the `RankedItems` of inputs, by a search with `width` beams."""
+        raise NotImplementedError
 
     def round_up(self, rows: int) -> int:
         """Returns the smallest batch of at least `rows` that divides evenly among the devices."""
@@ -105,7 +68,7 @@ class Retriever:
 
     def __call__(
         self,
-        params: nnx.State,
+        params: Any,
         histories: Histories,
         constraints: Constraints[np.ndarray] | None = None,
         sampling: Sampling[np.ndarray] | None = None,
@@ -120,56 +83,52 @@ class Retriever:
         """
         return self._search(params, Inputs(histories, constraints, sampling, diversity, guidance), beams)
 
-    def _search(
-        self, params: nnx.State, inputs: Inputs[np.ndarray], beams: int | None = None
-    ) -> RankedItems[jax.Array]:
-        mesh, rows, diversity = self.live.mesh, len(inputs.histories.tokens), inputs.diversity
-        groups = None
+    def _search(self, params: Any, inputs: Inputs[np.ndarray], beams: int | None = None) -> RankedItems[jax.Array]:
+        groups, diversity = None, inputs.diversity
         if diversity is not None and diversity.groups is not None:
-            groups = sharding.put(mesh, diversity.groups)
+            groups = diversity.groups
             inputs = inputs._replace(diversity=diversity._replace(groups=None))
-        own = _in_index_form(_take(inputs, sharding.own_rows(mesh, rows)), self.live)
-        placed = sharding.put_rows(mesh, own, rows)
-        with jax.set_mesh(mesh):
-            return self._compiled(params, self.live.index, groups, placed, self.beams if beams is None else beams)
+        return self._run(params, inputs, groups, self.beams if beams is None else beams)
 
     def widening_search(
         self,
-        params: nnx.State,
+        params: Any,
         histories: Histories,
         max_beams: int,
-        certify: int,
+        certify: int | np.ndarray,
         constraints: Constraints[np.ndarray] | None = None,
         sampling: Sampling[np.ndarray] | None = None,
         guidance: Guidance[np.ndarray] | None = None,
     ) -> RankedItems[np.ndarray]:
         """Searches, doubling the beams up to `max_beams` until the first `certify` items are certified.
 
-        Only the rows that are not certified are searched again; sampled items never are.
+        `certify` is one number, or int[rows]. Only the rows that are not certified are searched again; sampled items never are.
         """
         inputs = Inputs(histories, constraints, sampling, None, guidance)
         found = self._search(params, inputs).on_host()
         beams = self.beams
-        while sampling is None and beams < max_beams and len(rows := np.flatnonzero(~found.certified(certify))):
+        while sampling is None and beams < max_beams and len(rows := np.flatnonzero(~_certified(found, certify))):
             beams = min(2 * beams, max_beams)
-            again = self._search(params, _take(inputs, self._padded(rows, len(found.bound))), beams).on_host()
+            again = self._search(params, take(inputs, self._padded(rows, len(found.bound))), beams).on_host()
             found.items[rows], found.scores[rows] = again.items[: len(rows)], again.scores[: len(rows)]
             found.bound[rows] = again.bound[: len(rows)]
         return found
 
     def diverse_search(
         self,
-        params: nnx.State,
+        params: Any,
         histories: Histories,
         restrictions: Sequence[Restriction],
         diversity: Diversity[np.ndarray],
         sampling: Sampling[np.ndarray] | None = None,
         guidance: Guidance[np.ndarray] | None = None,
+        tops: np.ndarray | None = None,
     ) -> RankedItems[np.ndarray]:
         """Searches with a limit per group, and again for lists that are short because most beams have the same group.
 
         The next search excludes all items whose group is at its limit, and so finds the best of the others, until the
-        list is full or no item is left. Each such row needs a filter of its own, for which the index must have room.
+        list has `tops` int[rows] items, by default `top`, or no item is left. Each such row needs a filter of its own,
+        for which the index must have room.
         """
         inputs = Inputs(histories, self.live.constraints(restrictions), sampling, diversity, guidance)
         found = self._search(params, inputs).on_host()
@@ -177,14 +136,15 @@ class Retriever:
         if groups is None:  # first codes are limited during the search
             return found
         inputs = inputs._replace(diversity=diversity._replace(groups=None))
-        rows = np.flatnonzero(found.items[:, -1] < 0)
+        tops = np.full(len(found.bound), self.top) if tops is None else np.minimum(tops, self.top)
+        rows = np.flatnonzero((found.items >= 0).sum(axis=1) < tops)
         while len(rows):
             padded = self._padded(rows, len(found.bound))
             narrowed = {
                 row: _narrowed(restrictions[row], found.items[row], groups, diversity.max_items[row])
                 for row in rows.tolist()
             }
-            part = _take(inputs, padded)
+            part = take(inputs, padded)
             part = part._replace(
                 constraints=self.live.constraints([narrowed[row] for row in padded.tolist()]),
                 diversity=part.diversity._replace(groups=groups),
@@ -197,7 +157,7 @@ class Retriever:
                 kept = order[_within_limit(items[order], groups, diversity.max_items[row])][: self.top]
                 found.items[row, : len(kept)], found.scores[row, : len(kept)] = items[kept], scores[kept]
             grown = (found.items[rows] >= 0).sum(axis=1) > before
-            rows = rows[grown & (found.items[rows, -1] < 0)]
+            rows = rows[grown & ((found.items[rows] >= 0).sum(axis=1) < tops[rows])]
         return found
 
     def _padded(self, rows: np.ndarray, batch: int) -> np.ndarray:
@@ -205,7 +165,46 @@ class Retriever:
         return np.resize(rows, self.round_up(min(batch, max(MIN_ROWS, 1 << (len(rows) - 1).bit_length()))))
 
 
-def _in_index_form(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.ndarray]:
+class Retriever(Searcher):
+    """Beam search with a model, compiled once per shape of its inputs.
+
+    Parameters, catalogue and filters are arguments of the compiled function: new ones need no compilation.
+    """
+
+    def __init__(self, graphdef: "nnx.GraphDef", live: LiveIndex, beams: int, top: int | None = None):
+        """`graphdef` is of a model with `start`, `step` and `finish` (models.recommender), from `nnx.split(model)`.
+
+        For `beams` and `top` see `Searcher`.
+        """
+        from genrec.decoding.search import search_function  # here, as serving does without Flax
+
+        super().__init__(live, beams, top)
+        self.graphdef = graphdef
+        self.compilations = 0  # number of different shapes that were searched
+
+        def count() -> None:
+            self.compilations += 1  # runs once per shape, when traced
+
+        self._compiled = search_function(graphdef, live.mesh, self.top, count)
+
+    @staticmethod
+    def of_table(
+        graphdef: "nnx.GraphDef", table: SortedTable, beams: int, mesh: Mesh | None = None, sharded: bool = False
+    ) -> "Retriever":
+        """Returns a retriever of all items of a table; for `mesh` and `sharded` see `LiveIndex`."""
+        return Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, sharded=sharded), beams)
+
+    def _run(
+        self, params: Any, inputs: Inputs[np.ndarray], groups: np.ndarray | None, width: int
+    ) -> RankedItems[jax.Array]:
+        mesh, rows = self.live.mesh, len(inputs.histories.tokens)
+        own = in_index_form(take(inputs, sharding.own_rows(mesh, rows)), self.live)
+        placed, of_items = sharding.put_rows(mesh, own, rows), None if groups is None else sharding.put(mesh, groups)
+        with jax.set_mesh(mesh):
+            return self._compiled(params, self.live.index, of_items, placed, width)
+
+
+def in_index_form(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.ndarray]:
     """Returns the inputs with transitions and mentions in the form of the index, and in that form only."""
 
     def converted(histories: Histories) -> Histories:
@@ -223,6 +222,12 @@ def _in_index_form(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.nda
         guidance = guidance._replace(unconditional=unconditional, negative=negative)
     cumulated = None if transitions is None else live.cumulated(np.asarray(transitions))
     return inputs._replace(histories=converted(inputs.histories), guidance=guidance, transitions=cumulated)
+
+
+def _certified(found: RankedItems[np.ndarray], tops: int | np.ndarray) -> np.ndarray:
+    """Returns bool[rows]: whether the first `tops` items of each list are certified."""
+    last = np.broadcast_to(np.minimum(tops, found.scores.shape[1]), len(found.bound)) - 1
+    return found.bound <= np.take_along_axis(found.scores, last[:, None], axis=1)[:, 0]
 
 
 def _narrowed(restriction: Restriction, items: np.ndarray, groups: np.ndarray, limit: int) -> Restriction:
@@ -247,6 +252,6 @@ def _within_limit(items: np.ndarray, groups: np.ndarray, limit: int) -> np.ndarr
     return np.array(places, np.int64)
 
 
-def _take(tree: Any, rows: np.ndarray) -> Any:
+def take(tree: Any, rows: np.ndarray) -> Any:
     """Returns the rows of a tree of arrays."""
     return jax.tree.map(lambda x: x[rows], tree)

@@ -137,6 +137,15 @@ class Tokenizer(NamedTuple):
         return SERVED_PROMPT * self.longest_prompt
 
     @property
+    def prompt_rooms(self) -> tuple[int, ...]:
+        """Returns the lengths, in pieces, to which the prompts of a batch are padded: few, as each is a compilation."""
+        return tuple(sorted({0, self.longest_prompt, self.longest_served_prompt}))
+
+    def prompt_room(self, pieces: int) -> int:
+        """Returns the room for prompts of at most `pieces` pieces."""
+        return next(room for room in self.prompt_rooms if room >= pieces)
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """Returns the vocabulary of prompts and texts; raises PromptError for a model that takes no prompts."""
         return self._prompts.vocabulary
@@ -376,12 +385,14 @@ def histories(
     max_history: int,
     causal: bool = True,
     contexts: Sequence[RequestContext] | None = None,
+    room: int = 0,
 ) -> Histories:
     """Returns encoder inputs with one user a row, padded at the end: the last `max_history` items of each.
 
     `items` are catalogue rows int32[n], oldest first; `causal` must be as in training (`Training.targets` "every":
-    True, "last": False). The room for prompts is one of four lengths, so that few shapes are compiled. Raises
-    PromptError for a prompt that cannot be read, DataError for features that do not exist.
+    True, "last": False). The room for prompts is one of `Tokenizer.prompt_rooms`, so that few shapes are compiled, and
+    at least `room` pieces. Raises PromptError for a prompt that cannot be read, DataError for features that do not
+    exist.
     """
     contexts = contexts or [NO_OVERRIDES] * len(user_ids)
     rows = []
@@ -391,8 +402,7 @@ def histories(
         first_target = min(len(history), max_history)
         rows.append([Segment(user_id, recent, first_target, causal, context, history[:-max_history])])
     placed, all_items = _place(rows, tokenizer)
-    longest = placed.prefix.shape[1] - tokenizer.prefix  # prompt
-    room = next(n for n in (tokenizer.longest_prompt * times for times in (0, 1, 2, SERVED_PROMPT)) if n >= longest)
+    room = tokenizer.prompt_room(max(room, placed.prefix.shape[1] - tokenizer.prefix))
     shape = RowShape(tokenizer.length(max_history) + room, targets=1, segments=1)
     found = assemble_rows(placed, all_items, tokenizer._replace(code_shares=None), len(rows), shape).histories
     if room == 0:  # no prompts: searches need no mentions

@@ -16,10 +16,9 @@ otherwise the model would learn to trust counts of the very transition that it p
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import scipy.optimize
 import scipy.sparse
 from absl import logging
 from etils import epath
@@ -27,8 +26,9 @@ from etils import epath
 from genrec import artifacts, config, files
 from genrec.data import dataset as datasets
 from genrec.data.dataset import Dataset, Sequences
-from genrec.input_pipeline import content_neighbors
-from genrec.input_pipeline.content_neighbors import Neighbors
+
+if TYPE_CHECKING:
+    from genrec.input_pipeline.content_neighbors import Neighbors
 
 KIND = "transitions"
 FOLDER = "transitions"  # of a work directory
@@ -231,6 +231,8 @@ def learn(cfg: config.Transitions, workdir: epath.PathLike) -> None:
 
 def fit(cfg: config.Transitions, train: Sequences, validation: Sequences, embeddings: np.ndarray) -> Transitions:
     """Counts transitions in the training split, and fits the weights on the targets of the validation split."""
+    from genrec.input_pipeline import content_neighbors  # here, as serving does without scikit-learn
+
     count = len(embeddings)
     owner, flat = _flat(train, np.arange(len(train)))
     nearest = content_neighbors.nearest(embeddings, cfg.neighbors)
@@ -339,7 +341,7 @@ def _stochastic(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
     return (scipy.sparse.diags(1 / np.where(sums > 0, sums, 1)) @ matrix).tocsr()
 
 
-def _content(nearest: Neighbors, temperature: float) -> scipy.sparse.csr_matrix:
+def _content(nearest: "Neighbors", temperature: float) -> scipy.sparse.csr_matrix:
     """Returns the softmax of the cosines of items with their nearest others, float64[items, items]."""
     items, neighbors = nearest.items.shape
     values = np.exp((nearest.cosines.astype(np.float64) - 1) / temperature)
@@ -392,6 +394,8 @@ def _fit_repeat(mixture: Transitions, owner: np.ndarray, flat: np.ndarray) -> fl
 
     With the mass m of the history without r, the likelihood is r^[the target repeats] / (1 - m + r m), up to a factor.
     """
+    import scipy.optimize  # here, as it is slow to import and serving does without
+
     stop = np.flatnonzero(np.append(owner[1:] != owner[:-1], True))
     start = np.append(0, stop[:-1] + 1)
     repeats, mass = 0, []

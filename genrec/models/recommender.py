@@ -241,13 +241,15 @@ class Recommender(nnx.Module):
 
         return dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
 
-    def start(self, histories: Histories) -> Memory:
+    def start(self, histories: Histories, encoded: jax.Array | None = None) -> Memory:
         """Encodes one user a row, to decode the next item after the whole history by `step`.
 
-        The bias of a prompt is added to the logits of `step` by the search (`prompt_bias.cumulated`).
+        `encoded` is the result of `encode`, where it is known. The bias of a prompt is added to the logits of `step` by
+        the search (`prompt_bias.cumulated`).
         """
-        last = jnp.max(histories.positions, axis=1, keepdims=True)
-        encoded, tilts = self.encode(histories), None
+        last, tilts = jnp.max(histories.positions, axis=1, keepdims=True), None
+        if encoded is None:
+            encoded = self.encode(histories)
         layers = tuple(layer.cross.project_kv(encoded) for layer in self.decoder.each())
         if self.prompt_bias is not None and histories.mentions is not None:
             tilts = self.prompt_bias.tilts(encoded, histories.mentions)

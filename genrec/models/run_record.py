@@ -1,7 +1,7 @@
 """Run record of a checkpoint: the model, settings and inputs of the run, and its progress."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epath
@@ -15,8 +15,10 @@ from genrec.input_pipeline.prompts import parse_columns
 from genrec.input_pipeline.tasks import TEXT_KINDS
 from genrec.input_pipeline.transitions import CodeShares
 from genrec.input_pipeline.vocabulary import PromptTokenizer, Vocabulary
-from genrec.models.recommender import Conditioning
 from genrec.semantic_ids.codes import SemanticIds
+
+if TYPE_CHECKING:
+    from genrec.models.recommender import Conditioning
 
 # Settings that a resumed run may change, since they do not affect the model.
 CHANGEABLE = (
@@ -74,8 +76,10 @@ class RunRecord:
         return self.training["targets"] == "every"
 
     @property
-    def conditioning(self) -> Conditioning:
+    def conditioning(self) -> "Conditioning":
         """Returns the inputs and outputs of the model beside users and items."""
+        from genrec.models.recommender import Conditioning  # here, as serving does without Flax
+
         prompts = self.prompt_tokenizer
         pieces = 0 if prompts is None else self.prompts.get("rows", len(prompts.vocabulary))
         kinds = TEXT_KINDS if self.prompts.get("texts") else 0

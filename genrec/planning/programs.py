@@ -17,6 +17,7 @@ from genrec.config import Experiment
 from genrec.data.dataset import Sequence as UserSequence
 from genrec.data.dataset import Sequences
 from genrec.decoding import benchmark, retrieval
+from genrec.decoding import search as searching
 from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline.examples import Tokenizer, histories
@@ -112,7 +113,7 @@ def search(experiment: Experiment, catalogue: Catalogue, mesh: Mesh) -> Program:
     users = -(-cfg.batch // parts) * parts
     rows = _rows_like(inputs, users, mesh)
     with jax.set_mesh(mesh):
-        lowered = retrieval.search_function(graphdef, mesh, cfg.beams).lower(params, index, None, rows, cfg.beams)
+        lowered = searching.search_function(graphdef, mesh, cfg.beams).lower(params, index, None, rows, cfg.beams)
     memory = {"parameters": _bytes(params), "catalogue": _bytes(index), "batch": _bytes(rows)}
     return Program("search", lowered, memory, "users", users, 0)
 

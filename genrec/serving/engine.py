@@ -5,6 +5,7 @@ import datetime
 import functools
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as AbstractSequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,12 +14,11 @@ from genrec.data.dataset import Catalogue
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding.beam_search import Diversity
 from genrec.decoding.guidance import Guidance, NegativePrompts
-from genrec.decoding.live_index import LiveIndex, Restriction
-from genrec.decoding.loaded_model import LoadedGenerator
-from genrec.decoding.retrieval import Retriever
+from genrec.decoding.live_index import Restriction
+from genrec.decoding.retrieval import Searcher
 from genrec.decoding.sampling import Sampling
 from genrec.input_pipeline.context import RequestContext
-from genrec.input_pipeline.examples import Histories
+from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
 from genrec.input_pipeline.prompts import parse_columns
 from genrec.serving import history_words
 from genrec.serving.profiles import Phrase, Profile
@@ -83,33 +83,107 @@ class Shortage:
     found: Recommendations | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A request, the options of its search, and a filter beside those of the request."""
+
+    request: Request
+    options: Options
+    filter: Filter = EVERYTHING
+
+
+class Program(NamedTuple):
+    """The form of a search. Queries of the same form can be searched together."""
+
+    kind: str = "plain"  # or "sampled", "diverse"
+    share_of: str = ""  # the column whose values are limited in a list
+    room: int = 0  # for prompts, in pieces
+    guidance: int = 0  # 1: guided by prompts, 2: and by negative prompts
+
+
+class _Prepared(NamedTuple):
+    """What the search of a query reads."""
+
+    context: RequestContext
+    negative: str  # prompt for what is refused
+    strengths: tuple[float, float]  # of the prompt and of the negative prompt
+    program: Program
+
+
+class Catalogued(Protocol):
+    """The dataset of a model, as far as recommendations read it."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+    @property
+    def has_times(self) -> bool: ...
+
+
+class Coded(Protocol):
+    """The semantic IDs of a model, as far as explanations read them."""
+
+    @property
+    def codes(self) -> np.ndarray: ...
+
+
+class Generator(Protocol):
+    """A trained generator: `decoding.loaded_model.LoadedGenerator`, or that of a bundle."""
+
+    @property
+    def dataset(self) -> Catalogued: ...
+    @property
+    def semantic_ids(self) -> Coded: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def params(self) -> Any: ...  # of the compiled functions, which have no types
+    @property
+    def prompts(self) -> Mapping[str, Any]: ...  # JSON
+    @property
+    def max_history(self) -> int: ...
+    def histories(
+        self,
+        names: AbstractSequence[str],
+        items: AbstractSequence[np.ndarray],
+        longest: int | None = None,
+        contexts: AbstractSequence[RequestContext] | None = None,
+        room: int = 0,
+    ) -> Histories: ...
+    def searcher(self, requests: int, beams: int, top: int) -> Searcher: ...
+    def log_probabilities(self, targets: Examples) -> np.ndarray: ...
+
+
 class Engine:
     """Recommends for batches of requests; for most of them nothing needs to be compiled again."""
 
     def __init__(
         self,
-        loaded: LoadedGenerator,
+        loaded: Generator,
         options: Options,
         requests: int = 1,
         rules: bool = True,
         today: Callable[[], datetime.date] = datetime.date.today,
         negative_prompts: bool = True,
+        searcher: Searcher | None = None,
     ):
         """`requests` is the largest batch. `rules=False` turns off the hard filters of prompts.
 
         `today` returns the date on which entries of profiles hold or have expired. Without `negative_prompts`, the
-        model alone hears what a prompt refuses.
+        model alone hears what a prompt refuses. `searcher` is by default that of the model.
         """
         self.loaded, self.options, self._today = loaded, options, today
-        self.catalogue = loaded.dataset.catalogue
-        self._live = LiveIndex(loaded.table, self.catalogue, filters=requests)
-        self._retriever = Retriever(loaded.graphdef, self._live, max(options.beams, options.top), options.top)
+        beams = max(options.beams, options.top)
+        self._searcher = searcher or loaded.searcher(requests, beams, options.top)
         self.prompt_columns = parse_columns(loaded.prompts.get("columns", ()))  # with their roles
-        self._rules = PromptRules(loaded.prompts.get("rules", ()), dict(self.prompt_columns), self.catalogue)
-        self._with_rules = rules
-        self._read_prompt = functools.lru_cache(maxsize=1024)(self._rules.read)
-        self.chosen = history_words.chosen(self.catalogue)  # what users did with the items of the history
-        self._with_negative_prompts = negative_prompts
+        self._with_rules, self._with_negative_prompts = rules, negative_prompts
+        self.use(loaded.dataset.catalogue)
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Reads prompts, profiles and filters by another catalogue."""
+        rules = PromptRules(self.loaded.prompts.get("rules", ()), dict(self.prompt_columns), catalogue)
+        self._read_prompt = functools.lru_cache(maxsize=1024)(rules.read)
+        self._rules, self.catalogue = rules, catalogue
+        self.chosen = history_words.chosen(catalogue)  # what users did with the items of the history
 
     def context_of(self, request: Request) -> RequestContext:
         """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""
@@ -178,10 +252,20 @@ class Engine:
         refused = self._rules.negative_prompt(of_profile), self.understand(request).negative_prompt()
         return ", ".join(filter(None, refused))
 
-    def shortage(self, request: Request, found: Recommendations, item_filter: Filter = EVERYTHING) -> Shortage | None:
-        """Returns what could be loosened if the rules of the prompt leave fewer items than asked for, else None."""
+    def shortage(
+        self,
+        request: Request,
+        found: Recommendations,
+        item_filter: Filter = EVERYTHING,
+        options: Options | None = None,
+    ) -> Shortage | None:
+        """Returns what could be loosened if the rules of the prompt leave fewer items than asked for, else None.
+
+        `options` are those of the search, by default those of the engine.
+        """
+        options = options or self.options
         rules = [(n, part) for n, part in enumerate(self.understand(request).parts, start=1) if part.rule]
-        excluded = request.history if self.options.exclude_history else ()
+        excluded = request.history if options.exclude_history else ()
 
         def eligible(request: Request) -> int:
             passing = self.filter_of(request, item_filter).mask(len(self.catalogue), self.catalogue)
@@ -191,7 +275,7 @@ class Engine:
         def loosened(*numbers: int) -> Request:
             return dataclasses.replace(request, parts_off=request.parts_off | set(numbers))
 
-        if len(found.items) >= self.options.top or not rules or (left := eligible(request)) >= self.options.top:
+        if len(found.items) >= options.top or not rules or (left := eligible(request)) >= options.top:
             return None
         without = {number: eligible(loosened(number)) for number, _ in rules}
         # What is asked for is loosened before what is refused.
@@ -199,37 +283,55 @@ class Engine:
         off = [best] if without[best] > left else [number for number, part in rules if part.kind == ONLY]
         if not off or eligible(loosened(*off)) <= left:
             return Shortage(left, without)
-        return Shortage(left, without, tuple(off), self.recommend([loosened(*off)], item_filter)[0])
+        return Shortage(left, without, tuple(off), self.search([Query(loosened(*off), options, item_filter)])[0])
 
-    def encode(self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext]) -> Histories:
+    def encode(
+        self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext], room: int = 0
+    ) -> Histories:
         """Returns the encoder inputs of requests in `contexts`. Raises PromptError and DataError."""
         names, items = [request.name for request in requests], [request.history for request in requests]
-        return self.loaded.histories(names, items, contexts=contexts)
+        return self.loaded.histories(names, items, contexts=contexts, room=room)
 
-    def _guidance(
-        self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext], strength: float
-    ) -> Guidance | None:
+    def _prepare(self, query: Query) -> _Prepared:
+        """Returns what the search of a query reads; raises PromptError for a prompt that cannot be read."""
+        request, options, tokenizer = query.request, query.options, self.loaded.tokenizer
+        context, negative = self.context_of(request), self._negative_prompt(request)
+        strengths = tuple(options.guidance * self._phrase_strength(request, refused) for refused in (False, True))
+        guidance = 2 if negative else int(bool(context.prompt) and strengths[0] != 1)
+        pieces = max(len(tokenizer.prompt(text)) for text in (context.prompt, negative))
+        # Guided searches have room for a prompt, so that there are fewer forms.
+        room = tokenizer.prompt_room(max(pieces, min(1, guidance)))
+        kind = "sampled" if options.temperature else "diverse" if options.max_share < 1 else "plain"
+        share_of = options.share_of if options.max_share < 1 else ""
+        return _Prepared(context, negative, strengths, Program(kind, share_of, room, guidance))
+
+    def program(self, query: Query) -> Program:
+        """Returns the form of a query's search; raises PromptError for a prompt that cannot be read."""
+        return self._prepare(query).program
+
+    def _guidance(self, requests: AbstractSequence[Request], prepared: AbstractSequence[_Prepared]) -> Guidance | None:
         """Returns the guidance by prompts and negative prompts, None if it equals plain conditioning."""
-        negative = [self._negative_prompt(request) for request in requests]
-        strengths = np.array([strength * self._phrase_strength(one, False) for one in requests], np.float32)
-        if not any(negative) and all(
-            one == 1 or not context.prompt for one, context in zip(strengths, contexts, strict=True)
-        ):
+        guidance = max(one.program.guidance for one in prepared)
+        room = max(one.program.room for one in prepared)
+        if not guidance:
             return None
 
-        def with_prompts(texts: AbstractSequence[str]) -> Histories:
-            return self.encode(requests, [one._replace(prompt=text) for one, text in zip(contexts, texts, strict=True)])
+        def with_prompts(texts: AbstractSequence[str], room: int) -> Histories:
+            contexts = [one.context._replace(prompt=text) for one, text in zip(prepared, texts, strict=True)]
+            return self.encode(requests, contexts, room)
 
-        guidance = Guidance(with_prompts([""] * len(requests)), strengths)
-        if any(negative):
-            refusing = np.array([strength * self._phrase_strength(one, True) for one in requests], np.float32)
-            against = np.where([bool(text) for text in negative], refusing, np.float32(0))
-            guidance = guidance._replace(negative=NegativePrompts(with_prompts(negative), against))
-        return guidance
+        strengths = np.array([one.strengths for one in prepared], np.float32)
+        found = Guidance(with_prompts([""] * len(requests), 0), strengths[:, 0])
+        if guidance == 1:
+            return found
+        against = np.where([bool(one.negative) for one in prepared], strengths[:, 1], np.float32(0))
+        # Rows without a negative prompt have any, at strength 0: the same as the prompt needs no further encoding.
+        negative = with_prompts([one.negative or one.context.prompt for one in prepared], room)
+        return found._replace(negative=NegativePrompts(negative, against))
 
     def is_guided(self, request: Request) -> bool:
         """Returns whether the search for a request departs from the model's own distribution."""
-        return self._guidance([request], [self.context_of(request)], self.options.guidance) is not None
+        return self.program(Query(request, self.options)).guidance > 0
 
     def recommend(
         self, requests: AbstractSequence[Request], item_filter: Filter = EVERYTHING, guidance: float | None = None
@@ -239,44 +341,62 @@ class Engine:
         `guidance` is the guidance strength, by default that of the options. Raises PromptError for prompts that are too
         long or not supported, DataError for unknown features and columns.
         """
-        params, options, live, retriever = self.loaded.params, self.options, self._live, self._retriever
-        contexts = [self.context_of(request) for request in requests]
-        encoded = self.encode(requests, contexts)
-        guided = self._guidance(requests, contexts, options.guidance if guidance is None else guidance)
+        options = self.options if guidance is None else dataclasses.replace(self.options, guidance=guidance)
+        seeds = range(options.seed, options.seed + len(requests))
+        return self.search(
+            [
+                Query(request, dataclasses.replace(options, seed=seed), item_filter)
+                for request, seed in zip(requests, seeds, strict=True)
+            ]
+        )
+
+    def search(self, queries: AbstractSequence[Query]) -> list[Recommendations]:
+        """Returns the ranked list of each query; all have the same kind of search, `max_beams` and `share_of`.
+
+        For errors see `recommend`.
+        """
+        requests, options = [query.request for query in queries], [query.options for query in queries]
+        prepared = [self._prepare(query) for query in queries]
+        room = max(one.program.room for one in prepared)
+        encoded = self.encode(requests, [one.context for one in prepared], room)
+        guided = self._guidance(requests, prepared)
         restrictions = [
             Restriction(
-                self.filter_of(request, item_filter), request.history.tolist() if options.exclude_history else ()
+                self.filter_of(query.request, query.filter),
+                query.request.history.tolist() if query.options.exclude_history else (),
             )
-            for request in requests
+            for query in queries
         ]
-        sample = _sampling(options, len(requests)) if options.temperature else None
-        diversity = _diversity(options, retriever.beams, self.catalogue, len(requests))
+        searcher, params, tops = self._searcher, self.loaded.params, np.array([one.top for one in options])
+        sample = _sampling(options) if options[0].temperature else None
+        diversity = self._diversity(options)
         if diversity is not None:
-            found = retriever.diverse_search(params, encoded, restrictions, diversity, sample, guided)
+            found = searcher.diverse_search(params, encoded, restrictions, diversity, sample, guided, tops)
         else:
-            constraints, max_beams = live.constraints(restrictions), max(options.max_beams, retriever.beams)
-            found = retriever.widening_search(params, encoded, max_beams, options.top, constraints, sample, guided)
+            constraints, beams = searcher.live.constraints(restrictions), max(options[0].max_beams, searcher.beams)
+            found = searcher.widening_search(params, encoded, beams, tops, constraints, sample, guided)
         certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
         return [
-            Recommendations(items[items >= 0], scores[items >= 0], int(sure.sum()))
-            for items, scores, sure in zip(found.items, found.scores, certified, strict=True)
+            Recommendations(items[:top][items[:top] >= 0], scores[:top][items[:top] >= 0], int(sure[:top].sum()))
+            for items, scores, sure, top in zip(found.items, found.scores, certified, tops, strict=True)
         ]
+
+    def _diversity(self, options: AbstractSequence[Options]) -> Diversity | None:
+        if all(one.max_share == 1 for one in options):
+            return None
+        beams, column = self._searcher.beams, options[0].share_of
+        most_items = np.array([max(1, shares.floor(one.max_share, one.top)) for one in options], np.int32)
+        if column:
+            return Diversity(None, most_items, self.catalogue.groups(column))
+        return Diversity(np.array([shares.ceil(one.max_share, beams) for one in options], np.int32), most_items, None)
 
 
 def _joined(phrases: AbstractSequence[Phrase], prompt: str) -> str:
     return ", ".join([*(phrase.text for phrase in phrases), *([prompt] if prompt else [])])
 
 
-def _sampling(options: Options, requests: int) -> Sampling:
-    temperature = np.full(requests, options.temperature, np.float32)
-    top_p = None if options.top_p == 1 else np.full(requests, options.top_p, np.float32)
-    return Sampling(temperature, top_p, np.arange(requests, dtype=np.int32) + np.int32(options.seed))
-
-
-def _diversity(options: Options, beams: int, catalogue: Catalogue, requests: int) -> Diversity | None:
-    if options.max_share == 1:
-        return None
-    most_beams = shares.ceil(options.max_share, beams)
-    most_items = max(1, shares.floor(options.max_share, options.top))
-    groups = catalogue.groups(options.share_of) if options.share_of else None
-    return Diversity(np.full(requests, most_beams, np.int32), np.full(requests, most_items, np.int32), groups)
+def _sampling(options: AbstractSequence[Options]) -> Sampling:
+    temperature = np.array([one.temperature for one in options], np.float32)
+    top_p = None if all(one.top_p == 1 for one in options) else np.array([one.top_p for one in options], np.float32)
+    seeds = np.array([one.seed for one in options], np.uint64)
+    return Sampling(temperature, top_p, seeds.astype(np.uint32).view(np.int32))

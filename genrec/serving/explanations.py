@@ -13,9 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from flax import nnx
 
 from genrec import printing
 from genrec.data.dataset import Catalogue
@@ -100,13 +98,6 @@ class Explainer:
 
     def __init__(self, engine: Engine):
         self._engine = engine
-        graphdef = engine.loaded.graphdef
-
-        @jax.jit
-        def score(params: nnx.State, examples: Examples) -> jax.Array:
-            return -nnx.merge(graphdef, params).losses(examples).sum(axis=-1)
-
-        self._score = score
 
     def ablations(self, request: Request) -> list[Ablation]:
         """Returns an ablation of each input of a request; those of the history first, newest item first."""
@@ -216,7 +207,7 @@ class Explainer:
             histories = histories._replace(transitions=None)
         last = np.broadcast_to(last, shape).astype(np.int32)
         examples = Examples(histories, targets, np.ones(shape, np.int32), last, log_shares=shares)
-        return np.asarray(self._score(loaded.params, examples))[: len(ablations)]
+        return loaded.log_probabilities(examples)[: len(ablations)]
 
     def _log_shares(self, histories: Sequence[np.ndarray], items: np.ndarray) -> tuple[np.ndarray, ...]:
         """Returns `Examples.log_shares` of the same items after each history."""

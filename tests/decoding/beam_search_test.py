@@ -345,7 +345,8 @@ def test_the_list_of_a_row_does_not_depend_on_the_batch_size():
 
 
 def limits(most_beams: int, most_items: list[int], groups: np.ndarray | None) -> Diversity:
-    return Diversity(np.full(BATCH, most_beams, np.int32), np.array(most_items, np.int32), groups)
+    beams = np.full(BATCH, most_beams, np.int32) if groups is None else None
+    return Diversity(beams, np.array(most_items, np.int32), groups)
 
 
 def limited(ranked: list[tuple[float, int]], groups: dict[int, int], most: int) -> list[tuple[float, int]]:

@@ -162,7 +162,8 @@ def groups_of(common: float) -> np.ndarray:
 
 
 def diversity(most_items: int, groups: np.ndarray | None, most_beams: int = 30) -> Diversity:
-    return Diversity(np.full(USERS, most_beams, np.int32), np.full(USERS, most_items, np.int32), groups)
+    beams = np.full(USERS, most_beams, np.int32) if groups is None else None
+    return Diversity(beams, np.full(USERS, most_items, np.int32), groups)
 
 
 def limited(items: list[int], groups: np.ndarray, most: int) -> list[int]:

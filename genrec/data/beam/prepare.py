@@ -22,6 +22,7 @@ from genrec.data import (
     filtering,
     logs,
     reading,
+    sequence_files,
     splits,
     statistics,
     timestamps,
@@ -106,7 +107,7 @@ def _write(
     runner: BeamRunner,
 ) -> None:
     """Writes the dataset into `path`; its arguments are those of `dataset.write_tables`."""
-    dataset.write_sequences(
+    sequence_files.write(
         path,
         {name: runner.flat_map(functools.partial(beam_users.examples, split=name), finished) for name in splits.NAMES},
         beam_runner=runner.name,

@@ -1,0 +1,136 @@
+"""Compiled functions of a search with a model: all of it, or the encoder and the search of encoded histories apart."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from genrec import sharding
+from genrec.decoding.beam_search import Finish, RankedItems, Step, Tilt, beam_search
+from genrec.decoding.catalogue_index import CatalogueIndex
+from genrec.decoding.retrieval import Inputs
+from genrec.input_pipeline.examples import Examples, Histories
+from genrec.models import prompt_bias
+from genrec.models.recommender import Memory, Recommender
+
+
+def search_function(graphdef: nnx.GraphDef, mesh: Mesh, top: int, on_trace: Callable[[], None] = lambda: None) -> Any:
+    """Returns the jitted search for lists of `top` items: a function of parameters, index, groups, inputs and width.
+
+    It calls `on_trace` for each new shape of them.
+    """
+
+    # The result is replicated, so that every process computes the same metrics from it.
+    @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(mesh))
+    def search(
+        params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: Inputs[jax.Array], width: int
+    ) -> RankedItems[jax.Array]:
+        on_trace()
+        diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
+        return _search(nnx.merge(graphdef, params), index, groups, rows, width, top)
+
+    return search
+
+
+def encode_function(graphdef: nnx.GraphDef, mesh: Mesh) -> Any:
+    """Returns the jitted encoder: a function of parameters and histories, to [batch, tokens, width]."""
+
+    @functools.partial(jax.jit, out_shardings=sharding.named(mesh))
+    def encode(params: nnx.State, histories: Histories) -> jax.Array:
+        model: Recommender = nnx.merge(graphdef, params)
+        return model.encode(histories)
+
+    return encode
+
+
+def encoded_search_function(graphdef: nnx.GraphDef, mesh: Mesh, top: int) -> Any:
+    """Returns the jitted search of encoded histories: a function of parameters, index, groups, inputs, `encoded`, width.
+
+    `encoded` are the encoder outputs of the histories and of those of the guidance, in the order of `Inputs.encoder`.
+    """
+
+    @functools.partial(jax.jit, static_argnames="width", out_shardings=sharding.named(mesh))
+    def search(
+        params: nnx.State,
+        index: CatalogueIndex,
+        groups: jax.Array | None,
+        rows: Inputs[jax.Array],
+        encoded: tuple[jax.Array, ...],
+        width: int,
+    ) -> RankedItems[jax.Array]:
+        return _search(nnx.merge(graphdef, params), index, groups, rows, width, top, encoded)
+
+    return search
+
+
+def log_probabilities_function(graphdef: nnx.GraphDef) -> Any:
+    """Returns the jitted log-probabilities float32[rows, targets]: a function of parameters and examples."""
+
+    @jax.jit
+    def score(params: nnx.State, examples: Examples) -> jax.Array:
+        return -nnx.merge(graphdef, params).losses(examples).sum(axis=-1)
+
+    return score
+
+
+def _search(
+    model: Recommender,
+    index: CatalogueIndex,
+    groups: jax.Array | None,
+    rows: Inputs[jax.Array],
+    width: int,
+    top: int,
+    encoded: tuple[jax.Array, ...] | None = None,
+) -> RankedItems[jax.Array]:
+    diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
+    step, finish, tilts = decoder(model, rows, encoded)
+    batch, limits = rows.histories.tokens.shape[0], (rows.constraints, rows.sampling, diversity)
+    return beam_search(step, index, batch, width, top, *limits, finish, rows.transitions, tilts)
+
+
+def decoder(
+    model: Recommender, rows: Inputs[jax.Array], encoded: tuple[jax.Array, ...] | None = None
+) -> tuple[Step, Finish, list[Tilt]]:
+    """Returns the decoder of a beam search: the model on the histories, with guidance if any; and the tilts of prompts.
+
+    `encoded` are the encoder outputs of `rows.encoder`, where they are known. Call it under `jax.jit`.
+    """
+    inputs, guidance = rows.encoder, rows.guidance
+    memories = [model.start(*one) for one in zip(inputs, encoded or [None] * len(inputs), strict=True)]
+    if guidance is None:
+        (memory,) = memories
+        tilts = _tilts([(memory, rows.histories, jnp.float32(1))])
+        return functools.partial(model.step, memory), functools.partial(model.finish, memory), tilts
+    strength = guidance.strength[:, None, None]
+    weights = [strength, 1 - strength]  # in this form, strengths 0 and 1 are exact
+    if guidance.negative is not None:
+        against = guidance.negative.strength[:, None, None]
+        weights = [strength, 1 - strength + against, -against]
+
+    def guided(logits: tuple[jax.Array, ...]) -> jax.Array:
+        return sum((weight * one for weight, one in zip(weights, logits, strict=True)), start=jnp.float32(0))
+
+    def step(codes: jax.Array | None, level: int, cache: Any, **shares: Any) -> tuple[jax.Array, Any]:
+        caches = [None] * len(memories) if cache is None else cache
+        of_each = [model.step(one, codes, level, own, **shares) for one, own in zip(memories, caches, strict=True)]
+        logits, caches = zip(*of_each, strict=True)
+        return guided(logits), caches
+
+    def finish(codes: jax.Array, level: int, cache: Any, **shares: Any) -> list[jax.Array]:
+        of_each = [model.finish(one, codes, level, own, **shares) for one, own in zip(memories, cache, strict=True)]
+        return [guided(logits) for logits in zip(*of_each, strict=True)]
+
+    return step, finish, _tilts(list(zip(memories, inputs, weights, strict=True)))
+
+
+def _tilts(parts: list[tuple[Memory, Histories, jax.Array]]) -> list[Tilt]:
+    """Returns the tilts of the parts of a decoder that have prompts, with the weights of their logits."""
+    return [
+        Tilt(*prompt_bias.cumulated(memory.tilts, histories.mentions), weight)
+        for memory, histories, weight in parts
+        if memory.tilts is not None and histories.mentions is not None
+    ]
