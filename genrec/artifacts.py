@@ -193,14 +193,15 @@ def writing(
         artifact = Artifact(kind, recipe, fingerprint, dict(inputs or {}), _plain(config), made)
         files.write_json(temporary / MANIFEST, dataclasses.asdict(artifact))
         workdir_lock.confirm(path.parent)
-        _replace(path, temporary)
+        replace(path, temporary)
     except BaseException:
         files.remove(temporary)
         raise
     logging.info("wrote %s %s (%s)", kind, path, artifact.fingerprint)
 
 
-def _replace(path: epath.Path, new: epath.Path) -> None:
+def replace(path: epath.Path, new: epath.Path) -> None:
+    """Renames the folder `new` to `path`, in place of what is there."""
     old = files.temporary_path(path)
     if path.exists():
         path.rename(old)  # in one step: a folder that is half removed would be taken for something else

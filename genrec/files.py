@@ -149,6 +149,11 @@ def read_parquet(path: epath.PathLike) -> pa.Table:
         return pyarrow.parquet.read_table(io.BytesIO(file.read()))
 
 
+def parse_parquet(content: bytes) -> pa.Table:
+    """Returns the table of the content of a Parquet file."""
+    return pyarrow.parquet.read_table(io.BytesIO(content))
+
+
 def write_parquet(table: pa.Table, path: epath.PathLike) -> None:
     """Writes a table as `write_bytes` writes bytes."""
     buffer = io.BytesIO()

@@ -93,14 +93,14 @@ class Catalogue:
     def __init__(self, table: pa.Table, text_fields: tuple[str, ...], source_items: int | None = None):
         self.table = table  # item_id, source_row (row in the source's items file), text columns, attributes, vector
         self.source_items = source_items  # rows of that file; None where they were not recorded
-        self._text_fields = text_fields
+        self.text_fields = text_fields
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def take(self, rows: np.ndarray) -> "Catalogue":
         """Returns the catalogue of these rows, renumbered from 0."""
-        return Catalogue(self.table.take(pa.array(rows)), self._text_fields, self.source_items)
+        return Catalogue(self.table.take(pa.array(rows)), self.text_fields, self.source_items)
 
     @functools.cached_property
     def item_ids(self) -> list[str]:
@@ -115,7 +115,7 @@ class Catalogue:
     @functools.cached_property
     def titles(self) -> list[str]:
         """The display name of each item: its title, else its first text field that is not blank, else its id."""
-        fields = [field for field in ("title", *self._text_fields) if field in self.table.column_names]
+        fields = [field for field in ("title", *self.text_fields) if field in self.table.column_names]
         names = self.table["item_id"]
         for field in reversed(fields):
             texts = self.table[field].cast(pa.string())
@@ -147,9 +147,9 @@ class Catalogue:
     @functools.cached_property
     def texts(self) -> list[str]:
         """The text fields of each item, joined with ". "; empty where the item is described by a vector alone."""
-        if not self._text_fields:
+        if not self.text_fields:
             return [""] * len(self)
-        columns = [pc.utf8_trim_whitespace(self.table[field].fill_null("")) for field in self._text_fields]
+        columns = [pc.utf8_trim_whitespace(self.table[field].fill_null("")) for field in self.text_fields]
         rows = zip(*(column.to_pylist() for column in columns), strict=True)
         return [". ".join(text.rstrip(".") for text in row if text) for row in rows]
 

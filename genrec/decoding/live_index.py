@@ -179,7 +179,7 @@ class LiveIndex:
         longest = MAX_EXCLUDED if self._width is None else self._width
         for restriction in restrictions:
             wanted, excluded = restriction.filter, np.unique(np.asarray(restriction.exclude, np.int64))
-            if len(excluded) > longest and room > 0:
+            if len(excluded) > longest and (room > 0 or self._width is not None):
                 wanted = dataclasses.replace(wanted, deny=wanted.deny | frozenset(excluded.tolist()))
                 excluded, room = excluded[:0], room - 1
             filters.append(wanted)

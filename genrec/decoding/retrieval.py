@@ -102,7 +102,8 @@ class Searcher:
     ) -> RankedItems[np.ndarray]:
         """Searches, doubling the beams up to `max_beams` until the first `certify` items are certified.
 
-        `certify` is one number, or int[rows]. Only the rows that are not certified are searched again; sampled items never are.
+        `certify` is one number, or int[rows]. Only the rows that are not certified are searched again; sampled items
+        never are.
         """
         inputs = Inputs(histories, constraints, sampling, None, guidance)
         found = self._search(params, inputs).on_host()

@@ -1,7 +1,7 @@
 """Compiled functions of a search with a model: all of it, or the encoder and the search of encoded histories apart."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,7 +30,6 @@ def search_function(graphdef: nnx.GraphDef, mesh: Mesh, top: int, on_trace: Call
         params: nnx.State, index: CatalogueIndex, groups: jax.Array | None, rows: Inputs[jax.Array], width: int
     ) -> RankedItems[jax.Array]:
         on_trace()
-        diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
         return _search(nnx.merge(graphdef, params), index, groups, rows, width, top)
 
     return search

@@ -15,7 +15,7 @@ otherwise the model would learn to trust counts of the very transition that it p
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -104,6 +104,21 @@ class Transitions:
         found = self.sparse(items, np.concatenate([[0], stop[:-1]]).astype(np.int64), stop).toarray()
         found += np.float32(self.popular_weight) * self.popular
         return found / found.sum(axis=1, keepdims=True)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the mixture that leaves out none of the sequences, as arrays by name; see `of_arrays`."""
+        whole = self.matrix[self.parts * self.items :]
+        weights = np.array([self.popular_weight, self.repeat])
+        parts = {name: getattr(whole, name) for name in ("data", "indices", "indptr")}
+        return {**parts, "ages": self.ages, "popular": self.popular, "weights": weights}
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, np.ndarray]) -> "Transitions":
+        """Returns the mixture of the result of `arrays`."""
+        ages, popular, (popular_weight, repeat) = (arrays[name] for name in ("ages", "popular", "weights"))
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        matrix = scipy.sparse.csr_matrix(parts, (len(popular), len(popular)))
+        return Transitions(matrix, ages, popular, float(popular_weight), float(repeat))
 
     def save(self, folder: epath.Path) -> None:
         """Writes the mixture into a folder."""

@@ -7,8 +7,8 @@ codes are equal, is token 771.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -151,6 +151,54 @@ def generations(path: epath.PathLike, items: int) -> np.ndarray:
     """Returns int32[items]: the growth step in which each item got its codes; 0 for learned codes."""
     path = epath.Path(path) / GENERATIONS_FILE
     return load_array(path) if path.exists() else np.zeros(items, np.int32)
+
+
+class FrozenCodebooks(NamedTuple):
+    """What gives new items their vectors and codes in a bundle, from `genrec.semantic_ids.frozen`."""
+
+    settings: Mapping[str, Any]  # config.Embeddings, as JSON
+    arrays: Mapping[str, np.ndarray]  # what the vectors of new items are made from
+    # float32[1, width] -> codes int32[learned levels], squared distances float32[codes of the last learned level]
+    quantize: Callable[..., Any]  # of JAX, to be compiled
+    width: int
+
+
+class FreeCodes:
+    """The codes of the last level, which separates items of equal learned codes, that are still free."""
+
+    def __init__(self, codes: np.ndarray, sizes: Sequence[int]):
+        """`codes` uint16[items, levels] are taken, also those of items that were removed."""
+        self._sizes, self._taken = tuple(sizes), dict[tuple[int, ...], set[int]]()
+        for *prefix, last in np.asarray(codes).tolist():
+            self._taken.setdefault(tuple(prefix), set()).add(last)
+
+    def take(self, learned: Sequence[int], others: Callable[[], Sequence[int]]) -> tuple[tuple[int, ...], bool]:
+        """Takes the lowest free code under learned codes; returns all codes of the item, and whether it was moved.
+
+        Where none is free, it moves to the next of `others`: codes of the last learned level, nearest first. Raises
+        SemanticIdError if no code is free there.
+        """
+        *first, nearest = learned
+
+        def candidates() -> Iterator[int]:
+            yield nearest
+            yield from (code for code in others() if code != nearest)
+
+        for code in candidates():
+            prefix = (*first, code)
+            used = self._taken.setdefault(prefix, set())
+            free = next((last for last in range(self._sizes[-1]) if last not in used), None)
+            if free is not None:
+                used.add(free)
+                return (*prefix, free), code != nearest
+        raise SemanticIdError(
+            f"no semantic ID is free under the first codes {first}: the last level has {self._sizes[-1]} codes. "
+            "Learn semantic IDs again, with more codes (semantic_ids.codes)."
+        )
+
+    def release(self, codes: Sequence[int]) -> None:
+        """Makes the codes of an item free that `take` returned."""
+        self._taken[tuple(codes[:-1])].discard(codes[-1])
 
 
 def running_numbers(codes: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from genrec import artifacts, files, settings_check, tables
 from genrec import config as config_lib
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.semantic_ids import codes, embed, encoders, residual_kmeans, tfidf, tokenize
-from genrec.semantic_ids.codes import SemanticIdError, SemanticIds
+from genrec.semantic_ids.codes import SemanticIds
 
 NEIGHBORS = 10  # old items whose mean co-occurrence embedding replaces that of a new item
 
@@ -162,30 +162,15 @@ def assign_codes(
     In the order given, each item takes the lowest free code of the last level under its learned codes or, if none is
     free, under the next nearest center of the last learned level. Raises SemanticIdError if no code is free there.
     """
-    taken: dict[tuple[int, ...], set[int]] = {}
-    for row in known.codes.tolist():
-        taken.setdefault(tuple(row[:-1]), set()).add(row[-1])
     learned = quantizer.encode(vectors) if len(vectors) else np.zeros((0, known.levels - 1), int)
-    found, moved = np.empty((len(vectors), known.levels), np.uint16), 0
-    for item, (first, nearest) in enumerate(zip(learned[:, :-1].tolist(), learned[:, -1].tolist(), strict=True)):
-        candidates = [nearest]
-        for attempt in range(known.sizes[-2]):
-            if attempt == 1:  # rarely needed: the other centers, nearest first
-                others = _by_distance(vectors[item], quantizer, learned[item]).tolist()
-                candidates += [code for code in others if code != nearest]
-                moved += 1
-            prefix = (*first, candidates[attempt])
-            used = taken.setdefault(prefix, set())
-            free = next((code for code in range(known.sizes[-1]) if code not in used), None)
-            if free is not None:
-                used.add(free)
-                found[item] = (*prefix, free)
-                break
-        else:
-            raise SemanticIdError(
-                f"no semantic ID is free under the first codes {first}: the last level has {known.sizes[-1]} codes. "
-                "Learn semantic IDs again, with more codes (semantic_ids.codes)."
-            )
+    found, moved, free = np.empty((len(vectors), known.levels), np.uint16), 0, codes.FreeCodes(known.codes, known.sizes)
+    for item, of_item in enumerate(learned):
+
+        def others(item: int = item) -> list[int]:  # rarely needed
+            return _by_distance(vectors[item], quantizer, learned[item]).tolist()
+
+        found[item], was_moved = free.take(of_item.tolist(), others)
+        moved += was_moved
     return found, moved
 
 

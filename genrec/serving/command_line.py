@@ -24,6 +24,7 @@ from genrec.serving.explanations import Explainer
 from genrec.serving.profile_entries import ProfileError
 from genrec.serving.profiles import NO_PROFILE, Profile
 from genrec.serving.requests import Request, find_users
+from genrec.serving.search_programs import EncodedSearcher
 
 
 def conditioning(
@@ -58,7 +59,7 @@ def print_recommendations(
     explain: bool,
 ) -> None:
     """Prints the ranked list of each request as "table" or "json", with explanations if `explain`."""
-    engine = Engine(loaded, options, len(requests))
+    engine = _engine(loaded, options, len(requests))
     explainer = Explainer(engine)
     generator = TextGenerator(loaded) if explain and loaded.generates_texts else None
     for request, found in zip(requests, engine.recommend(requests, item_filter), strict=True):
@@ -70,6 +71,12 @@ def print_recommendations(
                 taste = generator.generate(tasks.TASTE, [request.history])[0]
                 printing.show(f"  the taste in the model's words: {printing.one_line(taste)}")
             printing.show(explainer.as_text(request, found.items) + "\n")
+
+
+def _engine(loaded: LoadedGenerator, options: Options, requests: int) -> Engine:
+    """Returns an engine whose lists are, bit by bit, those of a bundle of the model."""
+    searcher = EncodedSearcher.of_model(loaded, requests, max(options.beams, options.top), options.top)
+    return Engine(loaded, options, requests, searcher=searcher)
 
 
 def chat(
@@ -93,7 +100,7 @@ def chat(
         if path is not None:
             profile.save(path)
 
-    save(Conversation(Engine(loaded, options), requests[0], input, printing.show, item_filter, save).run())
+    save(Conversation(_engine(loaded, options, 1), requests[0], input, printing.show, item_filter, save).run())
 
 
 def edit_profile(

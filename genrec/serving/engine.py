@@ -292,6 +292,34 @@ class Engine:
         names, items = [request.name for request in requests], [request.history for request in requests]
         return self.loaded.histories(names, items, contexts=contexts, room=room)
 
+    def score(
+        self,
+        requests: AbstractSequence[Request],
+        contexts: AbstractSequence[RequestContext],
+        items: AbstractSequence[int] | np.ndarray,
+    ) -> np.ndarray:
+        """Returns float32[requests, items]: log-probabilities of catalogue rows after each request, before guidance."""
+        histories, tokenizer = self.encode(requests, contexts), self.loaded.tokenizer
+        items, shares = np.asarray(items), None
+        if histories.transitions is not None:
+            shares = self._log_shares([request.history for request in requests], items)
+            histories = histories._replace(transitions=None)
+        targets = np.tile(tokenizer.items[items], (len(requests), 1, 1))
+        shape, last = targets.shape[:2], histories.positions.max(axis=1, keepdims=True)
+        last = np.broadcast_to(last, shape).astype(np.int32)
+        return self.loaded.log_probabilities(
+            Examples(histories, targets, np.ones(shape, np.int32), last, log_shares=shares)
+        )
+
+    def _log_shares(self, histories: AbstractSequence[np.ndarray], items: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns `Examples.log_shares` of the same items after each history."""
+        shares = self.loaded.tokenizer.code_shares
+        assert shares is not None  # else there are no transitions
+        stop = np.repeat(np.cumsum([len(one) for one in histories]), len(items))
+        start = stop - np.repeat([len(one) for one in histories], len(items))
+        found = shares.log_shares(np.concatenate(histories), start, stop, np.tile(items, len(histories)), None)
+        return tuple(one.reshape(len(histories), len(items), -1) for one in found)
+
     def _prepare(self, query: Query) -> _Prepared:
         """Returns what the search of a query reads; raises PromptError for a prompt that cannot be read."""
         request, options, tokenizer = query.request, query.options, self.loaded.tokenizer

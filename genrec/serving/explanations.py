@@ -19,7 +19,6 @@ from genrec import printing
 from genrec.data.dataset import Catalogue
 from genrec.input_pipeline import prompts
 from genrec.input_pipeline.context import ABSENT, SEQUENTIAL, SUMMARY, UNKNOWN, VECTOR, Feature
-from genrec.input_pipeline.examples import Examples
 from genrec.serving.engine import Engine
 from genrec.serving.profile_entries import LEARNED, SIGNS, Entry
 from genrec.serving.profiles import Profile
@@ -192,31 +191,11 @@ class Explainer:
 
     def _scores(self, ablations: Sequence[Ablation], items: Sequence[int] | np.ndarray) -> np.ndarray:
         """Returns float32[ablations, items]: log-probabilities of catalogue rows."""
-        loaded = self._engine.loaded
         contexts = [self._engine.context_of(one.request)._replace(withheld=one.withheld) for one in ablations]
         # Repeated until they fill the batch; the copies are dropped.
         padded = np.resize(np.arange(len(ablations)), -(-len(ablations) // ROWS) * ROWS).tolist()
-        histories = self._engine.encode([ablations[row].request for row in padded], [contexts[row] for row in padded])
-        targets = np.tile(loaded.tokenizer.items[np.asarray(items)], (len(padded), 1, 1))
-        last = histories.positions.max(axis=1, keepdims=True)
-        shape = targets.shape[:2]
-        shares = None
-        if histories.transitions is not None:
-            requests = [ablations[row].request for row in padded]
-            shares = self._log_shares([request.history for request in requests], np.asarray(items))
-            histories = histories._replace(transitions=None)
-        last = np.broadcast_to(last, shape).astype(np.int32)
-        examples = Examples(histories, targets, np.ones(shape, np.int32), last, log_shares=shares)
-        return loaded.log_probabilities(examples)[: len(ablations)]
-
-    def _log_shares(self, histories: Sequence[np.ndarray], items: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns `Examples.log_shares` of the same items after each history."""
-        shares = self._engine.loaded.tokenizer.code_shares
-        assert shares is not None  # else there are no transitions
-        stop = np.repeat(np.cumsum([len(one) for one in histories]), len(items))
-        start = stop - np.repeat([len(one) for one in histories], len(items))
-        found = shares.log_shares(np.concatenate(histories), start, stop, np.tile(items, len(histories)), None)
-        return tuple(one.reshape(len(histories), len(items), -1) for one in found)
+        requests = [ablations[row].request for row in padded]
+        return self._engine.score(requests, [contexts[row] for row in padded], items)[: len(ablations)]
 
     @functools.cached_property
     def _prefix_words(self) -> "PrefixWords":

@@ -1,0 +1,241 @@
+"""Export of a trained model as a bundle (`genrec.serving.bundle`): its programs are traced, not compiled."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+import safetensors.numpy
+from absl import logging
+from etils import epath
+from flax import nnx
+
+import genrec
+from genrec import artifacts, files
+from genrec.decoding import search as searching
+from genrec.decoding.index_arrays import Layout
+from genrec.decoding.live_index import LiveIndex
+from genrec.decoding.loaded_model import LoadedGenerator
+from genrec.errors import shown
+from genrec.input_pipeline import examples
+from genrec.input_pipeline.context import SUMMARY, VECTOR
+from genrec.input_pipeline.examples import ANONYMOUS, NO_ITEMS, Examples, Histories
+from genrec.models import user_context
+from genrec.progress import progress
+from genrec.semantic_ids.codes import FrozenCodebooks
+from genrec.serving import bundle, search_programs
+from genrec.serving.bundle import BundleError, Card
+from genrec.serving.search_programs import EXCLUDED, example_inputs, search_keys
+from genrec.serving.served_model import ScoreShape, encoder_name, score_name, score_shapes
+from genrec.settings import setting
+
+MORE_NUMBERS = 4  # items, removed ones included, that a bundle can number, in multiples of those of its index
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """What a bundle is made for. Raises ConfigError for invalid values."""
+
+    beams: int = setting(50, "Beam width of searches, and the most items of a list.", at_least=1, at_most=2**16)
+    max_beams: int = setting(
+        0, "Double the beam width up to this until lists are certified; 0 never does.", at_least=0, at_most=2**16
+    )
+    batch_sizes: tuple[int, ...] = setting(
+        search_programs.BATCH_SIZES, "Batch sizes of the programs, ascending.", at_least=1, at_most=2**16, fewest=1
+    )
+    room: float = setting(0.5, "Room for items that are added later, as a share of the items.", at_least=0, at_most=100)
+
+
+class _Writer:
+    """Writes files of a bundle into a folder, and measures them."""
+
+    def __init__(self, folder: epath.Path):
+        self.folder, self.measured = folder, dict[str, tuple[int, str]]()
+        (folder / bundle.PROGRAMS).mkdir(parents=True)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file."""
+        (self.folder / name).write_bytes(content)
+        self.measured[name] = (len(content), bundle.sha256(content))
+
+    def program(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Writes a function of these arguments as a program of their leaves, in StableHLO for all platforms."""
+        leaves, structure = jax.tree.flatten(arguments)
+
+        def of_leaves(*leaves: jax.Array) -> tuple[jax.Array, ...]:
+            return tuple(jax.tree.leaves(function(*jax.tree.unflatten(structure, leaves))))
+
+        shapes = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in leaves]
+        exported = jax.export.export(jax.jit(of_leaves), platforms=bundle.PLATFORMS)(*shapes)
+        self.write(f"{bundle.PROGRAMS}/{name}.stablehlo", bytes(exported.serialize()))
+
+    def table(self, name: str, table: pa.Table) -> None:
+        """Writes a table as Parquet."""
+        files.write_parquet(table, self.folder / name)
+        content = (self.folder / name).read_bytes()
+        self.measured[name] = (len(content), bundle.sha256(content))
+
+
+def export(
+    loaded: LoadedGenerator,
+    workdir: epath.PathLike,
+    output: epath.PathLike,
+    options: ExportOptions,
+    codebooks: FrozenCodebooks | None,
+) -> Card:
+    """Writes the bundle of a model into the folder `output`, in place of an earlier bundle, and returns its card.
+
+    Without `codebooks`, items cannot be added to it. Raises BundleError if `output` is a folder of something else.
+    """
+    output = epath.Path(output)
+    if output.exists() and not (output / bundle.CARD).exists():
+        raise BundleError(f"--output={output}: there is something else than a bundle. Give another folder.")
+    temporary = files.temporary_path(output)
+    writer = _Writer(temporary)
+    try:
+        card = _write(writer, loaded, epath.Path(workdir), options, codebooks)
+        artifacts.replace(output, temporary)
+    except BaseException:
+        files.remove(temporary)
+        raise
+    logging.info("wrote bundle %s (%s)", output, card.fingerprint)
+    return card
+
+
+def _write(
+    writer: _Writer,
+    loaded: LoadedGenerator,
+    workdir: epath.Path,
+    options: ExportOptions,
+    codebooks: FrozenCodebooks | None,
+) -> Card:
+    table = loaded.table
+    live = LiveIndex(
+        table,
+        filters=max(options.batch_sizes) + 1,
+        layout=Layout.fitting([table], growth=options.room),
+        excluded=EXCLUDED,
+    )
+    capacity = MORE_NUMBERS * live.index.layout.capacity
+    named = _named(loaded.params)
+    writer.write(bundle.WEIGHTS, safetensors.numpy.save(named))
+    writer.write(bundle.RECORD, files.to_json(dataclasses.asdict(loaded.record)).encode())
+    writer.table(bundle.CATALOGUE, loaded.dataset.catalogue.table)
+    arrays = {"codes": np.asarray(loaded.semantic_ids.codes)} | _of_users(writer, loaded, workdir)
+    if codebooks is not None:
+        arrays |= {f"new_items.{name}": np.ascontiguousarray(array) for name, array in codebooks.arrays.items()}
+        writer.program("quantize", codebooks.quantize, np.zeros((1, codebooks.width), np.float32))
+    writer.write(bundle.ARRAYS, safetensors.numpy.save(arrays))
+    if loaded.tokenizer.code_shares is not None:
+        writer.write(bundle.TRANSITIONS, safetensors.numpy.save(loaded.tokenizer.code_shares.transitions.arrays()))
+    _write_programs(writer, loaded, live, options, capacity)
+    test = workdir / "evaluation" / "test.json"
+    statistics = loaded.dataset.statistics
+    card = Card(
+        version=genrec.__version__,
+        fingerprint=bundle.fingerprint_of(writer.measured),
+        dataset=loaded.dataset.fingerprint,
+        semantic_ids=loaded.semantic_ids.fingerprint,
+        step=loaded.step,
+        items=len(loaded.dataset.catalogue),
+        item_capacity=capacity,
+        parameters=sum(array.size for array in named.values()),
+        sizes=loaded.semantic_ids.sizes,
+        text_fields=tuple(statistics["text_fields"]),
+        has_times=loaded.dataset.has_times,
+        beams=options.beams,
+        max_beams=options.max_beams,
+        batch_sizes=tuple(options.batch_sizes),
+        layout=dataclasses.asdict(live.index.layout),
+        embeddings={} if codebooks is None else dict(codebooks.settings),
+        weights=tuple(named),
+        metrics=files.read_json(test) if test.exists() else {},
+        jax=jax.__version__,
+        files=writer.measured,
+    )
+    files.write_json(writer.folder / bundle.CARD, dataclasses.asdict(card))
+    return card
+
+
+def _named(params: nnx.State) -> dict[str, np.ndarray]:
+    """Returns the parameters by name, in the order of the leaves."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in paths}
+
+
+def _of_users(writer: _Writer, loaded: LoadedGenerator, workdir: epath.Path) -> dict[str, np.ndarray]:
+    """Writes the features of users that the model reads; returns the item vectors, for summaries."""
+    context, users = loaded.tokenizer.context, loaded.dataset.users
+    vectors = [vector.name for vector in context.vectors]
+    wanted = [feature.name for feature in context.features if feature.of == "user"]
+    wanted += [VECTOR] if VECTOR in vectors else []
+    if users is not None and (columns := [name for name in wanted if name in users.column_names]):
+        writer.table(bundle.USERS, users.select(["user_id", *columns]))
+    if SUMMARY not in vectors:
+        return {}
+    return {"item_vectors": files.load_array(user_context.embeddings_file(workdir))}
+
+
+def _write_programs(
+    writer: _Writer, loaded: LoadedGenerator, live: LiveIndex, options: ExportOptions, capacity: int
+) -> None:
+    params, tokenizer, graphdef, mesh = loaded.params, loaded.tokenizer, loaded.graphdef, loaded.mesh
+    longest, causal = loaded.max_history, loaded.record.causal
+    encode = searching.encode_function(graphdef, mesh)
+    widths = widening_widths(options.beams, options.max_beams)
+    for room in tokenizer.prompt_rooms:
+        for batch in options.batch_sizes:
+            histories = _nothing(loaded, batch, room)
+            writer.program(encoder_name(batch, room), encode, params, for_encoder(histories))
+    search = searching.encoded_search_function(graphdef, mesh, options.beams)
+    keys = search_keys(tokenizer, options.batch_sizes, widths)
+    for key in progress(keys, "exporting searches", len(keys)):
+        inputs = example_inputs(key, live, tokenizer, longest, causal)
+        encoded = tuple(
+            jax.eval_shape(encode, params, for_encoder(_nothing(loaded, key.batch, room)))
+            for room in (key.room, 0, key.room)[: 1 + key.guidance]
+        )
+        groups = None if key.kind == "plain" else np.zeros(capacity, np.int32)
+
+        def of_width(*arguments: Any, width: int = key.width) -> Any:
+            return search(*arguments, width)
+
+        writer.program(key.name, of_width, params, live.index, groups, inputs, encoded)
+    score = searching.log_probabilities_function(graphdef)
+    for shape in score_shapes(tokenizer):
+        writer.program(score_name(shape), score, params, _targets(loaded, shape))
+
+
+def widening_widths(beams: int, max_beams: int) -> list[int]:
+    """Returns the widths of searches: the first, and those to which it widens."""
+    widths = [beams]
+    while widths[-1] < max_beams:
+        widths.append(min(2 * widths[-1], max_beams))
+    return widths
+
+
+def _nothing(loaded: LoadedGenerator, batch: int, room: int) -> Histories:
+    """Returns encoder inputs of users without a history."""
+    empty = [NO_ITEMS] * batch
+    longest, causal = loaded.max_history, loaded.record.causal
+    return examples.histories([ANONYMOUS] * batch, empty, loaded.tokenizer, longest, causal, room=room)
+
+
+def for_encoder(histories: Histories) -> Histories:
+    """Returns what the encoder reads of its inputs."""
+    return histories._replace(transitions=None, mentions=None)
+
+
+def _targets(loaded: LoadedGenerator, shape: ScoreShape) -> Examples:
+    histories = _nothing(loaded, shape.rows, shape.room)
+    targets, places = (shape.rows, shape.targets), np.ones((shape.rows, shape.targets), np.int32)
+    shares = None
+    if histories.transitions is not None:
+        histories = histories._replace(transitions=None)
+        shares = tuple(np.zeros((*targets, size), np.float32) for size in loaded.semantic_ids.sizes)
+    if histories.mentions is not None:
+        raise BundleError(f"a model with prompts.bias cannot be exported yet ({shown(targets)})")
+    tokens = np.zeros((*targets, loaded.tokenizer.levels), np.int32)
+    return Examples(histories, tokens, places, places, log_shares=shares)

@@ -1,0 +1,168 @@
+"""Engine of a bundle: recommends, scores and explains by compiled programs, over a catalogue that changes meanwhile."""
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from etils import epath
+
+from genrec import config
+from genrec.data.dataset import Catalogue
+from genrec.data.filters import EVERYTHING, Filter
+from genrec.input_pipeline.context import RequestContext
+from genrec.serving.bundle import Bundle, BundleError, Card
+from genrec.serving.engine import Engine, Options, Program, Query, Recommendations, Shortage
+from genrec.serving.explanations import Explainer, Explanation
+from genrec.serving.prompt_rules import Understanding
+from genrec.serving.requests import Request
+from genrec.serving.search_programs import CACHE_BYTES, EncodedHistories
+from genrec.serving.served_catalogue import ItemChange, ServedCatalogue
+from genrec.serving.served_model import ServedModel
+
+__all__ = ["BundleError", "Card", "ItemChange", "Options", "Query", "Recommendations", "ServedEngine", "Shortage"]
+
+
+class ServedEngine:
+    """Answers requests from a bundle. Searches, scores, explanations and changes are for one thread."""
+
+    def __init__(self, bundle: Bundle, cache_bytes: int = CACHE_BYTES):
+        """`cache_bytes` limits the cache of encoded histories."""
+        self.card, self._model = bundle.card, ServedModel(bundle, cache_bytes)
+        self.batch_sizes = self.card.batch_sizes
+        options = Options(top=min(10, self.card.beams), beams=self.card.beams)
+        self.engine = Engine(self._model, options, self.batch_sizes[-1])
+        self._explainer = Explainer(self.engine)
+        quantize = None
+        if "quantize" in self._model.programs.names:
+            quantize = self._quantize
+        self._items = ServedCatalogue(
+            self._model.dataset.catalogue,
+            self._model.semantic_ids.codes,
+            self.card.sizes,
+            self.card.item_capacity,
+            self.card.embeddings,
+            self._model.new_items,
+            quantize,
+        )
+
+    @staticmethod
+    def load(folder: epath.PathLike, cache_bytes: int = CACHE_BYTES) -> "ServedEngine":
+        """Loads the bundle in a folder, and compares its files with their checksums.
+
+        Raises BundleError if it is missing, changed, or of another version.
+        """
+        bundle = Bundle(folder)
+        bundle.check()
+        return ServedEngine(bundle, cache_bytes)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """All items, also those that were added or removed since the bundle was loaded."""
+        return self.engine.catalogue
+
+    @property
+    def removed(self) -> frozenset[int]:
+        """The rows of the catalogue whose items were removed."""
+        return self._items.removed
+
+    @property
+    def compilations(self) -> int:
+        """How many programs were compiled so far: all of them, once `warm_up` returned."""
+        return self._model.programs.compilations
+
+    @property
+    def cache(self) -> EncodedHistories:
+        """The cache of encoded histories, which counts hits and misses."""
+        return self._model.search.cache
+
+    def warm_up(self) -> None:
+        """Compiles all programs, so that none is compiled later, and makes a first search."""
+        for name in self._model.programs.names:
+            self._model.programs.compile(name)
+        request = Request("", np.zeros(0, np.int32))
+        self.recommend([Query(request, self.engine.options, EVERYTHING)])
+
+    def program(self, query: Query) -> Hashable:
+        """Returns what queries have in common that can be searched together.
+
+        Raises PromptError, DataError and ProfileError for a request, and ConfigError for options, that cannot be met.
+        """
+        return self._program(query)
+
+    def _program(self, query: Query) -> Program:
+        return self.engine.program(self._own(query))
+
+    def _own(self, query: Query) -> Query:
+        """Returns a query with the beams of the bundle; raises ConfigError if they are too few for its list."""
+        beams, options = self.card.beams, query.options
+        if options.top > beams:
+            raise config.ConfigError(f"top={options.top}: this bundle finds at most {beams} items, one for each beam")
+        plain = options.temperature == 0 and options.max_share == 1
+        max_beams = self.card.max_beams if plain else 0
+        return dataclasses.replace(query, options=dataclasses.replace(options, beams=beams, max_beams=max_beams))
+
+    def recommend(self, queries: Sequence[Query]) -> list[Recommendations]:
+        """Returns the ranked list of each query. Queries of different programs are searched one program after another.
+
+        For errors see `program`.
+        """
+        places: dict[Program, list[int]] = {}
+        for place, query in enumerate(queries):
+            places.setdefault(self._program(query), []).append(place)
+        found: dict[int, Recommendations] = {}
+        for of_program in places.values():
+            for start in range(0, len(of_program), self.batch_sizes[-1]):
+                some = of_program[start : start + self.batch_sizes[-1]]
+                found.update(zip(some, self.engine.search([self._own(queries[place]) for place in some]), strict=True))
+        return [found[place] for place in range(len(queries))]
+
+    def score(self, request: Request, items: Sequence[int]) -> np.ndarray:
+        """Returns float32[n]: log-probabilities of items, catalogue rows, after a request, before guidance."""
+        if not len(items):
+            return np.zeros(0, np.float32)
+        return self.engine.score([request], [self.engine.context_of(request)], items)[0]
+
+    def explain(self, request: Request, items: Sequence[int]) -> list[Explanation]:
+        """Returns the explanation of each item, a catalogue row."""
+        return self._explainer.explain(request, items)
+
+    def understand(self, request: Request) -> Understanding:
+        """Returns what is understood of the prompt; see `Engine.understand`."""
+        return self.engine.understand(request)
+
+    def filter_of(self, request: Request, item_filter: Filter = EVERYTHING) -> Filter:
+        """Returns `item_filter` with the hard filters of the request; see `Engine.filter_of`."""
+        return self.engine.filter_of(request, item_filter)
+
+    def context_of(self, request: Request) -> RequestContext:
+        """Returns the context of a request; see `Engine.context_of`."""
+        return self.engine.context_of(request)
+
+    def shortage(self, query: Query, found: Recommendations) -> Shortage | None:
+        """Returns what could be loosened if rules of the prompt leave a short list, else None; may search."""
+        own = self._own(query)
+        removed = dataclasses.replace(own.filter, deny=own.filter.deny | self.removed)
+        return self.engine.shortage(own.request, found, removed, own.options)
+
+    def change_items(self, changes: Sequence[ItemChange]) -> None:
+        """Adds, changes and removes items, for all later searches.
+
+        Raises CatalogueError or SemanticIdError, and changes nothing then, for a change that cannot be made.
+        """
+        if not changes:
+            return
+        grown = self._items.changed(changes)
+        codes = np.concatenate([self._model.semantic_ids.codes, grown.codes])
+        try:
+            self._model.search.live.update(grown.add, codes[grown.add], grown.remove, grown.catalogue)
+        except BaseException:
+            self._items.discard(grown)
+            raise
+        self._model.grow(grown.catalogue, grown.codes, grown.vectors)
+        self._items.use(grown)
+        self.engine.use(grown.catalogue)
+        self._explainer = Explainer(self.engine)
+
+    def _quantize(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        learned, distances = self._model.programs("quantize", vector)
+        return np.asarray(learned), np.asarray(distances)

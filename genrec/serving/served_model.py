@@ -1,0 +1,194 @@
+"""The generator of a bundle: a `serving.engine.Generator` whose functions are the programs of the bundle."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genrec import files
+from genrec.data.dataset import Catalogue
+from genrec.decoding.beam_search import RankedItems
+from genrec.decoding.live_index import LiveIndex
+from genrec.decoding.retrieval import Inputs, take
+from genrec.decoding.sorted_table import SortedTable
+from genrec.input_pipeline import examples
+from genrec.input_pipeline.context import Context, RequestContext, UserFeatures
+from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
+from genrec.input_pipeline.transitions import CodeShares, Transitions
+from genrec.models.run_record import RunRecord
+from genrec.semantic_ids.codes import SemanticIds
+from genrec.serving import bundle
+from genrec.serving.bundle import Bundle, Programs
+from genrec.serving.search_programs import CACHE_BYTES, EXCLUDED, EncodedSearcher, SearchKey
+
+
+class ScoreShape(NamedTuple):
+    """The shapes of a program that scores given items."""
+
+    rows: int
+    targets: int
+    room: int  # for prompts, in pieces
+
+
+def score_shapes(tokenizer: Tokenizer) -> list[ScoreShape]:
+    """Returns the shapes of all programs that score items: one request, or many changed ones for an explanation."""
+    return [ScoreShape(*shape, room) for room in tokenizer.prompt_rooms for shape in ((1, 64), (16, 16))]
+
+
+def score_name(shape: ScoreShape) -> str:
+    """Returns the name of the program that scores given items."""
+    return f"score_room{shape.room}_rows{shape.rows}_targets{shape.targets}"
+
+
+def encoder_name(batch: int, room: int) -> str:
+    """Returns the name of an encoder's program."""
+    return f"encode_room{room}_batch{batch}"
+
+
+@dataclasses.dataclass
+class ServedDataset:
+    """The catalogue of a bundle, with the items that were added since."""
+
+    catalogue: Catalogue
+    has_times: bool
+
+
+@dataclasses.dataclass
+class ServedCodes:
+    """The semantic IDs of all items of the catalogue, also of those that were removed."""
+
+    codes: np.ndarray  # uint16[items, levels]
+
+
+class ServedModel:
+    """The model of a bundle. Its catalogue grows by `grow`."""
+
+    def __init__(self, of: Bundle, cache_bytes: int = CACHE_BYTES):
+        self.card, self.programs = of.card, Programs(of)
+        self.record = RunRecord(**of.json(bundle.RECORD))
+        table = files.parse_parquet(of.read(bundle.CATALOGUE))
+        arrays, weights = of.arrays(bundle.ARRAYS), of.arrays(bundle.WEIGHTS)
+        self.params = [jnp.asarray(weights[name]) for name in of.card.weights]
+        self.dataset = ServedDataset(Catalogue(table, of.card.text_fields), of.card.has_times)
+        self.semantic_ids = ServedCodes(arrays["codes"])
+        self.new_items = {name[10:]: array for name, array in arrays.items() if name.startswith("new_items.")}
+        self._transitions = None
+        if bundle.TRANSITIONS in of:
+            self._transitions = Transitions.of_arrays(of.arrays(bundle.TRANSITIONS))
+        self.tokenizer = self._tokenizer(of, arrays.get("item_vectors"))
+        live = LiveIndex(
+            SortedTable.build(arrays["codes"], of.card.sizes),
+            self.dataset.catalogue,
+            filters=of.card.batch_sizes[-1] + 1,
+            layout=of.card.index_layout,
+            excluded=EXCLUDED,
+        )
+        self.search = EncodedSearcher(
+            live,
+            self.tokenizer,
+            self.max_history,
+            self._encode,
+            self._search,
+            of.card.beams,
+            of.card.beams,
+            self._first_codes(),
+            of.card.batch_sizes,
+            cache_bytes,
+        )
+
+    def _tokenizer(self, of: Bundle, item_vectors: np.ndarray | None) -> Tokenizer:
+        users = files.parse_parquet(of.read(bundle.USERS)) if bundle.USERS in of else None
+        features = UserFeatures(Context.from_json(self.record.context), users, item_vectors)
+        ids = SemanticIds(self.semantic_ids.codes, self.card.sizes)
+        return self.record.tokenizer(ids, features, self._code_shares(), self.dataset.catalogue)
+
+    def _code_shares(self) -> CodeShares | None:
+        if self._transitions is None:
+            return None
+        return CodeShares.of(self._transitions, self.semantic_ids.codes, self.card.sizes)
+
+    def _first_codes(self) -> np.ndarray:
+        first = np.zeros(self.card.item_capacity, np.int32)
+        first[: len(self.semantic_ids.codes)] = self.semantic_ids.codes[:, 0]
+        return first
+
+    def grow(self, catalogue: Catalogue, new_codes: np.ndarray, new_vectors: np.ndarray) -> None:
+        """Takes another catalogue, whose last items are new: uint16[new, levels], float32[new, width]."""
+        self.dataset.catalogue = catalogue
+        if not len(new_codes):
+            return
+        self.semantic_ids.codes = np.concatenate([self.semantic_ids.codes, new_codes])
+        first = np.cumsum((0, *self.card.sizes[:-1])).astype(np.int32)
+        tokens = np.concatenate([self.tokenizer.items, new_codes.astype(np.int32) + first])
+        features = self.tokenizer.user_features
+        if features.item_vectors is not None:
+            features.item_vectors = np.concatenate([features.item_vectors, new_vectors])
+        self.tokenizer = self.tokenizer._replace(items=tokens, code_shares=self._code_shares())
+        self.search.tokenizer, self.search.first_codes = self.tokenizer, self._first_codes()
+
+    @property
+    def prompts(self) -> Mapping[str, Any]:
+        """config.Prompts; empty for a model without prompts."""
+        return self.record.prompts
+
+    @property
+    def max_history(self) -> int:
+        """Items of a history that the model reads."""
+        return self.record.max_history
+
+    def histories(
+        self,
+        names: Sequence[str],
+        items: Sequence[np.ndarray],
+        longest: int | None = None,
+        contexts: Sequence[RequestContext] | None = None,
+        room: int = 0,
+    ) -> Histories:
+        """Returns the encoder inputs of users; see `LoadedModel.histories`."""
+        longest = longest or self.max_history
+        return examples.histories(names, items, self.tokenizer, longest, self.record.causal, contexts, room)
+
+    def searcher(self, requests: int, beams: int, top: int) -> EncodedSearcher:
+        """Returns the search by the programs of the bundle, whatever the batch."""
+        return self.search
+
+    def _encode(self, params: Any, histories: Histories) -> jax.Array:
+        batch, tokens = histories.tokens.shape
+        room = tokens - self.tokenizer.length(self.max_history)
+        return self.programs(encoder_name(batch, room), params, histories)[0]
+
+    def _search(
+        self,
+        params: Any,
+        key: SearchKey,
+        index: Any,
+        groups: np.ndarray | None,
+        inputs: Inputs,
+        encoded: tuple[np.ndarray, ...],
+    ) -> RankedItems[jax.Array]:
+        return RankedItems(*self.programs(key.name, params, index, groups, inputs, encoded))
+
+    def log_probabilities(self, targets: Examples) -> np.ndarray:
+        """Returns float32[rows, targets]: the log-probability of each target, before guidance."""
+        rows, count = targets.targets.shape[:2]
+        room = targets.histories.tokens.shape[1] - self.tokenizer.length(self.max_history)
+        shape = ScoreShape(1, 64, room) if rows == 1 else ScoreShape(16, 16, room)
+        found = np.empty((rows, count), np.float32)
+        for row, target in itertools.product(range(0, rows, shape.rows), range(0, count, shape.targets)):
+            some = np.arange(row, min(row + shape.rows, rows))
+            of_some = np.arange(target, min(target + shape.targets, count))
+            block = self._block(targets, np.resize(some, shape.rows), np.resize(of_some, shape.targets))
+            (scores,) = self.programs(score_name(shape), self.params, block)
+            found[np.ix_(some, of_some)] = np.asarray(scores)[: len(some), : len(of_some)]
+        return found
+
+    def _block(self, given: Examples, rows: np.ndarray, targets: np.ndarray) -> Examples:
+        """Returns some rows and targets of examples."""
+        at = np.ix_(rows, targets)
+        shares = None if given.log_shares is None else tuple(np.asarray(one)[at] for one in given.log_shares)
+        parts = (np.asarray(x)[at] for x in (given.targets, given.target_segments, given.target_positions))
+        return Examples(take(given.histories, rows), *parts, log_shares=shares)
