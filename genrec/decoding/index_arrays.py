@@ -82,7 +82,9 @@ class IndexArrays(Generic[ArrayT]):
     """The arrays of an index, a pytree; `CatalogueIndex` searches them."""
 
     starts: tuple[ArrayT, ...]  # per boundary table int32[prefixes + 1], the first row of each prefix; last, all rows
-    columns: tuple[ArrayT, ...]  # per later level uint16[capacity], its codes in table order
+    # Per later level int32[capacity], its codes in table order. Not uint16, from which XLA in jaxlib 0.10.2 cannot
+    # compile some gathers for CPUs with AVX-512 ("Cannot select ... SUBV_BROADCAST_LOAD"), and aborts the process.
+    columns: tuple[ArrayT, ...]
     items: ArrayT  # int32[capacity], the item of each row
     count: ArrayT  # int32[], rows in use
     filters: FilterArrays[ArrayT]  # [filters, ...]; the first filter passes every item
@@ -100,7 +102,7 @@ def index_arrays(
     padding = (0, layout.capacity - len(table))
     return IndexArrays(
         starts=tuple(starts),
-        columns=tuple(np.pad(table.codes[:, level], padding) for level in range(layout.tables, table.levels)),
+        columns=tuple(np.pad(table.codes[:, level].astype(np.int32), padding) for level in range(layout.tables, table.levels)),
         items=np.pad(table.items, padding),
         count=np.array(len(table), np.int32),
         filters=jax.tree.map(lambda *parts: np.stack(parts), *filters),

@@ -47,7 +47,7 @@ def encode_function(graphdef: nnx.GraphDef, mesh: Mesh) -> Any:
 
 
 def encoded_search_function(graphdef: nnx.GraphDef, mesh: Mesh, top: int) -> Any:
-    """Returns the jitted search of encoded histories: a function of parameters, index, groups, inputs, `encoded`, width.
+    """Returns the jitted search of encoded histories: of parameters, index, groups, inputs, `encoded` and width.
 
     `encoded` are the encoder outputs of the histories and of those of the guidance, in the order of `Inputs.encoder`.
     """

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from genrec import sharding
 from genrec.decoding.beam_search import Diversity, RankedItems
 from genrec.decoding.guidance import Guidance, NegativePrompts
 from genrec.decoding.live_index import LiveIndex, Restriction
@@ -169,8 +168,9 @@ class EncodedSearcher(Searcher):
         sizes: Sequence[int] = BATCH_SIZES,
         cache_bytes: int = CACHE_BYTES,
     ):
-        """`sizes` are the batch sizes, ascending; `live` pads lists of excluded items to EXCLUDED, histories have at most
-        `longest` items, `top` is the length of lists.
+        """`sizes` are the batch sizes, ascending; `live` pads lists of excluded items to EXCLUDED.
+
+        Histories have at most `longest` items; `top` is the length of lists.
 
         `first_codes` int32[n] are the first codes of all items, and of numbers that later items get.
         """
@@ -216,7 +216,8 @@ class EncodedSearcher(Searcher):
             converted = without_encoder_inputs(in_index_form(padded, self.live))
             with jax.set_mesh(self.live.mesh):
                 listed = self._compiled(params, key, self.live.index, groups, converted, encoded)
-            found.append(jax.tree.map(lambda x, count=len(part): np.asarray(x)[:count], listed))
+            of_part = slice(0, len(part))
+            found.append(RankedItems(*(np.array(x)[of_part] for x in (listed.items, listed.scores, listed.bound))))
         return found[0] if len(found) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     def _encoded(self, params: Any, histories: Histories) -> np.ndarray:
