@@ -102,7 +102,7 @@ def index_arrays(
     padding = (0, layout.capacity - len(table))
     return IndexArrays(
         starts=tuple(starts),
-        columns=tuple(np.pad(table.codes[:, level].astype(np.int32), padding) for level in range(layout.tables, table.levels)),
+        columns=tuple(np.pad(column.astype(np.int32), padding) for column in table.codes.T[layout.tables :]),
         items=np.pad(table.items, padding),
         count=np.array(len(table), np.int32),
         filters=jax.tree.map(lambda *parts: np.stack(parts), *filters),

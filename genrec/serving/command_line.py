@@ -59,7 +59,7 @@ def print_recommendations(
     explain: bool,
 ) -> None:
     """Prints the ranked list of each request as "table" or "json", with explanations if `explain`."""
-    engine = _engine(loaded, options, len(requests))
+    engine = engine_of(loaded, options, len(requests))
     explainer = Explainer(engine)
     generator = TextGenerator(loaded) if explain and loaded.generates_texts else None
     for request, found in zip(requests, engine.recommend(requests, item_filter), strict=True):
@@ -73,7 +73,7 @@ def print_recommendations(
             printing.show(explainer.as_text(request, found.items) + "\n")
 
 
-def _engine(loaded: LoadedGenerator, options: Options, requests: int) -> Engine:
+def engine_of(loaded: LoadedGenerator, options: Options, requests: int) -> Engine:
     """Returns an engine whose lists are, bit by bit, those of a bundle of the model."""
     searcher = EncodedSearcher.of_model(loaded, requests, max(options.beams, options.top), options.top)
     return Engine(loaded, options, requests, searcher=searcher)
@@ -100,7 +100,7 @@ def chat(
         if path is not None:
             profile.save(path)
 
-    save(Conversation(_engine(loaded, options, 1), requests[0], input, printing.show, item_filter, save).run())
+    save(Conversation(engine_of(loaded, options, 1), requests[0], input, printing.show, item_filter, save).run())
 
 
 def edit_profile(

@@ -173,7 +173,7 @@ class Engine:
         """
         self.loaded, self.options, self._today = loaded, options, today
         beams = max(options.beams, options.top)
-        self._searcher = searcher or loaded.searcher(requests, beams, options.top)
+        self.searcher = searcher or loaded.searcher(requests, beams, options.top)
         self.prompt_columns = parse_columns(loaded.prompts.get("columns", ()))  # with their roles
         self._with_rules, self._with_negative_prompts = rules, negative_prompts
         self.use(loaded.dataset.catalogue)
@@ -302,7 +302,9 @@ class Engine:
         histories, tokenizer = self.encode(requests, contexts), self.loaded.tokenizer
         items, shares = np.asarray(items), None
         if histories.transitions is not None:
-            shares = self._log_shares([request.history for request in requests], items)
+            # Of the items that the model reads, as in a search.
+            read = [request.history[-self.loaded.max_history :] for request in requests]
+            shares = self._log_shares(read, items)
             histories = histories._replace(transitions=None)
         targets = np.tile(tokenizer.items[items], (len(requests), 1, 1))
         shape, last = targets.shape[:2], histories.positions.max(axis=1, keepdims=True)
@@ -395,7 +397,7 @@ class Engine:
             )
             for query in queries
         ]
-        searcher, params, tops = self._searcher, self.loaded.params, np.array([one.top for one in options])
+        searcher, params, tops = self.searcher, self.loaded.params, np.array([one.top for one in options])
         sample = _sampling(options) if options[0].temperature else None
         diversity = self._diversity(options)
         if diversity is not None:
@@ -412,7 +414,7 @@ class Engine:
     def _diversity(self, options: AbstractSequence[Options]) -> Diversity | None:
         if all(one.max_share == 1 for one in options):
             return None
-        beams, column = self._searcher.beams, options[0].share_of
+        beams, column = self.searcher.beams, options[0].share_of
         most_items = np.array([max(1, shares.floor(one.max_share, one.top)) for one in options], np.int32)
         if column:
             return Diversity(None, most_items, self.catalogue.groups(column))

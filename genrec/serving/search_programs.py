@@ -180,7 +180,9 @@ class EncodedSearcher(Searcher):
         self.first_codes, self.cache = first_codes, EncodedHistories(cache_bytes)
 
     @staticmethod
-    def of_model(loaded: "LoadedGenerator", requests: int, beams: int, top: int) -> "EncodedSearcher":
+    def of_model(
+        loaded: "LoadedGenerator", requests: int, beams: int, top: int, sizes: Sequence[int] = BATCH_SIZES
+    ) -> "EncodedSearcher":
         """Returns the searcher of a model for batches of at most `requests`, with the programs that a bundle has."""
         from genrec.decoding import search as searching  # here, as serving does without Flax
 
@@ -193,7 +195,7 @@ class EncodedSearcher(Searcher):
             return search(params, index, groups, inputs, encoded, key.width)
 
         first_codes = loaded.semantic_ids.codes[:, 0].astype(np.int32)
-        return EncodedSearcher(live, loaded.tokenizer, loaded.max_history, encoder, run, beams, top, first_codes)
+        return EncodedSearcher(live, loaded.tokenizer, loaded.max_history, encoder, run, beams, top, first_codes, sizes)
 
     def _run(
         self, params: Any, inputs: Inputs[np.ndarray], groups: np.ndarray | None, width: int

@@ -6,6 +6,7 @@ A new item gets a vector from its texts or as given, and codes under the frozen 
 
 import collections
 import dataclasses
+import itertools
 import json
 import re
 import unicodedata
@@ -267,7 +268,7 @@ class NewItemVectors:
     def _of_text(self, text: str) -> np.ndarray:
         """Returns float32[width]: TF-IDF of a text, by the terms of the old ones, projected as they were."""
         words = re.findall(r"\b\w\w+\b", _without_accents(text.lower()))
-        pairs = (f"{one} {other}" for one, other in zip(words, words[1:], strict=False))
+        pairs = (f"{one} {other}" for one, other in itertools.pairwise(words))
         counts = collections.Counter(term for term in (*words, *pairs) if term in self._terms)
         places = np.array([self._terms[term] for term in counts], np.int64)
         weights = (np.log(np.array(list(counts.values()), np.float32)) + 1) * self._idf[places]
