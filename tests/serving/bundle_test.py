@@ -175,7 +175,8 @@ def test_a_folder_of_something_else_is_not_replaced(loaded, workdir):
 
 def test_a_bundle_answers_without_the_libraries_of_training(folder):
     code = (
-        "import sys, numpy as np; from genrec.serving.served_engine import *; from genrec.serving.requests import Request;"
+        "import sys, numpy as np; from genrec.serving.requests import Request;"
+        "from genrec.serving.served_engine import *;"
         f"e = ServedEngine.load({str(folder)!r}); e.recommend([Query(Request('u', np.array([1])), Options(top=3))]);"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
