@@ -71,9 +71,14 @@ def log_probabilities_function(graphdef: nnx.GraphDef) -> Any:
 
     @jax.jit
     def score(params: nnx.State, examples: Examples) -> jax.Array:
-        return -nnx.merge(graphdef, params).losses(examples).sum(axis=-1)
+        return log_probabilities(nnx.merge(graphdef, params), examples)
 
     return score
+
+
+def log_probabilities(model: Recommender, examples: Examples) -> jax.Array:
+    """Returns float32[rows, targets]: the log-probability of each target. Call it under `jax.jit`."""
+    return -model.losses(examples).sum(axis=-1)
 
 
 def _search(

@@ -18,17 +18,17 @@ from genrec.decoding import search as searching
 from genrec.decoding.index_arrays import Layout
 from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.loaded_model import LoadedGenerator
-from genrec.errors import shown
 from genrec.input_pipeline import examples
 from genrec.input_pipeline.context import SUMMARY, VECTOR
 from genrec.input_pipeline.examples import ANONYMOUS, NO_ITEMS, Examples, Histories
+from genrec.input_pipeline.mentions import ItemTokens
 from genrec.models import user_context
 from genrec.progress import progress
 from genrec.semantic_ids.codes import FrozenCodebooks
 from genrec.serving import bundle, search_programs
 from genrec.serving.bundle import BundleError, Card
 from genrec.serving.search_programs import EXCLUDED, example_inputs, search_keys
-from genrec.serving.served_model import ScoreShape, encoder_name, score_name, score_shapes
+from genrec.serving.served_model import ScoreShape, encoder_name, score_name, score_shapes, with_capacity
 from genrec.settings import setting
 
 MORE_NUMBERS = 4  # items, removed ones included, that a bundle can number, in multiples of those of its index
@@ -203,9 +203,15 @@ def _write_programs(
             return search(*arguments, width)
 
         writer.program(key.name, of_width, params, live.index, groups, inputs, encoded)
-    score = searching.log_probabilities_function(graphdef)
+
+    def score(params: nnx.State, targets: Examples, tokens: jax.Array | None) -> jax.Array:
+        if tokens is not None:  # an argument, so that items can be added
+            mentions = dataclasses.replace(targets.histories.mentions, catalogue=ItemTokens(tokens))
+            targets = targets._replace(histories=targets.histories._replace(mentions=mentions))
+        return searching.log_probabilities(nnx.merge(graphdef, params), targets)
+
     for shape in score_shapes(tokenizer):
-        writer.program(score_name(shape), score, params, _targets(loaded, shape))
+        writer.program(score_name(shape), score, params, *with_capacity(_targets(loaded, shape), capacity))
 
 
 def widening_widths(beams: int, max_beams: int) -> list[int]:
@@ -235,7 +241,5 @@ def _targets(loaded: LoadedGenerator, shape: ScoreShape) -> Examples:
     if histories.transitions is not None:
         histories = histories._replace(transitions=None)
         shares = tuple(np.zeros((*targets, size), np.float32) for size in loaded.semantic_ids.sizes)
-    if histories.mentions is not None:
-        raise BundleError(f"a model with prompts.bias cannot be exported yet ({shown(targets)})")
     tokens = np.zeros((*targets, loaded.tokenizer.levels), np.int32)
     return Examples(histories, tokens, places, places, log_shares=shares)

@@ -49,6 +49,19 @@ def encoder_name(batch: int, room: int) -> str:
     return f"encode_room{room}_batch{batch}"
 
 
+def with_capacity(targets: Examples, capacity: int) -> tuple[Examples, np.ndarray | None]:
+    """Returns examples as the programs read them: with mentions, arrays of `capacity` items, and the items' tokens."""
+    mentions = targets.histories.mentions
+    if mentions is None:
+        return targets, None
+    assert mentions.catalogue is not None, "the mentions are those of a search"
+    tokens, bits = mentions.catalogue.tokens, np.asarray(mentions.items)
+    more = capacity - len(tokens)
+    mentions = dataclasses.replace(mentions, items=np.pad(bits, ((0, 0), (0, 0), (0, more))), catalogue=None)
+    histories = targets.histories._replace(mentions=mentions)
+    return targets._replace(histories=histories), np.pad(tokens, ((0, more), (0, 0)), constant_values=-1)
+
+
 @dataclasses.dataclass
 class ServedDataset:
     """The catalogue of a bundle, with the items that were added since."""
@@ -119,15 +132,20 @@ class ServedModel:
     def grow(self, catalogue: Catalogue, new_codes: np.ndarray, new_vectors: np.ndarray) -> None:
         """Takes another catalogue, whose last items are new: uint16[new, levels], float32[new, width]."""
         self.dataset.catalogue = catalogue
-        if not len(new_codes):
+        if not len(new_codes) and self.tokenizer.mention_finder is None:
             return
-        self.semantic_ids.codes = np.concatenate([self.semantic_ids.codes, new_codes])
-        first = np.cumsum((0, *self.card.sizes[:-1])).astype(np.int32)
-        tokens = np.concatenate([self.tokenizer.items, new_codes.astype(np.int32) + first])
-        features = self.tokenizer.user_features
-        if features.item_vectors is not None:
-            features.item_vectors = np.concatenate([features.item_vectors, new_vectors])
-        self.tokenizer = self.tokenizer._replace(items=tokens, code_shares=self._code_shares())
+        codes, features, sizes = self.semantic_ids.codes, self.tokenizer.user_features, self.card.sizes
+        if len(new_codes):
+            self.semantic_ids.codes = codes = np.concatenate([codes, new_codes])
+            if features.item_vectors is not None:
+                features.item_vectors = np.concatenate([features.item_vectors, new_vectors])
+        if self.tokenizer.mention_finder is not None:  # which knows the values of all items
+            ids = SemanticIds(codes, sizes)
+            self.tokenizer = self.record.tokenizer(ids, features, self._code_shares(), catalogue)
+        else:
+            first = np.cumsum((0, *sizes[:-1])).astype(np.int32)
+            tokens = np.concatenate([self.tokenizer.items, new_codes.astype(np.int32) + first])
+            self.tokenizer = self.tokenizer._replace(items=tokens, code_shares=self._code_shares())
         self.search.tokenizer, self.search.first_codes = self.tokenizer, self._first_codes()
 
     @property
@@ -182,7 +200,7 @@ class ServedModel:
             some = np.arange(row, min(row + shape.rows, rows))
             of_some = np.arange(target, min(target + shape.targets, count))
             block = self._block(targets, np.resize(some, shape.rows), np.resize(of_some, shape.targets))
-            (scores,) = self.programs(score_name(shape), self.params, block)
+            (scores,) = self.programs(score_name(shape), self.params, *with_capacity(block, self.card.item_capacity))
             found[np.ix_(some, of_some)] = np.asarray(scores)[: len(some), : len(of_some)]
         return found
 
