@@ -44,7 +44,7 @@ class Card:
     """The description of a bundle, in its file card.json."""
 
     version: str  # of genrec
-    fingerprint: str  # of the content of all other files
+    fingerprint: str  # of all other fields, and so of all files
     dataset: str  # fingerprint
     semantic_ids: str  # fingerprint
     step: int  # of the training
@@ -77,9 +77,9 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def fingerprint_of(measured: Mapping[str, tuple[int, str]]) -> str:
-    """Returns the fingerprint of files with these bytes and SHA-256."""
-    return artifacts.hash_of({name: list(of_file) for name, of_file in sorted(measured.items())})
+def fingerprint_of(fields: Mapping[str, Any]) -> str:
+    """Returns the fingerprint of a bundle by the JSON fields of its card: the files' SHA-256, and all else."""
+    return artifacts.hash_of({name: value for name, value in fields.items() if name != "fingerprint"})
 
 
 class Bundle:
@@ -102,7 +102,7 @@ class Bundle:
             self.card = _card(fields)
         except (TypeError, KeyError, ValueError, AttributeError) as problem:
             raise self._changed(CARD) from problem
-        if self.card.fingerprint != fingerprint_of(self.card.files):
+        if self.card.fingerprint != fingerprint_of(fields):
             raise self._changed(CARD)
         for name, (size, _) in self.card.files.items():
             file = self.folder / name

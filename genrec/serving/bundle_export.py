@@ -1,6 +1,7 @@
 """Export of a trained model as a bundle (`genrec.serving.bundle`): its programs are traced, not compiled."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,7 @@ def _write(
     statistics = loaded.dataset.statistics
     card = Card(
         version=genrec.__version__,
-        fingerprint=bundle.fingerprint_of(writer.measured),
+        fingerprint="",
         dataset=loaded.dataset.fingerprint,
         semantic_ids=loaded.semantic_ids.fingerprint,
         step=loaded.step,
@@ -155,7 +156,9 @@ def _write(
         jax=jax.__version__,
         files=writer.measured,
     )
-    files.write_json(writer.folder / bundle.CARD, dataclasses.asdict(card))
+    fields = json.loads(files.to_json(dataclasses.asdict(card)))
+    card = dataclasses.replace(card, fingerprint=bundle.fingerprint_of(fields))
+    files.write_json(writer.folder / bundle.CARD, {**fields, "fingerprint": card.fingerprint})
     return card
 
 
