@@ -42,8 +42,8 @@ class Inputs(NamedTuple, Generic[ArrayT]):
         guidance = self.guidance
         if guidance is None:
             return [self.histories]
-        negative = [] if guidance.negative is None else [guidance.negative.histories]
-        return [self.histories, guidance.unconditional, *negative]
+        refused = guidance.negative
+        return [self.histories, guidance.unconditional, *([] if refused is None else [refused.histories])]
 
 
 class Searcher:

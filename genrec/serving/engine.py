@@ -326,14 +326,14 @@ class Engine:
         """Returns what the search of a query reads; raises PromptError for a prompt that cannot be read."""
         request, options, tokenizer = query.request, query.options, self.loaded.tokenizer
         context, negative = self.context_of(request), self._negative_prompt(request)
-        strengths = tuple(options.guidance * self._phrase_strength(request, refused) for refused in (False, True))
-        guidance = 2 if negative else int(bool(context.prompt) and strengths[0] != 1)
+        wanted, refused = (options.guidance * self._phrase_strength(request, against) for against in (False, True))
+        guidance = 2 if negative else int(bool(context.prompt) and wanted != 1)
         pieces = max(len(tokenizer.prompt(text)) for text in (context.prompt, negative))
         # Guided searches have room for a prompt, so that there are fewer forms.
         room = tokenizer.prompt_room(max(pieces, min(1, guidance)))
         kind = "sampled" if options.temperature else "diverse" if options.max_share < 1 else "plain"
         share_of = options.share_of if options.max_share < 1 else ""
-        return _Prepared(context, negative, strengths, Program(kind, share_of, room, guidance))
+        return _Prepared(context, negative, (wanted, refused), Program(kind, share_of, room, guidance))
 
     def program(self, query: Query) -> Program:
         """Returns the form of a query's search; raises PromptError for a prompt that cannot be read."""

@@ -233,9 +233,9 @@ class EncodedSearcher(Searcher):
             size = next(one for one in self._sizes if one >= len(part))
             with jax.set_mesh(self.live.mesh):
                 encoded = np.asarray(self._encode(params, take(histories, np.resize(part, size))))
-            for row, output in zip(part, encoded, strict=False):
-                found[keys[row]] = output
-                self.cache.put(keys[row], output)
+            for place, output in zip(part, encoded, strict=False):
+                found[keys[place]] = output
+                self.cache.put(keys[place], output)
         return np.stack([found[key] for key in keys])
 
     def _in_full_form(

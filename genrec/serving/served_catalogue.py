@@ -6,6 +6,7 @@ A new item gets a vector from its texts or as given, and codes under the frozen 
 
 import collections
 import dataclasses
+import functools
 import itertools
 import json
 import re
@@ -97,7 +98,7 @@ class ServedCatalogue:
         """`settings`, `arrays` and `quantize` are those of `semantic_ids.codes.FrozenCodebooks`; None without them."""
         self.catalogue, self.removed, self._capacity = catalogue, frozenset[int](), capacity
         self._free, self._quantize = FreeCodes(codes, sizes), quantize
-        self._vectors = NewItemVectors(settings, arrays, catalogue) if quantize is not None else None
+        self._vectors = NewItemVectors(settings, arrays) if quantize is not None else None
         self._levels = len(sizes)
 
     def changed(self, changes: Sequence[ItemChange]) -> Grown:
@@ -201,8 +202,8 @@ class ServedCatalogue:
         try:
             for vector in vectors:
                 learned, distances = self._quantize(vector[None])
-                order = np.argsort(distances, kind="stable").tolist()
-                found.append(self._free.take(np.asarray(learned).tolist(), lambda order=order: order)[0])
+                nearest = np.argsort(distances, kind="stable").tolist()
+                found.append(self._free.take(np.asarray(learned).tolist(), functools.partial(list, nearest))[0])
         except BaseException:
             for codes in found:
                 self._free.release(codes)
@@ -224,12 +225,8 @@ def _cell(item_id: object, name: str, value: object, kind: pa.DataType) -> objec
 class NewItemVectors:
     """Embeds new items as `semantic_ids.growth.embed_new` does."""
 
-    def __init__(self, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], catalogue: Catalogue):
-        self._source, self._width, self._has_column = (
-            settings["source"],
-            settings["content_width"],
-            "vector" in catalogue.table.column_names,
-        )
+    def __init__(self, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]):
+        self._source, self._width = settings["source"], settings["content_width"]
         self._old = arrays.get("vectors")
         if self._source == "tfidf":
             terms = arrays["terms"].tobytes().decode().split("\n")
@@ -242,9 +239,9 @@ class NewItemVectors:
             self._of_text(text) if vector is None else self._checked(item_id, vector)
             for item_id, text, vector in zip(items.item_ids, self._texts(items, given), given, strict=True)
         ]
-        content = np.array(rows, np.float32)
-        lengths = np.linalg.norm(content, axis=1, keepdims=True)
-        content = content / np.where(lengths > 0, lengths, 1)
+        given_rows = np.array(rows, np.float32)
+        lengths = np.linalg.norm(given_rows, axis=1, keepdims=True)
+        content = (given_rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
         return content if self._old is None else np.concatenate([content, self._behavior(content)], axis=1)
 
     def _texts(self, items: Catalogue, given: Sequence[Sequence[float] | None]) -> list[str]:

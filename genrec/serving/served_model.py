@@ -208,5 +208,7 @@ class ServedModel:
         """Returns some rows and targets of examples."""
         at = np.ix_(rows, targets)
         shares = None if given.log_shares is None else tuple(np.asarray(one)[at] for one in given.log_shares)
-        parts = (np.asarray(x)[at] for x in (given.targets, given.target_segments, given.target_positions))
-        return Examples(take(given.histories, rows), *parts, log_shares=shares)
+        tokens, segments, positions = (
+            np.asarray(x)[at] for x in (given.targets, given.target_segments, given.target_positions)
+        )
+        return Examples(take(given.histories, rows), tokens, segments, positions, log_shares=shares)
