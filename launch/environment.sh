@@ -50,16 +50,31 @@ newest_environment() {
   python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e ".[$1]"
 }
 
-# The tests open reports in a headless browser.
+# `install PACKAGE PURPOSE` installs a package of the distribution.
+install() {
+  local sudo=()
+  if [ "$(id -u)" != 0 ]; then sudo=(sudo -n); fi
+  echo "Installing $1, $2 ..."
+  if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" apt-get install --yes --no-install-recommends "$1"; } >/dev/null; then
+    echo "No $1, and apt-get could not install it. Install it, and run this again." >&2
+    return 1
+  fi
+}
+
+# The tests open reports and the page of the server in a headless browser.
 browser() {
-  local sudo=() name
+  local name
   for name in chromium chromium-browser google-chrome; do
     if command -v "$name" >/dev/null; then return; fi
   done
-  if [ "$(id -u)" != 0 ]; then sudo=(sudo -n); fi
-  echo "Installing Chromium, in which the tests open reports ..."
-  if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" apt-get install --yes --no-install-recommends chromium; } >/dev/null; then
-    echo "No Chromium, and apt-get could not install it. Install chromium or google-chrome, and run this again." >&2
-    return 1
-  fi
+  install chromium "in which the tests open reports"
+}
+
+# The tests start a PostgreSQL server of their own, as a user who is not root.
+database() {
+  local program
+  for program in /usr/lib/postgresql/*/bin/initdb $(command -v initdb); do
+    if [ -x "$program" ]; then return; fi
+  done
+  install postgresql "which the tests of the store start"
 }

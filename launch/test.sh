@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need into .venv, and Chromium, and runs all checks: lint, format, types, documentation, tests.
+# Installs what the tests need into .venv, and Chromium and PostgreSQL, and runs all checks: lint, format, types,
+# documentation, tests.
 # Arguments go to pytest:
 #
 #     ./launch/test.sh
@@ -21,6 +22,7 @@ else
   environment test
 fi
 browser
+database
 # Compiled functions are cached in the checkout, so that the next run is faster.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"
 ruff check .

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 DEVICES = 8
 
@@ -36,6 +37,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 import tiny_training  # noqa: E402
 from absl import flags  # noqa: E402
+
+if TYPE_CHECKING:
+    import postgresql
 
 # Traces are many small objects, and a worker holds gigabytes: collected less often, the tests are 5% quicker.
 gc.set_threshold(200_000, 20, 50)
@@ -231,3 +235,23 @@ def given_dataset() -> Callable:
             self.split = {name: Split(records) for name, records in splits.items()}.__getitem__
 
     return Dataset
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator["postgresql.Server"]:
+    """A PostgreSQL server; a test that stops it starts it again."""
+    import postgresql
+
+    with postgresql.running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_database(postgresql_server, request) -> Iterator[str]:
+    """The URL of an empty database of PostgreSQL, for one test."""
+    import zlib
+
+    name = f"test_{zlib.crc32(request.node.nodeid.encode()):08x}"
+    postgresql_server.execute(f"CREATE DATABASE {name}")
+    yield postgresql_server.url(name)
+    postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")

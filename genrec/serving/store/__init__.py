@@ -1,0 +1,1 @@
+"""The database of a server: events and profiles of users, and changes of the catalogue; SQLite or PostgreSQL."""
