@@ -1,0 +1,64 @@
+// What was understood of the prompt. Each part can be switched off: a rule becomes taste, taste is left out.
+
+import { button, byId, element, hidden } from "./elements.js";
+
+const RULES = { only: "only", not: "never" };
+const TASTES = { not: "rather not", less: "less" };
+
+let parts = []; // as the whole prompt was understood
+let off = new Set(); // numbers of parts, from 1
+
+/** Forgets the parts of the prompt before. */
+export function hearPrompt() {
+  parts = [];
+  off = new Set();
+}
+
+/** Returns the field `rules` of a request. */
+export const activeRules = () => (off.size ? `off:${[...off].sort((one, other) => one - other).join(",")}` : "on");
+
+function toggle(numbers, changed) {
+  for (const number of numbers) if (!off.delete(number)) off.add(number);
+  return changed();
+}
+
+/** Shows the parts that an answer says were understood; nothing without a prompt. */
+export function showUnderstood(understood, changed) {
+  byId("understood").hidden = !understood;
+  if (!understood) return;
+  if (!off.size) parts = understood.parts;
+  byId("understood-text").textContent = understood.text ? `Understood: ${understood.text}` : "No part of it was understood.";
+  const list = byId("parts");
+  const focus = [...list.children].findIndex((child) => child.contains(document.activeElement));
+  const chips = parts.map((part, place) => {
+    const number = place + 1;
+    const kind = part.rule ? RULES[part.kind] : (TASTES[part.kind] ?? "taste");
+    const state = !off.has(number) ? "" : part.rule ? "taste only" : "left out";
+    const label = element("span", {}, element("b", {}, kind), ` ${part.text}`);
+    const chip = button(null, label, () => toggle([number], changed), {
+      class: `chip part ${part.rule ? "rule" : ""}`,
+      "aria-pressed": String(!off.has(number)),
+      title: `From “${part.words}”. Press to switch it ${state ? "on" : "off"}.`,
+    });
+    chip.append(state ? element("span", { class: "note" }, state) : hidden(part.rule ? ", a rule" : ""));
+    return element("li", {}, chip);
+  });
+  list.replaceChildren(...chips);
+  if (focus >= 0) list.children[focus]?.firstElementChild.focus();
+}
+
+/** Says how many items the rules leave if they are too few, and offers to treat some as taste. */
+export function showShortage(shortage, changed) {
+  const box = byId("shortage");
+  box.hidden = !shortage;
+  if (!shortage) return;
+  // The answer counts the parts that are left: those of taste that are off are not among them.
+  const left = parts.map((_, place) => place + 1).filter((number) => parts[number - 1].rule || !off.has(number));
+  const named = (number) => `“${parts[left[number - 1] - 1].words}”`;
+  const many = (items) => (items === 1 ? "1 item passes" : `${items.toLocaleString()} items pass`);
+  const without = Object.entries(shortage.without).map(([number, items]) => `without ${named(number)} ${many(items)}`);
+  const line = element("p", {}, `Only ${many(shortage.eligible)} the rules of the prompt; ${without.join(", ")}.`);
+  const numbers = shortage.loosened.map((number) => left[number - 1]);
+  const relax = `Treat ${shortage.loosened.map(named).join(", ")} as taste`;
+  box.replaceChildren(line, ...(numbers.length ? [button(null, relax, () => toggle(numbers, changed))] : []));
+}
