@@ -39,7 +39,12 @@ async function fetched(method, path, body, signal) {
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
-    const answer = await fetch(path, { method, headers, signal, body: body === undefined ? body : JSON.stringify(body) });
+    const answer = await fetch(path, {
+      method,
+      headers,
+      signal,
+      body: body === undefined ? body : JSON.stringify(body),
+    });
     return [answer, token];
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;

@@ -13,6 +13,8 @@ import { showTaste, startAdding } from "./taste.js";
 const TOP = 10;
 const EVENTS = 50; // of a user, shown
 const USERS = 200; // suggested
+const WIDER = 5; // attributes of an item, offered instead of the item alone
+const WIDE = matchMedia("(min-width: 56rem)"); // as in style.css: there is room for who it is beside the list
 
 const titles = new Map(); // item id -> title, of all items seen so far
 const state = {
@@ -118,7 +120,9 @@ async function findItems(text, signal) {
 // The person
 
 async function setUser(user) {
-  const { events } = user ? await callOr({ events: [] }, `v1/users/${inPath(user)}/events?last=${EVENTS}`) : { events: [] };
+  const { events } = user
+    ? await callOr({ events: [] }, `v1/users/${inPath(user)}/events?last=${EVENTS}`)
+    : { events: [] };
   const { entries } = user ? await callOr({ entries: [] }, `v1/profiles/${inPath(user)}`) : { entries: [] };
   events.forEach((event) => event.title && remember(event));
   await learnTitles([...events.map((event) => event.item_id), ...itemsOf(entries)]);
@@ -188,34 +192,59 @@ async function changeTaste(change) {
 const DONE = { more_of: "More of", less_of: "Less of", blocked: "Never again:" };
 
 /** More of an item, less of it, or never again; pressed once more, what was said is taken back. */
-async function prefer(kind, item) {
+async function prefer(kind, item, byKeyboard) {
   const about = aboutItem(item.item_id);
   const before = state.entries.find((entry) => entry.about === about);
   if (before?.kind === kind) return changeTaste({ add: [], remove: [about] });
   if (!(await changeTaste({ add: [{ kind, about, since: day() }], remove: [] }))) return;
-  const undo = () => {
-    byId("toast").hidden = true;
-    return changeTaste(before ? { add: [before], remove: [] } : { add: [], remove: [about] });
-  };
-  const wider = facts(item, state.columns).map(([column, value]) => {
+  const undo = () => changeTaste(before ? { add: [before], remove: [] } : { add: [], remove: [about] });
+  const wider = distinctive(item).map(([column, value]) => {
     const instead = { add: [{ kind, about: aboutValue(column, value), since: day() }], remove: [about] };
     const widen = () => {
-      byId("toast").hidden = true;
+      closeToast();
       return changeTaste(instead);
     };
     return button(null, value, widen, { class: "chip", about: column.replaceAll("_", " ") });
   });
-  toast(`${DONE[kind]} “${item.title}”.`, wider, undo);
+  toast(`${DONE[kind]} “${item.title}”.`, { wider, undo, focus: byKeyboard });
 }
 
-/** Says what was done, with wider choices instead of it, and how to take it back. */
-function toast(text, wider = [], undo = null) {
+/** Returns `[column, value]` of attributes that tell an item from most others. */
+function distinctive(item) {
+  const common = ([column, value]) => {
+    const { values } = state.columns.find(({ name }) => name === column);
+    const counted = values.map(({ items }) => items);
+    const items = values.find((one) => one.value === value)?.items ?? 0;
+    return items > 0.8 * counted.reduce((sum, one) => sum + one, 0);
+  };
+  return facts(item, state.columns)
+    .filter((fact) => !common(fact))
+    .slice(0, WIDER);
+}
+
+let toastFrom = null; // what had the focus before the message
+
+/** Says what was done, with wider choices instead of it, and how to take it back; `focus` moves the focus there. */
+function toast(text, { wider = [], undo = null, focus = false } = {}) {
   byId("toast-text").textContent = text;
   byId("toast-wider").hidden = !wider.length;
   byId("toast-choices").replaceChildren(...wider);
   byId("toast-undo").hidden = !undo;
-  byId("toast-undo").onclick = undo;
+  byId("toast-undo").onclick = () => {
+    closeToast();
+    undo();
+  };
   byId("toast").hidden = false;
+  if (!focus) return;
+  toastFrom = document.activeElement;
+  byId("toast").focus();
+}
+
+/** Closes the message; the focus goes back to where it came from. */
+function closeToast() {
+  const within = byId("toast").contains(document.activeElement);
+  byId("toast").hidden = true;
+  if (within) (toastFrom?.isConnected ? toastFrom : byId("list-title")).focus();
 }
 
 async function explain(item, panel) {
@@ -231,6 +260,9 @@ async function explain(item, panel) {
 // The start
 
 function startPerson() {
+  const unfold = () => (byId("person-details").open = WIDE.matches);
+  WIDE.onchange = unfold;
+  unfold();
   const withKind = (item) => ({ ...item, text: item.title, note: item.attributes[kindColumn(state.columns)] });
   const findTitles = async (text, signal) => (await findItems(text, signal)).map(withKind);
   combobox(byId("title-search"), byId("title-options"), byId("title-status"), findTitles, choose);
@@ -239,7 +271,9 @@ function startPerson() {
     return like.slice(0, 50).map(({ user, events }) => ({ text: user, note: `${events} events`, user }));
   };
   const toUser = ({ user }) => goTo(user);
-  combobox(byId("user-search"), byId("user-options"), byId("user-status"), findUsers, toUser, (text) => ({ user: text }));
+  combobox(byId("user-search"), byId("user-options"), byId("user-status"), findUsers, toUser, (text) => ({
+    user: text,
+  }));
   byId("new-person").onclick = () => goTo("");
   byId("clear-history").onclick = () => setHistory([]);
   byId("delete-user").onclick = () => {
@@ -260,16 +294,14 @@ function startTaste() {
   byId("forget-taste").onclick = async () => {
     const before = state.entries;
     if (!(await changeTaste({ add: [], remove: before.map((entry) => entry.about) }))) return;
-    toast("The taste is forgotten.", [], () => {
-      byId("toast").hidden = true;
-      return changeTaste({ add: before, remove: [] });
-    });
+    toast("The taste is forgotten.", { undo: () => changeTaste({ add: before, remove: [] }) });
   };
   byId("forget-learned").onclick = () => {
     const learned = state.entries.filter((entry) => entry.source === "learned");
     changeTaste({ add: [], remove: learned.map((entry) => entry.about) });
   };
-  byId("toast-close").onclick = () => (byId("toast").hidden = true);
+  byId("toast-close").onclick = closeToast;
+  byId("toast").onkeydown = (event) => (event.key === "Escape" ? closeToast() : undefined);
 }
 
 function startAsking() {
@@ -294,7 +326,10 @@ function startAsking() {
 }
 
 async function start() {
-  const [{ columns }, { users }] = await Promise.all([call("GET", "v1/columns"), callOr({ users: [] }, `v1/users?limit=${USERS}`)]);
+  const [{ columns }, { users }] = await Promise.all([
+    call("GET", "v1/columns"),
+    callOr({ users: [] }, `v1/users?limit=${USERS}`),
+  ]);
   Object.assign(state, { columns, users });
   byId("user-hint").hidden = users.length > 0;
   startFilters(columns, kindColumn(columns), (filters) => {

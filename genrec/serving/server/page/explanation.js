@@ -17,7 +17,8 @@ export function explained(found, titles, guided) {
   const bars = found.reasons.length > 1 ? [...shown, all] : shown;
   const widest = Math.max(...bars.map(([, change]) => Math.abs(change)), 1e-9);
   const rows = bars.map((bar) => row(bar[0], bar[1], widest, titles, bar === all));
-  const scale = "Each bar is the change of the item’s log-probability due to one input: to the right it speaks for the item.";
+  const scale =
+    "Each bar is the change of the item’s log-probability due to one input: to the right it speaks for the item.";
   const more = rest > 0 ? ` ${rest} weaker ${rest > 1 ? "inputs are" : "input is"} not shown.` : "";
   const notes = found.reasons.length ? [element("p", { class: "note" }, scale + more + before)] : [];
   return [element("p", {}, `${sentence}.`), element("ul", { class: "bars" }, ...rows), ...notes];
@@ -28,7 +29,13 @@ function row(name, change, widest, titles, total) {
   bar.style.setProperty("--share", Math.abs(change) / widest);
   const track = element("span", { class: "track", "aria-hidden": "true" }, bar);
   const label = element("span", { class: "name" }, said(name, titles));
-  return element("li", { class: total ? "total" : null }, label, track, element("span", { class: "number" }, signed(change)));
+  return element(
+    "li",
+    { class: total ? "total" : null },
+    label,
+    track,
+    element("span", { class: "number" }, signed(change)),
+  );
 }
 
 /** Returns the name of an input for people; only entries of the profile are named in their text form. */

@@ -10,7 +10,14 @@ const OPERATORS = {
   number: [">=", "<=", "=", "!="],
   time: [">=", "<=", "=", "!="],
 };
-const WORDS = { "=": "is", "!=": "is not", "~": "contains", "!~": "does not contain", ">=": "at least", "<=": "at most" };
+const WORDS = {
+  "=": "is",
+  "!=": "is not",
+  "~": "contains",
+  "!~": "does not contain",
+  ">=": "at least",
+  "<=": "at most",
+};
 
 /** Shows chips for the values of `columns`, those of the column `first` always; `changed` gets the conditions as text. */
 export function startFilters(columns, first, changed) {
@@ -18,10 +25,12 @@ export function startFilters(columns, first, changed) {
   const written = []; // further conditions, {column, operator, value}
 
   const tell = () => {
-    const byChips = [...chosen].filter(([, values]) => values.size).map(([name, values]) => {
-      const { type } = columns.find((column) => column.name === name);
-      return `${name}${type === "list" ? "~" : "="}${[...values].join(",")}`;
-    });
+    const byChips = [...chosen]
+      .filter(([, values]) => values.size)
+      .map(([name, values]) => {
+        const { type } = columns.find((column) => column.name === name);
+        return `${name}${type === "list" ? "~" : "="}${[...values].join(",")}`;
+      });
     const conditions = [...byChips, ...written.map(({ column, operator, value }) => `${column}${operator}${value}`)];
     byId("filter-count").textContent = conditions.length ? String(conditions.length) : "";
     byId("clear-filters").hidden = !conditions.length;
@@ -41,16 +50,18 @@ export function startFilters(columns, first, changed) {
   function chips(column) {
     chosen.set(column.name, new Set());
     // A comma would end a value: such ones are left to the taste profile.
-    return column.values.filter(({ value }) => !String(value).includes(",")).map(({ value, items }) => {
-      const toggle = (event) => {
-        const values = chosen.get(column.name);
-        if (!values.delete(value)) values.add(value);
-        event.currentTarget.setAttribute("aria-pressed", String(values.has(value)));
-        tell();
-      };
-      const text = column.type === "boolean" ? { true: "yes", false: "no" }[value] : String(value);
-      return button(null, text, toggle, { class: "chip", "aria-pressed": "false", title: `${items} items` });
-    });
+    return column.values
+      .filter(({ value }) => !String(value).includes(","))
+      .map(({ value, items }) => {
+        const toggle = (event) => {
+          const values = chosen.get(column.name);
+          if (!values.delete(value)) values.add(value);
+          event.currentTarget.setAttribute("aria-pressed", String(values.has(value)));
+          tell();
+        };
+        const text = column.type === "boolean" ? { true: "yes", false: "no" }[value] : String(value);
+        return button(null, text, toggle, { class: "chip", "aria-pressed": "false", title: `${items} items` });
+      });
   }
 
   function group(column) {
@@ -59,7 +70,9 @@ export function startFilters(columns, first, changed) {
     return element("div", { class: "chips", role: "group", "aria-labelledby": label.id }, label, ...chips(column));
   }
 
-  const few = columns.filter(({ values, type }) => values.length && values.length <= FEW && ["text", "boolean", "list"].includes(type));
+  const few = columns.filter(
+    ({ values, type }) => values.length && values.length <= FEW && ["text", "boolean", "list"].includes(type),
+  );
   const shown = few.find(({ name }) => name === first) ?? few[0];
   byId("first-chips").replaceChildren(...(shown ? [group(shown)] : []));
   byId("more-chips").replaceChildren(...few.filter((column) => column !== shown).map(group));
@@ -70,14 +83,21 @@ export function startFilters(columns, first, changed) {
   byId("clear-filters").onclick = () => {
     chosen.forEach((values) => values.clear());
     written.length = 0;
-    byId("filters").querySelectorAll("[aria-pressed]").forEach((chip) => chip.setAttribute("aria-pressed", "false"));
+    byId("filters")
+      .querySelectorAll("[aria-pressed]")
+      .forEach((chip) => chip.setAttribute("aria-pressed", "false"));
     tell();
   };
 }
 
 /** Makes the form for a condition on any column. */
 function startConditions(columns, add) {
-  const [column, operator, value, form] = ["condition-column", "condition-operator", "condition-value", "condition"].map(byId);
+  const [column, operator, value, form] = [
+    "condition-column",
+    "condition-operator",
+    "condition-value",
+    "condition",
+  ].map(byId);
   column.replaceChildren(...columns.map(({ name }) => element("option", { value: name }, name.replaceAll("_", " "))));
   column.onchange = () => {
     const { type, values } = columns.find(({ name }) => name === column.value);

@@ -55,13 +55,17 @@ export function showChanges(before, { moves, gone }, titles) {
 
 /**
  * Shows a list. `context` has `columns`, `moves` (null for a first list), `certified`, `best` (of the scores), and what
- * the buttons do: `prefer(kind, item)`, `choose(item)`, `explain(item, panel)`; `kindOf(item)` is what the profile says.
+ * the buttons do: `prefer(kind, item, byKeyboard)`, `choose(item)`, `explain(item, panel)`. `kindOf(item)` is what the
+ * profile says of it.
  */
 export function showList(items, context) {
   const list = byId("list");
   const places = new Map([...rows].map(([id, row]) => [id, row.getBoundingClientRect().top]));
   const focused = document.activeElement?.closest("#list > li");
-  const focus = focused && { place: [...list.children].indexOf(focused), action: document.activeElement.dataset.action };
+  const focus = focused && {
+    place: [...list.children].indexOf(focused),
+    action: document.activeElement.dataset.action,
+  };
   const shown = items.map((item, rank) => filled(item, rank, context));
   const kept = new Set(items.map(({ item_id: id }) => id));
   for (const id of [...rows.keys()]) if (!kept.has(id)) rows.delete(id);
@@ -77,7 +81,11 @@ export function showList(items, context) {
   move(places);
   for (const [id, row] of rows) {
     const why = row.querySelector(".why");
-    if (!why.hidden) context.explain(items.find((item) => item.item_id === id), why);
+    if (!why.hidden)
+      context.explain(
+        items.find((item) => item.item_id === id),
+        why,
+      );
   }
 }
 
@@ -86,7 +94,8 @@ function move(places) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const [id, row] of rows) {
     const by = places.has(id) ? places.get(id) - row.getBoundingClientRect().top : 0;
-    if (by) row.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], { duration: 300, easing: "ease-out" });
+    if (by)
+      row.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], { duration: 300, easing: "ease-out" });
     if (!places.has(id)) row.animate([{ opacity: 0 }, { opacity: 1 }], { duration: 300 });
   }
 }
@@ -103,11 +112,16 @@ function filled(item, rank, context) {
   const up = change > 0;
   part("change").className = `change ${change === "new" ? "new" : up ? "up" : change ? "down" : ""}`;
   part("change").replaceChildren(
-    ...(change === "new" ? ["new"] : change ? [icon(up ? "up" : "down"), String(Math.abs(change)), hidden(up ? " up" : " down")] : []),
+    ...(change === "new"
+      ? ["new"]
+      : change
+        ? [icon(up ? "up" : "down"), String(Math.abs(change)), hidden(up ? " up" : " down")]
+        : []),
   );
   part("certified").hidden = rank >= context.certified;
   const kind = context.kindOf(item);
-  for (const of of ["more_of", "less_of"]) row.querySelector(`[data-action=${of}]`).setAttribute("aria-pressed", String(kind === of));
+  for (const of of ["more_of", "less_of"])
+    row.querySelector(`[data-action=${of}]`).setAttribute("aria-pressed", String(kind === of));
   return row;
 }
 
@@ -116,42 +130,71 @@ function made(item, context) {
   const kind = item.attributes[kindColumn(context.columns)];
   const tile = element("span", { class: "tile", "aria-hidden": "true" }, icon(drawingOf(kind)));
   tile.style.setProperty("--hue", hue(String(said[1]?.[1] ?? said[0]?.[1] ?? item.title)));
-  const words = said.slice(0, FACTS).map(([name, cell]) => element("span", { class: name === kindColumn(context.columns) ? "kind" : null }, cell));
-  const sure = element("span", { class: "certified", title: "Certified: no other eligible item is more likely" }, icon("sure"), hidden("certified"));
-  const why = element("div", { class: "why", id: `why-${(numbers += 1)}`, role: "group", "aria-label": `Why: ${item.title}`, hidden: true });
+  const words = said
+    .slice(0, FACTS)
+    .map(([name, cell]) => element("span", { class: name === kindColumn(context.columns) ? "kind" : null }, cell));
+  const sure = element(
+    "span",
+    { class: "certified", title: "Certified: no other eligible item is more likely" },
+    icon("sure"),
+    hidden("certified"),
+  );
+  const why = element("div", {
+    class: "why",
+    id: `why-${(numbers += 1)}`,
+    role: "group",
+    "aria-label": `Why: ${item.title}`,
+    hidden: true,
+  });
   const head = element(
     "div",
     { class: "head" },
     element("span", { class: "rank" }),
     tile,
-    element("div", { class: "what" }, element("h3", {}, item.title, " ", sure), element("p", { class: "facts" }, ...words)),
+    element(
+      "div",
+      { class: "what" },
+      element("h3", {}, item.title, " ", sure),
+      element("p", { class: "facts" }, ...words),
+    ),
     element("span", { class: "change" }),
-    element("div", { class: "scored", title: "Log-probability" }, element("span", { class: "score" }), element("span", { class: "meter", "aria-hidden": "true" })),
+    element(
+      "div",
+      { class: "scored", title: "Log-probability" },
+      element("span", { class: "score" }),
+      element("span", { class: "meter", "aria-hidden": "true" }),
+    ),
   );
   return element("li", { "data-item": item.item_id }, head, actions(item, context, why), why);
 }
 
 function actions(item, context, why) {
-  const act = (action, drawn, text, onclick, more = {}) => button(drawn, text, onclick, { about: item.title, "data-action": action, ...more });
+  const act = (action, drawn, [word, rest], onclick, more = {}) => {
+    const text = element("span", {}, word, element("span", { class: "rest" }, rest)); // narrow screens show the word alone
+    return button(drawn, text, onclick, { about: item.title, "data-action": action, ...more });
+  };
   const openWhy = (event) => {
     why.hidden = !why.hidden;
     event.currentTarget.setAttribute("aria-expanded", String(!why.hidden));
     if (!why.hidden) context.explain(item, why);
   };
+  const prefer = (kind) => (event) => context.prefer(kind, item, event.detail === 0); // no click but a key
   return element(
     "div",
     { class: "actions" },
-    act("more_of", "plus", "More of this", () => context.prefer("more_of", item), { "aria-pressed": "false" }),
-    act("less_of", "minus", "Less of this", () => context.prefer("less_of", item), { "aria-pressed": "false" }),
-    act("blocked", "never", "Never again", () => context.prefer("blocked", item)),
-    act("why", "why", "Why", openWhy, { "aria-expanded": "false", "aria-controls": why.id }),
-    act("choose", "choose", "Add to history", () => context.choose(item)),
+    act("more_of", "plus", ["More", " of this"], prefer("more_of"), { "aria-pressed": "false" }),
+    act("less_of", "minus", ["Less", " of this"], prefer("less_of"), { "aria-pressed": "false" }),
+    act("blocked", "never", ["Never", " again"], prefer("blocked")),
+    act("why", "why", ["Why", ""], openWhy, { "aria-expanded": "false", "aria-controls": why.id }),
+    act("choose", "choose", ["Add", " to history"], () => context.choose(item)),
   );
 }
 
 /** Returns the name of the icon for a kind of items. */
 function drawingOf(kind) {
-  const word = String(kind ?? "").toLowerCase().replace(/s$/, "");
+  const word = String(kind ?? "")
+    .toLowerCase()
+    .replace(/s$/, "");
   return Object.keys(DRAWN).find((name) => DRAWN[name].split(" ").includes(word)) ?? "item";
 }
 

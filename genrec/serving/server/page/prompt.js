@@ -25,11 +25,14 @@ function toggle(numbers, changed) {
 /** Shows the parts that an answer says were understood; nothing without a prompt. */
 export function showUnderstood(understood, changed) {
   byId("understood").hidden = !understood;
+  byId("not-english").hidden = understood?.english !== false;
   if (!understood) return;
   if (!off.size) parts = understood.parts;
-  byId("understood-text").textContent = understood.text ? `Understood: ${understood.text}` : "No part of it was understood.";
+  byId("understood-text").textContent = understood.text
+    ? `Understood: ${understood.text}`
+    : "No part of it was understood.";
   const list = byId("parts");
-  const focus = [...list.children].findIndex((child) => child.contains(document.activeElement));
+  const focus = [...list.querySelectorAll("button")].indexOf(document.activeElement);
   const chips = parts.map((part, place) => {
     const number = place + 1;
     const kind = part.rule ? RULES[part.kind] : (TASTES[part.kind] ?? "taste");
@@ -43,8 +46,8 @@ export function showUnderstood(understood, changed) {
     chip.append(state ? element("span", { class: "note" }, state) : hidden(part.rule ? ", a rule" : ""));
     return element("li", {}, chip);
   });
-  list.replaceChildren(...chips);
-  if (focus >= 0) list.children[focus]?.firstElementChild.focus();
+  list.replaceChildren(element("li", { class: "label", "aria-hidden": "true" }, "Understood"), ...chips);
+  if (focus >= 0) list.querySelectorAll("button")[focus]?.focus();
 }
 
 /** Says how many items the rules leave if they are too few, and offers to treat some as taste. */

@@ -26,10 +26,12 @@ function row(entry, titles, change) {
   // What a person changes is said by that person, whatever the log had said before.
   const edit = (fields) => change({ add: [{ ...entry, source: "said", ...fields }], remove: [] });
   const kind = choices(`${words}: kind`, KINDS, entry.kind, (value) => edit({ kind: value }));
-  const details = element("div", { class: "details" });
+  const details = element("div", { class: "details" }, kind);
   if (!DENIED.includes(entry.kind)) {
     const strength = String(entry.strength ?? 1);
-    const known = STRENGTHS.some(([value]) => value === strength) ? STRENGTHS : [...STRENGTHS, [strength, `× ${strength}`]];
+    const known = STRENGTHS.some(([value]) => value === strength)
+      ? STRENGTHS
+      : [...STRENGTHS, [strength, `× ${strength}`]];
     details.append(choices(`${words}: how much`, known, strength, (value) => edit({ strength: Number(value) })));
   }
   const periods = [["", "for good"], ...Object.keys(DAYS).map((period) => [period, period])];
@@ -40,7 +42,7 @@ function row(entry, titles, change) {
   if (entry.until && entry.until < day()) details.append(element("span", { class: "badge" }, "expired"));
   const remove = iconButton("close", `Remove: ${words}`, () => change({ add: [], remove: [entry.about] }));
   const about = element("p", { class: "about" }, words, element("span", { class: "note" }, columnsOf(entry.about)));
-  return element("li", { class: "entry", "data-about": entry.about }, kind, about, remove, details, hidden(entry.since));
+  return element("li", { class: "entry", "data-about": entry.about }, about, remove, details, hidden(entry.since));
 }
 
 /** Makes the field below the entries add some: of values of `columns()`, of items that `findItems` finds. */
@@ -57,15 +59,21 @@ export function startAdding(columns, findItems, change) {
       if (values.size < SUGGESTED) values.set(about, { text: inWords(about, new Map()), note, about });
     };
     for (const { name, values: frequent } of columns()) {
-      frequent.filter(({ value }) => like(value) || (value === "true" && like(name))).forEach(({ value }) => add(name, value));
+      frequent
+        .filter(({ value }) => like(value) || (value === "true" && like(name)))
+        .forEach(({ value }) => add(name, value));
     }
     const items = text ? await findItems(text, signal) : [];
     const names = new Set(columns().map(({ name }) => name));
     for (const item of items) {
-      const texts = Object.entries(item.attributes).filter(([name, cell]) => names.has(name) && typeof cell === "string");
+      const texts = Object.entries(item.attributes).filter(
+        ([name, cell]) => names.has(name) && typeof cell === "string",
+      );
       texts.filter(([, cell]) => like(cell)).forEach(([name, cell]) => add(name, cell));
     }
-    const titles = items.slice(0, SUGGESTED).map(({ item_id: id, title }) => ({ text: `“${title}”`, note: "title", about: aboutItem(id) }));
+    const titles = items
+      .slice(0, SUGGESTED)
+      .map(({ item_id: id, title }) => ({ text: `“${title}”`, note: "title", about: aboutItem(id) }));
     return [...(text.includes("=") ? [written(text)] : []), ...values.values(), ...titles];
   }
 
