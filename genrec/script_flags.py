@@ -75,6 +75,13 @@ def define_fields(options: Callable[..., T]) -> Callable[[], T]:
     return lambda: options(**{name: holder.value for name, holder in holders.items()})
 
 
+def of_environment(prefix: str) -> list[str]:
+    """Returns arguments for the flags of the script that environment variables set, such as GENREC_PORT for --port."""
+    names = [flag.name for flag in flags.FLAGS.flags_by_module_dict().get(sys.argv[0], ())]
+    variables = {name: prefix + name.upper() for name in names}
+    return [f"--{name}={os.environ[variable]}" for name, variable in variables.items() if variable in os.environ]
+
+
 class ConfigFlag:
     """The flag `--config` and a flag `--config.NAME` for each setting of an experiment."""
 

@@ -105,11 +105,11 @@ class Store:
         with self._writing() as connection:
             return _append(connection, rows, key)
 
-    def users(self, first: int) -> list[str]:
-        """Returns the ids of the first users who have events, at most `first`, in the order of the database."""
-        found = sa.select(EVENTS.c.user_id).distinct().order_by(EVENTS.c.user_id).limit(max(first, 0))
+    def users(self, first: int) -> list[tuple[str, int]]:
+        """Returns the first users who have events, at most `first`, in the order of the database, and how many."""
+        found = sa.select(EVENTS.c.user_id, sa.func.count()).group_by(EVENTS.c.user_id).order_by(EVENTS.c.user_id)
         with self._database.transaction() as connection:
-            return list(connection.execute(found).scalars())
+            return [(user, events) for user, events in connection.execute(found.limit(max(first, 0)))]
 
     # Profiles. A new one has the time as its version, so that no version of a deleted one returns.
 

@@ -1,0 +1,283 @@
+"""Batches: the searches that wait together are computed together, by the one thread that owns the device.
+
+Of the searches that wait, the one with the earliest deadline is next, and with it those of the same program, as many as
+are answered per second the most. Nothing waits for a batch to fill: while the device computes one, the next gathers.
+"""
+
+import asyncio
+import collections
+import contextlib
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from genrec.data.filters import EVERYTHING
+from genrec.errors import GenrecError
+from genrec.serving.engine import Recommendations, Shortage
+from genrec.serving.requests import Request
+from genrec.serving.served_engine import Options, Query, ServedEngine
+from genrec.serving.server.metrics import Metrics
+from genrec.serving.server.problems import ProblemError, unavailable
+
+T = TypeVar("T")
+
+MARGIN = 1.25  # the wait for a batch may be longer than expected by this factor
+LEARNING = 0.2  # weight of the last batch in the expected time of the next
+MOST_PROGRAMS = 1000  # whose times are kept
+MEASURED = 10  # items of the history that is searched for to measure the time
+Found = tuple[Recommendations, Shortage | None]
+_count = itertools.count()
+
+
+class Job:
+    """Work for the device: a search, or a call of a function."""
+
+    __slots__ = ("arrived", "cost", "deadline", "future", "query", "run")
+
+    def __init__(self, deadline: float, cost: float, future: "asyncio.Future[object]"):
+        """Times are those of `time.monotonic`, in seconds; `cost` is the time that it is expected to take."""
+        self.deadline, self.cost, self.future, self.arrived = deadline, cost, future, time.monotonic()
+        self.query: Query | None = None
+        self.run: Callable[[], object] | None = None
+
+
+class SupersededError(Exception):
+    """The batcher is closed: another bundle answers."""
+
+
+class Batcher:
+    """The queue of one engine, and the thread that computes what is in it. Its methods are for the event loop."""
+
+    def __init__(self, engine: ServedEngine, metrics: Metrics, max_queue: int, seconds: dict[int, float] | None = None):
+        """`seconds` are the times of a search by batch size, as `measure` returns them."""
+        self._engine, self._metrics, self._max_queue = engine, metrics, max_queue
+        self._sizes = sorted(engine.batch_sizes)
+        self._seconds: dict[tuple[Hashable, int], float] = {}  # of the last searches, by program and batch size
+        self._usual = dict(seconds or dict.fromkeys(self._sizes, 0.0))  # of any program
+        self._call_seconds: dict[str, float] = collections.defaultdict(float)  # by name of a call
+        # Of each program the jobs that wait, by deadline. Guarded by the condition, as is what follows.
+        self._groups: dict[Hashable, list[tuple[float, int, Job]]] = {}
+        self._waiting, self._load, self._busy_until = 0, 0.0, 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._loop = asyncio.get_running_loop()
+        labels = engine.card.fingerprint[:12]
+        self._lists, self._batch_requests = metrics.lists.labels(labels), metrics.batch_requests.labels(labels)
+        self._batch_seconds = metrics.batch_seconds.labels(labels)
+        metrics.compilations.labels(labels).set_function(lambda: engine.compilations)
+        self._queue_seconds = metrics.queue_seconds
+        metrics.waiting.set_function(lambda: self._waiting)
+        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread of the device runs."""
+        return self._thread.is_alive()
+
+    @property
+    def stuck_seconds(self) -> float:
+        """How much longer than expected the device has been busy."""
+        return max(0.0, time.monotonic() - self._busy_until) if self._busy_until else 0.0
+
+    def search(self, query: Query, program: Hashable, deadline: float) -> "asyncio.Future[Found]":
+        """Returns the future list of a query, with what it lacks.
+
+        Raises ProblemError if it would come after the deadline, and SupersededError after `close`. Cancel the future of
+        a request whose client has gone: it is not computed.
+        """
+        cost = min(self._expected(program, size) / size for size in self._sizes)
+        self._admit(deadline, self._expected(program, self._sizes[0]))
+        job = Job(deadline, cost, self._loop.create_future())
+        job.query = query
+        self._add(program, job)
+        return job.future  # type: ignore[return-value]  # jobs have results of several types
+
+    def call(self, name: str, function: Callable[[], T], deadline: float, refuse: bool = True) -> "asyncio.Future[T]":
+        """Returns the future result of a function that needs the device; see `search`. `name` is that of its kind.
+
+        Without `refuse`, it waits however many wait.
+        """
+        if refuse:
+            self._admit(deadline, self._call_seconds[name])
+        job = Job(deadline, self._call_seconds[name], self._loop.create_future())
+
+        def timed() -> T:
+            start = time.monotonic()
+            result = function()
+            self._call_seconds[name] += LEARNING * (time.monotonic() - start - self._call_seconds[name])
+            return result
+
+        job.run = timed
+        self._add(("call", next(_count)), job)
+        return job.future  # type: ignore[return-value]  # jobs have results of several types
+
+    async def close(self) -> None:
+        """Waits until all that waits is computed, and ends the thread; nothing may be added meanwhile."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        while self._thread.is_alive():
+            await asyncio.sleep(0.01)
+
+    def _admit(self, deadline: float, seconds: float) -> None:
+        """Raises ProblemError if the queue is full, or too long for a job that takes `seconds` by itself."""
+        now = time.monotonic()
+        wait = max(0.0, self._busy_until - now) + self._load
+        if self._waiting >= self._max_queue or (wait and now + MARGIN * (wait + seconds) > deadline):
+            self._metrics.refused.labels("queue").inc()
+            raise unavailable("the server is busy. Try again later, or with a later deadline_ms.", wait)
+
+    def _add(self, program: Hashable, job: Job) -> None:
+        with self._changed:
+            if self._closed:
+                raise SupersededError
+            heapq.heappush(self._groups.setdefault(program, []), (job.deadline, next(_count), job))
+            self._waiting += 1
+            self._load += job.cost
+            self._changed.notify()
+        timer = self._loop.call_at(self._loop.time() + max(0.0, job.deadline - job.arrived), self._expire, job)
+        job.future.add_done_callback(lambda _: timer.cancel())
+
+    def _expire(self, job: Job) -> None:
+        if not job.future.done():
+            self._metrics.refused.labels("deadline").inc()
+            job.future.set_exception(
+                ProblemError(504, "the deadline passed before the answer. Give a later deadline_ms.")
+            )
+
+    def _expected(self, program: Hashable, size: int) -> float:
+        return self._seconds.get((program, size), self._usual[size])
+
+    # The thread of the device.
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._busy_until = 0.0
+                while not self._groups and not self._closed:
+                    self._changed.wait()
+                if not self._groups:
+                    return
+                program, jobs, size = self._take()
+            if jobs:
+                self._compute(program, jobs, size)
+
+    def _take(self) -> tuple[Hashable, list[Job], int]:
+        """Returns the next jobs, of one program, and the batch size for them; none if nobody waits for them."""
+        program = min(self._groups, key=lambda one: self._groups[one][0])
+        group, jobs, now = self._groups[program], list[Job](), time.monotonic()
+        size = self._best_size(program, len(group)) if group[0][2].run is None else 1
+        while group and len(jobs) < size:
+            _, _, job = heapq.heappop(group)
+            self._waiting -= 1
+            self._load -= job.cost
+            if not job.future.done():  # else its client has gone, or its deadline has passed
+                jobs.append(job)
+        if not group:
+            del self._groups[program]
+        if not self._groups:
+            self._load = 0.0  # what rounding has left
+        if len(jobs) < size and jobs[:1] and jobs[0].run is None:
+            size = min(one for one in self._sizes if one >= len(jobs))
+        seconds = jobs[0].cost if jobs and jobs[0].run else self._expected(program, size)
+        self._busy_until = now + seconds
+        return program, jobs, size
+
+    def _best_size(self, program: Hashable, waiting: int) -> int:
+        """Returns the batch size that computes most of those who wait per second."""
+        return max(self._sizes, key=lambda size: min(waiting, size) / max(self._expected(program, size), 1e-6))
+
+    def _compute(self, program: Hashable, jobs: Sequence[Job], size: int) -> None:
+        if (run := jobs[0].run) is not None:
+            self._deliver(jobs, [_outcome(run)])
+            return
+        start = time.monotonic()
+        for job in jobs:
+            self._queue_seconds.observe(start - job.arrived)
+        queries = [job.query for job in jobs if job.query is not None]
+        results = self._search(queries)
+        seconds = time.monotonic() - start
+        self._learn(program, size, seconds)
+        self._batch_requests.observe(len(jobs))
+        self._batch_seconds.observe(seconds)
+        self._lists.inc(len(jobs))
+        short = [_is_short(query, found) for query, found in zip(queries, results, strict=True)]
+        complete = [place for place, is_short in enumerate(short) if not is_short]
+        if complete:
+            self._deliver([jobs[place] for place in complete], [(results[place], None) for place in complete])
+        for job, query, found, is_short in zip(jobs, queries, results, short, strict=True):
+            if is_short and isinstance(found, Recommendations):
+                self._deliver([job], [self._with_shortage(query, found)])
+
+    def _search(self, queries: Sequence[Query]) -> Sequence[Recommendations | Exception]:
+        """Returns a list for each query, or what is wrong with it."""
+        try:
+            return self._engine.recommend(queries)
+        except GenrecError as error:
+            if len(queries) == 1:
+                return [error]
+            return [self._search([query])[0] for query in queries]  # one of them is wrong: the others are answered
+        except Exception as error:
+            logging.exception("a search failed")
+            return [error] * len(queries)
+
+    def _with_shortage(self, query: Query, found: Recommendations) -> Found | Exception:
+        try:
+            return found, self._engine.shortage(query, found)
+        except Exception as error:
+            return error
+
+    def _learn(self, program: Hashable, size: int, seconds: float) -> None:
+        before = self._expected(program, size)
+        if len(self._seconds) >= MOST_PROGRAMS:
+            self._seconds.clear()
+        self._seconds[program, size] = before + LEARNING * (seconds - before) if before else seconds
+
+    def _deliver(self, jobs: Sequence[Job], results: Sequence[object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            self._loop.call_soon_threadsafe(_set, jobs, results)
+
+
+def _set(jobs: Sequence[Job], results: Sequence[object]) -> None:
+    for job, result in zip(jobs, results, strict=True):
+        if not job.future.done():
+            if isinstance(result, tuple) and isinstance(result[0], Exception):
+                result = result[0]
+            if isinstance(result, Exception):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)
+
+
+def _outcome(run: Callable[[], object]) -> object:
+    """Returns what a function returns or, as an object, raises."""
+    try:
+        return run()
+    except Exception as error:
+        return error
+
+
+def _is_short(query: Query, found: Recommendations | Exception) -> bool:
+    """Returns whether a prompt may have rules that leave fewer items than asked for."""
+    return isinstance(found, Recommendations) and bool(query.request.prompt) and len(found.items) < query.options.top
+
+
+def measure(engine: ServedEngine) -> dict[int, float]:
+    """Returns the time of a search by batch size, in seconds."""
+    history = np.arange(min(MEASURED, len(engine.catalogue)), dtype=np.int32)
+    query, found = Query(Request("", history), Options(), EVERYTHING), {}
+    for size in engine.batch_sizes:
+        times = []
+        for _ in range(2):
+            start = time.monotonic()
+            engine.recommend([query] * size)
+            times.append(time.monotonic() - start)
+        found[size] = min(times)
+    return found

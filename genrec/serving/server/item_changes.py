@@ -1,0 +1,43 @@
+"""Changes of the catalogue, from the store to an engine: in the order of the store, so that all servers agree."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from genrec.errors import GenrecError
+from genrec.serving.served_engine import ItemChange, ServedEngine
+
+AT_ONCE = 256  # changes between which no search is computed
+
+Row = tuple[int, str]  # number and JSON of a change
+
+
+class Applied(NamedTuple):
+    """What changes have done."""
+
+    present: list[str]  # ids of items that were added or changed, and not removed later
+    removed: list[str]
+    refused: dict[int, str]  # why changes could not be applied, by their numbers
+
+
+def parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Yields changes in parts that are applied at once."""
+    return (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+
+
+def apply(engine: ServedEngine, rows: Sequence[Row]) -> Applied:
+    """Applies changes in order; one that the engine refuses, such as one made for other columns, is left out."""
+    changes = [(number, ItemChange.from_json(text)) for number, text in rows]
+    refused = {}
+    try:
+        engine.change_items([change for _, change in changes])
+    except GenrecError:  # of one of them; none was applied
+        for number, change in changes:
+            try:
+                engine.change_items([change])
+            except GenrecError as error:
+                refused[number] = str(error)
+                logging.warning("change %d of the catalogue is left out: %s", number, error)
+    last = {change.item_id: change.kind for number, change in changes if number not in refused}
+    removed = [item_id for item_id, kind in last.items() if kind == "remove"]
+    return Applied([item_id for item_id, kind in last.items() if kind != "remove"], removed, refused)

@@ -1,0 +1,240 @@
+"""Endpoints of lists, scores and explanations."""
+
+import asyncio
+import dataclasses
+import datetime
+import functools
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from genrec.data.filters import EVERYTHING, Filter
+from genrec.errors import shown
+from genrec.serving.profiles import NO_PROFILE, Profile
+from genrec.serving.requests import Request, catalogue_rows, with_allow_deny
+from genrec.serving.served_engine import Options, Query
+from genrec.serving.server.batching import Found, SupersededError
+from genrec.serving.server.endpoint import Answer, Call, answer
+from genrec.serving.server.problems import ProblemError, problem_of
+from genrec.serving.server.service import Answering, Service
+
+T = TypeVar("T")
+SECOND = 1_000_000  # microseconds
+OPTIONS = frozenset(("top", "exclude_history", "guidance", "temperature", "top_p", "seed", "max_share", "share_of"))
+
+
+@functools.lru_cache(maxsize=4096)
+def _options(given: tuple[tuple[str, Any], ...]) -> Options:
+    return Options(**dict(given))
+
+
+@functools.lru_cache(maxsize=4096)
+def _conditions(texts: tuple[str, ...]) -> Filter:
+    return Filter.parse(texts)
+
+
+@functools.lru_cache(maxsize=1024)
+def _profile(text: str) -> Profile:
+    return Profile.from_json(text)
+
+
+def profile_text(user: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the JSON of a profile with entries, of today where they name no date."""
+    today = datetime.date.today().isoformat()
+    return json.dumps({"user": user, "entries": [{"since": today, **entry} for entry in entries]})
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A query, ready to be searched for."""
+
+    answering: Answering
+    query: Query
+    program: Hashable
+
+
+def request_of(service: Service, answering: Answering, fields: Mapping[str, Any]) -> Request:
+    """Returns the request of the fields of api.REQUEST; reads the store, unless there is no user.
+
+    Raises GenrecError for unknown users and items, and malformed profiles.
+    """
+    user, ids, catalogue = fields.get("user"), fields.get("history"), answering.engine.catalogue
+    request = Request("given items" if user is None else user, np.zeros(0, np.int32))
+    profile, known = NO_PROFILE, user is None or ids is not None
+    if "profile" in fields:
+        profile = _profile(profile_text(user or "", fields["profile"]["entries"]))
+    elif user is not None and (stored := service.store.profile(user)) is not None:
+        profile, known = _profile(stored.text), True
+    if ids is not None:
+        request = dataclasses.replace(request, history=catalogue_rows(catalogue, ids))
+    elif user is not None:
+        events = service.store.events(user, service.settings.history_events)
+        if not events and not known:
+            raise ProblemError(
+                404,
+                f"there are no events and no profile of the user {shown(user)}. Send events to /v1/events, or give a "
+                "history, which may be empty.",
+            )
+        there = [(catalogue.index[one.item_id], one.time) for one in events if one.item_id in catalogue.index]
+        now = time.time_ns() // 1000
+        rows, ages = [row for row, _ in there], [max(0, now - moment) // SECOND for _, moment in there]
+        request = dataclasses.replace(request, history=np.array(rows, np.int32), ages=np.array(ages, np.int64))
+    rules = fields.get("rules", "on")
+    return dataclasses.replace(
+        request,
+        context_overrides={name: _text(value) for name, value in fields.get("context", {}).items()},
+        prompt=fields.get("prompt", ""),
+        profile=profile,
+        rules=rules != "off",
+        parts_off=frozenset(map(int, re.findall(r"\d+", rules))),
+    )
+
+
+def _text(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def filter_of(answering: Answering, fields: Mapping[str, Any]) -> Filter:
+    """Returns the filter of the fields of api.REQUEST; raises GenrecError for unknown items and malformed ones."""
+    found = _conditions(tuple(fields["filters"])) if fields.get("filters") else EVERYTHING
+    if "allow" not in fields and not fields.get("deny"):
+        return found
+    return with_allow_deny(found, answering.engine.catalogue, fields.get("allow"), fields.get("deny", ()))
+
+
+def prepare(service: Service, answering: Answering, fields: Mapping[str, Any]) -> Prepared:
+    """Returns the query of the fields of api.REQUEST; raises GenrecError where that cannot be answered."""
+    request = request_of(service, answering, fields)
+    options = _options(tuple((name, fields[name]) for name in sorted(OPTIONS & fields.keys())))
+    query = Query(request, options, filter_of(answering, fields))
+    return Prepared(answering, query, answering.engine.program(query))
+
+
+async def _prepared(service: Service, fields: Mapping[str, Any]) -> Prepared:
+    """Prepares a query; in another thread if that reads the store, or understands a prompt."""
+    answering = service.answering
+    if fields.keys() & {"user", "prompt", "profile", "allow", "deny"}:
+        return await service.in_thread(prepare, service, answering, fields)
+    return prepare(service, answering, fields)
+
+
+def _deadline(service: Service, fields: Mapping[str, Any], start: float) -> float:
+    return start + fields.get("deadline_ms", service.settings.deadline_ms) / 1000
+
+
+async def _again_if_superseded(run: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await run()
+        except SupersededError:  # another bundle answers from now on
+            await asyncio.sleep(0)
+
+
+async def _list(service: Service, fields: Mapping[str, Any], start: float) -> str:
+    """Returns the JSON of the answer to one request."""
+
+    async def search() -> str:
+        ready = await _prepared(service, fields)
+        found = await ready.answering.batcher.search(ready.query, ready.program, _deadline(service, fields, start))
+        return _rendered(ready, fields, found)
+
+    return await _again_if_superseded(search)
+
+
+def _rendered(ready: Prepared, fields: Mapping[str, Any], found: Found) -> str:
+    listing, request, (ranked, shortage) = ready.answering.listing, ready.query.request, found
+    parts = [
+        f'"user": {json.dumps(fields.get("user"))}, "recommended": {listing.ranked(ranked)}',
+        f'"certified": {ranked.certified}, "history_items": {len(request.history)}',
+    ]
+    if request.prompt:
+        parts.append(f'"understood": {json.dumps(ready.answering.engine.understand(request).as_json())}')
+    if shortage is not None:
+        without = {str(number): items for number, items in shortage.without.items()}
+        loosened = "[]" if shortage.found is None else listing.ranked(shortage.found)
+        parts.append(
+            f'"shortage": {{"eligible": {shortage.eligible}, "without": {json.dumps(without)}, '
+            f'"loosened": {json.dumps(list(shortage.loosened))}, "recommended": {loosened}}}'
+        )
+    return f"{{{', '.join(parts)}}}"
+
+
+async def recommend(call: Call) -> Answer:
+    """Answers /v1/recommend."""
+    start, service, requests = time.monotonic(), call.service, call.body["requests"]
+    if len(requests) == 1:
+        results: Sequence[str | BaseException] = [await _list(service, requests[0], start)]
+    else:
+        lists = (_list(service, fields, start) for fields in requests)
+        results = await asyncio.gather(*lists, return_exceptions=True)
+    problems = [_problem(one) for one in results if isinstance(one, BaseException)]
+    if len(problems) == len(requests):
+        raise problems[0]
+    texts = [
+        f'{{"problem": {json.dumps(_problem(one).fields(call.request_id))}}}' if isinstance(one, BaseException) else one
+        for one in results
+    ]
+    body = f'{{"bundle": {service.answering.json}, "results": [{", ".join(texts)}]}}'
+    return Answer(body.encode())
+
+
+def _problem(error: BaseException) -> ProblemError:
+    """Returns the problem of one of several requests; raises errors that are the server's."""
+    if isinstance(error, Exception) and (found := problem_of(error)) is not None:
+        return found
+    raise error
+
+
+async def score(call: Call) -> Answer:
+    """Answers /v1/score."""
+
+    def compute(answering: Answering, request: Request, rows: np.ndarray) -> np.ndarray:
+        return answering.engine.score(request, rows.tolist())
+
+    answering, _, scores = await _of_items(call, "score", compute)
+    listed = sorted(zip(call.body["items"], scores.tolist(), strict=True), key=lambda one: -one[1])
+    scored = [{"item_id": item_id, "score": round(value, 5)} for item_id, value in listed]
+    return answer({"bundle": answering.fields, "scores": scored})
+
+
+async def explain(call: Call) -> Answer:
+    """Answers /v1/explain."""
+
+    def compute(answering: Answering, request: Request, rows: np.ndarray) -> list[dict[str, object]]:
+        return [
+            {
+                "because": [reason.words for reason in one.stated],
+                "reasons": [[reason.name, round(reason.change, 5)] for reason in one.reasons],
+                "sum_of_changes": round(one.total, 5),
+                "joint_change": round(one.joint, 5),
+                "in_words": one.in_words(),
+            }
+            for one in answering.engine.explain(request, rows.tolist())
+        ]
+
+    answering, rows, found = await _of_items(call, "explain", compute)
+    catalogue = answering.engine.catalogue
+    named = [{"item_id": catalogue.item_ids[row], "title": catalogue.titles[row]} for row in rows.tolist()]
+    explanations = [{**name, **one} for name, one in zip(named, found, strict=True)]
+    return answer({"bundle": answering.fields, "explanations": explanations})
+
+
+async def _of_items(
+    call: Call, name: str, compute: Callable[[Answering, Request, np.ndarray], T]
+) -> tuple[Answering, np.ndarray, T]:
+    """Returns what is computed for a request and items, on the device."""
+    start, service, fields = time.monotonic(), call.service, call.body
+
+    async def run() -> tuple[Answering, np.ndarray, T]:
+        answering = service.answering
+        request = await service.in_thread(request_of, service, answering, fields)
+        rows = catalogue_rows(answering.engine.catalogue, fields["items"])
+        work = functools.partial(compute, answering, request, rows)
+        found = await answering.batcher.call(name, work, _deadline(service, fields, start))
+        return answering, rows, found
+
+    return await _again_if_superseded(run)

@@ -1,0 +1,204 @@
+"""The state of a server: the bundle that answers, the store, and who may ask; see `genrec.serving.server.app`."""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from starlette.types import Scope
+
+from genrec.serving.served_engine import ItemChange, ServedEngine
+from genrec.serving.server import batching, item_changes
+from genrec.serving.server.limits import Rate, Tokens
+from genrec.serving.server.listing import Listing
+from genrec.serving.server.metrics import Metrics
+from genrec.serving.server.problems import ProblemError, unavailable
+from genrec.serving.server.settings import ServerSettings
+from genrec.serving.store.errors import StoreUnavailable
+from genrec.serving.store.store import Store
+
+T = TypeVar("T")
+
+STUCK = 60.0  # seconds after which a search that does not end makes the server dead
+CHANGES_DEADLINE = 600.0  # seconds for changes of the catalogue to be applied
+
+
+@dataclasses.dataclass
+class Answering:
+    """A bundle that answers."""
+
+    engine: ServedEngine
+    batcher: batching.Batcher
+    listing: Listing
+    change: int  # number of the last change of the catalogue that it has
+    folder: str
+    refused: dict[int, str] = dataclasses.field(default_factory=dict)  # changes that it could not apply, with reasons
+
+    @functools.cached_property
+    def fields(self) -> dict[str, str]:
+        """Fingerprint and version, for answers."""
+        return {"fingerprint": self.engine.card.fingerprint, "version": self.engine.card.version}
+
+    @functools.cached_property
+    def json(self) -> str:
+        """The JSON of `fields`."""
+        return json.dumps(self.fields)
+
+    @functools.cached_property
+    def label(self) -> str:
+        """The label in metrics."""
+        return self.engine.card.fingerprint[:12]
+
+
+class Service:
+    """What the endpoints share. All methods are for the event loop."""
+
+    def __init__(self, engine: ServedEngine, folder: str, store: Store, tokens: Tokens, settings: ServerSettings):
+        self.settings, self.store, self._tokens = settings, store, tokens
+        self.metrics, self._rate = Metrics(), Rate(settings.rate)
+        self.draining = False
+        self._first, self._folder = engine, folder
+        self._answering: Answering | None = None
+        self._threads = concurrent.futures.ThreadPoolExecutor(settings.threads, "store")
+        self._catching_up, self._loading = asyncio.Lock(), asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = asyncio.Event()  # the bundle could not be made ready
+
+    @property
+    def answering(self) -> Answering:
+        """The bundle that answers; raises ProblemError until one does."""
+        if self._answering is None:
+            raise unavailable("the server is starting. Try again.", 2)
+        return self._answering
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are answered, and no others are to be sent elsewhere."""
+        return self._answering is not None and not self.draining
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread of the device works."""
+        return self._answering is None or (
+            self._answering.batcher.is_running and self._answering.batcher.stuck_seconds < STUCK
+        )
+
+    def admit(self, scope: Scope, headers: Mapping[bytes, bytes], admin: bool) -> None:
+        """Raises ProblemError if a client may not ask, or asks too often."""
+        client = self._tokens.check(headers.get(b"authorization", b""), admin)
+        address = scope.get("client") or ("",)
+        self._rate.take(client or address[0])
+
+    async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        """Returns the result of a function of the store, which may take long."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *arguments))
+
+    def start(self) -> None:
+        """Begins to make the bundle ready and to look for changes of the catalogue."""
+        self._tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._poll())]
+
+    async def stop(self) -> None:
+        """Ends all work; what waits is computed before."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._answering is not None:
+            await self._answering.batcher.close()
+        self._threads.shutdown()
+        self.store.close()
+
+    async def _start(self) -> None:
+        try:
+            await self._answer_with(self._first, self._folder)
+        except Exception:
+            logging.exception("the bundle could not be made ready")
+            self.failed.set()
+
+    async def reload(self, folder: str = "") -> Answering:
+        """Answers with the bundle of a folder, by default the same one, once it is ready; until then with the present.
+
+        Raises ProblemError if one is being loaded, and BundleError for a bundle that cannot be served.
+        """
+        if self._loading.locked():
+            raise ProblemError(409, "a bundle is being loaded. Try again when it is ready.")
+        async with self._loading:
+            self._tokens.read()
+            folder = folder or self._folder
+            engine = await asyncio.to_thread(ServedEngine.load, folder)
+            return await self._answer_with(engine, folder)
+
+    async def _answer_with(self, engine: ServedEngine, folder: str) -> Answering:
+        loaded = await asyncio.to_thread(_prepared, engine, self.store)
+        batcher = batching.Batcher(engine, self.metrics, self.settings.max_queue, loaded.seconds)
+        new = Answering(engine, batcher, loaded.listing, loaded.change, folder, loaded.refused)
+        await self.catch_up(new)  # with what came while it was made ready
+        before, self._answering, self._folder = self._answering, new, folder
+        self.metrics.info.clear()
+        self.metrics.info.labels(new.label, new.fields["version"]).set(1)
+        self.metrics.changes.set(new.change)
+        logging.info("ready", extra={"fields": {"bundle": new.label, "items": len(engine.catalogue), "folder": folder}})
+        if before is not None:
+            await before.batcher.close()  # those who wait for it are answered by it
+        return new
+
+    async def catch_up(self, answering: Answering | None = None) -> None:
+        """Applies the changes of the catalogue that the store has and the bundle has not, in their order."""
+        async with self._catching_up:
+            answering = answering or self.answering
+            rows = await self.in_thread(self.store.changes, answering.change)
+            for part in item_changes.parts(rows):
+                deadline = time.monotonic() + CHANGES_DEADLINE
+                change = functools.partial(item_changes.apply, answering.engine, part)
+                applied = await answering.batcher.call("change", change, deadline, refuse=False)
+                answering.listing.changed(applied.present, applied.removed)
+                answering.refused |= applied.refused
+                answering.change = part[-1][0]
+                self.metrics.skipped.inc(len(applied.refused))
+                self.metrics.changes.set(answering.change)
+
+    async def change(self, change: ItemChange) -> None:
+        """Stores a change of the catalogue, and applies it here; raises ProblemError if the bundle cannot apply it."""
+        number = await self.in_thread(self.store.add_change, change.as_json())
+        await self.catch_up()
+        if reason := self.answering.refused.get(number):
+            raise ProblemError(422, reason)
+
+    async def _poll(self) -> None:
+        available = True
+        while True:
+            await asyncio.sleep(self.settings.poll_seconds)
+            try:
+                if self._answering is not None:
+                    await self.catch_up()
+                available = True
+            except StoreUnavailable as error:
+                if available:  # said once
+                    logging.warning("changes of the catalogue cannot be read: %s", error)
+                available = False
+            except Exception:
+                logging.exception("changes of the catalogue could not be applied")
+
+
+@dataclasses.dataclass
+class _Prepared:
+    seconds: dict[int, float]
+    listing: Listing
+    change: int
+    refused: dict[int, str]
+
+
+def _prepared(engine: ServedEngine, store: Store) -> _Prepared:
+    """Compiles an engine's programs, and applies the changes of the store; takes seconds."""
+    engine.warm_up()
+    listing, number, refused = Listing(engine), 0, dict[int, str]()
+    for part in item_changes.parts(store.changes(0)):
+        applied = item_changes.apply(engine, part)
+        listing.changed(applied.present, applied.removed)
+        refused |= applied.refused
+        number = part[-1][0]
+    return _Prepared(batching.measure(engine), listing, number, refused)
