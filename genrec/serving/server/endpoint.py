@@ -124,7 +124,7 @@ class Endpoint:
         await respond(send, found, operation.content_type)
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, schema: Any) -> Any:
-        """Returns the value of a body; raises ProblemError if it is too large or slow, no JSON, or not of the schema."""
+        """Returns the value of a body; raises ProblemError if it is too large or slow, or not of the schema."""
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         settings = self._service.settings
         try:

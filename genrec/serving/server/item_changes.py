@@ -15,8 +15,7 @@ Row = tuple[int, str]  # number and JSON of a change
 class Applied(NamedTuple):
     """What changes have done."""
 
-    present: list[str]  # ids of items that were added or changed, and not removed later
-    removed: list[str]
+    item_ids: list[str]  # of items that were added or changed
     refused: dict[int, str]  # why changes could not be applied, by their numbers
 
 
@@ -38,6 +37,8 @@ def apply(engine: ServedEngine, rows: Sequence[Row]) -> Applied:
             except GenrecError as error:
                 refused[number] = str(error)
                 logging.warning("change %d of the catalogue is left out: %s", number, error)
-    last = {change.item_id: change.kind for number, change in changes if number not in refused}
-    removed = [item_id for item_id, kind in last.items() if kind == "remove"]
-    return Applied([item_id for item_id, kind in last.items() if kind != "remove"], removed, refused)
+    catalogue = engine.catalogue
+    for made in (catalogue.index, catalogue.titles):  # here, not in the event loop that reads them
+        assert len(made) == len(catalogue)
+    present = [change.item_id for number, change in changes if number not in refused and change.kind != "remove"]
+    return Applied(list(dict.fromkeys(present)), refused)

@@ -28,7 +28,6 @@ class Listing:
 
     def __init__(self, engine: ServedEngine):
         self._engine = engine
-        self.removed: set[int] = set()  # catalogue rows
         self._rendered: dict[int, str] = {}
         self._indexed = _normalized(pa.array(engine.catalogue.titles, pa.string()))
         self._recent: dict[int, str] = {}  # by row, normalized
@@ -38,10 +37,15 @@ class Listing:
         """The items as they are now."""
         return self._engine.catalogue
 
+    @functools.cached_property
+    def columns_to_set(self) -> list[str]:
+        """Names of the columns that changes of items may set."""
+        return [name for name in self.catalogue.table.column_names if name not in INTERNAL]
+
     def row(self, item_id: str) -> int | None:
         """Returns the catalogue row of an item; None if there is none, or if it was removed."""
         row = self.catalogue.index.get(item_id)
-        return None if row in self.removed else row
+        return None if row in self._engine.removed else row
 
     def rendered(self, row: int) -> str:
         """Returns the JSON of an item without its braces: item_id, title and attributes."""
@@ -66,15 +70,13 @@ class Listing:
         listed = zip(found.items.tolist(), found.scores.tolist(), strict=True)
         return "[" + ", ".join([f'{{{self.rendered(row)}, "score": {round(score, 5)}}}' for row, score in listed]) + "]"
 
-    def changed(self, item_ids: Iterable[str], removed: Iterable[str]) -> None:
-        """Takes note of items that were added or changed, and of those that were removed."""
+    def changed(self, item_ids: Iterable[str]) -> None:
+        """Takes note of items that were added or changed."""
         catalogue = self.catalogue
         for item_id in item_ids:
             row = catalogue.index[item_id]
-            self.removed.discard(row)
             self._rendered.pop(row, None)
             self._recent[row] = _normalized(pa.array([catalogue.titles[row]]))[0].as_py()
-        self.removed.update(catalogue.index[item_id] for item_id in removed if item_id in catalogue.index)
         if len(self._recent) > MOST_RECENT:
             self._indexed = _normalized(pa.array(catalogue.titles, pa.string()))
             self._recent = {}
@@ -87,7 +89,7 @@ class Listing:
         wanted = _normalized(pa.array([prefix]))[0].as_py().rstrip() or " "
         if prefix[-1:].isspace():
             wanted += " "
-        indexed, recent, removed = self._indexed, dict(self._recent), self.removed
+        indexed, recent, removed = self._indexed, dict(self._recent), self._engine.removed
         rows = np.flatnonzero(pc.match_substring(indexed, wanted).to_numpy(zero_copy_only=False))
         texts = indexed.take(pa.array(rows)).to_pylist()
         found = {row: text for row, text in zip(rows.tolist(), texts, strict=True) if row not in recent}

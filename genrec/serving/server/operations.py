@@ -35,7 +35,7 @@ async def metrics(call: Call) -> Answer:
 async def version(call: Call) -> Answer:
     """Answers /version."""
     answering = call.service.answering
-    metrics = dict(answering.engine.card.metrics)
+    metrics = dict(answering.engine.card.metrics.get("metrics", {}))
     return answer({"genrec": genrec.__version__, "bundle": answering.fields, "metrics": metrics})
 
 

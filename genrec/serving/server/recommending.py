@@ -23,6 +23,7 @@ from genrec.serving.server.problems import ProblemError, problem_of
 from genrec.serving.server.service import Answering, Service
 
 T = TypeVar("T")
+TOP = 10  # items of a list, by default
 SECOND = 1_000_000  # microseconds
 OPTIONS = frozenset(("top", "exclude_history", "guidance", "temperature", "top_p", "seed", "max_share", "share_of"))
 
@@ -109,7 +110,8 @@ def filter_of(answering: Answering, fields: Mapping[str, Any]) -> Filter:
 def prepare(service: Service, answering: Answering, fields: Mapping[str, Any]) -> Prepared:
     """Returns the query of the fields of api.REQUEST; raises GenrecError where that cannot be answered."""
     request = request_of(service, answering, fields)
-    options = _options(tuple((name, fields[name]) for name in sorted(OPTIONS & fields.keys())))
+    given = {"top": min(TOP, answering.engine.card.beams)} | {name: fields[name] for name in OPTIONS & fields.keys()}
+    options = _options(tuple(sorted(given.items())))
     query = Query(request, options, filter_of(answering, fields))
     return Prepared(answering, query, answering.engine.program(query))
 

@@ -155,7 +155,7 @@ class Service:
                 deadline = time.monotonic() + CHANGES_DEADLINE
                 change = functools.partial(item_changes.apply, answering.engine, part)
                 applied = await answering.batcher.call("change", change, deadline, refuse=False)
-                answering.listing.changed(applied.present, applied.removed)
+                answering.listing.changed(applied.item_ids)
                 answering.refused |= applied.refused
                 answering.change = part[-1][0]
                 self.metrics.skipped.inc(len(applied.refused))
@@ -198,7 +198,7 @@ def _prepared(engine: ServedEngine, store: Store) -> _Prepared:
     listing, number, refused = Listing(engine), 0, dict[int, str]()
     for part in item_changes.parts(store.changes(0)):
         applied = item_changes.apply(engine, part)
-        listing.changed(applied.present, applied.removed)
+        listing.changed(applied.item_ids)
         refused |= applied.refused
         number = part[-1][0]
     return _Prepared(batching.measure(engine), listing, number, refused)
