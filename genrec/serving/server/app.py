@@ -62,13 +62,14 @@ def make(service: Service) -> Starlette:
         )
         middleware.insert(0, cors)
     app = Starlette(
-        routes=_routes(service), lifespan=lifespan, middleware=middleware, exception_handlers={HTTPException: _refused}
+        routes=routes(service), lifespan=lifespan, middleware=middleware, exception_handlers={HTTPException: _refused}
     )
     app.router.redirect_slashes = False
     return app
 
 
-def _routes(service: Service) -> list[BaseRoute]:
+def routes(service: Service) -> list[BaseRoute]:
+    """Returns the routes of a service: its operations, the OpenAPI document and the page."""
     document = json.dumps(openapi.document(OPERATIONS)).encode()
 
     async def describe(call: Call) -> Answer:

@@ -56,7 +56,7 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "operationId": f"{operation.run.__module__.rpartition('.')[2]}_{operation.run.__name__}",
         "parameters": parameters,
-        "responses": _answers(operation),
+        "responses": _answers(path, operation),
     }
     if operation.body is not None:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": operation.body}}}
@@ -65,8 +65,9 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
     return found
 
 
-def _answers(operation: Operation) -> dict[str, Any]:
-    statuses = {*operation.problems, 422, 400, *(() if operation.body is None else WITH_BODY)}
+def _answers(path: str, operation: Operation) -> dict[str, Any]:
+    statuses = {*operation.problems, 400, 405, 422, *(() if operation.body is None else WITH_BODY)}
+    statuses |= {404} if "{" in path else set()
     statuses |= set() if operation.is_open else {401, 403, 429}
     problem = {CONTENT_TYPE: {"schema": api.ref("Problem")}}
     found: dict[int, dict[str, Any]] = {

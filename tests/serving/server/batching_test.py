@@ -1,0 +1,211 @@
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from stub_engine import StubEngine
+
+from genrec.data.filters import EVERYTHING
+from genrec.errors import GenrecError
+from genrec.serving.requests import Request
+from genrec.serving.served_engine import Options, Query
+from genrec.serving.server.batching import Batcher, SupersededError, measure
+from genrec.serving.server.metrics import Metrics
+from genrec.serving.server.problems import ProblemError
+
+SOON = 30.0  # seconds
+
+
+def query(*history: int, top: int = 3, **options) -> Query:
+    return Query(Request("u", np.array(history, np.int32)), Options(top=top, **options), EVERYTHING)
+
+
+def with_batcher(test, engine: StubEngine, max_queue: int = 100, seconds: dict[int, float] | None = None):
+    async def run():
+        batcher = Batcher(engine, Metrics(), max_queue, seconds)
+        try:
+            return await test(
+                batcher, lambda one, wait=SOON: batcher.search(one, engine.program(one), time.monotonic() + wait)
+            )
+        finally:
+            engine.gate.set()
+            await batcher.close()
+
+    return asyncio.run(run())
+
+
+async def busy(engine: StubEngine, search):
+    """Makes the device busy with a search, until the gate is opened; returns its future."""
+    engine.gate.clear()
+    first = search(query(0))
+    await asyncio.sleep(0.05)
+    return first
+
+
+def test_searches_that_wait_are_searched_together_by_program():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(n, temperature=float(n % 2))) for n in range(8)]
+        engine.gate.set()
+        return await asyncio.gather(first, *rest)
+
+    found = with_batcher(run, engine, seconds={1: 1e-3, 4: 2e-3, 16: 10e-3})
+    assert engine.batches == [1, 4, 4]
+    assert [ranked.items.tolist() for ranked, _ in found] == [[0, 1, 2]] * 9
+
+
+def test_the_batch_size_is_that_which_answers_most_per_second():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(n)) for n in range(6)]
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+
+    with_batcher(run, engine, seconds={1: 1e-3, 4: 2e-3, 16: 2.5e-3})
+    assert engine.batches == [1, 6]
+
+
+def test_the_earliest_deadline_is_next():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(one), wait) for one, wait in ((5, 30), (6, 10), (7, 20))]
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+
+    with_batcher(run, engine, seconds={1: 1e-3, 4: 1, 16: 1})
+    assert engine.histories == [[0], [6], [7], [5]]
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_again():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(n)) for n in range(3)]
+        with pytest.raises(ProblemError) as refused:
+            search(query(9))
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+        return refused.value
+
+    problem = with_batcher(run, engine, max_queue=3)
+    assert problem.status == 503
+    assert int(problem.headers["Retry-After"]) >= 1
+
+
+def test_a_search_that_would_be_too_late_is_refused_and_one_with_time_is_not():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(n)) for n in range(5)]  # half a second each
+        with pytest.raises(ProblemError) as refused:
+            search(query(9), 1.0)
+        rest.append(search(query(9), 10.0))
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+        return refused.value.status
+
+    assert with_batcher(run, engine, seconds={1: 0.5, 4: 2.0, 16: 8.0}) == 503
+
+
+def test_a_deadline_that_passes_is_a_problem_and_the_search_is_not_computed():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        late = search(query(9), 0.05)
+        with pytest.raises(ProblemError) as passed:
+            await late
+        engine.gate.set()
+        await first
+        return passed.value.status
+
+    assert with_batcher(run, engine) == 504
+    assert engine.histories == [[0]]
+
+
+def test_a_search_that_is_canceled_is_not_computed():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        gone, kept = search(query(7)), search(query(8))
+        gone.cancel()
+        engine.gate.set()
+        await asyncio.gather(first, kept)
+
+    with_batcher(run, engine)
+    assert engine.histories == [[0], [8]]
+
+
+def test_a_search_that_cannot_be_met_spoils_no_other():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(n)) for n in (1, 13, 2)]
+        engine.gate.set()
+        return await asyncio.gather(first, *rest, return_exceptions=True)
+
+    _, one, wrong, two = with_batcher(run, engine)
+    assert isinstance(wrong, GenrecError)
+    assert len(one[0].items) == len(two[0].items) == 3
+
+
+def test_calls_run_in_the_thread_of_the_device_and_their_errors_are_told():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        deadline = time.monotonic() + SOON
+        return await asyncio.gather(
+            batcher.call("add", lambda: 1 + 1, deadline),
+            batcher.call("fail", lambda: 1 // 0, deadline),
+            return_exceptions=True,
+        )
+
+    two, error = with_batcher(run, engine)
+    assert two == 2
+    assert isinstance(error, ZeroDivisionError)
+
+
+def test_closing_answers_those_who_wait_and_takes_no_more():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(n)) for n in range(3)]
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0.02)
+        with pytest.raises(SupersededError):
+            search(query(4))
+        engine.gate.set()
+        await closing
+        return await asyncio.gather(first, *rest)
+
+    assert len(with_batcher(run, engine)) == 4
+
+
+def test_a_list_that_rules_of_a_prompt_leave_short_comes_with_its_shortage():
+    engine = StubEngine(items=2)
+
+    async def run(batcher, search):
+        asked = query(top=3)
+        return await search(Query(Request("u", np.zeros(0, np.int32), prompt="only jazz"), asked.options, EVERYTHING))
+
+    ranked, shortage = with_batcher(run, engine)
+    assert len(ranked.items) == 2
+    assert shortage.eligible == 2
+
+
+def test_every_batch_size_is_measured():
+    engine = StubEngine()
+    seconds = measure(engine)
+    assert set(seconds) == set(engine.batch_sizes)
+    assert set(engine.batches) == set(engine.batch_sizes)

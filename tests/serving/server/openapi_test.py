@@ -1,0 +1,54 @@
+import re
+
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis.specs.openapi import checks
+from stub_engine import serving
+
+from genrec.serving.server import app, openapi
+from genrec.serving.server.routes import OPERATIONS
+
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    checks.unsupported_method,
+]
+RELOAD = "/v1/reload"  # of bundles that are folders
+
+schema = schemathesis.pytest.from_fixture("described")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving(f"sqlite:///{tmp_path_factory.mktemp('openapi')}/store.sqlite") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def described(served):
+    return schemathesis.openapi.from_url(f"{served.client.base_url}/openapi.json")
+
+
+@schema.exclude(path=RELOAD).parametrize()
+@hypothesis.settings(max_examples=15, deadline=None, derandomize=True, database=None)
+def test_the_server_does_what_the_document_says(case):
+    case.call_and_validate(checks=CHECKS)
+
+
+def test_the_document_has_every_operation_that_is_routed(served):
+    routed = {
+        (re.sub(":path}", "}", route.path), method.lower())
+        for route in app.routes(served.service)
+        for method in getattr(route.app, "operations", ())
+    }
+    described = served.client.get("/openapi.json").json()["paths"]
+    assert routed - {("/openapi.json", "get")} == {(path, method) for path in described for method in described[path]}
+
+
+def test_every_operation_has_a_name_of_its_own():
+    names = [one["operationId"] for path in openapi.document(OPERATIONS)["paths"].values() for one in path.values()]
+    assert len(set(names)) == len(names)
