@@ -40,8 +40,8 @@ def test_help_shows_the_docstring_and_the_flags(run, script):
     shown = run(str(script), "--help")
     assert shown.returncode == 0 and not shown.errors, shown.errors
     assert f"python {script.as_posix()}" in shown.output, shown.errors
-    # Benchmarks make their own data, plans need none.
-    assert "--workdir" in shown.output or script.name.startswith(("benchmark_", "plan_"))
+    # Benchmarks make their own data, plans need none, servers a bundle.
+    assert "--workdir" in shown.output or script.name.startswith(("benchmark_", "plan_", "serve"))
     source = (ROOT / script).read_text(encoding="utf-8")
     defined = set(re.findall(r"(?i:define)\w*\(\s*\"(\w+)\"", source))
     if "define_config(" in source:

@@ -12,6 +12,7 @@ import jsonschema_rs
 from starlette.types import Message, Receive, Scope, Send
 
 from genrec.errors import cut
+from genrec.serving.server import api
 from genrec.serving.server.api import COMPONENTS, Schema
 from genrec.serving.server.problems import ProblemError
 
@@ -112,6 +113,9 @@ class Endpoint:
         headers = dict(scope["headers"])
         if not operation.is_open:
             self._service.admit(scope, headers, operation.admin)
+        for name, text in scope["path_params"].items():
+            if not api.ID["minLength"] <= len(text) <= api.ID["maxLength"]:
+                raise ProblemError(422, f"{name} has {len(text):,} characters: give 1 to {api.ID['maxLength']:,}")
         query = _query(scope, operation.parameters)
         body = None
         if operation.body is not None:

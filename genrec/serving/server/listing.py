@@ -138,8 +138,8 @@ def _column(name: str, column: pa.Array) -> dict[str, object]:
                 counts[part] += pair["counts"]
         elif value is not None:
             counts[_plain(value)] += pair["counts"]
-    if len(counts) > MOST_VALUES and kind == "text" and counts.most_common(1)[0][1] == 1:
-        counts.clear()  # texts of their own, such as titles
+    if kind == "text" and 2 * len(counts) > len(column):
+        counts.clear()  # most items have a text of their own, such as a title
     values = [{"value": value, "items": items} for value, items in counts.most_common(MOST_VALUES) if value is not None]
     return {"name": name, "type": kind, "values": values}
 

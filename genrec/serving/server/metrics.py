@@ -13,6 +13,7 @@ class Metrics:
     def __init__(self) -> None:
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.registry = registry = prometheus_client.CollectorRegistry()
+        prometheus_client.disable_created_metrics()
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
         self.requests = Counter(

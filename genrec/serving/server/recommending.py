@@ -24,6 +24,7 @@ from genrec.serving.server.service import Answering, Service
 
 T = TypeVar("T")
 TOP = 10  # items of a list, by default
+EXPLAINING = 10.0  # seconds that explanations have beside the deadline: they score without each input
 SECOND = 1_000_000  # microseconds
 OPTIONS = frozenset(("top", "exclude_history", "guidance", "temperature", "top_p", "seed", "max_share", "share_of"))
 
@@ -236,7 +237,8 @@ async def _of_items(
         request = await service.in_thread(request_of, service, answering, fields)
         rows = catalogue_rows(answering.engine.catalogue, fields["items"])
         work = functools.partial(compute, answering, request, rows)
-        found = await answering.batcher.call(name, work, _deadline(service, fields, start))
+        deadline = _deadline(service, fields, start + (EXPLAINING if name == "explain" else 0))
+        found = await answering.batcher.call(name, work, deadline)
         return answering, rows, found
 
     return await _again_if_superseded(run)
