@@ -21,6 +21,7 @@ from genrec.serving.server.batching import Found, SupersededError
 from genrec.serving.server.endpoint import Answer, Call, answer
 from genrec.serving.server.problems import ProblemError, problem_of
 from genrec.serving.server.service import Answering, Service
+from genrec.serving.store.store import Known
 
 T = TypeVar("T")
 TOP = 10  # items of a list, by default
@@ -59,29 +60,28 @@ class Prepared:
     program: Hashable
 
 
-def request_of(service: Service, answering: Answering, fields: Mapping[str, Any]) -> Request:
-    """Returns the request of the fields of api.REQUEST; reads the store, unless there is no user.
+def request_of(answering: Answering, fields: Mapping[str, Any], known: Known | None) -> Request:
+    """Returns the request of the fields of api.REQUEST, with what is known of its user.
 
-    Raises GenrecError for unknown users and items, and malformed profiles.
+    Raises GenrecError for unknown items and malformed profiles, ProblemError for a user of whom nothing is known.
     """
     user, ids, catalogue = fields.get("user"), fields.get("history"), answering.engine.catalogue
     request = Request("given items" if user is None else user, np.zeros(0, np.int32))
-    profile, known = NO_PROFILE, user is None or ids is not None
+    profile = NO_PROFILE
     if "profile" in fields:
         profile = _profile(profile_text(user or "", fields["profile"]["entries"]))
-    elif user is not None and (stored := service.store.profile(user)) is not None:
-        profile, known = _profile(stored.text), True
+    elif known is not None and known.profile is not None:
+        profile = _profile(known.profile.text)
     if ids is not None:
         request = dataclasses.replace(request, history=catalogue_rows(catalogue, ids))
-    elif user is not None:
-        events = service.store.events(user, service.settings.history_events)
-        if not events and not known:
+    elif known is not None:
+        if not known.events and known.profile is None and "profile" not in fields:
             raise ProblemError(
                 404,
                 f"there are no events and no profile of the user {shown(user)}. Send events to /v1/events, or give a "
                 "history, which may be empty.",
             )
-        there = [(catalogue.index[one.item_id], one.time) for one in events if one.item_id in catalogue.index]
+        there = [(catalogue.index[one.item_id], one.time) for one in known.events if one.item_id in catalogue.index]
         now = time.time_ns() // 1000
         rows, ages = [row for row, _ in there], [max(0, now - moment) // SECOND for _, moment in there]
         request = dataclasses.replace(request, history=np.array(rows, np.int32), ages=np.array(ages, np.int64))
@@ -108,21 +108,28 @@ def filter_of(answering: Answering, fields: Mapping[str, Any]) -> Filter:
     return with_allow_deny(found, answering.engine.catalogue, fields.get("allow"), fields.get("deny", ()))
 
 
-def prepare(service: Service, answering: Answering, fields: Mapping[str, Any]) -> Prepared:
+def prepare(answering: Answering, fields: Mapping[str, Any], known: Known | None) -> Prepared:
     """Returns the query of the fields of api.REQUEST; raises GenrecError where that cannot be answered."""
-    request = request_of(service, answering, fields)
+    request = request_of(answering, fields, known)
     given = {"top": min(TOP, answering.engine.card.beams)} | {name: fields[name] for name in OPTIONS & fields.keys()}
     options = _options(tuple(sorted(given.items())))
     query = Query(request, options, filter_of(answering, fields))
     return Prepared(answering, query, answering.engine.program(query))
 
 
+async def _known(service: Service, fields: Mapping[str, Any]) -> Known | None:
+    """Returns what the store has of the user of a request; None if that is not needed."""
+    if "user" not in fields or fields.keys() >= {"history", "profile"}:
+        return None
+    return await service.reader.known(fields["user"], 0 if "history" in fields else service.settings.history_events)
+
+
 async def _prepared(service: Service, fields: Mapping[str, Any]) -> Prepared:
-    """Prepares a query; in another thread if that reads the store, or understands a prompt."""
-    answering = service.answering
-    if fields.keys() & {"user", "prompt", "profile", "allow", "deny"}:
-        return await service.in_thread(prepare, service, answering, fields)
-    return prepare(service, answering, fields)
+    """Prepares a query; in another thread if it has words, entries or lists, which take longer to understand."""
+    known, answering = await _known(service, fields), service.answering
+    if fields.keys() & {"prompt", "profile", "allow", "deny"} or (known is not None and known.profile is not None):
+        return await service.in_thread(prepare, answering, fields, known)
+    return prepare(answering, fields, known)
 
 
 def _deadline(service: Service, fields: Mapping[str, Any], start: float) -> float:
@@ -233,8 +240,8 @@ async def _of_items(
     start, service, fields = time.monotonic(), call.service, call.body
 
     async def run() -> tuple[Answering, np.ndarray, T]:
-        answering = service.answering
-        request = await service.in_thread(request_of, service, answering, fields)
+        known, answering = await _known(service, fields), service.answering
+        request = await service.in_thread(request_of, answering, fields, known)
         rows = catalogue_rows(answering.engine.catalogue, fields["items"])
         work = functools.partial(compute, answering, request, rows)
         deadline = _deadline(service, fields, start + (EXPLAINING if name == "explain" else 0))

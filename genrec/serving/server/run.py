@@ -34,10 +34,10 @@ def run(bundle: str, settings: ServerSettings, token_file: str | None) -> None:
 
     Raises GenrecError where the bundle, the store or the tokens cannot be used, or the address is not free.
     """
-    tokens = Tokens(token_file)
-    engine = ServedEngine.load(bundle)
-    store = Store.open(settings.store or _default_store(bundle))
     with logs.json_lines():
+        tokens = Tokens(token_file)
+        engine = ServedEngine.load(bundle)
+        store = Store.open(settings.store or _default_store(bundle))
         if token_file is None and settings.host not in LOOPBACK:
             logging.warning("everybody who reaches %s may change the catalogue: give --token_file", settings.host)
         _allow_connections()

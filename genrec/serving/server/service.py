@@ -2,10 +2,12 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -18,6 +20,7 @@ from genrec.serving.server.limits import Rate, Tokens
 from genrec.serving.server.listing import Listing
 from genrec.serving.server.metrics import Metrics
 from genrec.serving.server.problems import ProblemError, unavailable
+from genrec.serving.server.reading import Reader
 from genrec.serving.server.settings import ServerSettings
 from genrec.serving.store.errors import StoreUnavailable
 from genrec.serving.store.store import Store
@@ -65,6 +68,7 @@ class Service:
         self._first, self._folder = engine, folder
         self._answering: Answering | None = None
         self._threads = concurrent.futures.ThreadPoolExecutor(settings.threads, "store")
+        self.reader = Reader(functools.partial(self.in_thread, store.known))
         self._catching_up, self._loading = asyncio.Lock(), asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()  # the bundle could not be made ready
@@ -129,11 +133,11 @@ class Service:
         async with self._loading:
             self._tokens.read()
             folder = folder or self._folder
-            engine = await asyncio.to_thread(ServedEngine.load, folder)
+            engine = await _apart(lambda: ServedEngine.load(folder))
             return await self._answer_with(engine, folder)
 
     async def _answer_with(self, engine: ServedEngine, folder: str) -> Answering:
-        loaded = await asyncio.to_thread(_prepared, engine, self.store)
+        loaded = await _apart(lambda: _prepared(engine, self.store))
         batcher = batching.Batcher(engine, self.metrics, self.settings.max_queue, loaded.seconds)
         new = Answering(engine, batcher, loaded.listing, loaded.change, folder, loaded.refused)
         await self.catch_up(new)  # with what came while it was made ready
@@ -182,6 +186,32 @@ class Service:
                 available = False
             except Exception:
                 logging.exception("changes of the catalogue could not be applied")
+
+
+async def _apart(function: Callable[[], T]) -> T:
+    """Returns the result of a function that takes seconds, of a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def tell(value: T | None, error: Exception | None) -> None:
+        if result.done():
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(value)  # type: ignore[arg-type]  # of the function
+
+    def run() -> None:
+        value, failed = None, None
+        try:
+            value = function()
+        except Exception as error:
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(tell, value, failed)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await result
 
 
 @dataclasses.dataclass

@@ -36,6 +36,13 @@ class StoredProfile(NamedTuple):
     version: int
 
 
+class Known(NamedTuple):
+    """What the store has of a user: their profile, and their last events, oldest first."""
+
+    profile: StoredProfile | None
+    events: list[Event]
+
+
 class Deleted(NamedTuple):
     """What was deleted with a user."""
 
@@ -81,10 +88,19 @@ class Store:
 
     def events(self, user: str, last: int) -> list[Event]:
         """Returns the last events of a user, at most `last`, oldest first; those of the same time as they came."""
-        newest = sa.select(EVENTS.c.item_id, EVENTS.c.time).where(EVENTS.c.user_id == _text("user id", user))
-        newest = newest.order_by(EVENTS.c.time.desc(), EVENTS.c.number.desc()).limit(max(last, 0))
         with self._database.transaction() as connection:
-            return [Event(item_id, time) for item_id, time in reversed(connection.execute(newest).all())]
+            return _events(connection, _text("user id", user), last)
+
+    def known(self, users: Mapping[str, int]) -> dict[str, Known]:
+        """Returns the profile of each of several users, and their last events, at most as many as given for each."""
+        ids = [_text("user id", user) for user in users]
+        found = sa.select(PROFILES.c.user_id, PROFILES.c.text, PROFILES.c.version).where(PROFILES.c.user_id.in_(ids))
+        with self._database.transaction() as connection:
+            profiles = {user: StoredProfile(text, version) for user, text, version in connection.execute(found)}
+            return {
+                user: Known(profiles.get(user), _events(connection, user, last) if last > 0 else [])
+                for user, last in users.items()
+            }
 
     def append(self, user: str, events: Sequence[Event], key: str | None = None) -> int:
         """Appends events to a user's history, and returns how many the user has then.
@@ -193,6 +209,12 @@ class Store:
             else:
                 version = _replace(connection, user, change(found.text), found.version)
         return version
+
+
+def _events(connection: sa.Connection, user: str, last: int) -> list[Event]:
+    newest = sa.select(EVENTS.c.item_id, EVENTS.c.time).where(EVENTS.c.user_id == user)
+    newest = newest.order_by(EVENTS.c.time.desc(), EVENTS.c.number.desc()).limit(max(last, 0))
+    return [Event(item_id, time) for item_id, time in reversed(connection.execute(newest).all())]
 
 
 def _append(connection: sa.Connection, rows: dict[str, list[dict[str, object]]], key: str | None) -> int:
