@@ -63,7 +63,7 @@ ENTRY = _object(
 PROFILE = _object(("entries",), user=_text(longest=1000), entries=_list(ref("Entry")))
 _REQUEST = {
     "user": USER,
-    "history": _list(ID, 10_000, description="Item ids, oldest first, in place of the stored events."),
+    "history": _list(ID, 2000, description="Item ids, oldest first, in place of the stored events."),
     "prompt": _text("What the user asks for, in words."),
     "rules": _text(
         "Rules of the prompt: on, off, or off:1,3 without some parts.",
@@ -72,8 +72,8 @@ _REQUEST = {
     ),
     "context": CONTEXT,
     "filters": _list(_text(shortest=1), 100, description="Conditions such as media_type=podcast."),
-    "allow": _list(ID, 100_000, description="The only items that may be returned."),
-    "deny": _list(ID, 100_000, description="Items that may not be returned."),
+    "allow": _list(ID, 10_000, description="The only items that may be returned."),
+    "deny": _list(ID, 10_000, description="Items that may not be returned."),
     "exclude_history": {"type": "boolean", "description": "Whether items of the history may not be returned."},
     "top": _number("Number of items.", "integer", minimum=1, maximum=MOST_ITEMS),
     "guidance": _number(
@@ -175,7 +175,7 @@ PATCH_ITEM = _object(("fields",), fields={"type": "object", "minProperties": 1, 
 EVENTS = _object(
     ("user", "events"),
     user=ID,
-    events=_list(EVENT, 10_000, 1),
+    events=_list(EVENT, 1000, 1),
     key=_text("Idempotency key: the same one appends once.", 1000, 1),
 )
 PATCH_PROFILE = _object(
