@@ -48,6 +48,7 @@ class StubEngine:
             fingerprint=name * 4, version="0.1.0", beams=20, metrics={"metrics": {"recall@10": 0.5}}
         )
         self.batch_sizes, self.compilations, self.removed = (1, 4, 16), 7, frozenset()
+        self.cache = SimpleNamespace(hits=3, misses=1, bytes=1000)
         self.batches: list[int] = []
         self.histories: list[list[int]] = []
         self.gate = threading.Event()

@@ -7,6 +7,7 @@ are answered per second the most. Nothing waits for a batch to fill: while the d
 import asyncio
 import collections
 import contextlib
+import functools
 import heapq
 import itertools
 import logging
@@ -70,6 +71,9 @@ class Batcher:
         labels = engine.card.fingerprint[:12]
         self._lists, self._batch_requests = metrics.lists.labels(labels), metrics.batch_requests.labels(labels)
         self._batch_seconds = metrics.batch_seconds.labels(labels)
+        for figure in ("hits", "misses", "bytes"):
+            read = functools.partial(getattr, engine.cache, figure)
+            metrics.encoded.labels(labels, figure).set_function(read)
         metrics.compilations.labels(labels).set_function(lambda: engine.compilations)
         self._queue_seconds = metrics.queue_seconds
         metrics.waiting.set_function(lambda: self._waiting)

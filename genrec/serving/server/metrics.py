@@ -38,6 +38,12 @@ class Metrics:
         self.compilations = Gauge(
             "genrec_compilations", "Programs compiled since the start.", ("bundle",), registry=registry
         )
+        self.encoded = Gauge(
+            "genrec_encoded_histories",
+            "Histories that were, or were not, in the cache of encoded ones, and its bytes.",
+            ("bundle", "figure"),
+            registry=registry,
+        )
         self.info = Gauge(
             "genrec_bundle_info", "1 for the bundle that answers.", ("bundle", "version"), registry=registry
         )

@@ -291,6 +291,7 @@ def test_metrics_count_requests_batches_and_compilations(served):
     served.items(history=[])
     assert served.metric("genrec_recommendations_total") == before + 1
     assert served.metric("genrec_compilations") == 7
+    assert served.metric("genrec_encoded_histories") == 1004
     assert served.metric("genrec_http_requests_total") > 1
     assert served.metric("process_resident_memory_bytes") > 0
 
