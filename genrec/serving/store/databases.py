@@ -103,7 +103,7 @@ def _sqlite(url: sa.URL) -> Database:
         connection = sqlite3.connect(
             f"{path.as_uri()}?mode=rw", uri=True, timeout=SECONDS, isolation_level=None, check_same_thread=False
         )
-        # Pages that were freed are overwritten: what a user had deleted is gone from the file.
+        # Deleted rows are overwritten with zeros; copies may stay in the log and in unused parts of pages for a while.
         connection.executescript("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -16000;")
         return connection
 
@@ -150,6 +150,7 @@ def migrate(database: Database) -> None:
             database.engine.connect().execution_options(**{WRITES: True}) as connection,
             connection.begin(),
         ):
+            _check_encoding(connection)
             advisory_lock(connection, MIGRATION_LOCK)
             settings.attributes["connection"] = connection
             command.upgrade(settings, "head")
@@ -157,12 +158,29 @@ def migrate(database: Database) -> None:
         raise StoreError(
             f"the store {database.name} is of another version of genrec ({cut(str(error))}). Use that, or a new store."
         ) from error
-    except (exc.OperationalError, exc.TimeoutError, sqlite3.OperationalError) as error:
-        raise database.unavailable(error) from error
-    except (exc.DBAPIError, sqlite3.DatabaseError) as error:
+    except (exc.DBAPIError, exc.TimeoutError, sqlite3.DatabaseError) as error:
+        if _may_pass(error):
+            raise database.unavailable(error) from error
         raise StoreError(
             f"{database.name} is no store of genrec, and cannot be made one: {_reason(error)}. Give an empty database."
         ) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Returns whether a database that refuses to be a store may be one later: it is gone, full, or locked."""
+    said = getattr(error, "orig", error)
+    about_tables = getattr(said, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR  # a table is there already
+    return isinstance(error, exc.OperationalError | exc.TimeoutError | sqlite3.OperationalError) and not about_tables
+
+
+def _check_encoding(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding != "UTF8":
+            raise StoreError(
+                f"the database of the store keeps texts in {encoding}, which lacks characters of ids. Make one with "
+                "ENCODING 'UTF8'."
+            )
 
 
 def _use_write_ahead_log(engine: sa.Engine) -> None:
@@ -186,14 +204,6 @@ def advisory_lock(connection: sa.Connection, number: int) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
-
-
-def purge(engine: sa.Engine) -> None:
-    """Lets the log of SQLite forget what was deleted; where others are reading, SQLite does so later."""
-    if engine.dialect.name == "sqlite":
-        ignored = contextlib.suppress(exc.DBAPIError, exc.TimeoutError, sqlite3.Error)
-        with ignored, contextlib.closing(engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _reason(error: Exception) -> str:

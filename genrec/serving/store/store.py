@@ -169,7 +169,6 @@ class Store:
         _text("user id", user)
         with self._writing() as connection:
             events, profiles, _ = (_delete(connection, table, user) for table in (EVENTS, PROFILES, APPENDS))
-        databases.purge(self._database.engine)
         return Deleted(events, profiles > 0)
 
     # Changes of the catalogue.
