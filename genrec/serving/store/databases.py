@@ -77,7 +77,7 @@ def connect_to(text: str) -> Database:
 
 def _postgresql(url: sa.URL) -> Database:
     parameters = {name: value for name, value in POSTGRESQL.items() if name not in url.query}
-    engine = sa.create_engine(url, connect_args=parameters, pool_pre_ping=True, **CONNECTIONS)
+    engine = sa.create_engine(url, connect_args=parameters, pool_pre_ping=True, hide_parameters=True, **CONNECTIONS)
 
     @event.listens_for(engine, "connect")
     def acknowledge_what_is_durable(connection: Any, _: object) -> None:
@@ -107,7 +107,9 @@ def _sqlite(url: sa.URL) -> Database:
         connection.executescript("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -16000;")
         return connection
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool, **CONNECTIONS)
+    engine = sa.create_engine(
+        "sqlite://", creator=connect, poolclass=pool.QueuePool, hide_parameters=True, **CONNECTIONS
+    )
 
     @event.listens_for(engine, "connect")
     def remember_the_file(_: object, record: Any) -> None:

@@ -221,8 +221,19 @@ def _append(connection: sa.Connection, rows: dict[str, list[dict[str, object]]],
         rows = _first_uses(connection, rows, _text("idempotency key", key))
     new = [row for of_user in rows.values() for row in of_user]
     if new:
-        connection.execute(sa.insert(EVENTS), new)
+        _insert_events(connection, new)
     return len(new)
+
+
+def _insert_events(connection: sa.Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.execute(sa.insert(EVENTS), rows)
+        return
+    # PostgreSQL takes columns as arrays three times as quickly as it takes rows.
+    columns = [EVENTS.c[name] for name in rows[0]]
+    arrays = (sa.literal([row[c.name] for row in rows], postgresql.ARRAY(c.type)) for c in columns)
+    table = sa.func.unnest(*arrays).table_valued(*(c.name for c in columns)).render_derived()
+    connection.execute(sa.insert(EVENTS).from_select(columns, sa.select(*table.c)))
 
 
 def _first_uses(
