@@ -122,10 +122,10 @@ class Store:
             return _append(connection, rows, key)
 
     def users(self, first: int) -> list[tuple[str, int]]:
-        """Returns the first users who have events, at most `first`, in the order of the database, and how many."""
+        """Returns the first users who have events, in the order of the database, at most `first`, and their counts."""
         found = sa.select(EVENTS.c.user_id, sa.func.count()).group_by(EVENTS.c.user_id).order_by(EVENTS.c.user_id)
         with self._database.transaction() as connection:
-            return [(user, events) for user, events in connection.execute(found.limit(max(first, 0)))]
+            return [(user, count) for user, count in connection.execute(found.limit(max(first, 0)))]
 
     # Profiles. A new one has the time as its version, so that no version of a deleted one returns.
 
