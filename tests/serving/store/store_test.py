@@ -12,14 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+import store_faults
 
 from genrec.serving.store import databases
 from genrec.serving.store.errors import ConflictError, StoreError, StoreUnavailable
 from genrec.serving.store.store import Deleted, Event, Store
 
 WRITER = Path(__file__).parents[2] / "store_writer.py"
-FULL_DISK = """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;"""
 ODD = "ü/ 'user'; DROP TABLE events; -- 🎧"
 
 
@@ -250,14 +249,8 @@ def refuses(store: Store) -> None:
 
 
 def test_a_store_that_was_gone_comes_back(store, url, request):
+    leave, come_back = store_faults.leaving(url, request)
     store.append("u", [Event("before", 1)])
-    if url.startswith("sqlite"):
-        file = Path(url.removeprefix("sqlite:///"))
-        aside = file.parent / "aside"
-        leave, come_back = lambda: file.rename(aside), lambda: aside.rename(file)
-    else:
-        server = request.getfixturevalue("postgresql_server")
-        leave, come_back = server.stop, server.start
     leave()
     try:
         refuses(store)
@@ -274,18 +267,7 @@ def test_a_store_that_was_gone_comes_back(store, url, request):
 
 def test_a_full_disk_refuses_writes_and_loses_nothing(url, monkeypatch):
     Store.open(url).close()
-    if url.startswith("sqlite"):
-        free = limit_pages(monkeypatch)
-    else:
-        parameters = url.replace("postgresql+psycopg", "postgresql")
-        trigger = "CREATE TRIGGER full_disk BEFORE INSERT ON {} EXECUTE FUNCTION full_disk();"
-        with psycopg.connect(parameters) as connection:
-            connection.execute(FULL_DISK + trigger.format("events") + trigger.format("changes"))
-
-        def free() -> None:
-            with psycopg.connect(parameters) as connection:
-                connection.execute("DROP FUNCTION full_disk CASCADE")
-
+    free = store_faults.fill_disk(url, monkeypatch)
     store = Store.open(url)
     with pytest.raises(StoreUnavailable, match="full|space"):
         for number in range(1000):
@@ -300,24 +282,6 @@ def test_a_full_disk_refuses_writes_and_loses_nothing(url, monkeypatch):
     assert store.append("u", [Event("after", 2000)]) == len(kept) + 1
     assert store.add_change("after" * 5000) == 1
     store.close()
-
-
-def limit_pages(monkeypatch) -> Callable[[], None]:
-    """Lets files of SQLite grow to a few pages; returns a function that ends this."""
-    connect, connections = sqlite3.connect, []
-
-    def limited(*args, **kwargs) -> sqlite3.Connection:
-        connections.append(connect(*args, **kwargs))
-        connections[-1].execute("PRAGMA max_page_count = 14")
-        return connections[-1]
-
-    monkeypatch.setattr(sqlite3, "connect", limited)
-
-    def free() -> None:
-        for connection in connections:
-            connection.execute("PRAGMA max_page_count = 1000000")
-
-    return free
 
 
 def test_a_locked_store_refuses_writes_and_can_be_read(url, monkeypatch):
