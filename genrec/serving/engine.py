@@ -264,7 +264,7 @@ class Engine:
         `options` are those of the search, by default those of the engine.
         """
         options = options or self.options
-        rules = [(n, part) for n, part in enumerate(self.understand(request).parts, start=1) if part.rule]
+        rules = [(part.number, part) for part in self.understand(request).parts if part.rule]
         excluded = request.history if options.exclude_history else ()
 
         def eligible(request: Request) -> int:

@@ -42,6 +42,7 @@ class Part:
     start: int  # place of the words in the line
     stop: int
     names: tuple[str, ...] = ()  # what the conditions are about, in words: alternatives
+    number: int = 0  # of the part in the whole prompt, counted from 1: it stays when others are switched off
 
     @property
     def place(self) -> tuple[int, int, int, str]:
@@ -87,16 +88,16 @@ class Understanding:
         )
 
     def without(self, numbers: Collection[int]) -> "Understanding":
-        """Returns the rest where some parts, counted from 1, are switched off: rules become taste, taste is dropped.
+        """Returns the rest where parts of some numbers are switched off: rules become taste, taste is dropped.
 
         Raises DataError for a number that no part has.
         """
-        unknown = [number for number in numbers if not 1 <= number <= len(self.parts)]
+        unknown = sorted(set(numbers) - {part.number for part in self.parts})
         if unknown and self.prompt:
             raise DataError(f"the prompt has {len(self.parts)} parts and no part {unknown[0]}: {cut(self.as_text())}")
         kept, dropped = [], list(self.overridden)
-        for number, part in enumerate(self.parts, start=1):
-            if number not in numbers:
+        for part in self.parts:
+            if part.number not in numbers:
                 kept.append(part)
             elif part.rule:
                 kept.append(dataclasses.replace(part, rule=False))
@@ -128,14 +129,15 @@ class Understanding:
     def as_table(self) -> list[str]:
         """Returns a line for each part, with its number and the words that it came from."""
         return [
-            f"part {number}, {part.kind if part.rule else TASTE}: {part.text}, from {part.words!r}"
-            for number, part in enumerate(self.parts, start=1)
+            f"part {part.number}, {part.kind if part.rule else TASTE}: {part.text}, from {part.words!r}"
+            for part in self.parts
         ]
 
     def as_json(self) -> dict[str, object]:
         """Returns the fields for programs."""
         parts = [
             {
+                "number": part.number,
                 "kind": part.kind,
                 "rule": part.rule,
                 "text": part.text,
@@ -193,8 +195,10 @@ class PromptRules:
             parts, lost = _overridden(parts, new)
             overridden += lost
             parts += new
-        if not rules:
-            parts = [dataclasses.replace(part, rule=False) for part in parts]
+        parts = [
+            dataclasses.replace(part, number=number, rule=part.rule and rules)
+            for number, part in enumerate(parts, start=1)
+        ]
         return Understanding(prompt, tuple(parts), tuple(overridden), english)
 
     def conditions(self, prompt: str) -> tuple[Condition, ...]:

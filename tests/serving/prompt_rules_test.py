@@ -147,6 +147,10 @@ def test_parts_can_be_switched_off(rules):
     assert rules_of(understood.without([2])) == ["media_type=podcast"]
     assert understood.without([2]).negative_prompt() == "true crime"
     assert understood.without([3]).lines() == ["podcasts only, no true crime"]
+    rest = rules.read("podcasts only, with a woman singing, no true crime").without([2])
+    assert [part["number"] for part in rest.as_json()["parts"]] == [1, 3], "numbers stay"
+    assert rest.as_table()[1].startswith("part 3, not")
+    assert rules_of(rest.without([3])) == ["media_type=podcast"]
     assert rules_of(rules.read("podcasts only, no true crime", rules=False)) == []
     with pytest.raises(DataError, match="3 parts"):
         understood.without([4])
