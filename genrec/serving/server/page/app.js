@@ -136,7 +136,7 @@ const goTo = async (user) => (await attempt(() => setUser(user))) && refresh();
 
 function showPerson() {
   const { user, history } = state;
-  byId("person").textContent = user || "Somebody new";
+  byId("person").textContent = user || "somebody new";
   byId("history-count").textContent = String(history.length);
   byId("history-empty").hidden = history.length > 0;
   byId("clear-history").hidden = Boolean(user) || !history.length;

@@ -17,6 +17,8 @@ export function combobox(input, list, status, suggest, choose, free = null) {
   let timer = 0;
   let running = new AbortController();
 
+  const stale = () => listed !== input.value.trim();
+
   function close() {
     list.hidden = true;
     input.setAttribute("aria-expanded", "false");
@@ -87,14 +89,14 @@ export function combobox(input, list, status, suggest, choose, free = null) {
   input.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      if (list.hidden) return void refresh();
+      if (list.hidden || stale()) return void refresh();
       const step = event.key === "ArrowDown" ? 1 : -1;
       activate(((active + step + 1 + options.length + 1) % (options.length + 1)) - 1);
     } else if (event.key === "Enter") {
       event.preventDefault();
-      if (!list.hidden && active >= 0) return take(options[active]);
+      if (active >= 0 && !stale()) return take(options[active]);
       if (free && input.value.trim()) return take(free(input.value.trim()));
-      if (!list.hidden && listed === input.value.trim()) take(options[0]);
+      if (!list.hidden && !stale()) take(options[0]);
       else refresh();
     } else if (event.key === "Escape" && !list.hidden) {
       event.preventDefault();

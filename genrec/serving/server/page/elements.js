@@ -31,8 +31,9 @@ export const hidden = (text) => element("span", { class: "hidden" }, text);
 
 /** Returns a button with an icon; `about` completes its name for screen readers: "Never again: TITLE". */
 export function button(drawn, text, onclick, { about = "", ...attributes } = {}) {
-  const children = [drawn ? icon(drawn) : null, text, about ? hidden(`: ${about}`) : null];
-  return element("button", { type: "button", onclick, ...attributes }, ...children);
+  const made = element("button", { type: "button", onclick, ...attributes }, drawn ? icon(drawn) : null, text);
+  if (about) made.setAttribute("aria-label", `${made.textContent}: ${about}`);
+  return made;
 }
 
 /** Returns a button without visible text, named by `name`. */

@@ -102,8 +102,10 @@ function move(places) {
 
 /** Returns the row of an item, with its rank, score and change. */
 function filled(item, rank, context) {
-  if (!rows.has(item.item_id)) rows.set(item.item_id, made(item, context));
+  const about = JSON.stringify([item.title, item.attributes]);
+  if (rows.get(item.item_id)?.dataset.about !== about) rows.set(item.item_id, made(item, context));
   const row = rows.get(item.item_id);
+  row.dataset.about = about;
   const part = (name) => row.querySelector(`.${name}`);
   part("rank").textContent = rank + 1;
   part("score").replaceChildren(hidden("score "), item.score.toFixed(2).replace("-", "−"));

@@ -6,7 +6,7 @@ const RULES = { only: "only", not: "never" };
 const TASTES = { not: "rather not", less: "less" };
 
 let parts = []; // as the whole prompt was understood
-let off = new Set(); // numbers of parts, from 1
+let off = new Set(); // numbers of parts
 
 /** Forgets the parts of the prompt before. */
 export function hearPrompt() {
@@ -33,8 +33,8 @@ export function showUnderstood(understood, changed) {
     : "No part of it was understood.";
   const list = byId("parts");
   const focus = [...list.querySelectorAll("button")].indexOf(document.activeElement);
-  const chips = parts.map((part, place) => {
-    const number = place + 1;
+  const chips = parts.map((part) => {
+    const { number } = part;
     const kind = part.rule ? RULES[part.kind] : (TASTES[part.kind] ?? "taste");
     const state = !off.has(number) ? "" : part.rule ? "taste only" : "left out";
     const label = element("span", {}, element("b", {}, kind), ` ${part.text}`);
@@ -55,13 +55,11 @@ export function showShortage(shortage, changed) {
   const box = byId("shortage");
   box.hidden = !shortage;
   if (!shortage) return;
-  // The answer counts the parts that are left: those of taste that are off are not among them.
-  const left = parts.map((_, place) => place + 1).filter((number) => parts[number - 1].rule || !off.has(number));
-  const named = (number) => `“${parts[left[number - 1] - 1].words}”`;
+  const named = (number) => `“${parts.find((part) => part.number === Number(number)).words}”`;
   const many = (items) => (items === 1 ? "1 item passes" : `${items.toLocaleString()} items pass`);
   const without = Object.entries(shortage.without).map(([number, items]) => `without ${named(number)} ${many(items)}`);
   const line = element("p", {}, `Only ${many(shortage.eligible)} the rules of the prompt; ${without.join(", ")}.`);
-  const numbers = shortage.loosened.map((number) => left[number - 1]);
   const relax = `Treat ${shortage.loosened.map(named).join(", ")} as taste`;
-  box.replaceChildren(line, ...(numbers.length ? [button(null, relax, () => toggle(numbers, changed))] : []));
+  const loosen = button(null, relax, () => toggle(shortage.loosened, changed));
+  box.replaceChildren(line, ...(shortage.loosened.length ? [loosen] : []));
 }
