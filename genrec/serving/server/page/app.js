@@ -26,7 +26,7 @@ const state = {
   guidance: 1,
   excludeHistory: false,
   listed: null, // ids of the last list, for the same person
-  columns: [], // of the catalogue, that can be filtered
+  columns: [], // of the catalogue, what items have in common
   users: [],
 };
 
@@ -36,10 +36,11 @@ let running = new AbortController();
 function request() {
   const fields = { top: TOP, filters: state.filters, exclude_history: state.excludeHistory, guidance: state.guidance };
   if (state.user) fields.user = state.user;
-  else {
+  if (!state.user || !state.history.length) {
+    // A user without events is unknown to the server, unless a history is given.
     fields.history = state.history.map((event) => event.item_id);
-    fields.profile = { user: "", entries: state.entries };
   }
+  if (!state.user) fields.profile = { user: "", entries: state.entries };
   return state.prompt ? { ...fields, prompt: state.prompt, rules: activeRules() } : fields;
 }
 
@@ -330,7 +331,7 @@ async function start() {
     call("GET", "v1/columns"),
     callOr({ users: [] }, `v1/users?limit=${USERS}`),
   ]);
-  Object.assign(state, { columns, users });
+  Object.assign(state, { columns: columns.filter(({ name }) => name !== "title"), users });
   byId("user-hint").hidden = users.length > 0;
   startFilters(columns, kindColumn(columns), (filters) => {
     state.filters = filters;

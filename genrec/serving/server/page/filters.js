@@ -29,7 +29,7 @@ export function startFilters(columns, first, changed) {
       .filter(([, values]) => values.size)
       .map(([name, values]) => {
         const { type } = columns.find((column) => column.name === name);
-        return `${name}${type === "list" ? "~" : "="}${[...values].join(",")}`;
+        return `${name}${type === "boolean" ? "=" : "~"}${[...values].join(",")}`; // ~ is also for cells of several values
       });
     const conditions = [...byChips, ...written.map(({ column, operator, value }) => `${column}${operator}${value}`)];
     byId("filter-count").textContent = conditions.length ? String(conditions.length) : "";

@@ -20,10 +20,10 @@ const rows = new Map(); // item id -> its row, which is kept, with the focus in 
 /** Returns the column that says what an item is, if there is one. */
 export const kindColumn = (columns) => KIND_COLUMNS.find((name) => columns.some((column) => column.name === name));
 
-/** Returns `[column, value]` of the attributes of an item that are short texts, what kind it is first. */
+/** Returns `[column, value]` of the attributes of an item that are short texts others have too, its kind first. */
 export function facts(item, columns) {
   const kind = kindColumn(columns);
-  const names = columns.filter(({ type }) => type === "text").map(({ name }) => name);
+  const names = columns.filter(({ type, values }) => type === "text" && values.length).map(({ name }) => name);
   const ordered = [...names.filter((name) => name === kind), ...names.filter((name) => name !== kind)];
   const cells = ordered.map((name) => [name, item.attributes[name]]);
   return cells.filter(([, cell]) => typeof cell === "string" && cell && cell.length <= LONGEST);

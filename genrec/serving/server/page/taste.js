@@ -60,7 +60,7 @@ export function startAdding(columns, findItems, change) {
     };
     for (const { name, values: frequent } of columns()) {
       frequent
-        .filter(({ value }) => like(value) || (value === "true" && like(name)))
+        .filter(({ value }) => like(value) || (value === true && like(name)))
         .forEach(({ value }) => add(name, value));
     }
     const items = text ? await findItems(text, signal) : [];
