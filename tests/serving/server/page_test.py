@@ -397,8 +397,11 @@ def test_the_taste_is_said_in_words_and_edited(page, server):
     with asks(page):
         page.get_by_role("option", name=title).click()
     expect(page.locator("#taste-words")).to_have_text(f"More of podcast. Never “{title}”.")
+    kind = page.get_by_label("podcast: kind")
+    kind.focus()
     with asks(page):
-        page.get_by_label("podcast: kind").select_option("Less of")
+        kind.select_option("Less of")
+    expect(kind).to_be_focused()
     with asks(page):
         page.get_by_label("podcast: how much").select_option("twice as much")
     with asks(page):
@@ -409,7 +412,8 @@ def test_the_taste_is_said_in_words_and_edited(page, server):
     assert entry["until"] > entry["since"]
     expect(page.locator("#taste-words")).to_have_text(f"Less of podcast. Never “{title}”.")
     with asks(page):
-        page.get_by_role("button", name=f"Remove: “{title}”").click()
+        page.get_by_role("button", name=f"Remove: “{title}”").press("Enter")
+    expect(page.locator("#entries :focus")).to_be_attached()
     assert list(profile(server, "di")) == ["media_type=podcast"]
     field.fill("genre=no such genre")
     with page.expect_response("**/v1/profiles/di"):
@@ -486,6 +490,20 @@ def test_everything_of_a_user_is_deleted_after_a_question(page, server):
         page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.locator("#person")).to_have_text("somebody new")
     assert "eve" not in [one["user"] for one in server.get("/v1/users?limit=100")["users"]]
+
+
+def test_a_user_without_events_gets_a_list_and_a_taste(page, server):
+    with asks(page) as asked:
+        page.get_by_label("Choose a user").fill("nobody/yet?")
+        page.keyboard.press("Enter")
+    assert (asked.request["user"], asked.request["history"]) == ("nobody/yet?", [])
+    assert len(asked.result["recommended"]) == 10
+    with asks(page) as asked:
+        action(page, 0, "less_of").click()
+    assert list(profile(server, "nobody%2Fyet%3F").values()) == ["less_of"]
+    with asks(page) as asked:
+        action(page, 0, "choose").click()
+    assert "history" not in asked.request and asked.result["history_items"] == 1
 
 
 def test_what_the_server_refuses_is_said_and_tried_again(page):

@@ -2,7 +2,7 @@
 
 import { call, callOr, inPath, Problem } from "./api.js";
 import { combobox } from "./combobox.js";
-import { button, byId, element, iconButton } from "./elements.js";
+import { button, byId, element, iconButton, rendered } from "./elements.js";
 import { aboutItem, aboutValue, day, inWords, itemsOf } from "./entries.js";
 import { explained } from "./explanation.js";
 import { startFilters } from "./filters.js";
@@ -11,6 +11,7 @@ import { activeRules, hearPrompt, showShortage, showUnderstood } from "./prompt.
 import { showTaste, startAdding } from "./taste.js";
 
 const TOP = 10;
+const PATIENCE = 20_000; // milliseconds that a person rather waits for a list than goes without
 const EVENTS = 50; // of a user, shown
 const USERS = 200; // suggested
 const WIDER = 5; // attributes of an item, offered instead of the item alone
@@ -34,7 +35,8 @@ let running = new AbortController();
 
 /** Returns the fields of a request, as the person, the prompt and the filters are now. */
 function request() {
-  const fields = { top: TOP, filters: state.filters, exclude_history: state.excludeHistory, guidance: state.guidance };
+  const { filters, guidance, excludeHistory } = state;
+  const fields = { top: TOP, filters, guidance, exclude_history: excludeHistory, deadline_ms: PATIENCE };
   if (state.user) fields.user = state.user;
   if (!state.user || !state.history.length) {
     // A user without events is unknown to the server, unless a history is given.
@@ -120,13 +122,19 @@ async function findItems(text, signal) {
 
 // The person
 
+let going = ""; // the user that was asked for last
+
 async function setUser(user) {
-  const { events } = user
-    ? await callOr({ events: [] }, `v1/users/${inPath(user)}/events?last=${EVENTS}`)
-    : { events: [] };
-  const { entries } = user ? await callOr({ entries: [] }, `v1/profiles/${inPath(user)}`) : { entries: [] };
-  events.forEach((event) => event.title && remember(event));
-  await learnTitles([...events.map((event) => event.item_id), ...itemsOf(entries)]);
+  going = user;
+  let [events, entries] = [[], []];
+  if (user) {
+    const path = inPath(user);
+    ({ events } = await callOr({ events }, `v1/users/${path}/events?last=${EVENTS}`));
+    ({ entries } = await callOr({ entries }, `v1/profiles/${path}`));
+    events.forEach((event) => event.title && remember(event));
+    await learnTitles([...events.map((event) => event.item_id), ...itemsOf(entries)]);
+  }
+  if (going !== user) return;
   Object.assign(state, { user, history: events, entries, listed: null });
   byId("toast").hidden = true;
   showPerson();
@@ -148,7 +156,7 @@ function showPerson() {
     const remove = user ? null : iconButton("close", `Remove: ${title}`, () => setHistory(history.toSpliced(place, 1)));
     return element("li", {}, element("span", {}, title), note, remove);
   });
-  byId("history").replaceChildren(...rows.reverse());
+  rendered(byId("history"), rows.reverse(), byId("title-search"));
   showTaste(state.entries, titles, changeTaste);
 }
 
@@ -173,12 +181,15 @@ async function choose(item) {
 
 // The taste
 
+let patching = Promise.resolve(); // the last change: changes are made one after the other, so that none is lost to view
+
 /** Applies `{add, remove}` to the profile, on the server for a user, else here; returns whether that went well. */
 async function changeTaste(change) {
   const done = await attempt(async () => {
     if (state.user) {
-      const answer = await call("PATCH", `v1/profiles/${inPath(state.user)}`, change);
-      state.entries = answer.entries;
+      const patch = () => call("PATCH", `v1/profiles/${inPath(state.user)}`, change);
+      patching = patching.then(patch, patch);
+      state.entries = (await patching).entries;
     } else {
       const gone = new Set([...change.remove, ...change.add.map((entry) => entry.about)]);
       state.entries = [...state.entries.filter((entry) => !gone.has(entry.about)), ...change.add];
@@ -187,6 +198,7 @@ async function changeTaste(change) {
     showPerson();
   });
   if (done) await refresh();
+  else showPerson(); // as it was
   return done;
 }
 

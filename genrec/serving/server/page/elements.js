@@ -51,3 +51,15 @@ export function choices(name, options, chosen, onchange) {
 export function joined(words, last = "and") {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} ${last} ${words.at(-1)}`;
 }
+
+/** Renders the contents of an element anew; the focus stays at the control of the same name or place, if it was there. */
+export function rendered(container, children, otherwise) {
+  const controls = () => [...container.querySelectorAll("button, select")];
+  const active = document.activeElement;
+  const [place, name] = [controls().indexOf(active), active?.getAttribute("aria-label")];
+  container.replaceChildren(...children);
+  if (place < 0) return;
+  const found = controls();
+  const same = name ? found.find((control) => control.getAttribute("aria-label") === name) : null;
+  (same ?? found[Math.min(place, found.length - 1)] ?? otherwise).focus();
+}

@@ -1,6 +1,6 @@
 // Filters: chips for frequent values of columns, and conditions on any column.
 
-import { button, byId, element, iconButton } from "./elements.js";
+import { button, byId, element, iconButton, rendered } from "./elements.js";
 
 const FEW = 12; // values of a column that has chips
 const OPERATORS = {
@@ -44,7 +44,7 @@ export function startFilters(columns, first, changed) {
       const remove = iconButton("close", `Remove: ${text}`, () => (written.splice(place, 1), tell()));
       return element("li", { class: "chip" }, text, remove);
     });
-    byId("conditions").replaceChildren(...rows);
+    rendered(byId("conditions"), rows, byId("more-filters").firstElementChild);
   }
 
   function chips(column) {
@@ -66,8 +66,8 @@ export function startFilters(columns, first, changed) {
 
   function group(column) {
     const name = column.name.replaceAll("_", " ");
-    const label = element("span", { class: "label", id: `chips-${column.name}` }, name);
-    return element("div", { class: "chips", role: "group", "aria-labelledby": label.id }, label, ...chips(column));
+    const label = element("span", { class: "label", "aria-hidden": "true" }, name);
+    return element("div", { class: "chips", role: "group", "aria-label": name }, label, ...chips(column));
   }
 
   const few = columns.filter(

@@ -1,6 +1,6 @@
 // What was understood of the prompt. Each part can be switched off: a rule becomes taste, taste is left out.
 
-import { button, byId, element, hidden } from "./elements.js";
+import { button, byId, element, hidden, rendered } from "./elements.js";
 
 const RULES = { only: "only", not: "never" };
 const TASTES = { not: "rather not", less: "less" };
@@ -31,8 +31,6 @@ export function showUnderstood(understood, changed) {
   byId("understood-text").textContent = understood.text
     ? `Understood: ${understood.text}`
     : "No part of it was understood.";
-  const list = byId("parts");
-  const focus = [...list.querySelectorAll("button")].indexOf(document.activeElement);
   const chips = parts.map((part) => {
     const { number } = part;
     const kind = part.rule ? RULES[part.kind] : (TASTES[part.kind] ?? "taste");
@@ -46,8 +44,8 @@ export function showUnderstood(understood, changed) {
     chip.append(state ? element("span", { class: "note" }, state) : hidden(part.rule ? ", a rule" : ""));
     return element("li", {}, chip);
   });
-  list.replaceChildren(element("li", { class: "label", "aria-hidden": "true" }, "Understood"), ...chips);
-  if (focus >= 0) list.querySelectorAll("button")[focus]?.focus();
+  const label = element("li", { class: "label", "aria-hidden": "true" }, "Understood");
+  rendered(byId("parts"), [label, ...chips], byId("prompt"));
 }
 
 /** Says how many items the rules leave if they are too few, and offers to treat some as taste. */

@@ -1,7 +1,7 @@
 // The taste profile: what it says in words, and its editing.
 
 import { aboutItem, aboutValue, columnsOf, DENIED, day, inWords, KINDS, profileInWords } from "./entries.js";
-import { byId, choices, element, hidden, iconButton } from "./elements.js";
+import { byId, choices, element, hidden, iconButton, rendered } from "./elements.js";
 import { combobox } from "./combobox.js";
 
 const STRENGTHS = [
@@ -16,7 +16,8 @@ const SUGGESTED = 8; // values and titles
 /** Shows the entries of a profile; `change({add, remove})` edits it. */
 export function showTaste(entries, titles, change) {
   byId("taste-words").textContent = profileInWords(entries, titles) || "Nothing is known yet.";
-  byId("entries").replaceChildren(...entries.map((entry) => row(entry, titles, change)));
+  const rows = entries.map((entry) => row(entry, titles, change));
+  rendered(byId("entries"), rows, byId("entry-about"));
   byId("forget-taste").hidden = !entries.length;
   byId("forget-learned").hidden = !entries.some((entry) => entry.source === "learned");
 }
