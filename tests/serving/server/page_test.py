@@ -14,6 +14,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from genrec.decoding import loaded_model
+from genrec.serving import bundle_export
+from genrec.serving.bundle_export import ExportOptions
 from genrec.serving.served_engine import ServedEngine
 from genrec.serving.server import app, run
 from genrec.serving.server.limits import Tokens
@@ -48,9 +51,11 @@ class Server:
 @pytest.fixture(scope="module")
 def server(listener, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("page")
+    options = ExportOptions(beams=20, batch_sizes=(1,))
+    bundle_export.export(loaded_model.load(listener), listener, folder / "bundle", options, None)
     settings = ServerSettings(port=0, deadline_ms=MINUTE)
     store = Store.open(f"sqlite:///{folder / 'store.sqlite'}")
-    service = Service(ServedEngine.load(listener), str(listener), store, Tokens(None), settings)
+    service = Service(ServedEngine.load(folder / "bundle"), str(folder / "bundle"), store, Tokens(None), settings)
     running = run.Server(app.make(service), service)
     thread = threading.Thread(target=running.run)
     thread.start()
