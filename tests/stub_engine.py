@@ -49,6 +49,7 @@ class StubEngine:
         )
         self.batch_sizes, self.compilations, self.removed = (1, 4, 16), 7, frozenset()
         self.cache = SimpleNamespace(hits=3, misses=1, bytes=1000)
+        self.takes_prompts = True
         self.batches: list[int] = []
         self.histories: list[list[int]] = []
         self.gate = threading.Event()

@@ -66,6 +66,11 @@ class ServedEngine:
         return self._items.removed
 
     @property
+    def takes_prompts(self) -> bool:
+        """Whether the model was trained with prompts; another one refuses them."""
+        return bool(self.engine.prompt_columns)
+
+    @property
     def compilations(self) -> int:
         """How many programs were compiled so far: all of them, once `warm_up` returned."""
         return self._model.programs.compilations

@@ -204,7 +204,11 @@ DELETED = _object(("events", "profile"), events=COUNT, profile={"type": "boolean
 COLUMNS = _object(("columns",), columns=_list(COLUMN, 100_000))
 USERS = _object(("users",), users=_list(_object(("user", "events"), user={"type": "string"}, events=COUNT)))
 VERSION = _object(
-    ("genrec", "bundle", "metrics"), genrec={"type": "string"}, bundle=ref("Bundle"), metrics={"type": "object"}
+    ("genrec", "bundle", "prompts", "metrics"),
+    genrec={"type": "string"},
+    bundle=ref("Bundle"),
+    prompts={"type": "boolean", "description": "Whether the model takes prompts."},
+    metrics={"type": "object"},
 )
 STATE = _object(("status",), status={"type": "string"}, store={"type": "string"})
 RELOADED = _object(("bundle",), bundle=ref("Bundle"))

@@ -35,8 +35,10 @@ async def metrics(call: Call) -> Answer:
 async def version(call: Call) -> Answer:
     """Answers /version."""
     answering = call.service.answering
-    metrics = dict(answering.engine.card.metrics.get("metrics", {}))
-    return answer({"genrec": genrec.__version__, "bundle": answering.fields, "metrics": metrics})
+    engine = answering.engine
+    metrics = dict(engine.card.metrics.get("metrics", {}))
+    fields = {"genrec": genrec.__version__, "bundle": answering.fields, "prompts": engine.takes_prompts}
+    return answer({**fields, "metrics": metrics})
 
 
 async def reload(call: Call) -> Answer:

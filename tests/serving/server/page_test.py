@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from stub_engine import StubEngine, serving
 
 from genrec.decoding import loaded_model
 from genrec.serving import bundle_export
@@ -454,6 +455,20 @@ def test_the_page_says_what_changed_since_the_last_list(page):
     with asks(page):
         page.get_by_role("button", name="Recommend").click()
     expect(page.locator("#changes")).to_have_text("Since the last list nothing changed.")
+
+
+def test_a_model_that_takes_no_prompts_has_a_page_without(browser, tmp_path):
+    engine = StubEngine()
+    engine.takes_prompts = False
+    with serving(f"sqlite:///{tmp_path / 'store.sqlite'}", engine) as served:
+        for page in opened(browser, Server(str(served.client.base_url))):
+            expect(page.get_by_label("What would you like?")).to_be_hidden()
+            expect(page.get_by_role("slider")).to_be_hidden()
+            page.get_by_text("More filters").click()
+            with asks(page) as asked:
+                page.get_by_role("group", name="tags").get_by_role("button", name="live").click()
+            assert asked.request["filters"] == ["tags~live"]
+            assert all("live" in item["attributes"]["tags"] for item in asked.result["recommended"])
 
 
 def test_a_token_is_asked_for_where_the_server_wants_one(browser, server):

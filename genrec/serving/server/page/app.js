@@ -339,11 +339,13 @@ function startAsking() {
 }
 
 async function start() {
-  const [{ columns }, { users }] = await Promise.all([
+  const [{ prompts }, { columns }, { users }] = await Promise.all([
+    call("GET", "version"),
     call("GET", "v1/columns"),
     callOr({ users: [] }, `v1/users?limit=${USERS}`),
   ]);
   Object.assign(state, { columns: columns.filter(({ name }) => name !== "title"), users });
+  byId("ask").hidden = byId("guidance-field").hidden = !prompts;
   byId("user-hint").hidden = users.length > 0;
   startFilters(columns, kindColumn(columns), (filters) => {
     state.filters = filters;
