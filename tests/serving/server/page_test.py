@@ -374,7 +374,7 @@ def test_reasons_are_bars_of_their_size(page, server):
     assert answer.value.request.post_data_json["items"] == ids(page)[:1]
     expect(why).to_have_attribute("aria-expanded", "true")
     bars = page.locator(".bars li")
-    shown = [*found["reasons"][:8], ["all", found["joint_change"]]]
+    shown = [*found["reasons"][:6], ["all", found["joint_change"]]]
     expect(bars).to_have_count(len(shown))
     widths = []
     for row, (_, change) in zip(bars.all(), shown, strict=True):

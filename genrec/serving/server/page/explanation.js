@@ -3,7 +3,7 @@
 import { inWords, KINDS } from "./entries.js";
 import { element } from "./elements.js";
 
-const MOST = 8; // bars
+const MOST = 6; // bars
 
 export const signed = (number) => `${number < 0 ? "−" : "+"}${Math.abs(number).toFixed(2)}`;
 
