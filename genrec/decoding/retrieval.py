@@ -42,8 +42,10 @@ class Inputs(NamedTuple, Generic[ArrayT]):
         guidance = self.guidance
         if guidance is None:
             return [self.histories]
-        refused = guidance.negative
-        return [self.histories, guidance.unconditional, *([] if refused is None else [refused.histories])]
+        found: list[Histories] = [self.histories, guidance.unconditional]
+        if guidance.negative is not None:
+            found.append(guidance.negative.histories)
+        return found
 
 
 class Searcher:

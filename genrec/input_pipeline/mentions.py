@@ -25,7 +25,7 @@ EXISTS = 1 << MOST  # the bit of rows of an index that hold an item
 class ItemTokens:
     """The tokens int32[items, levels] of all items: a constant of compiled functions, which compares by identity."""
 
-    tokens: np.ndarray
+    tokens: np.ndarray | jax.Array
 
 
 @jax.tree_util.register_dataclass

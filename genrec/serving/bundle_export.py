@@ -209,6 +209,7 @@ def _write_programs(
 
     def score(params: nnx.State, targets: Examples, tokens: jax.Array | None) -> jax.Array:
         if tokens is not None:  # an argument, so that items can be added
+            assert targets.histories.mentions is not None  # tokens are given with prompts alone
             mentions = dataclasses.replace(targets.histories.mentions, catalogue=ItemTokens(tokens))
             targets = targets._replace(histories=targets.histories._replace(mentions=mentions))
         return searching.log_probabilities(nnx.merge(graphdef, params), targets)

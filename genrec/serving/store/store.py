@@ -184,7 +184,7 @@ class Store:
             return connection.execute(adding).scalar_one()
 
     def changes(self, after: int) -> list[tuple[int, str]]:
-        """Returns the numbers and texts of the changes after a number, all of them in order; 0 gives those from the start."""
+        """Returns number and text of all changes after a number, in order; 0 gives those from the start."""
         later = sa.select(CHANGES.c.number, CHANGES.c.change).where(CHANGES.c.number > after).order_by(CHANGES.c.number)
         with self._database.transaction() as connection:
             return [(number, change) for number, change in connection.execute(later)]
