@@ -16,9 +16,9 @@ from genrec.data.prepare import prepare
 SIZE = LogSize(rows=2000, users=40, items=60, files=3, duplicates=0.2, repeats=0.3, id_characters=40)
 
 
-
 def rows_of(folder):
-    return [row for file in sorted(folder.glob("log-*.parquet")) for row in pyarrow.parquet.read_table(file).to_pylist()]
+    files = sorted(folder.glob("log-*.parquet"))
+    return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
 
 
 def test_a_log_has_its_rows_in_files_and_is_prepared(tmp_path, monkeypatch):
