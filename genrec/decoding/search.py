@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from genrec import sharding
 from genrec.decoding.beam_search import Finish, RankedItems, Step, Tilt, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex
-from genrec.decoding.retrieval import Inputs
+from genrec.decoding.search_inputs import Inputs
 from genrec.input_pipeline.examples import Examples, Histories
 from genrec.models import prompt_bias
 from genrec.models.recommender import Memory, Recommender

@@ -16,8 +16,9 @@ import numpy as np
 from genrec.decoding.beam_search import Diversity, RankedItems
 from genrec.decoding.guidance import Guidance, NegativePrompts
 from genrec.decoding.live_index import LiveIndex, Restriction
-from genrec.decoding.retrieval import Inputs, Searcher, in_index_form, take
+from genrec.decoding.retrieval import Searcher, in_index_form, take
 from genrec.decoding.sampling import Sampling
+from genrec.decoding.search_inputs import Inputs
 from genrec.input_pipeline import examples
 from genrec.input_pipeline.examples import ANONYMOUS, NO_ITEMS, Histories, Tokenizer
 from genrec.serving.engine import Program

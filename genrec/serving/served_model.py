@@ -13,7 +13,8 @@ from genrec import files
 from genrec.data.dataset import Catalogue
 from genrec.decoding.beam_search import RankedItems
 from genrec.decoding.live_index import LiveIndex
-from genrec.decoding.retrieval import Inputs, take
+from genrec.decoding.retrieval import take
+from genrec.decoding.search_inputs import Inputs
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline import examples
 from genrec.input_pipeline.context import Context, RequestContext, UserFeatures
