@@ -7,7 +7,7 @@
     catalogue.parquet      the items
     arrays.safetensors     semantic IDs; of the model and of new items, what they read beside texts
     users.parquet          features of users, where the model reads them
-    transitions.safetensors, item_knn.safetensors, sasrec.safetensors    where they were learned
+    transitions.safetensors    where the model has a transition bias
 
 `genrec.serving.bundle_export` writes bundles, `genrec.serving.served_engine` answers requests from them.
 """
@@ -31,7 +31,7 @@ from genrec.errors import GenrecError
 FORMAT = 1  # version of the bundle; raise it when another version of genrec could not read it
 CARD, RECORD, WEIGHTS, CATALOGUE = "card.json", "record.json", "weights.safetensors", "catalogue.parquet"
 ARRAYS, USERS, TRANSITIONS = "arrays.safetensors", "users.parquet", "transitions.safetensors"
-ITEM_KNN, SASREC, PROGRAMS = "item_knn.safetensors", "sasrec.safetensors", "programs"
+PROGRAMS = "programs"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 

@@ -20,7 +20,7 @@ from genrec.decoding.index_arrays import Layout
 from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.input_pipeline import examples
-from genrec.input_pipeline.context import SUMMARY, VECTOR
+from genrec.input_pipeline.context import SEQUENTIAL, SUMMARY, VECTOR
 from genrec.input_pipeline.examples import ANONYMOUS, NO_ITEMS, Examples, Histories
 from genrec.input_pipeline.mentions import ItemTokens
 from genrec.models import user_context
@@ -88,8 +88,14 @@ def export(
 ) -> Card:
     """Writes the bundle of a model into the folder `output`, in place of an earlier bundle, and returns its card.
 
-    Without `codebooks`, items cannot be added to it. Raises BundleError if `output` is a folder of something else.
+    Without `codebooks`, items cannot be added to it. Raises BundleError if `output` is a folder of something else, and
+    for a model that reads the vectors of SASRec.
     """
+    if any(vector.name == SEQUENTIAL for vector in loaded.tokenizer.context.vectors):
+        raise BundleError(
+            "the model reads the vectors of SASRec (context.sequential), which a bundle does not compute. To serve it, "
+            "train it without: --config.context.sequential=False."
+        )
     output = epath.Path(output)
     if output.exists() and not (output / bundle.CARD).exists():
         raise BundleError(f"--output={output}: there is something else than a bundle. Give another folder.")

@@ -212,9 +212,13 @@ class ServedCatalogue:
 
 
 def _cell(item_id: object, name: str, value: object, kind: pa.DataType) -> object:
-    """Returns a value as a cell of a column; raises CatalogueError if it is of another type."""
+    """Returns a value as a cell of a column; raises CatalogueError if it is of another type.
+
+    Dates and times are text, as JSON has them: 2020-10-03.
+    """
     try:
-        (cell,) = pa.array([value], kind).to_pylist()
+        dated = isinstance(value, str) and pa.types.is_temporal(kind)
+        (cell,) = (pa.array([value]).cast(kind) if dated else pa.array([value], kind)).to_pylist()
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as problem:
         raise CatalogueError(
             f"item {shown(item_id)}: {name} is {shown(value)}, but the column has cells of type {kind}"

@@ -1,5 +1,7 @@
 """A bundle gives the lists of its model, follows changes of the catalogue, and is refused where it was changed."""
 
+import dataclasses
+import datetime
 import json
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding import loaded_model
 from genrec.decoding.sorted_table import CatalogueError
 from genrec.errors import GenrecError
+from genrec.input_pipeline.context import SEQUENTIAL, Context, UserFeatures, VectorFeature
 from genrec.semantic_ids.codes import FrozenCodebooks
 from genrec.serving import bundle, bundle_export, command_line
 from genrec.serving import requests as user_requests
@@ -107,8 +110,10 @@ def test_items_are_added_changed_and_removed_while_serving(served):
     )
     assert [served.catalogue.item_ids[item] for item in served.recommend([of_new])[0].items] == ["new"]
     assert before.items[0] not in served.recommend([query])[0].items
-    served.change_items([ItemChange("change", "new", {"media_type": "record"})])
+    served.change_items([ItemChange("change", "new", {"media_type": "record", "release_time": "2020-10-03"})])
     assert not len(served.recommend([of_new])[0].items)
+    released = served.catalogue.column("release_time")[served.catalogue.index["new"]].as_py()
+    assert released == datetime.date(2020, 10, 3)
     served.change_items([ItemChange("remove", "new"), ItemChange("add", best)])
     (after,) = served.recommend([query])
     np.testing.assert_array_equal(after.items, before.items)
@@ -121,6 +126,7 @@ def test_items_are_added_changed_and_removed_while_serving(served):
         (ItemChange("add", "m00001", {}), "already"),
         (ItemChange("remove", "nobody"), "nobody"),
         (ItemChange("add", "new", {"color": "red"}, [1.0]), "color"),
+        (ItemChange("add", "new", {"release_time": "soon"}, [1.0]), "release_time"),
         (ItemChange("add", "new", {}, [1.0]), "finite numbers"),
         (ItemChange("add", "new", {"title": "no vector"}), "vector"),
     ],
@@ -171,6 +177,15 @@ def test_another_version_is_refused(folder, tmp_path):
 def test_a_folder_of_something_else_is_not_replaced(loaded, workdir):
     with pytest.raises(BundleError, match="something else"):
         bundle_export.export(loaded, workdir, workdir / "dataset", bundle_export.ExportOptions(), None)
+
+
+def test_a_model_that_reads_sasrec_is_refused(loaded, workdir, tmp_path):
+    vectors = (VectorFeature(SEQUENTIAL, 8, 1),)
+    features = UserFeatures(Context(vectors=vectors), None)
+    reading = dataclasses.replace(loaded, tokenizer=loaded.tokenizer._replace(user_features=features))
+    with pytest.raises(BundleError, match="sequential"):
+        bundle_export.export(reading, workdir, tmp_path / "bundle", bundle_export.ExportOptions(), None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_answers_without_the_libraries_of_training(folder):
