@@ -154,7 +154,7 @@ def generations(path: epath.PathLike, items: int) -> np.ndarray:
 
 
 class FrozenCodebooks(NamedTuple):
-    """What gives new items their vectors and codes in a bundle, from `genrec.semantic_ids.frozen`."""
+    """Encoder and codebooks of new items in a bundle, from `genrec.semantic_ids.frozen`."""
 
     settings: Mapping[str, Any]  # config.Embeddings, as JSON
     arrays: Mapping[str, np.ndarray]  # what the vectors of new items are made from

@@ -37,7 +37,7 @@ MORE_NUMBERS = 4  # items, removed ones included, that a bundle can number, in m
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """What a bundle is made for. Raises ConfigError for invalid values."""
+    """Searches that a bundle is made for. Raises ConfigError for invalid values."""
 
     beams: int = setting(50, "Beam width of searches, and the most items of a list.", at_least=1, at_most=2**16)
     max_beams: int = setting(

@@ -102,7 +102,7 @@ class Program(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """What the search of a query reads."""
+    """Inputs of the search of a query."""
 
     context: RequestContext
     negative: str  # prompt for what is refused

@@ -67,7 +67,7 @@ class ServedEngine:
 
     @property
     def takes_prompts(self) -> bool:
-        """Whether the model was trained with prompts; another one refuses them."""
+        """True if the model was trained with prompts; another one refuses them."""
         return bool(self.engine.prompt_columns)
 
     @property

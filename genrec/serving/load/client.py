@@ -23,7 +23,7 @@ class LoadTestError(GenrecError):
 
 
 class Answer(NamedTuple):
-    """What came back for a request."""
+    """Answer to a request, or the error in its place."""
 
     status: int  # 0 where there was no answer
     body: bytes

@@ -1,4 +1,4 @@
-"""What became of the requests of one phase of a load test."""
+"""Counts and latencies of the requests of one phase of a load test."""
 
 import collections
 import dataclasses
@@ -75,7 +75,7 @@ class Tally:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the server did not keep up with what was offered."""
+        """True if the server did not keep up with the requests that were offered."""
         in_time = len(self.answered) if self.offered < ENOUGH else self.within  # of few, some are always under way
         return in_time < KEPT_UP * self.offered
 

@@ -82,7 +82,7 @@ class Batcher:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread of the device runs."""
+        """True while the thread of the device runs."""
         return self._thread.is_alive()
 
     @property

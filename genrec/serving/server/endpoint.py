@@ -73,7 +73,7 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """What a method of a path does, takes and answers."""
+    """A method of a path: its function, the schemas of its body and answer."""
 
     summary: str
     run: Callable[[Call], Awaitable[Answer]]

@@ -13,7 +13,7 @@ Row = tuple[int, str]  # number and JSON of a change
 
 
 class Applied(NamedTuple):
-    """What changes have done."""
+    """Result of changes."""
 
     item_ids: list[str]  # of items that were added or changed
     refused: dict[int, str]  # why changes could not be applied, by their numbers

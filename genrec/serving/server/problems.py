@@ -12,7 +12,7 @@ LONGEST = 1000  # characters of a detail
 
 
 class ProblemError(Exception):
-    """What is wrong with a request, or with the server now; `detail` says what to do."""
+    """Error of a request, or of the server now; `detail` says what to do."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None):
         super().__init__(detail)

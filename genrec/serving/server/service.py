@@ -59,7 +59,7 @@ class Answering:
 
 
 class Service:
-    """What the endpoints share. All methods are for the event loop."""
+    """State that the endpoints share. All methods are for the event loop."""
 
     def __init__(self, engine: ServedEngine, folder: str, store: Store, tokens: Tokens, settings: ServerSettings):
         self.settings, self.store, self._tokens = settings, store, tokens
