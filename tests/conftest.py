@@ -49,7 +49,7 @@ if not flags.FLAGS.is_parsed():
 
 
 # Files that take longest start first: last, they would leave the other workers idle.
-LONGEST = ("end_to_end_test.py", "interruption_test.py", "train_test.py")
+LONGEST = ("end_to_end_test.py", "interruption_test.py", "train_test.py", "page_test.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
