@@ -101,7 +101,7 @@ class Program(NamedTuple):
     guidance: int = 0  # 1: guided by prompts, 2: and by negative prompts
 
 
-class _Prepared(NamedTuple):
+class PreparedQuery(NamedTuple):
     """Inputs of the search of a query."""
 
     context: RequestContext
@@ -322,7 +322,7 @@ class Engine:
         found = shares.log_shares(np.concatenate(histories), start, stop, np.tile(items, len(histories)), None)
         return tuple(one.reshape(len(histories), len(items), -1) for one in found)
 
-    def _prepare(self, query: Query) -> _Prepared:
+    def prepare(self, query: Query) -> PreparedQuery:
         """Returns what the search of a query reads; raises PromptError for a prompt that cannot be read."""
         request, options, tokenizer = query.request, query.options, self.loaded.tokenizer
         context, negative = self.context_of(request), self._negative_prompt(request)
@@ -333,13 +333,15 @@ class Engine:
         room = tokenizer.prompt_room(max(pieces, min(1, guidance)))
         kind = "sampled" if options.temperature else "diverse" if options.max_share < 1 else "plain"
         share_of = options.share_of if options.max_share < 1 else ""
-        return _Prepared(context, negative, (wanted, refused), Program(kind, share_of, room, guidance))
+        return PreparedQuery(context, negative, (wanted, refused), Program(kind, share_of, room, guidance))
 
     def program(self, query: Query) -> Program:
         """Returns the form of a query's search; raises PromptError for a prompt that cannot be read."""
-        return self._prepare(query).program
+        return self.prepare(query).program
 
-    def _guidance(self, requests: AbstractSequence[Request], prepared: AbstractSequence[_Prepared]) -> Guidance | None:
+    def _guidance(
+        self, requests: AbstractSequence[Request], prepared: AbstractSequence[PreparedQuery]
+    ) -> Guidance | None:
         """Returns the guidance by prompts and negative prompts, None if it equals plain conditioning."""
         guidance = max(one.program.guidance for one in prepared)
         room = max(one.program.room for one in prepared)
@@ -380,13 +382,15 @@ class Engine:
             ]
         )
 
-    def search(self, queries: AbstractSequence[Query]) -> list[Recommendations]:
+    def search(
+        self, queries: AbstractSequence[Query], prepared: AbstractSequence[PreparedQuery] | None = None
+    ) -> list[Recommendations]:
         """Returns the ranked list of each query; all have the same kind of search, `max_beams` and `share_of`.
 
-        For errors see `recommend`.
+        `prepared` are the queries as `prepare` returns them, where that was called before. For errors see `recommend`.
         """
         requests, options = [query.request for query in queries], [query.options for query in queries]
-        prepared = [self._prepare(query) for query in queries]
+        prepared = prepared or [self.prepare(query) for query in queries]
         room = max(one.program.room for one in prepared)
         encoded = self.encode(requests, [one.context for one in prepared], room)
         guided = self._guidance(requests, prepared)

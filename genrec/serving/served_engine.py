@@ -92,9 +92,6 @@ class ServedEngine:
 
         Raises PromptError, DataError and ProfileError for a request, and ConfigError for options, that cannot be met.
         """
-        return self._program(query)
-
-    def _program(self, query: Query) -> Program:
         return self.engine.program(self._own(query))
 
     def _own(self, query: Query) -> Query:
@@ -111,14 +108,17 @@ class ServedEngine:
 
         For errors see `program`.
         """
+        own = [self._own(query) for query in queries]
+        prepared = [self.engine.prepare(query) for query in own]
         places: dict[Program, list[int]] = {}
-        for place, query in enumerate(queries):
-            places.setdefault(self._program(query), []).append(place)
+        for place, one in enumerate(prepared):
+            places.setdefault(one.program, []).append(place)
         found: dict[int, Recommendations] = {}
         for of_program in places.values():
             for start in range(0, len(of_program), self.batch_sizes[-1]):
                 some = of_program[start : start + self.batch_sizes[-1]]
-                found.update(zip(some, self.engine.search([self._own(queries[place]) for place in some]), strict=True))
+                lists = self.engine.search([own[place] for place in some], [prepared[place] for place in some])
+                found.update(zip(some, lists, strict=True))
         return [found[place] for place in range(len(queries))]
 
     def score(self, request: Request, items: Sequence[int]) -> np.ndarray:

@@ -82,12 +82,12 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are answered, and no others are to be sent elsewhere."""
+        """True while requests are answered here, and need not be sent elsewhere."""
         return self._answering is not None and not self.draining
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread of the device works."""
+        """True unless the thread of the device has ended or is stuck."""
         return self._answering is None or (
             self._answering.batcher.is_running and self._answering.batcher.stuck_seconds < STUCK
         )

@@ -23,7 +23,7 @@ LONGEST = 1000  # bytes of a user id, of an item id and of an idempotency key; i
 
 
 class Event(NamedTuple):
-    """What a user chose, and when."""
+    """An item that a user chose, and when."""
 
     item_id: str
     time: int  # microseconds since 1970, UTC
@@ -37,14 +37,14 @@ class StoredProfile(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the store has of a user: their profile, and their last events, oldest first."""
+    """Profile of a user, and their last events, oldest first."""
 
     profile: StoredProfile | None
     events: list[Event]
 
 
 class Deleted(NamedTuple):
-    """What was deleted with a user."""
+    """Counts of the rows that were deleted with a user."""
 
     events: int
     profile: bool
