@@ -16,10 +16,14 @@ from etils import epath
 from genrec import files as file_io
 from genrec import tables
 from genrec.config import Experiment
+from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
-from genrec.evaluation import metrics, provenance, results, significance, templates
+from genrec.evaluation import metrics, provenance, results, segments, significance, templates
+from genrec.evaluation.segments import Segmentation
 from genrec.evaluation.significance import Comparison
 from genrec.ranking import assembly
+from genrec.ranking.lists import read_chunks
+from genrec.ranking.popular import popularity
 
 SPLIT = "test"
 MODEL, HYBRID = "genrec", "hybrid"
@@ -47,6 +51,7 @@ def write(
     folder, seeds = epath.Path(folder), [epath.Path(seed) for seed in seeds]
     rule = experiment.evaluation.exclude_history
     runs = [_read(seed, rule) for seed in seeds]
+    found = _segmentations(seeds[0])
     identities = [run["figures"]["identity"] for run in runs]
     fingerprints = [one["dataset"] for one in identities]
     if len(set(fingerprints)) > 1:
@@ -54,13 +59,13 @@ def write(
     other = None
     if both_histories:
         others = [other_results(seed, not rule) for seed in seeds]
-        other = _measured(others, [_read(one, not rule) for one in others])
+        other = _measured(others, [_read(one, not rule) for one in others], found)
     card = {
         "name": experiment.name,
         "split": SPLIT,
         "users": runs[0]["figures"]["users"],
         "seeds": len(seeds),
-        **_measured(seeds, runs),
+        **_measured(seeds, runs, found),
         "other": other,  # the same with the other `exclude_history`
         "stages": [run["stages"] for run in runs],
         "semantic_id_metrics": summarize([{MODEL: run["figures"]["semantic_id_metrics"]} for run in runs])[MODEL],
@@ -111,6 +116,7 @@ def markdown(card: dict[str, Any]) -> str:
         return tables.text(rows, header, style=tables.MARKDOWN)
 
     def tables_of(measured: dict[str, Any]) -> dict[str, str]:
+        models = list(measured["metrics"])
         return {
             "rule": results.history_rule(measured["exclude_history"]),
             "results": table(
@@ -120,25 +126,62 @@ def markdown(card: dict[str, Any]) -> str:
                 ([pair, *(difference(of[n]) for n in shown)] for pair, of in measured["comparisons"].items()),
                 ["", *shown],
             ),
+            "segments": table(
+                (
+                    [f"{name} {row['segment']}", f"{row['users']:,}", *(row[model][shown[-2]] for model in models)]
+                    for name, rows in measured["segments"].items()
+                    for row in rows
+                ),
+                [f"{shown[-2]}, by", "users", *models],
+            ),
         }
 
     seeds = ([str(n), str(of["step"]), of["dataset"], of["semantic_ids"]] for n, of in enumerate(card["fingerprints"]))
     return templates.render(
         "card.md.jinja",
-        **{**card, "other": tables_of(card["other"]) if card["other"] else None},
-        **tables_of(card),
+        **{**card, **tables_of(card), "other": tables_of(card["other"]) if card["other"] else None},
         inflated=", ".join(f"{name} {mean(card['semantic_id_metrics'][name])}" for name in shown),
         first_stages=table((list(row.values()) for row in card["stages"][0]), list(card["stages"][0][0])),
         fingerprint_table=table(seeds, ["seed", "step", "dataset", "semantic IDs"]),
     )
 
 
-def _measured(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the metrics over seeds and the differences between models."""
+def _measured(
+    seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]], segmentations: dict[str, Segmentation]
+) -> dict[str, Any]:
+    """Returns the metrics over seeds, the differences between models, and metrics by segment."""
+    names = [name for name in runs[0]["metrics"] if name not in (MODEL, HYBRID)]
+    files = {MODEL: f"{results.FOLDER}/{SPLIT}_users.parquet"}
+    files |= {name: str(results.baseline_file(results.FOLDER, SPLIT, name)) for name in names}
+    files |= {HYBRID: f"{assembly.FOLDER}/{SPLIT}_users.parquet"}
+    ranks = {name: np.stack([_ranks(seed / file) for seed in seeds]) for name, file in files.items()}
+    cutoffs = metrics.cutoffs_of(_shown(of for run in runs for of in run["metrics"].values()))
+    # Every user once per seed: a mean over them is the mean over the seeds.
+    repeated = {
+        name: {segment: np.tile(users, len(seeds)) for segment, users in of.items()}
+        for name, of in segmentations.items()
+    }
+    by_segment = segments.measure(repeated, {name: of.ravel() for name, of in ranks.items()}, cutoffs)
+    for rows in by_segment.values():
+        for row in rows:
+            row["users"] //= len(seeds)
     return {
         "exclude_history": runs[0]["figures"]["exclude_history"],
         "metrics": summarize([run["metrics"] for run in runs]),
-        "comparisons": _compare(seeds, runs),
+        "comparisons": _compare(ranks, cutoffs),
+        "segments": by_segment,
+    }
+
+
+def _segmentations(workdir: epath.Path) -> dict[str, Segmentation]:
+    """Returns the test users by the length of their history and the popularity of their target, in order of ids."""
+    dataset = Dataset(workdir / "dataset")
+    users = [user for some in read_chunks(dataset.split(SPLIT)) for user in some]
+    users.sort(key=lambda user: user.user_id)
+    targets = np.array([user.items[-1] for user in users])
+    return {
+        segments.HISTORY: segments.by_range(np.array([len(user.items) - 1 for user in users])),
+        segments.POPULARITY: segments.by_range(popularity(dataset)[targets]),
     }
 
 
@@ -169,13 +212,12 @@ def _shown(models: Iterable[Iterable[str]]) -> list[str]:
     return [name for name in SHOWN if name in measured] or [f"recall@{first}", f"ndcg@{first}"]
 
 
-def _compare(seeds: Sequence[epath.Path], runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns the paired bootstrap of the model against each baseline, and of the hybrid against all."""
-    names = [name for name in runs[0]["metrics"] if name not in (MODEL, HYBRID)]
-    files = {MODEL: f"{results.FOLDER}/{SPLIT}_users.parquet", HYBRID: f"{assembly.FOLDER}/{SPLIT}_users.parquet"}
-    files |= {name: str(results.baseline_file(results.FOLDER, SPLIT, name)) for name in names}
-    ranks = {name: np.stack([_ranks(seed / file) for seed in seeds]) for name, file in files.items()}
-    cutoffs = metrics.cutoffs_of(_shown(of for run in runs for of in run["metrics"].values()))
+def _compare(ranks: dict[str, np.ndarray], cutoffs: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Returns the paired bootstrap of the model against each baseline, and of the hybrid against all.
+
+    `ranks` are int[seeds, users] of each model.
+    """
+    names = [name for name in ranks if name not in (MODEL, HYBRID)]
     pairs = [(MODEL, name) for name in names] + [(HYBRID, name) for name in (MODEL, *names)]
     found = {}
     for first, second in pairs:
