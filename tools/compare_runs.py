@@ -9,7 +9,7 @@ seed of the training: for that, compare several runs (launch/reproduce.py).
 
 import json
 
-from absl import flags
+from absl import flags, logging
 
 from genrec import command, printing, script_flags
 from genrec.evaluation import evaluate, significance
@@ -30,10 +30,16 @@ def main() -> None:
     given = _CUTOFFS.value if _CUTOFFS.present else None
     cutoffs = significance.shown_cutoffs(given, min(map(significance.list_length, files)))
     compared = significance.paired_bootstrap(first, second, cutoffs, _SAMPLES.value)
+    rules = [significance.history_rule(file) for file in files]
+    if all(rules) and rules[0] != rules[1]:
+        logging.warning("the first has its %s, the second %s: that alone makes a difference", *rules)
+    names = [
+        f"{path} ({rule})" if rule else path for path, rule in zip((_WORKDIR.value, _OTHER.value), rules, strict=True)
+    ]
     if _OUTPUT.value == "json":
         printing.show(json.dumps({name: one._asdict() for name, one in compared.items()}))
     else:
-        printing.show(significance.table(compared, (_WORKDIR.value, _OTHER.value), len(first)))
+        printing.show(significance.table(compared, (names[0], names[1]), len(first)))
 
 
 if __name__ == "__main__":

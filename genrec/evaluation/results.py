@@ -21,7 +21,8 @@ from genrec.evaluation import metrics
 from genrec.evaluation.evaluator import Evaluation, SearchEvaluation
 
 FOLDER = "evaluation"  # of a work directory
-LENGTH = b"list_length"  # in the metadata of the Parquet files: items of a list, empty places included
+# In the metadata of the Parquet files: the items of a list, empty places included, and the history rule.
+LENGTH, HISTORY = b"list_length", b"history_rule"
 
 
 def users_file(folder: epath.PathLike, split: str) -> epath.Path:
@@ -74,10 +75,11 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     cutoffs = metrics.cutoffs_of(evaluation.metrics)
     others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
-    title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", history_rule(exclude_history), *variant])
+    rule = history_rule(exclude_history)
+    title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", rule, *variant])
     text = table(evaluation.metrics, others, title) + "\n" + text
-    length = {LENGTH: str(evaluation.recommended.shape[1])}
-    files.write_parquet(_users(evaluation, item_ids).replace_schema_metadata(length), users_file(folder, split))
+    of_lists = {LENGTH: str(evaluation.recommended.shape[1]), HISTORY: rule}
+    files.write_parquet(_users(evaluation, item_ids).replace_schema_metadata(of_lists), users_file(folder, split))
     for name, ranks in baselines.items():
         rows = pa.table(
             {
@@ -86,7 +88,7 @@ def write(
                 "target": pa.array(item_ids, pa.string()).take(pa.array(evaluation.targets)),
             }
         )
-        files.write_parquet(rows.replace_schema_metadata(length), baseline_file(folder, split, name))
+        files.write_parquet(rows.replace_schema_metadata(of_lists), baseline_file(folder, split, name))
     files.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
         "split": split,

@@ -178,6 +178,11 @@ def list_length(path: epath.PathLike) -> int:
     return int(stored[results.LENGTH]) if results.LENGTH in stored else max(1, pc.max(users["rank"]).as_py() or 0)
 
 
+def history_rule(path: epath.PathLike) -> str:
+    """Returns `results.history_rule` of the lists behind a file of users' ranks; "" for a file that does not say."""
+    return (files.read_parquet(path).schema.metadata or {}).get(results.HISTORY, b"").decode()
+
+
 def shown_cutoffs(given: Sequence[float] | None, length: int) -> list[int]:
     """Returns the cutoffs that lists of `length` items can show: those given, else those of CUTOFFS up to it.
 

@@ -5,11 +5,14 @@ import re
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 import script_settings
 from forked_scripts import Script
 
 from genrec import config, exit_codes, settings_check
+from genrec.evaluation import results
+from genrec.evaluation.evaluator import Evaluation
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.relative_to(ROOT) for folder in ("launch", "tools") for path in (ROOT / folder).rglob("*.py"))
@@ -180,3 +183,15 @@ def test_shell_scripts_can_be_run_and_stop_at_errors(script):
 @pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_shell_scripts_pass_the_linters(path, lint_shell):
     lint_shell(path)
+
+
+def test_a_comparison_of_lists_with_and_without_the_history_says_so(run, tmp_path):
+    users = Evaluation({"recall@1": 0.5}, ["a", "b"], np.zeros(2, int), np.array([1, 0]), np.zeros((2, 1), np.int32))
+    folders = [tmp_path / name for name in ("kept", "excluded", "again")]
+    for folder, rule in zip(folders, (False, True, True), strict=True):
+        results.write(folder, "test", users, {}, ["i"], {}, exclude_history=rule)
+    kept, excluded, again = folders
+    mixed = run("tools/compare_runs.py", f"--workdir={kept}", f"--other={excluded}")
+    assert f"{kept} (history items kept)" in mixed.output and f"{excluded} (history items excluded)" in mixed.output
+    assert "history items excluded" in mixed.errors and mixed.returncode == 0
+    assert "history items" not in run("tools/compare_runs.py", f"--workdir={excluded}", f"--other={again}").errors
