@@ -20,7 +20,8 @@ from absl import flags
 
 from genrec import exit_codes, printing, settings_check
 from genrec.config import ConfigError, Experiment
-from genrec.settings import Setting, nearest, setting, shown
+from genrec.errors import cut, shown
+from genrec.settings import Setting, nearest, setting
 
 HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 MESSAGE = 400  # characters of an error that are printed
@@ -37,7 +38,7 @@ def parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
-        printing.show(f"{Path(arguments[0]).name}: {_one_line(str(error))}", file=sys.stderr)
+        printing.show(f"{Path(arguments[0]).name}: {cut(' '.join(str(error).split()), MESSAGE)}", file=sys.stderr)
         sys.exit(exit_codes.FAILED)
 
 
@@ -232,8 +233,3 @@ def _place(error: Exception, name: str) -> str:
     own, frames = Path(name).absolute(), traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == own]
     return f"{name}, line {lines[-1]}" if lines else name
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MESSAGE else f"{line[:MESSAGE]}..."

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import TypeVar, cast, get_args, get_origin
 
 LARGEST = 2**31 - 1  # of numbers that declare no maximum: what is larger is a slip of the pen
-SHOWN = 80  # characters of a value in a message
 PATH = "a path"
 
 T = TypeVar("T")
@@ -144,9 +143,3 @@ def nearest(value: object, names: Sequence[str]) -> str:
     """Returns a question about the name that is nearest to `value`; an empty text if none is near."""
     found = difflib.get_close_matches(str(value), names, 1)
     return f". Did you mean {found[0]}?" if found else ""
-
-
-def shown(value: object) -> str:
-    """Returns a value for a message, of at most `SHOWN` characters."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 from genrec import config, shares
 from genrec.config import ConfigError
-from genrec.settings import PATH, Setting, nearest, shown
+from genrec.errors import shown
+from genrec.settings import PATH, Setting, nearest
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
