@@ -6,7 +6,7 @@ A baseline by itself, and an input of models with `model.transition_bias`.
 """
 
 from genrec import command, distributed, script_flags, workdir_lock
-from genrec.input_pipeline import transitions
+from genrec.input_pipeline import learn_transitions
 
 _CONFIG = script_flags.define_config()
 _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
@@ -14,7 +14,7 @@ _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results
 
 def main() -> None:
     with workdir_lock.hold(_WORKDIR.value):
-        distributed.on_first(lambda: transitions.learn(_CONFIG.value.transitions, _WORKDIR.value))
+        distributed.on_first(lambda: learn_transitions.learn(_CONFIG.value.transitions, _WORKDIR.value))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from etils import epath
 from genrec import command, distributed, script_flags, sharding, workdir_lock
 from genrec.data.prepare import prepare
 from genrec.evaluation.evaluate import evaluate
-from genrec.input_pipeline import transitions
+from genrec.input_pipeline import learn_transitions
 from genrec.semantic_ids import embed, given
 from genrec.semantic_ids.tokenize import learn
 from genrec.training import run_setup
@@ -34,7 +34,7 @@ def main() -> None:
         distributed.on_first(lambda: prepare(experiment.data, dataset))
         distributed.on_first(lambda: embed.embed(experiment.embeddings, dataset, embeddings))
         learn(experiment.semantic_ids, embeddings, workdir / "semantic_ids", mesh)
-        distributed.on_first(lambda: transitions.learn(experiment.transitions, workdir))
+        distributed.on_first(lambda: learn_transitions.learn(experiment.transitions, workdir))
         train(experiment, workdir)
         evaluate(experiment, workdir, split="test")
 

@@ -144,12 +144,12 @@ def tiny_inputs(tokenized, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def multi_stage_workdir(untrained, tmp_path_factory) -> Path:
     """A work directory of tiny_training.MULTI_STAGE with an untrained generator and a SASRec of few steps."""
-    from genrec.input_pipeline import transitions
+    from genrec.input_pipeline import learn_transitions
     from genrec.training import train
 
     workdir = tmp_path_factory.mktemp("multi_stage")
     untrained(workdir, tiny_training.MULTI_STAGE)
-    transitions.learn(tiny_training.MULTI_STAGE.transitions, workdir)
+    learn_transitions.learn(tiny_training.MULTI_STAGE.transitions, workdir)
     train.train_sasrec(tiny_training.MULTI_STAGE, workdir)
     return workdir
 

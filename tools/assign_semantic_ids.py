@@ -8,7 +8,7 @@ Old items keep their IDs, so that checkpoints of the earlier run can recommend o
 """
 
 from genrec import command, script_flags, workdir_lock
-from genrec.input_pipeline import transitions
+from genrec.input_pipeline import learn_transitions
 from genrec.semantic_ids import growth
 
 _CONFIG = script_flags.define_config()
@@ -19,7 +19,7 @@ _PARENT = script_flags.define_path("parent", "Work directory of the earlier run.
 def main() -> None:
     with workdir_lock.hold(_WORKDIR.value):
         growth.assign(_CONFIG.value.embeddings, _WORKDIR.value, _PARENT.value)
-        transitions.learn(_CONFIG.value.transitions, _WORKDIR.value)
+        learn_transitions.learn(_CONFIG.value.transitions, _WORKDIR.value)
 
 
 if __name__ == "__main__":

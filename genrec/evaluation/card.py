@@ -102,48 +102,50 @@ def summarize(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str
 
 def markdown(card: dict[str, Any]) -> str:
     """Returns the card as Markdown."""
-    rows = [*card["metrics"].values(), *(card["other"]["metrics"].values() if card["other"] else ())]
-    shown = _shown(rows)
+    both = [card, card["other"]] if card["other"] else [card]
+    shown = _shown(of for measured in both for of in measured["metrics"].values())
+    own, *other = (_tables(measured, shown) for measured in both)
+    seeds = ([str(n), str(of["step"]), of["dataset"], of["semantic_ids"]] for n, of in enumerate(card["fingerprints"]))
+    return templates.render(
+        "card.md.jinja",
+        **{**card, **own, "other": other[0] if other else None},
+        inflated=", ".join(f"{name} {_mean(card['semantic_id_metrics'][name])}" for name in shown),
+        first_stages=_table((list(row.values()) for row in card["stages"][0]), list(card["stages"][0][0])),
+        fingerprint_table=_table(seeds, ["seed", "step", "dataset", "semantic IDs"]),
+    )
 
-    def mean(value: dict[str, Any]) -> str:
-        deviation = f" ± {value['deviation']:.4f}" if card["seeds"] > 1 else ""
-        return f"{value['mean']:.4f}{deviation}"
+
+def _tables(measured: dict[str, Any], shown: Sequence[str]) -> dict[str, str]:
+    """Returns the tables of the result of `_measured`, of the metrics `shown`; those by segment are of recall alone."""
+    of_models, recall = measured["metrics"], shown[-2]
 
     def difference(value: dict[str, Any]) -> str:
         return f"{value['difference']:+.4f} [{value['low']:+.4f}, {value['high']:+.4f}], p {value['p']:.4f}"
 
-    def table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> str:
-        return tables.text(rows, header, style=tables.MARKDOWN)
+    return {
+        "rule": results.history_rule(measured["exclude_history"]),
+        "results": _table(([model, *(_mean(of[n]) for n in shown)] for model, of in of_models.items()), ["", *shown]),
+        "differences": _table(
+            ([pair, *(difference(of[n]) for n in shown)] for pair, of in measured["comparisons"].items()), ["", *shown]
+        ),
+        "segments": _table(
+            (
+                [f"{name} {row['segment']}", f"{row['users']:,}", *(row[model][recall] for model in of_models)]
+                for name, rows in measured["segments"].items()
+                for row in rows
+            ),
+            [f"{recall}, by", "users", *of_models],
+        ),
+    }
 
-    def tables_of(measured: dict[str, Any]) -> dict[str, str]:
-        models = list(measured["metrics"])
-        return {
-            "rule": results.history_rule(measured["exclude_history"]),
-            "results": table(
-                ([m, *(mean(of[n]) for n in shown)] for m, of in measured["metrics"].items()), ["", *shown]
-            ),
-            "differences": table(
-                ([pair, *(difference(of[n]) for n in shown)] for pair, of in measured["comparisons"].items()),
-                ["", *shown],
-            ),
-            "segments": table(
-                (
-                    [f"{name} {row['segment']}", f"{row['users']:,}", *(row[model][shown[-2]] for model in models)]
-                    for name, rows in measured["segments"].items()
-                    for row in rows
-                ),
-                [f"{shown[-2]}, by", "users", *models],
-            ),
-        }
 
-    seeds = ([str(n), str(of["step"]), of["dataset"], of["semantic_ids"]] for n, of in enumerate(card["fingerprints"]))
-    return templates.render(
-        "card.md.jinja",
-        **{**card, **tables_of(card), "other": tables_of(card["other"]) if card["other"] else None},
-        inflated=", ".join(f"{name} {mean(card['semantic_id_metrics'][name])}" for name in shown),
-        first_stages=table((list(row.values()) for row in card["stages"][0]), list(card["stages"][0][0])),
-        fingerprint_table=table(seeds, ["seed", "step", "dataset", "semantic IDs"]),
-    )
+def _mean(value: dict[str, Any]) -> str:
+    deviation = "" if value["deviation"] is None else f" ± {value['deviation']:.4f}"
+    return f"{value['mean']:.4f}{deviation}"
+
+
+def _table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> str:
+    return tables.text(rows, header, style=tables.MARKDOWN)
 
 
 def _measured(

@@ -11,7 +11,7 @@ from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
 from genrec.evaluation import evaluate_multi_stage, metrics, significance
-from genrec.input_pipeline import transitions
+from genrec.input_pipeline import learn_transitions
 from genrec.training import train
 
 EXPERIMENT = config.Experiment(
@@ -34,7 +34,7 @@ EXPERIMENT = config.Experiment(
 def workdir(tmp_path_factory, untrained):
     workdir = tmp_path_factory.mktemp("multi_stage")
     untrained(workdir, EXPERIMENT)
-    transitions.learn(EXPERIMENT.transitions, workdir)
+    learn_transitions.learn(EXPERIMENT.transitions, workdir)
     train.train_sasrec(EXPERIMENT, workdir)
     return workdir
 
