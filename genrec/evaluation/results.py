@@ -75,10 +75,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     cutoffs = metrics.cutoffs_of(evaluation.metrics)
     others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
-    rule = history_rule(exclude_history)
-    title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", rule, *variant])
+    title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", history_rule(exclude_history), *variant])
     text = table(evaluation.metrics, others, title) + "\n" + text
-    of_lists = {LENGTH: str(evaluation.recommended.shape[1]), HISTORY: rule}
+    of_lists = {LENGTH: str(evaluation.recommended.shape[1]), HISTORY: history_rule(exclude_history)}
     files.write_parquet(_users(evaluation, item_ids).replace_schema_metadata(of_lists), users_file(folder, split))
     for name, ranks in baselines.items():
         rows = pa.table(
