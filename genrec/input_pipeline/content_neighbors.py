@@ -30,11 +30,12 @@ class Neighbors(NamedTuple):
 def nearest(embeddings: np.ndarray, neighbors: int, exact_items: int = EXACT_ITEMS, probes: int = PROBES) -> Neighbors:
     """Returns the `neighbors` items of the largest cosine with each item of float32[items, width].
 
-    Beyond `exact_items` items, neighbors are those within the `probes` clusters nearest to the item's own.
+    There are none without content, of width 0. Beyond `exact_items` items, neighbors are those within the `probes`
+    clusters nearest to the item's own.
     """
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     vectors = (embeddings / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    neighbors = min(neighbors, len(vectors) - 1)
+    neighbors = min(neighbors, len(vectors) - 1) if vectors.shape[1] else 0
     found = Neighbors(np.zeros((len(vectors), neighbors), np.int32), np.zeros((len(vectors), neighbors), np.float32))
     if neighbors < 1:
         return found

@@ -42,8 +42,10 @@ def learn(cfg: config.Transitions, workdir: epath.PathLike) -> None:
         logging.info("%s is up to date", path)
         return
     vectors = files.load_array(folder / "embeddings.npy")
-    if embedded.config.get("cooccurrence_weight"):
-        # The part that was learned from the sequences would know the transitions that are left out.
+    # The part that was learned from the sequences would know the transitions that are left out.
+    if embedded.config["source"] == "cooccurrence":
+        vectors = vectors[:, :0]
+    elif embedded.config["cooccurrence_weight"]:
         vectors = vectors[:, : -min(embedded.config["cooccurrence_width"], len(vectors))]
     with artifacts.writing(path, KIND, recipe, config=cfg, inputs=inputs) as draft:
         fit(cfg, dataset.split("train"), dataset.split("validation"), vectors).save(draft.path)

@@ -8,6 +8,7 @@ from random_transitions import ITEMS
 
 from genrec import config
 from genrec.input_pipeline import learn_transitions
+from genrec.input_pipeline.transitions import Transitions
 
 
 def test_learned_transitions_predict_and_a_part_does_not_know_its_own_sequences(given_dataset):
@@ -29,6 +30,20 @@ def test_learned_transitions_predict_and_a_part_does_not_know_its_own_sequences(
     }
     assert probability[8 % 4] < 0.5 * min(probability[part] for part in (1, 2, 3, 4))
     np.testing.assert_allclose(found.dense([np.array([], int), np.array([3])]).sum(axis=1), [0.5, 1], atol=0.5)
+
+
+def test_vectors_that_were_learned_from_the_sequences_say_nothing(tokenized, tmp_path):
+    experiment = config.Experiment(
+        data=config.Data(source="synthetic", k_core=0, synthetic=config.SyntheticCatalogue(items=120, users=60)),
+        embeddings=config.Embeddings(source="cooccurrence"),
+    )
+    found = []
+    for seed in range(2):
+        tokenized(tmp_path / str(seed), experiment, seed)  # other vectors of the same dataset
+        learn_transitions.learn(experiment.transitions, tmp_path / str(seed))
+        found.append(Transitions.load(tmp_path / str(seed) / "transitions"))
+    histories = [np.array([item]) for item in range(found[0].items)]
+    np.testing.assert_array_equal(found[0].dense(histories), found[1].dense(histories))
 
 
 def test_few_sequences_are_no_problem(given_dataset):
