@@ -19,10 +19,10 @@ from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.retrieval import Retriever, Searcher
 from genrec.decoding.search import log_probabilities_function
 from genrec.decoding.sorted_table import SortedTable
-from genrec.input_pipeline import examples
+from genrec.input_pipeline import examples, item_histories
 from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
-from genrec.models import checkpoints, sasrec, user_context
+from genrec.models import checkpoints, user_context
 from genrec.models import load as model_loading
 from genrec.models.run_record import RunRecord
 from genrec.semantic_ids import codes
@@ -143,4 +143,4 @@ def load_sasrec(workdir: epath.PathLike, checkpoint: str = "best", mesh: Mesh | 
             f"{folder}: the checkpoint of step {step} was trained with another dataset ({record.dataset}) than that "
             f"present ({dataset.fingerprint}). Move the folder away, and train again: launch/train_sasrec.py."
         )
-    return LoadedModel(dataset, graphdef, params, record, step, sasrec.tokenizer(len(dataset.catalogue)), mesh)
+    return LoadedModel(dataset, graphdef, params, record, step, item_histories.tokenizer(len(dataset.catalogue)), mesh)

@@ -4,25 +4,19 @@ Trained by the softmax over the whole catalogue, at every position or one target
 stronger baseline than with the sampled negatives of the paper (Klenitskiy & Vasilev, RecSys 2023). The layers are those
 of the generator's encoder with relative positions ("t5"), or those of the published code with learned ones ("bert"),
 where a frequency filter makes it BSARec (genrec.models.bsarec). Input and output share one embedding table. An item is
-one token, its catalogue row; the prefix is one token, the same for every user.
+one token, its catalogue row; the prefix is one token, the same for every user (`input_pipeline.item_histories`).
 """
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from genrec import config
-from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
+from genrec.input_pipeline.examples import Examples, Histories
 from genrec.models import bsarec
 from genrec.models.layers import MASKED, Dropout, EncoderLayer, Layers, PositionBias, RMSNorm
 from genrec.models.recommender import NO_DROPOUT, table_rows
 from genrec.sharding import constrain
-
-
-def tokenizer(items: int) -> Tokenizer:
-    """Returns a tokenizer with one token per item, and one after them for all users."""
-    return Tokenizer(np.arange(items, dtype=np.int32)[:, None], first_user=items, user_tokens=1)
 
 
 class SASRec(nnx.Module):

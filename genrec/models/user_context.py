@@ -11,13 +11,11 @@ from genrec import sharding
 from genrec.artifacts import ArtifactError
 from genrec.data.dataset import Dataset
 from genrec.files import load_array
+from genrec.input_pipeline import item_histories
 from genrec.input_pipeline.context import SEQUENTIAL, SUMMARY, Context, Encode, UserFeatures, VectorFeature
-from genrec.input_pipeline.examples import ANONYMOUS, Histories, histories
+from genrec.input_pipeline.examples import Histories
 from genrec.models import checkpoints, run_record
 from genrec.models import load as model_loading
-from genrec.models import sasrec as sasrec_model
-
-AT_ONCE = 64  # the batch size of SASRec is a multiple of this
 
 
 def load(record: run_record.RunRecord, dataset: Dataset, workdir: epath.PathLike) -> UserFeatures:
@@ -48,15 +46,15 @@ def sasrec_encoder(workdir: epath.PathLike, soft_tokens: int) -> tuple[VectorFea
     """Loads the best SASRec of a work directory, as a vector feature and its encoder; for errors see `load.load`."""
     mesh = sharding.one_device()
     sasrec = model_loading.load(epath.Path(workdir) / checkpoints.SASREC, mesh=mesh)
-    record, tokenizer = sasrec.record, sasrec_model.tokenizer(sasrec.record.sizes[0])
+    record, tokenizer = sasrec.record, item_histories.tokenizer(sasrec.record.sizes[0])
 
     @jax.jit
     def vectors(params: nnx.State, rows: Histories) -> jax.Array:
         return nnx.merge(sasrec.graphdef, params).vectors(rows).astype("float32")
 
     def encode(items: Sequence[np.ndarray]) -> np.ndarray:
-        filled = list(items) + [items[0]] * (-len(items) % AT_ONCE)  # few shapes to compile
-        rows = histories([ANONYMOUS] * len(filled), filled, tokenizer, record.max_history, record.causal)
+        size = item_histories.batch_size(len(items))
+        rows = item_histories.batch(items, tokenizer, record.max_history, record.causal, size)
         with jax.set_mesh(mesh):  # not the mesh of a training that calls this
             return np.asarray(vectors(sasrec.params, rows))[: len(items)]
 

@@ -4,7 +4,7 @@ Sources are the generator and the baselines: most popular, item-kNN, transitions
 `evaluation.evaluate_multi_stage` fits the weights of the ranker, and leaves them in WORKDIR/FOLDER/WEIGHTS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
@@ -17,13 +17,14 @@ from genrec.decoding import loaded_model
 from genrec.files import load_array, read_json
 from genrec.input_pipeline import transitions
 from genrec.models import checkpoints, user_context
+from genrec.ranking import popular
 from genrec.ranking.features import Features
 from genrec.ranking.item_knn import ItemKnn
 from genrec.ranking.lists import Source
 from genrec.ranking.model_sources import ModelSource, SasRec
 from genrec.ranking.multi_stage import RANKER
 from genrec.ranking.popular import MostPopular
-from genrec.ranking.ranker import FeatureRanker
+from genrec.ranking.ranker import FeatureRanker, SequentialScorer
 from genrec.ranking.transitions import Transitions
 
 FOLDER, WEIGHTS = "multi_stage", "weights.json"
@@ -75,14 +76,40 @@ def load_ranker(
 
     `popularity` int[items] are training interactions. Raises ArtifactError if SASRec was not trained.
     """
-    cfg, workdir = experiment.multi_stage, epath.Path(workdir)
+    cfg, batch = experiment.multi_stage, experiment.evaluation.batch
     _require_sasrec(workdir)
-    embeddings, weights = user_context.embeddings_file(workdir), workdir / FOLDER / WEIGHTS
+    model = SasRec.load(workdir, cfg.candidates, batch)
+    return _ranker(workdir, dataset, popularity, model, (cfg.item_columns, cfg.user_columns))
+
+
+def fitted_ranker(workdir: epath.PathLike, dataset: Dataset, model: SequentialScorer) -> FeatureRanker:
+    """Returns the ranker of a work directory, `load_ranker` without its config: its features are those with weights.
+
+    `model` is the SASRec of the work directory.
+    """
+    columns = Features.columns_in(_fitted(workdir) or {}, dataset)
+    return _ranker(workdir, dataset, popular.popularity(dataset), model, columns)
+
+
+def _ranker(
+    workdir: epath.PathLike,
+    dataset: Dataset,
+    popularity: np.ndarray,
+    model: SequentialScorer,
+    columns: tuple[Sequence[str], Sequence[str]],
+) -> FeatureRanker:
+    """Returns the ranker with features of the columns of items and users."""
+    embeddings, folder = user_context.embeddings_file(workdir), epath.Path(workdir) / transitions.FOLDER
     content = load_array(embeddings) if embeddings.exists() else None
-    mixture = transitions.Transitions.load(folder) if (folder := workdir / transitions.FOLDER).exists() else None
-    features = Features(dataset, popularity, content, cfg.item_columns, cfg.user_columns, mixture)
-    model = SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch)
-    return FeatureRanker(model, features, read_json(weights)[RANKER] if weights.exists() else None)
+    mixture = transitions.Transitions.load(folder) if folder.exists() else None
+    features = Features.count(dataset, popularity, content, *columns, transitions=mixture)
+    return FeatureRanker(model, features, _fitted(workdir))
+
+
+def _fitted(workdir: epath.PathLike) -> dict[str, float] | None:
+    """Returns the weights of the ranker that a work directory has, if any."""
+    path = epath.Path(workdir) / FOLDER / WEIGHTS
+    return read_json(path)[RANKER] if path.exists() else None
 
 
 def _baselines(

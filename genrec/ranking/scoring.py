@@ -8,8 +8,6 @@ are given, or fitted by maximum likelihood: a conditional logit (McFadden 1974) 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 
 from genrec import settings_check, shares
 from genrec.config import ConfigError, FinalScoring
@@ -54,6 +52,9 @@ def fit(candidates: Candidates, targets: np.ndarray, names: Sequence[str], signe
     They are at least 0 unless `signed`. Users whose target is no candidate are left out. Raises ValueError if no user
     remains.
     """
+    import scipy.optimize  # here, as it is slow to import and serving does without
+    import scipy.special
+
     hit = candidates.items == targets[:, None]
     known = hit.any(axis=1)
     if not known.any():

@@ -21,11 +21,11 @@ from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation.metrics import NAMES
 from genrec.input_pipeline import context as contexts
-from genrec.input_pipeline import prompts, transitions
+from genrec.input_pipeline import item_histories, prompts, transitions
 from genrec.input_pipeline.examples import Tokenizer
 from genrec.input_pipeline.tasks import LOG_ONLY, Mixture
 from genrec.input_pipeline.vocabulary import Vocabulary
-from genrec.models import checkpoints, content_init, sasrec, t5, user_context
+from genrec.models import checkpoints, content_init, t5, user_context
 from genrec.models.recommender import Recommender
 from genrec.models.run_record import RunRecord
 from genrec.ranking.popular import popularity
@@ -86,7 +86,7 @@ def baseline(experiment: Experiment, workdir: epath.Path) -> RunSetup:
     def make_retriever(graphdef: nnx.GraphDef, mesh: Mesh) -> ExhaustiveRetriever:
         return ExhaustiveRetriever(graphdef, items, own.evaluation.beams, mesh)
 
-    return RunSetup(own, workdir / checkpoints.SASREC, dataset, record, sasrec.tokenizer(items), make_retriever)
+    return RunSetup(own, workdir / checkpoints.SASREC, dataset, record, item_histories.tokenizer(items), make_retriever)
 
 
 def check(experiment: Experiment) -> None:

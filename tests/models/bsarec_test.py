@@ -8,15 +8,16 @@ import pytest
 from flax import nnx
 
 from genrec import config, sharding
+from genrec.input_pipeline import item_histories
 from genrec.input_pipeline.examples import Segment, pack
-from genrec.models import bsarec, sasrec
+from genrec.models import bsarec
 from genrec.models.sasrec import SASRec
 
 ITEMS, MAX_HISTORY, WINDOW = 11, 9, 10
 CFG = config.SasRecModel(
     width=16, encoder_layers=2, heads=2, head_width=8, mlp=32, architecture="bert", frequency_filter=0.7, frequencies=5
 )
-TOKENIZER = sasrec.tokenizer(ITEMS)
+TOKENIZER = item_histories.tokenizer(ITEMS)
 
 
 def made(causal: bool) -> SASRec:

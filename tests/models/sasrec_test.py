@@ -18,9 +18,9 @@ from genrec.decoding import loaded_model
 from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.evaluation import baselines, metrics
 from genrec.evaluation.evaluator import item_ranks
+from genrec.input_pipeline import item_histories
 from genrec.input_pipeline.examples import Segment, histories, pack
 from genrec.models import checkpoints
-from genrec.models import sasrec as sasrec_model
 from genrec.models.sasrec import SASRec
 from genrec.ranking.model_sources import SasRec
 from genrec.training import train
@@ -127,9 +127,9 @@ def test_logits_and_losses_are_those_of_pytorch(gated):
     params = jax.tree.map(lambda x: x + 0.2 * random.normal(size=x.shape).astype(np.float32), params)
     users = [random.integers(0, ITEMS, n) for n in (17, 4, 9)]
     segments = [[Segment("a", users[0], 0, True)], [Segment("b", users[1], 0, True), Segment("c", users[2], 2, True)]]
-    examples = pack(segments, sasrec_model.tokenizer(ITEMS), 20, 17)
+    examples = pack(segments, item_histories.tokenizer(ITEMS), 20, 17)
     losses = nnx.merge(graphdef, params).losses(examples)[..., 0]
-    rows = histories([*"abc"], users, sasrec_model.tokenizer(ITEMS), 20)
+    rows = histories([*"abc"], users, item_histories.tokenizer(ITEMS), 20)
     scores = nnx.merge(graphdef, params).scores(rows)
     places = {0: (0, 0, 0), 1: (1, 0, 0), 2: (1, 4, 2)}  # of each user: row, first place, items that are no targets
     for user, (row, first, skipped) in places.items():
@@ -146,12 +146,12 @@ def test_losses_of_packed_windows_are_those_of_each_history_alone(name):
     first, second, third = (random.integers(0, ITEMS, n) for n in (5, 3, 6))
     # The third is a later window: its first item is history only.
     rows = [[Segment("a", first, 0, True), Segment("b", second, 0, True)], [Segment("c", third, 1, True)]]
-    examples = pack(rows, sasrec_model.tokenizer(ITEMS), 10, 9)
+    examples = pack(rows, item_histories.tokenizer(ITEMS), 10, 9)
     found = call("losses", examples, name)[..., 0]
     expected = {(0, 0): (first, 0), (0, 5): (second, 0), (1, 0): (third, 1)}
     for (row, start), (items, skipped) in expected.items():
         for target in range(skipped, len(items)):
-            alone = histories(["x"], [items[:target]], sasrec_model.tokenizer(ITEMS), 10)
+            alone = histories(["x"], [items[:target]], item_histories.tokenizer(ITEMS), 10)
             likelihood = call("scores", alone, name)[0, items[target]]
             np.testing.assert_allclose(found[row, start + target - skipped], -likelihood, rtol=1e-4, atol=1e-5)
 
@@ -164,14 +164,14 @@ def test_losses_of_one_target_an_example_are_those_of_serving(name):
         [Segment("a", segments[0], 4, False), Segment("b", segments[1], 0, False)],
         [Segment("c", segments[2], 9, False)],
     ]
-    found = call("losses", pack(rows, sasrec_model.tokenizer(ITEMS), 10, 2), name, causal=False)[..., 0]
-    alone = histories([*"abc"], [items[:-1] for items in segments], sasrec_model.tokenizer(ITEMS), MAX_HISTORY, False)
+    found = call("losses", pack(rows, item_histories.tokenizer(ITEMS), 10, 2), name, causal=False)[..., 0]
+    alone = histories([*"abc"], [items[:-1] for items in segments], item_histories.tokenizer(ITEMS), MAX_HISTORY, False)
     expected = call("scores", alone, name, causal=False)[range(3), [items[-1] for items in segments]]
     np.testing.assert_allclose([found[0, 0], found[0, 1], found[1, 0]], -expected, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_a_distribution_over_the_catalogue():
-    rows = histories(["a", "b"], [np.array([3]), np.array([1, 2, 3])], sasrec_model.tokenizer(ITEMS), 10)
+    rows = histories(["a", "b"], [np.array([3]), np.array([1, 2, 3])], item_histories.tokenizer(ITEMS), 10)
     found = call("scores", rows, "t5")
     assert found.shape == (2, ITEMS)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-5)
@@ -179,7 +179,7 @@ def test_scores_are_a_distribution_over_the_catalogue():
 
 @pytest.mark.parametrize("name", ["t5", "filter"])
 def test_lists_are_the_sorted_scores_on_any_mesh(name):
-    rows = histories([*"abcd"], [np.arange(n) for n in (1, 4, 2, 5)], sasrec_model.tokenizer(ITEMS), 10)
+    rows = histories([*"abcd"], [np.arange(n) for n in (1, 4, 2, 5)], item_histories.tokenizer(ITEMS), 10)
     expected = call("scores", rows, name)
     params = nnx.state(model(name))
     for mesh in (None, sharding.make_mesh(config.Mesh(2, 2, 2))):

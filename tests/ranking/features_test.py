@@ -31,7 +31,7 @@ class Split:
 
 def compute(user_ids, histories, items, users=USERS, **columns):
     dataset = SimpleNamespace(catalogue=CATALOGUE, users=users, split=lambda name: Split())
-    made = Features(dataset, POPULARITY, CONTENT, **columns)
+    made = Features.count(dataset, POPULARITY, CONTENT, **columns)
     return made.compute(user_ids, [np.array(history, int) for history in histories], np.array(items))
 
 

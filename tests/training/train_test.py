@@ -13,8 +13,9 @@ from tiny_training import EXPERIMENT, changed, lines
 
 from genrec import artifacts, config, sharding
 from genrec.decoding import loaded_model
+from genrec.input_pipeline import item_histories
 from genrec.input_pipeline.examples import histories
-from genrec.models import checkpoints, load, sasrec
+from genrec.models import checkpoints, load
 from genrec.training import metric_logs, optimizer, train
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def test_vectors_of_sasrec_are_read_and_those_of_another_refused(workdir):
     beyond = loaded.histories(["a"], items[:1]).tokens.shape[1]
     assert vectors.places[:, 0].tolist() == [0, beyond, 0]  # who has no earlier items has no token
     graphdef, params, record, _ = load.load(workdir / checkpoints.SASREC)
-    tokens = sasrec.tokenizer(record.sizes[0])
+    tokens = item_histories.tokenizer(record.sizes[0])
     vectors_of = jax.jit(lambda histories: nnx.merge(graphdef, params).vectors(histories))
     for row, earlier in ((0, [5, 7]), (2, [9])):
         expected = vectors_of(histories(["x"], [np.array(earlier)], tokens, 6))[0]
