@@ -49,7 +49,7 @@ class StubEngine:
         )
         self.batch_sizes, self.compilations, self.removed = (1, 4, 16), 7, frozenset()
         self.cache = SimpleNamespace(hits=3, misses=1, bytes=1000)
-        self.takes_prompts = True
+        self.takes_prompts = self.has_ranker = True
         self.batches: list[int] = []
         self.histories: list[list[int]] = []
         self.gate = threading.Event()
@@ -90,6 +90,9 @@ class StubEngine:
 
     def score(self, request, items):
         return -np.asarray(items, np.float32)
+
+    def rank(self, request, items):
+        return np.asarray(items, np.float32)
 
     def explain(self, request, items):
         return [Explanation([Reason("event 1 ago", 0.5, "you chose it")], 0.7) for _ in items]

@@ -24,7 +24,7 @@ from genrec.ranking.lists import Source
 from genrec.ranking.model_sources import ModelSource, SasRec
 from genrec.ranking.multi_stage import RANKER
 from genrec.ranking.popular import MostPopular
-from genrec.ranking.ranker import FeatureRanker, SequentialScorer
+from genrec.ranking.ranker import FeatureRanker
 from genrec.ranking.transitions import Transitions
 
 FOLDER, WEIGHTS = "multi_stage", "weights.json"
@@ -76,34 +76,33 @@ def load_ranker(
 
     `popularity` int[items] are training interactions. Raises ArtifactError if SASRec was not trained.
     """
-    cfg, batch = experiment.multi_stage, experiment.evaluation.batch
+    cfg = experiment.multi_stage
     _require_sasrec(workdir)
-    model = SasRec.load(workdir, cfg.candidates, batch)
-    return _ranker(workdir, dataset, popularity, model, (cfg.item_columns, cfg.user_columns))
+    features = _features(workdir, dataset, popularity, cfg.item_columns, cfg.user_columns)
+    return FeatureRanker(SasRec.load(workdir, cfg.candidates, experiment.evaluation.batch), features, _fitted(workdir))
 
 
-def fitted_ranker(workdir: epath.PathLike, dataset: Dataset, model: SequentialScorer) -> FeatureRanker:
-    """Returns the ranker of a work directory, `load_ranker` without its config: its features are those with weights.
+def fitted_features(workdir: epath.PathLike, dataset: Dataset) -> tuple[Features, dict[str, float] | None]:
+    """Returns the features of the ranker of a work directory, as their weights name them, and the weights.
 
-    `model` is the SASRec of the work directory.
+    Without fitted weights these are None, and the features need not be computed.
     """
-    columns = Features.columns_in(_fitted(workdir) or {}, dataset)
-    return _ranker(workdir, dataset, popular.popularity(dataset), model, columns)
+    weights = _fitted(workdir)
+    item_columns, user_columns = Features.columns_in(weights or {}, dataset)
+    return _features(workdir, dataset, popular.popularity(dataset), item_columns, user_columns), weights
 
 
-def _ranker(
+def _features(
     workdir: epath.PathLike,
     dataset: Dataset,
     popularity: np.ndarray,
-    model: SequentialScorer,
-    columns: tuple[Sequence[str], Sequence[str]],
-) -> FeatureRanker:
-    """Returns the ranker with features of the columns of items and users."""
+    item_columns: Sequence[str],
+    user_columns: Sequence[str],
+) -> Features:
     embeddings, folder = user_context.embeddings_file(workdir), epath.Path(workdir) / transitions.FOLDER
     content = load_array(embeddings) if embeddings.exists() else None
     mixture = transitions.Transitions.load(folder) if folder.exists() else None
-    features = Features.count(dataset, popularity, content, *columns, transitions=mixture)
-    return FeatureRanker(model, features, _fitted(workdir))
+    return Features.count(dataset, popularity, content, item_columns, user_columns, mixture)
 
 
 def _fitted(workdir: epath.PathLike) -> dict[str, float] | None:

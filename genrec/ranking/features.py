@@ -21,6 +21,8 @@ RECENT = 10  # last items of a history that similarities are computed with
 DECAY = 0.8  # weight of an item of the history, relative to the one after it
 BLOCK = 256  # users whose catalogues of probabilities are in memory at a time
 PRIOR = 20.0  # pseudo-counts: interactions with the overall distribution, added to those of each context
+# Names of features
+CONTENT, LAST_CONTENT, TRANSITIONS = "content of the history", "content of the last item", "transitions"
 LATER = 2**31  # number of the first value of an item column that training did not see
 
 
@@ -101,11 +103,11 @@ class Features:
         found["repeat"] = repeated.astype(np.float32)
         if self.content is not None:
             wanted = (weights[..., None] * self.content[recent]).sum(axis=1)  # [users, width]
-            found["content of the history"] = np.einsum("uw,unw->un", wanted, self.content[known])
+            found[CONTENT] = np.einsum("uw,unw->un", wanted, self.content[known])
             latest = self.content[recent[:, 0]] * (weights[:, :1] > 0)
-            found["content of the last item"] = np.einsum("uw,unw->un", latest, self.content[known])
+            found[LAST_CONTENT] = np.einsum("uw,unw->un", latest, self.content[known])
         if self.transitions is not None:
-            found["transitions"] = self._log_probabilities(histories, known)
+            found[TRANSITIONS] = self._log_probabilities(histories, known)
         for name, values in self.values.items():
             same = values[known][:, :, None] == values[recent][:, None, :]
             found[_same(name)] = np.log(0.01 + (same * weights[:, None, :]).sum(axis=2))
@@ -135,6 +137,11 @@ def _same(item_column: str) -> str:
 
 def _both(user_column: str, item_column: str) -> str:
     return f"{user_column} and {item_column}"
+
+
+def reads_content(names: Collection[str]) -> bool:
+    """Returns whether features with these names are computed from the embeddings of items."""
+    return CONTENT in names or LAST_CONTENT in names
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

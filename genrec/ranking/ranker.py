@@ -27,7 +27,7 @@ class FeatureRanker:
 
     def __init__(self, model: SequentialScorer, features: Features, weights: Mapping[str, float] | None = None):
         """`weights` of features by name; by default, SASRec's score alone."""
-        self._model, self.counted = model, features
+        self._model, self._features = model, features
         self.weights = dict(weights or {SEQUENTIAL: 1.0})
 
     def features(
@@ -35,7 +35,7 @@ class FeatureRanker:
     ) -> dict[str, np.ndarray]:
         """Returns SASRec's score and all features, float32[users, n] of items int32[users, n], -1 for none."""
         found = {SEQUENTIAL: self._model.score(user_ids, histories, items)}
-        return found | self.counted.compute(user_ids, histories, items)
+        return found | self._features.compute(user_ids, histories, items)
 
     def fit(self, found: Candidates, targets: np.ndarray) -> None:
         """Fits the weights on candidates, with their features, of users with targets int[users]; see `scoring.fit`."""

@@ -3,11 +3,13 @@
     card.json              versions, fingerprints, sizes, metrics, and the SHA-256 of each file
     record.json            run record of the model: its settings, context, prompts and their vocabulary
     weights.safetensors    parameters
+    sequential.json, sequential.safetensors   run record and parameters of SASRec, where the work directory has it
+    ranker.json, ranker.safetensors   weights and statistics of the features of the ranker, where there is SASRec
     programs/*.stablehlo   compiled functions (jax.export) for CPU, CUDA and TPU, one for each form and batch size
     catalogue.parquet      the items
-    arrays.safetensors     semantic IDs; of the model and of new items, what they read beside texts
-    users.parquet          features of users, where the model reads them
-    transitions.safetensors    where the model has a transition bias
+    arrays.safetensors     semantic IDs; of models and of new items, what they read beside texts
+    users.parquet          features of users, where a model reads them
+    transitions.safetensors    where a model reads them
 
 `genrec.serving.bundle_export` writes bundles, `genrec.serving.served_engine` answers requests from them.
 """
@@ -28,10 +30,13 @@ from genrec import artifacts, files
 from genrec.decoding.index_arrays import Layout
 from genrec.errors import GenrecError
 
-FORMAT = 1  # version of the bundle; raise it when another version of genrec could not read it
+FORMAT = 2  # version of the bundle; raise it when another version of genrec could not read it
 CARD, RECORD, WEIGHTS, CATALOGUE = "card.json", "record.json", "weights.safetensors", "catalogue.parquet"
 ARRAYS, USERS, TRANSITIONS = "arrays.safetensors", "users.parquet", "transitions.safetensors"
+SEQUENTIAL, SEQUENTIAL_WEIGHTS = "sequential.json", "sequential.safetensors"
+RANKER, RANKER_ARRAYS = "ranker.json", "ranker.safetensors"
 PROGRAMS = "programs"
+TUPLES = ("sizes", "text_fields", "batch_sizes", "weights", "sequential_weights")  # fields of a card
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -60,6 +65,7 @@ class Card:
     layout: Mapping[str, Any]  # `Layout` of the index, as JSON
     embeddings: Mapping[str, Any]  # config.Embeddings of the items
     weights: tuple[str, ...]  # names of the parameters, in the order of the programs' arguments
+    sequential_weights: tuple[str, ...]  # the same of the sequential model; empty without one
     metrics: Mapping[str, Any]  # evaluation/test.json of the work directory; empty if there is none
     jax: str  # version
     files: Mapping[str, tuple[int, str]]  # relative name -> bytes, SHA-256
@@ -147,7 +153,7 @@ class Bundle:
 
 def _card(fields: Mapping[str, Any]) -> Card:
     """Returns the card of its JSON fields."""
-    tuples = {name: tuple(fields[name]) for name in ("sizes", "text_fields", "batch_sizes", "weights")}
+    tuples = {name: tuple(fields[name]) for name in TUPLES}
     measured = {name: (int(size), str(digest)) for name, (size, digest) in fields["files"].items()}
     return Card(**{**fields, **tuples, "files": measured})
 

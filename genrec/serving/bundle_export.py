@@ -2,13 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-import pyarrow as pa
-import safetensors.numpy
 from absl import logging
 from etils import epath
 from flax import nnx
@@ -20,14 +17,16 @@ from genrec.decoding.index_arrays import Layout
 from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.input_pipeline import examples
-from genrec.input_pipeline.context import SEQUENTIAL, SUMMARY, VECTOR
+from genrec.input_pipeline.context import SUMMARY, VECTOR
 from genrec.input_pipeline.examples import ANONYMOUS, NO_ITEMS, Examples, Histories
 from genrec.input_pipeline.mentions import ItemTokens
 from genrec.models import user_context
 from genrec.progress import progress
 from genrec.semantic_ids.codes import FrozenCodebooks
-from genrec.serving import bundle, search_programs
+from genrec.serving import bundle, ranker_export, search_programs
 from genrec.serving.bundle import BundleError, Card
+from genrec.serving.bundle_writer import BundleWriter
+from genrec.serving.ranker_export import Ranker
 from genrec.serving.search_programs import EXCLUDED, example_inputs, search_keys
 from genrec.serving.served_model import ScoreShape, encoder_name, score_name, score_shapes, with_capacity
 from genrec.settings import setting
@@ -49,36 +48,6 @@ class ExportOptions:
     room: float = setting(0.5, "Room for items that are added later, as a share of the items.", at_least=0, at_most=100)
 
 
-class _Writer:
-    """Writes files of a bundle into a folder, and measures them."""
-
-    def __init__(self, folder: epath.Path):
-        self.folder, self.measured = folder, dict[str, tuple[int, str]]()
-        (folder / bundle.PROGRAMS).mkdir(parents=True)
-
-    def write(self, name: str, content: bytes) -> None:
-        """Writes a file."""
-        (self.folder / name).write_bytes(content)
-        self.measured[name] = (len(content), bundle.sha256(content))
-
-    def program(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Writes a function of these arguments as a program of their leaves, in StableHLO for all platforms."""
-        leaves, structure = jax.tree.flatten(arguments)
-
-        def of_leaves(*leaves: jax.Array) -> tuple[jax.Array, ...]:
-            return tuple(jax.tree.leaves(function(*jax.tree.unflatten(structure, leaves))))
-
-        shapes = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in leaves]
-        exported = jax.export.export(jax.jit(of_leaves), platforms=bundle.PLATFORMS)(*shapes)
-        self.write(f"{bundle.PROGRAMS}/{name}.stablehlo", bytes(exported.serialize()))
-
-    def table(self, name: str, table: pa.Table) -> None:
-        """Writes a table as Parquet."""
-        files.write_parquet(table, self.folder / name)
-        content = (self.folder / name).read_bytes()
-        self.measured[name] = (len(content), bundle.sha256(content))
-
-
 def export(
     loaded: LoadedGenerator,
     workdir: epath.PathLike,
@@ -88,19 +57,13 @@ def export(
 ) -> Card:
     """Writes the bundle of a model into the folder `output`, in place of an earlier bundle, and returns its card.
 
-    Without `codebooks`, items cannot be added to it. Raises BundleError if `output` is a folder of something else, and
-    for a model that reads the vectors of SASRec.
+    Without `codebooks`, items cannot be added to it. Raises BundleError if `output` is a folder of something else.
     """
-    if any(vector.name == SEQUENTIAL for vector in loaded.tokenizer.context.vectors):
-        raise BundleError(
-            "the model reads the vectors of SASRec (context.sequential), which a bundle does not compute. To serve it, "
-            "train it without: --config.context.sequential=False."
-        )
     output = epath.Path(output)
     if output.exists() and not (output / bundle.CARD).exists():
         raise BundleError(f"--output={output}: there is something else than a bundle. Give another folder.")
     temporary = files.temporary_path(output)
-    writer = _Writer(temporary)
+    writer = BundleWriter(temporary)
     try:
         card = _write(writer, loaded, epath.Path(workdir), options, codebooks)
         artifacts.replace(output, temporary)
@@ -112,7 +75,7 @@ def export(
 
 
 def _write(
-    writer: _Writer,
+    writer: BundleWriter,
     loaded: LoadedGenerator,
     workdir: epath.Path,
     options: ExportOptions,
@@ -126,17 +89,15 @@ def _write(
         excluded=EXCLUDED,
     )
     capacity = MORE_NUMBERS * live.index.layout.capacity
-    named = _named(loaded.params)
-    writer.write(bundle.WEIGHTS, safetensors.numpy.save(named))
-    writer.write(bundle.RECORD, files.to_json(dataclasses.asdict(loaded.record)).encode())
+    named = writer.parameters(bundle.WEIGHTS, loaded.params)
+    writer.json(bundle.RECORD, dataclasses.asdict(loaded.record))
     writer.table(bundle.CATALOGUE, loaded.dataset.catalogue.table)
-    arrays = {"codes": np.asarray(loaded.semantic_ids.codes)} | _of_users(writer, loaded, workdir)
+    sequential_weights, ranker = _write_ranker(writer, loaded, workdir, options)
+    arrays = {"codes": np.asarray(loaded.semantic_ids.codes), **_write_features(writer, loaded, workdir, ranker)}
     if codebooks is not None:
-        arrays |= {f"new_items.{name}": np.ascontiguousarray(array) for name, array in codebooks.arrays.items()}
+        arrays |= {f"new_items.{name}": array for name, array in codebooks.arrays.items()}
         writer.program("quantize", codebooks.quantize, np.zeros((1, codebooks.width), np.float32))
-    writer.write(bundle.ARRAYS, safetensors.numpy.save(arrays))
-    if loaded.tokenizer.code_shares is not None:
-        writer.write(bundle.TRANSITIONS, safetensors.numpy.save(loaded.tokenizer.code_shares.transitions.arrays()))
+    writer.arrays(bundle.ARRAYS, arrays)
     _write_programs(writer, loaded, live, options, capacity)
     test = workdir / "evaluation" / "test.json"
     statistics = loaded.dataset.statistics
@@ -158,6 +119,7 @@ def _write(
         layout=dataclasses.asdict(live.index.layout),
         embeddings={} if codebooks is None else dict(codebooks.settings),
         weights=tuple(named),
+        sequential_weights=sequential_weights,
         metrics=files.read_json(test) if test.exists() else {},
         jax=jax.__version__,
         files=writer.measured,
@@ -168,27 +130,44 @@ def _write(
     return card
 
 
-def _named(params: nnx.State) -> dict[str, np.ndarray]:
-    """Returns the parameters by name, in the order of the leaves."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in paths}
+def _write_ranker(
+    writer: BundleWriter, loaded: LoadedGenerator, workdir: epath.Path, options: ExportOptions
+) -> tuple[tuple[str, ...], Ranker | None]:
+    """Writes sequential model and ranker, where the work directory has them; see `ranker_export.write_sequential`."""
+    sequential, ranker = ranker_export.load_sequential(loaded, workdir), None
+    if sequential is None:
+        return (), None
+    if ranker_export.can_rank(sequential, loaded.dataset):
+        ranker = Ranker.load(workdir, loaded.dataset)
+        ranker.write(writer)
+    is_read = ranker_export.reads_sequential(loaded)
+    sizes = options.batch_sizes if ranker is not None else ()
+    return ranker_export.write_sequential(writer, sequential, sizes, is_read), ranker
 
 
-def _of_users(writer: _Writer, loaded: LoadedGenerator, workdir: epath.Path) -> dict[str, np.ndarray]:
-    """Writes the features of users that the model reads; returns the item vectors, for summaries."""
-    context, users = loaded.tokenizer.context, loaded.dataset.users
+def _write_features(
+    writer: BundleWriter, loaded: LoadedGenerator, workdir: epath.Path, ranker: Ranker | None
+) -> dict[str, np.ndarray]:
+    """Writes the users and transitions that generator and ranker read; returns the item vectors, if they do."""
+    context, users, shares = loaded.tokenizer.context, loaded.dataset.users, loaded.tokenizer.code_shares
     vectors = [vector.name for vector in context.vectors]
     wanted = [feature.name for feature in context.features if feature.of == "user"]
     wanted += [VECTOR] if VECTOR in vectors else []
-    if users is not None and (columns := [name for name in wanted if name in users.column_names]):
+    wanted += [] if ranker is None else ranker.features.contexts
+    if users is not None and (columns := [name for name in dict.fromkeys(wanted) if name in users.column_names]):
         writer.table(bundle.USERS, users.select(["user_id", *columns]))
-    if SUMMARY not in vectors:
-        return {}
-    return {"item_vectors": files.load_array(user_context.embeddings_file(workdir))}
+    transitions = None if ranker is None else ranker.features.transitions
+    if shares is not None:
+        transitions = shares.transitions
+    if transitions is not None:
+        writer.arrays(bundle.TRANSITIONS, transitions.arrays())
+    if SUMMARY in vectors or (ranker is not None and ranker.features.content is not None):
+        return {"item_vectors": files.load_array(user_context.embeddings_file(workdir))}
+    return {}
 
 
 def _write_programs(
-    writer: _Writer, loaded: LoadedGenerator, live: LiveIndex, options: ExportOptions, capacity: int
+    writer: BundleWriter, loaded: LoadedGenerator, live: LiveIndex, options: ExportOptions, capacity: int
 ) -> None:
     params, tokenizer, graphdef, mesh = loaded.params, loaded.tokenizer, loaded.graphdef, loaded.mesh
     longest, causal = loaded.max_history, loaded.record.causal

@@ -127,6 +127,22 @@ class ServedEngine:
             return np.zeros(0, np.float32)
         return self.engine.score([request], [self.engine.context_of(request)], items)[0]
 
+    @property
+    def has_ranker(self) -> bool:
+        """True if the bundle has a ranker, which `rank` needs."""
+        return self._model.ranker is not None
+
+    def rank(self, request: Request, items: Sequence[int]) -> np.ndarray:
+        """Returns float32[n]: scores of items, catalogue rows, by the ranker, which reads user and history alone.
+
+        They are comparable for the same items and history. Raises BundleError for a bundle without a ranker.
+        """
+        if self._model.ranker is None:
+            raise BundleError("this bundle has no ranker. Train one, launch/train_sasrec.py, and export it again.")
+        if not len(items):
+            return np.zeros(0, np.float32)
+        return self._model.ranker.score([request.name], [request.history], np.asarray(items, np.int32)[None])[0]
+
     def explain(self, request: Request, items: Sequence[int]) -> list[Explanation]:
         """Returns the explanation of each item, a catalogue row."""
         return self._explainer.explain(request, items)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 
 from genrec import files
 from genrec.data.dataset import Catalogue
@@ -17,7 +18,7 @@ from genrec.decoding.retrieval import take
 from genrec.decoding.search_inputs import Inputs
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline import examples
-from genrec.input_pipeline.context import Context, RequestContext, UserFeatures
+from genrec.input_pipeline.context import SUMMARY, Context, RequestContext, UserFeatures
 from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
 from genrec.input_pipeline.transitions import CodeShares, Transitions
 from genrec.models.run_record import RunRecord
@@ -25,6 +26,7 @@ from genrec.semantic_ids.codes import SemanticIds
 from genrec.serving import bundle
 from genrec.serving.bundle import Bundle, Programs
 from genrec.serving.search_programs import CACHE_BYTES, EXCLUDED, EncodedSearcher, SearchKey
+from genrec.serving.served_ranker import ServedRanker, ServedSequential
 
 
 class ScoreShape(NamedTuple):
@@ -93,7 +95,15 @@ class ServedModel:
         self._transitions = None
         if bundle.TRANSITIONS in of:
             self._transitions = Transitions.of_arrays(of.arrays(bundle.TRANSITIONS))
-        self.tokenizer = self._tokenizer(of, arrays.get("item_vectors"))
+        users = files.parse_parquet(of.read(bundle.USERS)) if bundle.USERS in of else None
+        item_vectors, sequential = arrays.get("item_vectors"), None
+        if bundle.SEQUENTIAL in of:
+            sequential = ServedSequential(of, self.programs)
+        self.tokenizer = self._tokenizer(users, item_vectors, sequential)
+        self.ranker = None
+        if sequential is not None and bundle.RANKER in of:
+            catalogue, transitions = self.dataset.catalogue, self._transitions
+            self.ranker = ServedRanker(of, sequential, catalogue, users, item_vectors, transitions)
         live = LiveIndex(
             SortedTable.build(arrays["codes"], of.card.sizes),
             self.dataset.catalogue,
@@ -114,14 +124,17 @@ class ServedModel:
             cache_bytes,
         )
 
-    def _tokenizer(self, of: Bundle, item_vectors: np.ndarray | None) -> Tokenizer:
-        users = files.parse_parquet(of.read(bundle.USERS)) if bundle.USERS in of else None
-        features = UserFeatures(Context.from_json(self.record.context), users, item_vectors)
+    def _tokenizer(
+        self, users: pa.Table | None, item_vectors: np.ndarray | None, sequential: ServedSequential | None
+    ) -> Tokenizer:
+        context = Context.from_json(self.record.context)
+        summary = item_vectors if SUMMARY in context.names else None
+        features = UserFeatures(context, users, summary, None if sequential is None else sequential.vectors)
         ids = SemanticIds(self.semantic_ids.codes, self.card.sizes)
         return self.record.tokenizer(ids, features, self._code_shares(), self.dataset.catalogue)
 
     def _code_shares(self) -> CodeShares | None:
-        if self._transitions is None:
+        if self._transitions is None or not self.record.transitions:
             return None
         return CodeShares.of(self._transitions, self.semantic_ids.codes, self.card.sizes)
 
@@ -133,6 +146,8 @@ class ServedModel:
     def grow(self, catalogue: Catalogue, new_codes: np.ndarray, new_vectors: np.ndarray) -> None:
         """Takes another catalogue, whose last items are new: uint16[new, levels], float32[new, width]."""
         self.dataset.catalogue = catalogue
+        if self.ranker is not None:
+            self.ranker.use(catalogue, new_vectors)
         if not len(new_codes) and self.tokenizer.mention_finder is None:
             return
         codes, features, sizes = self.semantic_ids.codes, self.tokenizer.user_features, self.card.sizes

@@ -1,43 +1,67 @@
 """A bundle gives the lists of its model, follows changes of the catalogue, and is refused where it was changed."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
 import genrec
-from genrec import config
+from genrec import config, files
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding import loaded_model
 from genrec.decoding.sorted_table import CatalogueError
 from genrec.errors import GenrecError
-from genrec.input_pipeline.context import SEQUENTIAL, Context, UserFeatures, VectorFeature
+from genrec.input_pipeline import learn_transitions
+from genrec.models import checkpoints, load
+from genrec.ranking import assembly
+from genrec.ranking.popular import popularity
 from genrec.semantic_ids.codes import FrozenCodebooks
-from genrec.serving import bundle, bundle_export, command_line
+from genrec.serving import bundle, bundle_export, command_line, ranker_export
 from genrec.serving import requests as user_requests
 from genrec.serving.engine import Engine, Options
+from genrec.serving.item_scorer import ItemScorer
 from genrec.serving.requests import Request
 from genrec.serving.search_programs import EncodedSearcher
 from genrec.serving.served_engine import BundleError, ItemChange, Query, ServedEngine
+from genrec.training import run_setup
 
+# The generator reads the vectors of SASRec.
 EXPERIMENT = config.Experiment(
     data=config.Data(source="synthetic", synthetic=config.SyntheticCatalogue(items=120, users=60)),
     model=config.Model(width=16, encoder_layers=1, decoder_layers=1, heads=2, head_width=8, mlp=32, user_tokens=5),
+    context=config.Context(sequential=True),
     training=config.Training(max_history=4),
+    sasrec=config.SasRec(
+        config.SasRecModel(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32), config.Training(max_history=6)
+    ),
+    multi_stage=config.MultiStage(item_columns=("media_type",), user_columns=("country",)),
+    evaluation=config.Evaluation(batch=2),
 )
-BEAMS, SIZES = 12, (2,)
+WEIGHTS = {"SASRec": 0.5, "popularity": 0.3, "repeat": -0.7, "content of the history": 2.0, "transitions": 0.4}
+WEIGHTS |= {"content of the last item": 1.5, "same media_type": 0.2, "country and media_type": 0.9}
+BEAMS, SIZES, WIDTH = 12, (2,), 6  # width of the embeddings that the fixture makes
 HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "orbax", "flax", "apache_beam", "optax", "sklearn")
 
 
 @pytest.fixture(scope="module")
-def workdir(untrained, tmp_path_factory):
+def workdir(tokenized, untrained, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("bundled")
+    tokenized(workdir, EXPERIMENT)
+    learn_transitions.learn(EXPERIMENT.transitions, workdir)
+    record = run_setup.baseline(EXPERIMENT, workdir).record
+    params = jax.jit(load.model_of(record)[1])()
+    with contextlib.closing(checkpoints.Checkpoints(workdir / checkpoints.SASREC)) as store:
+        store.save(1, {"ema": jax.tree.map(lambda x: x * 3, params), "params": params}, {}, record, 0.5)
     untrained(workdir, EXPERIMENT)
+    files.write_json(workdir / assembly.FOLDER / assembly.WEIGHTS, {"ranker": WEIGHTS})
     return workdir
 
 
@@ -50,7 +74,7 @@ def loaded(workdir):
 def folder(loaded, workdir, tmp_path_factory):
     output = tmp_path_factory.mktemp("bundles") / "bundle"
     options = bundle_export.ExportOptions(beams=BEAMS, batch_sizes=SIZES)
-    width = EXPERIMENT.embeddings.width
+    width = WIDTH
 
     def quantize(rows):  # the codes of the fixture are random: any will do
         return rows[0, :2].astype("int32") % 8, rows[0, :8]
@@ -69,6 +93,7 @@ def test_lists_are_those_of_the_model_bit_by_bit_and_nothing_is_compiled_after_t
     served.warm_up()
     compiled = served.compilations
     users = user_requests.sample_users(loaded.dataset.split("test"), 2)
+    assert any(len(user.history) > EXPERIMENT.training.max_history for user in users)  # who have vectors of SASRec
     searcher = EncodedSearcher.of_model(loaded, 2, BEAMS, 5, SIZES)
     media = loaded.dataset.catalogue.column("media_type")[0].as_py()
     for changed, item_filter in [
@@ -88,7 +113,58 @@ def test_lists_are_those_of_the_model_bit_by_bit_and_nothing_is_compiled_after_t
     scores = served.score(users[0], expected[0].items)
     np.testing.assert_allclose(scores, expected[0].scores, atol=1e-4)
     assert served.explain(users[0], expected[0].items[:2])[0].reasons
+    served.rank(users[0], [1, 2])
     assert served.compilations == compiled
+
+
+def test_the_ranker_scores_as_that_of_the_work_directory(workdir, loaded, served):
+    dataset, items = loaded.dataset, np.arange(3, 40)
+    scorer = ItemScorer(assembly.load_ranker(EXPERIMENT, workdir, dataset, popularity(dataset)), dataset.catalogue)
+    ids = dataset.catalogue.item_ids
+    users = user_requests.sample_users(dataset.split("test"), 3)
+    for user in (*users, Request("nobody", np.zeros(0, np.int32))):
+        scorer.observe(user.name, [ids[item] for item in user.history])
+        expected = scorer.score(user.name, [ids[item] for item in items])
+        found = dict(zip((ids[item] for item in items), served.rank(user, items), strict=True))
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert not len(served.rank(users[0], []))
+
+
+def test_the_ranker_follows_changes_of_the_catalogue(loaded, served):
+    items, ids = np.arange(3, 40), loaded.dataset.catalogue.item_ids
+    user = Request("u", np.array([3, 4, 5]))
+    before = served.rank(user, items)
+    media = served.catalogue.column("media_type")
+    other = next(item for item in items if media[int(item)] != media[5])
+    vector = np.linspace(1, 7, WIDTH)
+    served.change_items(
+        [
+            ItemChange("add", "new", {"media_type": "hologram"}, vector.tolist()),
+            ItemChange("change", ids[other], {"media_type": media[5].as_py()}),
+        ]
+    )
+    row = served.catalogue.index["new"]
+    after = served.rank(user, [*items, row])
+    assert np.isfinite(after).all()
+    kept = items != other
+    np.testing.assert_allclose(after[:-1][kept], before[kept], rtol=1e-5)
+    assert after[:-1][~kept] != before[~kept]
+    # What the sequential model does not know says nothing to it, but to the similarity of content.
+    known, again = served.rank(user, [5, row]), served.rank(Request("u", np.array([3, 4, 5, row])), [5, row])
+    assert np.isfinite(again).all() and again[1] - again[0] != known[1] - known[0]
+
+
+def test_a_work_directory_without_a_fitting_sequential_model_has_no_ranker(loaded, workdir, tmp_path):
+    assert ranker_export.load_sequential(loaded, tmp_path) is None
+    grown = dataclasses.replace(loaded, dataset=SimpleNamespace(fingerprint="of another"))
+    assert not ranker_export.can_rank(ranker_export.load_sequential(grown, workdir), grown.dataset)
+    plain = dataclasses.replace(grown, tokenizer=SimpleNamespace(context=SimpleNamespace(vectors=())))
+    assert ranker_export.load_sequential(plain, workdir) is None
+
+
+def test_without_fitted_weights_the_ranker_is_the_sequential_model(loaded, tmp_path):
+    ranker = ranker_export.Ranker.load(tmp_path, loaded.dataset)
+    assert ranker.weights is None and ranker.features.content is None and not ranker.features.values
 
 
 def test_a_history_is_encoded_once(served):
@@ -103,7 +179,7 @@ def test_a_history_is_encoded_once(served):
 def test_items_are_added_changed_and_removed_while_serving(served):
     query = Query(Request("u", np.array([3, 4])), Options(top=BEAMS))
     (before,) = served.recommend([query])
-    best, vector = served.catalogue.item_ids[before.items[0]], np.linspace(1, 7, EXPERIMENT.embeddings.width).tolist()
+    best, vector = served.catalogue.item_ids[before.items[0]], np.linspace(1, 7, WIDTH).tolist()
     served.change_items([ItemChange("remove", best), ItemChange("add", "new", {"media_type": "hologram"}, vector)])
     of_new = Query(
         Request("u", np.array([served.catalogue.index["new"]])), Options(top=3), Filter.parse(["media_type=hologram"])
@@ -179,20 +255,12 @@ def test_a_folder_of_something_else_is_not_replaced(loaded, workdir):
         bundle_export.export(loaded, workdir, workdir / "dataset", bundle_export.ExportOptions(), None)
 
 
-def test_a_model_that_reads_sasrec_is_refused(loaded, workdir, tmp_path):
-    vectors = (VectorFeature(SEQUENTIAL, 8, 1),)
-    features = UserFeatures(Context(vectors=vectors), None)
-    reading = dataclasses.replace(loaded, tokenizer=loaded.tokenizer._replace(user_features=features))
-    with pytest.raises(BundleError, match="sequential"):
-        bundle_export.export(reading, workdir, tmp_path / "bundle", bundle_export.ExportOptions(), None)
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_bundle_answers_without_the_libraries_of_training(folder):
     code = (
         "import sys, numpy as np; from genrec.serving.requests import Request;"
         "from genrec.serving.served_engine import *;"
         f"e = ServedEngine.load({str(folder)!r}); e.recommend([Query(Request('u', np.array([1])), Options(top=3))]);"
+        "e.rank(Request('u', np.array([1])), [2, 3]);"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -164,6 +164,11 @@ SCORE = _object(
     ("items",),
     **{name: _REQUEST[name] for name in ("user", "history", "context", "prompt", "profile", "deadline_ms")},
     items=_list(ID, least=1),
+    model={
+        "enum": ["ranker", "generator"],
+        "description": "The ranker, which reads the user and the history alone, or the generator, whose scores are "
+        "log-probabilities. By default the ranker, if the bundle has one.",
+    },
 )
 EXPLAIN = _object(("items",), **_REQUEST, items=_list(ID, MOST_EXPLAINED, 1))
 PUT_ITEM = _object(
@@ -192,8 +197,9 @@ RECOMMENDED = _object(
     results=_list({"oneOf": [ref("Result"), ref("Failed")]}, MOST_REQUESTS),
 )
 SCORED = _object(
-    ("bundle", "scores"),
+    ("bundle", "model", "scores"),
     bundle=ref("Bundle"),
+    model={"enum": ["ranker", "generator"], "description": "Which model the scores are of."},
     scores=_list(_object(("item_id", "score"), item_id=ID, score={"type": "number"})),
 )
 EXPLAINED = _object(("bundle", "explanations"), bundle=ref("Bundle"), explanations=_list(EXPLANATION))

@@ -24,6 +24,7 @@ from genrec.serving.server.service import Answering, Service
 from genrec.serving.store.store import Known
 
 T = TypeVar("T")
+RANKER, GENERATOR = "ranker", "generator"  # models that score items
 TOP = 10  # items of a list, by default
 EXPLAINING = 10.0  # seconds that explanations have beside the deadline: they score without each input
 SECOND = 1_000_000  # microseconds
@@ -202,13 +203,31 @@ def _problem(error: BaseException) -> ProblemError:
 async def score(call: Call) -> Answer:
     """Answers /v1/score."""
 
-    def compute(answering: Answering, request: Request, rows: np.ndarray) -> np.ndarray:
-        return answering.engine.score(request, rows.tolist())
+    def compute(answering: Answering, request: Request, rows: np.ndarray) -> tuple[str, np.ndarray]:
+        model, engine = _scorer(answering, call.body), answering.engine
+        return model, (engine.rank if model == RANKER else engine.score)(request, rows.tolist())
 
-    answering, _, scores = await _of_items(call, "score", compute)
+    answering, _, (model, scores) = await _of_items(call, "score", compute)
     listed = sorted(zip(call.body["items"], scores.tolist(), strict=True), key=lambda one: -one[1])
     scored = [{"item_id": item_id, "score": round(value, 5)} for item_id, value in listed]
-    return answer({"bundle": answering.fields, "scores": scored})
+    return answer({"bundle": answering.fields, "model": model, "scores": scored})
+
+
+def _scorer(answering: Answering, fields: Mapping[str, Any]) -> str:
+    """Returns the model that scores items: RANKER or GENERATOR; raises ProblemError if it cannot."""
+    model = fields.get("model", RANKER if answering.engine.has_ranker else GENERATOR)
+    if model == GENERATOR:
+        return model
+    if not answering.engine.has_ranker:
+        raise ProblemError(
+            422,
+            "this bundle has no ranker: leave model out, or run launch/train_sasrec.py and export it again.",
+        )
+    if unread := [name for name in ("prompt", "context", "profile") if fields.get(name)]:
+        raise ProblemError(
+            422, f'the ranker reads no {unread[0]}: leave it out, or give "model": "generator", which reads it.'
+        )
+    return model
 
 
 async def explain(call: Call) -> Answer:

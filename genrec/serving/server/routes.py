@@ -19,7 +19,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     "/v1/score": {
         "POST": Operation(
-            "Score given items for a user or a history",
+            "Score given items for a user or a history, by the ranker or the generator",
             recommending.score,
             {200: api.SCORED},
             (404, 503, 504),

@@ -131,13 +131,29 @@ def test_a_request_id_is_returned(served):
 
 
 def test_scores_are_best_first_and_explanations_in_the_order_of_the_items(served):
-    scores = served.client.post("/v1/score", json={"history": ["i1"], "items": ["i5", "i2"]}).json()["scores"]
-    assert scores == [{"item_id": "i2", "score": -2.0}, {"item_id": "i5", "score": -5.0}]
     body = {"history": ["i1"], "items": ["i5", "i2"]}
+    answer = served.client.post("/v1/score", json={**body, "model": "generator"}).json()
+    assert answer["model"] == "generator"
+    assert answer["scores"] == [{"item_id": "i2", "score": -2.0}, {"item_id": "i5", "score": -5.0}]
     found = served.client.post("/v1/explain", json=body).json()["explanations"]
     assert [one["item_id"] for one in found] == ["i5", "i2"]
     assert found[0]["because"] == ["you chose it"]
     assert found[0]["reasons"] == [["event 1 ago", 0.5]]
+
+
+def test_the_ranker_scores_items_where_there_is_one(served, monkeypatch):
+    body = {"history": ["i1"], "items": ["i2", "i5"]}
+    answer = served.client.post("/v1/score", json=body).json()
+    assert answer["model"] == "ranker"
+    assert [one["item_id"] for one in answer["scores"]] == ["i5", "i2"]
+    for name, value in (("prompt", "calm"), ("context", {"country": "DE"}), ("profile", {"entries": []})):
+        refused = served.client.post("/v1/score", json={**body, name: value})
+        assert refused.status_code == 422 and f"no {name}" in problem(refused)["detail"]
+    assert served.client.post("/v1/score", json={**body, "prompt": "calm", "model": "generator"}).status_code == 200
+    monkeypatch.setattr(served.engine, "has_ranker", False)
+    assert served.client.post("/v1/score", json=body).json()["model"] == "generator"
+    refused = served.client.post("/v1/score", json={**body, "model": "ranker"})
+    assert refused.status_code == 422 and "train_sasrec" in problem(refused)["detail"]
 
 
 def test_a_request_whose_client_has_gone_is_not_computed(served):
