@@ -2,7 +2,8 @@
 
     python tools/export_bundle.py --workdir=runs/quickstart --output=runs/quickstart/bundle
 
-Serving it needs none of the libraries of training. docs/serving.md describes the folder and its use.
+With SASRec (launch/train_sasrec.py) the bundle has a ranker, with the weights that tools/evaluate_multi_stage.py fitted,
+if it was run. Serving needs none of the libraries of training. docs/serving.md describes the folder and its use.
 """
 
 from absl import flags
@@ -10,7 +11,7 @@ from absl import flags
 from genrec import command, printing, script_flags
 from genrec.decoding import loaded_model
 from genrec.semantic_ids import frozen
-from genrec.serving import bundle_export
+from genrec.serving import bundle, bundle_export
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
 _OUTPUT = script_flags.define_path("output", "Folder for the bundle; replaces an earlier bundle.", required=True)
@@ -24,10 +25,10 @@ def main() -> None:
     loaded = loaded_model.load(_WORKDIR.value, _CHECKPOINT.value, checkpoints_of=_CHECKPOINTS_OF.value)
     codebooks = frozen.load(_WORKDIR.value, loaded.dataset)
     card = bundle_export.export(loaded, _WORKDIR.value, _OUTPUT.value, options, codebooks)
-    size = sum(size for size, _ in card.files.values())
+    size, ranker = sum(size for size, _ in card.files.values()), "a" if bundle.RANKER in card.files else "no"
     printing.show(
         f"wrote {_OUTPUT.value}: {card.items:,} items, {card.parameters:,} parameters, {len(card.files)} files, "
-        f"{size / 2**20:.0f} MiB, fingerprint {card.fingerprint}"
+        f"{size / 2**20:.0f} MiB, {ranker} ranker, fingerprint {card.fingerprint}"
     )
 
 

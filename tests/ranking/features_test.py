@@ -60,6 +60,30 @@ def test_lift_is_relative_to_the_share_of_a_value(monkeypatch):
     assert (lift[2:] == 1).all()
 
 
+def test_later_items_and_values_have_what_is_known_of_them():
+    columns = {"item_columns": ("kind",), "user_columns": ("country",)}
+    dataset = SimpleNamespace(catalogue=CATALOGUE, users=USERS, split=lambda name: Split())
+    counted = Features.count(dataset, POPULARITY, CONTENT, **columns)
+    table = pa.table({"item_id": list("abcdef"), "kind": ["p", "p", "m", None, "new", None]})
+    content = np.concatenate([counted.content, features.unit(np.array([[3.0, 0], [0, 2]]))])
+    grown = counted.over(Catalogue(table, ()), content)
+    items = np.arange(6)[None]
+    before, after = (one.compute(["u1"], [np.array([1])], items[:, :n]) for one, n in ((counted, 4), (grown, 6)))
+    for name, values in before.items():
+        np.testing.assert_array_equal(values[0, 1:], after[name][0, 1:4])
+    np.testing.assert_allclose(np.exp(after["popularity"][0, 4:]), 0.1, rtol=1e-6)
+    np.testing.assert_allclose(after["content of the last item"][0, 4:], [0, 1], atol=1e-6)
+    assert after["country and kind"][0, 0] == after["country and kind"][0, 1]  # the cell of "a" has changed
+    assert after["country and kind"][0, 4:].tolist() == [0, 0]
+    np.testing.assert_allclose(np.exp(after["same kind"][0]) - 0.01, [1, 1, 0, 0, 0, 0], atol=1e-6)
+
+
+def test_the_names_of_features_tell_their_columns():
+    dataset = SimpleNamespace(catalogue=CATALOGUE, users=USERS)
+    assert Features.columns_in({"SASRec", "repeat"}, dataset) == ((), ())
+    assert Features.columns_in({"same kind", "country and kind"}, dataset) == (("kind",), ("country",))
+
+
 def test_unknown_columns_are_an_error():
     with pytest.raises(DataError, match="color"):
         compute(["u1"], [[0]], [[0]], item_columns=("color",))
