@@ -2,8 +2,8 @@
 
     python tools/export_bundle.py --workdir=runs/quickstart --output=runs/quickstart/bundle
 
-With SASRec (launch/train_sasrec.py) the bundle has a ranker, with the weights that tools/evaluate_multi_stage.py fitted,
-if it was run. Serving needs none of the libraries of training. docs/serving.md describes the folder and its use.
+With SASRec (launch/train_sasrec.py) the bundle has a ranker, with the weights of tools/evaluate_multi_stage.py if that
+was run. Serving needs none of the libraries of training. docs/serving.md describes the folder and its use.
 """
 
 from absl import flags
