@@ -24,7 +24,7 @@ from genrec.ranking.lists import Source
 from genrec.ranking.model_sources import ModelSource, SasRec
 from genrec.ranking.multi_stage import RANKER
 from genrec.ranking.popular import MostPopular
-from genrec.ranking.ranker import FeatureRanker
+from genrec.ranking.ranker import SEQUENTIAL, FeatureRanker
 from genrec.ranking.transitions import Transitions
 
 FOLDER, WEIGHTS = "multi_stage", "weights.json"
@@ -83,13 +83,20 @@ def load_ranker(
 
 
 def fitted_features(workdir: epath.PathLike, dataset: Dataset) -> tuple[Features, dict[str, float] | None]:
-    """Returns the features of the ranker of a work directory, as their weights name them, and the weights.
+    """Returns the features of the ranker of a work directory, and their weights, which are None if none were fitted.
 
-    Without fitted weights these are None, and the features need not be computed.
+    The weights name the columns of the features, so that no config is needed. Raises ArtifactError if they name what
+    the work directory does not have.
     """
     weights = _fitted(workdir)
     item_columns, user_columns = Features.columns_in(weights or {}, dataset)
-    return _features(workdir, dataset, popular.popularity(dataset), item_columns, user_columns), weights
+    features = _features(workdir, dataset, popular.popularity(dataset), item_columns, user_columns)
+    if missing := (weights or {}).keys() - {SEQUENTIAL, *features.names}:
+        raise artifacts.ArtifactError(
+            f"{epath.Path(workdir) / FOLDER / WEIGHTS}: the ranker has weights of {', '.join(sorted(missing))}, which "
+            "the work directory no longer has. Fit them again: tools/evaluate_multi_stage.py."
+        )
+    return features, weights
 
 
 def _features(

@@ -78,6 +78,14 @@ class Features:
         items = tuple(one for one in dataset.catalogue.table.column_names if _same(one) in names)
         return items, tuple(one for one in users if any(_both(one, of_item) in names for of_item in items))
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the features that `compute` returns."""
+        found = ["popularity", "repeat"]
+        found += [CONTENT, LAST_CONTENT] if self.content is not None else []
+        found += [TRANSITIONS] if self.transitions is not None else []
+        return [*found, *map(_same, self.values), *(_both(*pair) for pair in self.lift)]
+
     def over(self, catalogue: Catalogue, content: np.ndarray | None) -> "Features":
         """Returns the features over a catalogue that has grown, or whose cells have changed.
 
@@ -147,7 +155,7 @@ def reads_content(names: Collection[str]) -> bool:
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Returns float32[n, width]: vectors scaled to length 1; zeros stay."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
 
 
 def labels_of(catalogue: Catalogue, name: str) -> pa.Array:

@@ -154,8 +154,8 @@ def _write_features(
     wanted = [feature.name for feature in context.features if feature.of == "user"]
     wanted += [VECTOR] if VECTOR in vectors else []
     wanted += [] if ranker is None else ranker.features.contexts
-    if users is not None and (columns := [name for name in dict.fromkeys(wanted) if name in users.column_names]):
-        writer.table(bundle.USERS, users.select(["user_id", *columns]))
+    if users is not None and (columns := [name for name in wanted if name in users.column_names]):
+        writer.table(bundle.USERS, users.select(list(dict.fromkeys(["user_id", *columns]))))
     transitions = None if ranker is None else ranker.features.transitions
     if shares is not None:
         transitions = shares.transitions

@@ -95,3 +95,10 @@ def test_the_ranker_has_the_weights_of_the_work_directory(multi_stage_workdir, d
     (tmp_path / assembly.FOLDER).mkdir()
     (tmp_path / assembly.FOLDER / assembly.WEIGHTS).write_text(json.dumps({"ranker": {"popularity": 0.5}}))
     assert assembly.load_ranker(MULTI_STAGE, tmp_path, dataset, popularity).weights == {"popularity": 0.5}
+    with_columns = {"SASRec": 1.0, "same media_type": 0.5, "country and media_type": 0.2}
+    (tmp_path / assembly.FOLDER / assembly.WEIGHTS).write_text(json.dumps({"ranker": with_columns}))
+    features, weights = assembly.fitted_features(tmp_path, dataset)
+    assert weights == with_columns and features.names == ["popularity", "repeat", *list(with_columns)[1:]]
+    (tmp_path / assembly.FOLDER / assembly.WEIGHTS).write_text(json.dumps({"ranker": {"same color": 1.0}}))
+    with pytest.raises(artifacts.ArtifactError, match="same color"):
+        assembly.fitted_features(tmp_path, dataset)

@@ -69,6 +69,7 @@ def test_later_items_and_values_have_what_is_known_of_them():
     grown = counted.over(Catalogue(table, ()), content)
     items = np.arange(6)[None]
     before, after = (one.compute(["u1"], [np.array([1])], items[:, :n]) for one, n in ((counted, 4), (grown, 6)))
+    assert list(before) == counted.names
     for name, values in before.items():
         np.testing.assert_array_equal(values[0, 1:], after[name][0, 1:4])
     np.testing.assert_allclose(np.exp(after["popularity"][0, 4:]), 0.1, rtol=1e-6)
