@@ -12,6 +12,7 @@ REQUIRED = [
     "absl-py>=2.1",
     "array_record>=0.8",
     "etils[epath]>=1.9",
+    "duckdb>=1.2",  # sorts logs that do not fit into memory
     "flatbuffers",  # jax.export writes with it
     "flax>=0.12.8",
     "grain>=0.2.18",

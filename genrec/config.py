@@ -133,6 +133,13 @@ class Data:
     )
     validation_fraction: float = setting(0.1, "for temporal: share of the interactions", above=0, below=1)
     test_fraction: float = setting(0.1, "for temporal: share of the interactions", above=0, below=1)
+    memory_gb: float = setting(
+        4.0,
+        "for files: memory in GB (1e9 bytes) that the preparation may take beside the items and the ids of users; more "
+        "is on disk, in the work directory. The dataset does not depend on it",
+        at_least=0.1,
+        at_most=1e6,
+    )
     synthetic: SyntheticCatalogue = dataclasses.field(default_factory=SyntheticCatalogue)
 
 

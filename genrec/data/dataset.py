@@ -197,6 +197,7 @@ class Split:
 
     lengths: np.ndarray  # int[sequences]
     read: Callable[[], Iterator[Sequence]]
+    hashes: np.ndarray | None = None  # uint64[sequences], `user_index.hashes_of` the users, where they are known
 
 
 def prefixes(user_ids: Seq[str] | np.ndarray, sequences: split_rules.UserSequences, lengths: np.ndarray) -> Split:
@@ -212,11 +213,6 @@ def prefixes(user_ids: Seq[str] | np.ndarray, sequences: split_rules.UserSequenc
     return Split(lengths[users], read)
 
 
-def check_no_leak(splits: Mapping[str, Split]) -> None:
-    """Applies `splits.check_no_leak` to splits that are about to be written."""
-    split_rules.check_no_leak(*(((s.user_id, s.items) for s in splits[name].read()) for name in split_rules.NAMES))
-
-
 def write(
     path: epath.Path,
     splits: Mapping[str, Split],
@@ -227,8 +223,12 @@ def write(
     """Writes a dataset into `path`, an existing folder (as `artifacts.writing` yields it)."""
     sequence_files().write(path, {name: _examples(name, split) for name, split in splits.items()})
     lengths = {name: split.lengths for name, split in splits.items()}
-    hashes = {name: user_index.hashes_of(s.user_id for s in split.read()) for name, split in splits.items()}
+    hashes = {name: _hashes(split) for name, split in splits.items()}
     write_tables(path, lengths, hashes, catalogue, users, statistics)
+
+
+def _hashes(split: Split) -> np.ndarray:
+    return user_index.hashes_of(s.user_id for s in split.read()) if split.hashes is None else split.hashes
 
 
 def write_tables(

@@ -48,8 +48,10 @@ def by_event(log: Interactions, config: configs.Data) -> tuple[Interactions, Pas
     types: tuple[str, ...] = ()
     if config.event_types:
         assert log.event_types is not None  # by `check_columns`
-        types = tuple(sorted(set(log.event_types))[:TYPES_SHOWN])
-        log = log.select(np.isin(log.event_types, config.event_types))
+        found = pa.array(log.event_types, pa.string()).dictionary_encode()  # np.isin sorts the texts
+        types = tuple(sorted(found.dictionary.to_pylist())[:TYPES_SHOWN])
+        chosen = np.isin(found.dictionary.to_numpy(zero_copy_only=False), config.event_types)
+        log = log.select(chosen[found.indices.to_numpy()])
     of_types, highest = len(log), float("nan")
     if config.min_rating > float("-inf"):
         assert log.ratings is not None

@@ -47,7 +47,7 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
     user_ids, sequences = _whole_sequences(whole)
     sequences, ends = without(sequences, held_out)
     parts = {name: datasets.prefixes(user_ids, sequences, lengths) for name, lengths in ends.items()}
-    datasets.check_no_leak(parts)
+    splits.check_prefixes(user_ids, ends)
     left = catalogue.table.filter(pa.array(~held_out))
     known = None
     if whole.users is not None:

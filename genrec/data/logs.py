@@ -38,9 +38,11 @@ def files(pattern: epath.PathLike) -> list[epath.Path]:
     return found
 
 
-def blocks(path: epath.PathLike, block_bytes: int | None, form: TableFormat = reading.PLAIN) -> Iterator[SourceTable]:
+def blocks(
+    path: epath.PathLike, block_bytes: int | None, form: TableFormat = reading.PLAIN, block_rows: int | None = None
+) -> Iterator[SourceTable]:
     """Yields the blocks of `reading.read_blocks`, with null in columns that are not in `LOG_COLUMNS`."""
-    for block in reading.read_blocks(path, block_bytes, form, is_log=True):
+    for block in reading.read_blocks(path, block_bytes, form, is_log=True, block_rows=block_rows):
         table = block.table
         for place, column in enumerate(table.column_names):
             if column not in LOG_COLUMNS:

@@ -1,6 +1,9 @@
 """Stage `prepare`: raw files -> `dataset/`. Reads, validates, filters, splits, checks for leaks, writes."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +13,7 @@ from etils import epath
 
 from genrec import artifacts, printing, settings_check
 from genrec import config as configs
-from genrec.data import dataset, filtering, logs, splits, statistics, validation
+from genrec.data import dataset, filtering, logs, splits, statistics, streaming, validation
 from genrec.data.beam import prepare as beam_prepare
 from genrec.data.beam.runner import BeamRunner
 from genrec.data.errors import DataError
@@ -46,9 +49,11 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
         with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
             figures = beam_prepare.fill(config, draft.path, runner)
     else:
-        parts, catalogue, users, figures = _contents(config)
-        with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
-            dataset.write(draft.path, parts, catalogue, users, figures)
+        with _scratch(path) as folder:
+            found = streaming.contents(config, folder) if config.source == "files" else in_memory(config)
+            with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
+                dataset.write(draft.path, *found)
+            figures = found[-1]
     printing.show(f"Prepared {path}\n{statistics.table(figures)}")
 
 
@@ -62,16 +67,31 @@ def _hash_inputs(config: configs.Data, path: epath.Path, runner: BeamRunner | No
         )
 
 
-def _recipe_config(config: configs.Data) -> configs.Data:
+@contextlib.contextmanager
+def _scratch(path: epath.Path) -> Iterator[epath.Path]:
+    """Yields a temporary folder beside `path`; removes it and, if nothing was written, the folders made for it."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        with artifacts.scratch(path) as folder:
+            yield folder
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                Path(folder).rmdir()
+
+
+def _recipe_config(config: configs.Data) -> dict:
     """Returns the settings that determine the dataset: without the paths of the inputs, whose content is hashed."""
     config = dataclasses.replace(config, interactions="", items="", users="", folder="")
     if config.source != "synthetic":
         config = dataclasses.replace(config, synthetic=configs.SyntheticCatalogue())
-    return config
+    settings = dataclasses.asdict(config)
+    del settings["memory_gb"]
+    return settings
 
 
-def _contents(config: configs.Data) -> tuple[dict[str, dataset.Split], pa.Table, pa.Table | None, dict]:
-    """Returns the arguments of `dataset.write`: splits, catalogue, users, statistics."""
+def in_memory(config: configs.Data) -> streaming.Contents:
+    """Returns the arguments of `dataset.write`, for sources that are read as tables."""
     tables = read.read(config)
     read.check_renamed(config, tables.all)
     checked = validation.check(tables, config)
@@ -91,7 +111,7 @@ def _contents(config: configs.Data) -> tuple[dict[str, dataset.Split], pa.Table,
         validation.refuse_unknown_users(known, tables.interactions.name, user_ids[0], tables.users)
     ends = splits.by_config(sequences, config, has_times)
     parts = {name: dataset.prefixes(log.user_ids, sequences, lengths) for name, lengths in ends.items()}
-    dataset.check_no_leak(parts)
+    splits.check_prefixes(log.user_ids, ends)
     source = statistics.Source(
         interactions=len(tables.interactions),
         items=items.num_rows,

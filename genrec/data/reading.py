@@ -112,7 +112,11 @@ def read_table(path: epath.PathLike, form: TableFormat = PLAIN) -> SourceTable:
 
 
 def read_blocks(
-    path: epath.PathLike, block_bytes: int | None, form: TableFormat = PLAIN, is_log: bool = False
+    path: epath.PathLike,
+    block_bytes: int | None,
+    form: TableFormat = PLAIN,
+    is_log: bool = False,
+    block_rows: int | None = None,
 ) -> Iterator[SourceTable]:
     """Yields a file in blocks of rows, at least one, which may be empty.
 
@@ -121,6 +125,7 @@ def read_blocks(
       block_bytes: Approximate size of a block of a text file, at least its longest line. None: not to save memory.
       form: How the file is written.
       is_log: Whether the columns in `LOG_COLUMNS` must have the same type in all blocks.
+      block_rows: Most rows of a block of a Parquet file that is read in blocks; None: `BLOCK_ROWS`.
 
     Raises:
       DataError: as `read_table`, except that a file may have no rows.
@@ -139,7 +144,8 @@ def read_blocks(
         elif ending.startswith(".jsonl"):
             blocks = _read_jsonl(path, block_bytes, form, is_log)
         else:
-            blocks = _read_parquet(path, block_bytes, form, is_log)
+            rows = None if block_bytes is None else block_rows or BLOCK_ROWS
+            blocks = _read_parquet(path, rows, form, is_log)
         for block in blocks:
             table, renamed = _renamed(block.table, str(path), form)
             table = _ids_as_strings(_without_missing(table, form), str(path))
@@ -261,7 +267,7 @@ def _has_surrogate(value: object) -> bool:
     return re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)) is not None
 
 
-def _read_parquet(path: epath.Path, block_bytes: int | None, form: TableFormat, is_log: bool) -> Iterator[SourceTable]:
+def _read_parquet(path: epath.Path, block_rows: int | None, form: TableFormat, is_log: bool) -> Iterator[SourceTable]:
     with path.open("rb") as file:
         parquet = pyarrow.parquet.ParquetFile(file)
         names = parquet.schema_arrow.names
@@ -271,10 +277,10 @@ def _read_parquet(path: epath.Path, block_bytes: int | None, form: TableFormat, 
         # Of a log, nothing else is needed.
         wanted = [name for name in names if not is_log or form.ours(name) in LOG_COLUMNS]
         row = 1
-        if block_bytes is None:
+        if block_rows is None:
             tables = iter([parquet.read(columns=wanted)])
         else:
-            batches = parquet.iter_batches(batch_size=BLOCK_ROWS, columns=wanted)
+            batches = parquet.iter_batches(batch_size=block_rows, columns=wanted)
             empty = pa.schema([parquet.schema_arrow.field(name) for name in wanted]).empty_table()
             tables = itertools.chain([empty], (pa.Table.from_batches([batch]) for batch in batches))
         for table in tables:

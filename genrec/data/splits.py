@@ -178,6 +178,19 @@ def _count_before(sequences: UserSequences, cut: int) -> np.ndarray:
     return cumulative[sequences.offsets[1:]] - cumulative[sequences.offsets[:-1]]
 
 
+def check_prefixes(user_ids: Seq[str] | np.ndarray, ends: Mapping[str, np.ndarray]) -> None:
+    """Applies the rules of `check_no_leak` to splits of prefixes of the same sequences, without reading these.
+
+    `ends` is as `leave_one_out` returns it, one number per user id. Raises DataError for the first user of a leak.
+    """
+    for name in NAMES[1:]:
+        for user in np.flatnonzero(ends[name] == 1)[:1]:
+            raise _no_history(str(user_ids[user]), name)
+    for earlier, later in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        for user in np.flatnonzero((ends[later] > 0) & (ends[earlier] > ends[later] - 1))[:1]:
+            raise _leak(str(user_ids[user]), (earlier, int(ends[earlier][user])), (later, int(ends[later][user]) - 1))
+
+
 UserItems = tuple[str, Seq[int] | np.ndarray]  # user id, items of the user's sequence
 
 
@@ -195,11 +208,18 @@ def check_no_leak(train: Iterable[UserItems], validation: Iterable[UserItems], t
                 continue
             history = items[: len(items) - 1]
             if len(seen) > len(history) or not np.array_equal(seen, history[: len(seen)]):
-                raise DataError(
-                    f"user {shown(user)}: the {earlier} sequence ({len(seen)} items) is not a prefix of the {later} "
-                    f"history ({len(history)} items), so the {later} target leaks. "
-                    "Split each user's interactions by time."
-                )
+                raise _leak(user, (earlier, len(seen)), (later, len(history)))
+
+
+def _leak(user: str, earlier: tuple[str, int], later: tuple[str, int]) -> DataError:
+    return DataError(
+        f"user {shown(user)}: the {earlier[0]} sequence ({earlier[1]} items) is not a prefix of the {later[0]} "
+        f"history ({later[1]} items), so the {later[0]} target leaks. Split each user's interactions by time."
+    )
+
+
+def _no_history(user: str, name: str) -> DataError:
+    return DataError(f"user {shown(user)}: the {name} sequence has no history before its target. Leave it out.")
 
 
 def _by_user(name: str, split: Iterable[UserItems]) -> dict[str, np.ndarray]:
@@ -208,6 +228,6 @@ def _by_user(name: str, split: Iterable[UserItems]) -> dict[str, np.ndarray]:
         if user in sequences:
             raise DataError(f"user {shown(user)} has two {name} sequences. Write one per user.")
         if name != "train" and len(items) < 2:
-            raise DataError(f"user {shown(user)}: the {name} sequence has no history before its target. Leave it out.")
+            raise _no_history(user, name)
         sequences[user] = np.asarray(items)
     return sequences

@@ -17,6 +17,8 @@ from genrec.data.interactions import Interactions
 from genrec.data.reading import SourceTable, Tables
 from genrec.errors import shown
 
+TEXT_BYTES = 2**31 - 1  # the most text of an array of strings
+
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
@@ -157,12 +159,50 @@ def check_log(
       cells: The parsed column of times.
       problems: Gets every kind that is checked, also with a count of 0, so that those of parts are merged in order.
     """
+    rows = check_rows(source, items_name, item_ids, time, cells, problems)
+    if rows is None:
+        return None
+    event_types = None
+    if rows.event_types is not None:
+        names = rows.event_types.dictionary.to_numpy(zero_copy_only=False)
+        event_types = names[rows.event_types.indices.to_numpy()]
+    return Interactions(
+        user_ids=rows.users.dictionary.to_numpy(zero_copy_only=False),
+        users=rows.users.indices.to_numpy().astype(np.int64),
+        items=rows.items,
+        timestamps=rows.timestamps,
+        event_types=event_types,
+        ratings=rows.ratings,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Validated rows of a log."""
+
+    users: pa.DictionaryArray  # of user ids, in order of first appearance
+    items: np.ndarray  # int64[n], rows of the items table
+    timestamps: np.ndarray  # int64[n], as in `Interactions`
+    event_types: pa.DictionaryArray | None
+    ratings: np.ndarray | None  # float64[n]
+
+
+def check_rows(
+    source: SourceTable,
+    items_name: str,
+    item_ids: pa.Array | pa.ChunkedArray,
+    time: timestamps.Times,
+    cells: timestamps.Cells,
+    problems: Problems,
+) -> Rows | None:
+    """Returns what `check_log` does, with ids and event types in dictionaries."""
     table = source.table
     before = len(problems.found)
     _check_ids(source, "user_id", problems, unique=False)
     _check_ids(source, "item_id", problems, unique=False)
 
-    rows = pc.index_in(table["item_id"], item_ids).combine_chunks()
+    items = _encoded(table["item_id"])
+    rows = pc.index_in(items.dictionary, item_ids.cast(items.dictionary.type)).take(items.indices)
     unknown = rows.is_null().to_numpy(zero_copy_only=False) & ~_missing(table["item_id"])
     remedy = f"Add them to {items_name}, or remove their interactions."
     _report(problems, source, "item_id", "unknown items", remedy, unknown)
@@ -173,15 +213,20 @@ def check_log(
     if len(problems.found) > before:
         return None
 
-    users = table["user_id"].combine_chunks().dictionary_encode()
-    return Interactions(
-        user_ids=users.dictionary.to_numpy(zero_copy_only=False),
-        users=users.indices.to_numpy().astype(np.int64),
+    return Rows(
+        users=_encoded(table["user_id"]),
         items=rows.to_numpy().astype(np.int64),
         timestamps=microseconds,
-        event_types=None if event_types is None else event_types.fill_null("").to_numpy(),
+        event_types=None if event_types is None else _encoded(event_types.fill_null("")),
         ratings=ratings,
     )
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Returns a column of text as one array with a dictionary."""
+    if pa.types.is_string(column.type) and column.nbytes >= TEXT_BYTES:
+        column = column.cast(pa.large_string())
+    return column.dictionary_encode().combine_chunks()
 
 
 def repeats(log: Interactions) -> np.ndarray:

@@ -29,11 +29,13 @@ from genrec.data import (
     user_index,
     validation,
 )
+from genrec.data import survey as surveys
 from genrec.data.beam import log as beam_log
 from genrec.data.beam import runner as beam_runner
 from genrec.data.beam import users as beam_users
 from genrec.data.beam.runner import BeamRunner
 from genrec.data.sources import read as source_tables
+from genrec.data.survey import Survey
 
 PARTITION_ROWS = 1 << 20  # interactions per partition of the users, on average
 
@@ -223,7 +225,7 @@ def _partition(
 
 def _k_core(
     config: configs.Data, partitions: list[beam_log.Partition], items: int, runner: BeamRunner, folder: epath.Path
-) -> tuple[beam_users.Core, beam_users.Survey]:
+) -> tuple[beam_users.Core, Survey]:
     """Returns the k-core, as `filtering.k_core` but with users counted by the workers, and its statistics.
 
     A round disallows the items that too few of the remaining users chose, so that one flag per item is all that goes
@@ -234,7 +236,7 @@ def _k_core(
         core = beam_users.Core(str(folder / f"allowed-{number}"), config.k_core)
         beam_runner.save(core.allowed, allowed)
         count = functools.partial(beam_users.survey, core=core, items=items)
-        survey = runner.combine(f"k_core-{number}", count, beam_users.Survey.merge, partitions, folder)
+        survey = runner.combine(f"k_core-{number}", count, Survey.merge, partitions, folder)
         still = allowed & (survey.popularity >= config.k_core)
         if config.k_core <= 1 or np.array_equal(still, allowed):
             break
@@ -247,26 +249,18 @@ def _cut_times(
     config: configs.Data,
     partitions: list[beam_log.Partition],
     core: beam_users.Core,
-    survey: beam_users.Survey,
+    survey: Survey,
     runner: BeamRunner,
     folder: epath.Path,
 ) -> tuple[int, int]:
-    """Returns the times at the ranks of `splits.cut_ranks`, by histograms refined until a bin is a microsecond."""
-    ranks = splits.cut_ranks(int(survey.popularity.sum()), config.validation_fraction, config.test_fraction)
-    width = survey.last - survey.first + 1
-    cuts = [(survey.first, rank) for rank in ranks]  # start of the bin with the cut, and the rank within the bin
-    number = 0
-    while width > 1:
-        number += 1
-        width = -(-width // beam_users.BINS)
-        count = functools.partial(beam_users.histograms, core=core, ranges=tuple((start, width) for start, _ in cuts))
-        counts = runner.combine(f"cut_times-{number}", count, np.add, partitions, folder)
-        for place, (start, rank) in enumerate(cuts):
-            until = np.cumsum(counts[place])
-            chosen = int(np.searchsorted(until, rank, side="right"))
-            cuts[place] = (start + chosen * width, rank - int(until[chosen] - counts[place][chosen]))
-    splits.refuse_equal_cuts(survey.first, cuts[0][0], cuts[1][0])
-    return cuts[0][0], cuts[1][0]
+    """Returns the cut times of the k-core."""
+    numbers = itertools.count(1)
+
+    def count(ranges: surveys.Ranges) -> np.ndarray:
+        own = functools.partial(beam_users.histograms, core=core, ranges=ranges)
+        return runner.combine(f"cut_times-{next(numbers)}", own, np.add, partitions, folder)
+
+    return surveys.cut_times(survey, config, count, beam_users.BINS)
 
 
 def _order(

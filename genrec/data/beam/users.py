@@ -6,31 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from genrec.data import dataset, filtering, splits, user_index
+from genrec.data import survey as surveys
 from genrec.data.beam import runner
 from genrec.data.beam.log import Partition, Users
+from genrec.data.survey import Ranges, Survey
 
-BINS = 1 << 16  # bins of the histograms of times
-
-
-@dataclasses.dataclass(frozen=True)
-class Survey:
-    """Statistics of the interactions that remain after filtering, in all partitions or in one."""
-
-    popularity: np.ndarray  # int64[items], interactions
-    first: int  # time of the oldest interaction
-    last: int  # time of the newest
-    pairs: int  # different pairs of user and item
-    ties: int  # interactions at the same time as another of their user
-
-    def merge(self, other: "Survey") -> "Survey":
-        """Returns the statistics of the interactions of both."""
-        return Survey(
-            self.popularity + other.popularity,
-            min(self.first, other.first),
-            max(self.last, other.last),
-            self.pairs + other.pairs,
-            self.ties + other.ties,
-        )
+BINS = surveys.BINS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,26 +31,12 @@ class Core:
 
 def survey(partition: Partition, core: Core, items: int) -> Survey:
     """Returns the statistics of the k-core in one partition."""
-    sequences = core.of(partition).sequences
-    times = sequences.timestamps
-    limits = np.iinfo(np.int64)
-    return Survey(
-        np.bincount(sequences.items, minlength=items),
-        int(times.min(initial=limits.max)),
-        int(times.max(initial=limits.min)),
-        sequences.pairs,
-        sequences.ties,
-    )
+    return Survey.of(core.of(partition).sequences, items)
 
 
-def histograms(partition: Partition, core: Core, ranges: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """Returns int64[ranges, BINS], interactions per bin of time; a range is its start and the width of a bin."""
-    times = core.of(partition).sequences.timestamps
-    counts = []
-    for start, width in ranges:
-        bins = (times - start) // width
-        counts.append(np.bincount(bins[(bins >= 0) & (bins < BINS)], minlength=BINS))
-    return np.array(counts)
+def histograms(partition: Partition, core: Core, ranges: Ranges) -> np.ndarray:
+    """Returns `survey.histograms` of the times of the k-core in one partition."""
+    return surveys.histograms(core.of(partition).sequences.timestamps, ranges, BINS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +82,7 @@ def finish(partition: Partition, core: Core, new_rows: str, cuts: tuple[int, int
     users = core.of(partition)
     sequences = dataclasses.replace(users.sequences, items=runner.load(new_rows)[users.sequences.items])
     ends = splits.windows(sequences, first=cuts[0], second=cuts[1]) if cuts else splits.leave_one_out(sequences)
-    dataset.check_no_leak({name: dataset.prefixes(users.user_ids, sequences, ends[name]) for name in splits.NAMES})
+    splits.check_prefixes(users.user_ids, ends)
     counts = {name: int(np.count_nonzero(ends[name])) for name in splits.NAMES}
     finished = Finished(f"{partition.path}.finished", counts)
     dataclasses.replace(users, sequences=sequences).write(finished.path)

@@ -1,0 +1,52 @@
+"""Sorting of more rows than fit into memory, by DuckDB, which spills to disk."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import duckdb
+import pyarrow as pa
+from etils import epath
+
+
+def sort(
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    by: Sequence[str],
+    *,
+    folder: epath.PathLike,
+    memory: int,
+    rows: int,
+) -> Iterator[pa.RecordBatch]:
+    """Yields all rows in ascending order, the first of them once `batches` has been consumed.
+
+    An exception of `batches` is raised as it is.
+
+    Args:
+      batches: Rows of numbers without nulls.
+      schema: Their columns.
+      by: The columns that order them, which no two rows share.
+      folder: For temporary files, which are made only if needed, and removed.
+      memory: Bytes that the sort may hold.
+      rows: Most rows of a batch that is yielded.
+    """
+    failures: list[BaseException] = []
+
+    def guarded() -> Iterator[pa.RecordBatch]:  # DuckDB would turn an exception into one of its own
+        try:
+            yield from batches
+        except BaseException as failure:
+            failures.append(failure)
+
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{memory >> 20}MiB",
+        "temp_directory": str(folder),
+        "preserve_insertion_order": "false",  # of equal rows, of which there are none
+    }
+    with duckdb.connect(config=settings) as connection:
+        connection.register("unsorted", pa.RecordBatchReader.from_batches(schema, guarded()))
+        order = ", ".join(f'"{column}"' for column in by)
+        for batch in connection.sql(f"SELECT * FROM unsorted ORDER BY {order}").to_arrow_reader(rows):
+            if failures:
+                break
+            yield batch
+    if failures:
+        raise failures[0]
