@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -183,9 +184,8 @@ def writing(
 ) -> Iterator[Draft]:
     """Yields a draft whose folder replaces `path` if and only if the block ends without an exception."""
     path = epath.Path(path)
-    temporary = _fresh_temporary(path)
-    draft = Draft(temporary)
-    try:
+    with scratch(path) as temporary:
+        draft = Draft(temporary)
         yield draft
         fingerprint = draft.fingerprint or recipe
         _check_remade(path, kind, recipe, fingerprint)
@@ -194,9 +194,6 @@ def writing(
         files.write_json(temporary / MANIFEST, dataclasses.asdict(artifact))
         workdir_lock.confirm(path.parent)
         replace(path, temporary)
-    except BaseException:
-        files.remove(temporary)
-        raise
     logging.info("wrote %s %s (%s)", kind, path, artifact.fingerprint)
 
 
@@ -246,12 +243,17 @@ def _fresh_temporary(path: epath.Path) -> epath.Path:
 
 @contextlib.contextmanager
 def scratch(path: epath.PathLike) -> Iterator[epath.Path]:
-    """Yields a temporary folder beside `path`, for work before it is written."""
-    temporary = _fresh_temporary(epath.Path(path))
+    """Yields a temporary folder beside `path`, and removes it at the end, with folders made for it that are empty."""
+    path = epath.Path(path)
+    made = [] if "://" in str(path) else [folder for folder in Path(path).parents if not folder.exists()]
+    temporary = _fresh_temporary(path)
     try:
         yield temporary
     finally:
         files.remove(temporary)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def require_input(path: epath.PathLike, kind: str, name: str, fingerprint: str) -> None:

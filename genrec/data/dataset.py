@@ -14,7 +14,7 @@ All paths within the folder are relative, so that it can be moved and copied.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from types import ModuleType
 from typing import Any
@@ -26,8 +26,7 @@ import pyarrow.parquet
 from etils import epath
 
 from genrec import artifacts, files
-from genrec.data import cells, user_index
-from genrec.data import splits as split_rules
+from genrec.data import cells, splits, user_index
 from genrec.data.errors import DataError
 from genrec.errors import cut, shown
 from genrec.progress import progress
@@ -192,43 +191,47 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """A split to be written."""
+class Contents:
+    """A dataset to be written."""
 
-    lengths: np.ndarray  # int[sequences]
-    read: Callable[[], Iterator[Sequence]]
-    hashes: np.ndarray | None = None  # uint64[sequences], `user_index.hashes_of` the users, where they are known
-
-
-def prefixes(user_ids: Seq[str] | np.ndarray, sequences: split_rules.UserSequences, lengths: np.ndarray) -> Split:
-    """Returns the split with the first `lengths[u]` (int[users]) items of each user u who has any."""
-    users = np.flatnonzero(lengths)
-
-    def read() -> Iterator[Sequence]:
-        for user in users.tolist():
-            start = sequences.offsets[user]
-            part = slice(start, start + lengths[user])
-            yield Sequence(user_ids[user], sequences.items[part], sequences.timestamps[part])
-
-    return Split(lengths[users], read)
+    parts: Iterable[tuple[Seq[str] | np.ndarray, splits.UserSequences]]  # ids and sequences of all users, in order
+    ends: Mapping[str, np.ndarray]  # for each split int[users], as `splits.leave_one_out` returns it
+    catalogue: pa.Table  # one row per item
+    users: pa.Table | None  # their attributes
+    statistics: Mapping[str, object]  # of `statistics.summarize`
 
 
-def write(
-    path: epath.Path,
-    splits: Mapping[str, Split],
-    catalogue: pa.Table,
-    users: pa.Table | None,
-    statistics: Mapping[str, object],
-) -> None:
-    """Writes a dataset into `path`, an existing folder (as `artifacts.writing` yields it)."""
-    sequence_files().write(path, {name: _examples(name, split) for name, split in splits.items()})
-    lengths = {name: split.lengths for name, split in splits.items()}
-    hashes = {name: _hashes(split) for name, split in splits.items()}
-    write_tables(path, lengths, hashes, catalogue, users, statistics)
+def write(path: epath.Path, contents: Contents) -> None:
+    """Writes a dataset into `path`, an existing folder (as `artifacts.writing` yields it).
 
+    Raises DataError as `splits.check_prefixes`.
+    """
+    ends, hashes = contents.ends, []
 
-def _hashes(split: Split) -> np.ndarray:
-    return user_index.hashes_of(s.user_id for s in split.read()) if split.hashes is None else split.hashes
+    def prefixes() -> Iterator[tuple[str, np.ndarray, np.ndarray, list[int]]]:
+        first = 0
+        for user_ids, sequences in contents.parts:
+            own = {name: lengths[first : first + len(user_ids)] for name, lengths in ends.items()}
+            first += len(user_ids)
+            splits.check_prefixes(user_ids, own)
+            hashes.append(user_index.hashes_of(user_ids))
+            counts = np.stack([own[name] for name in splits.NAMES], axis=1).tolist()
+            starts = sequences.offsets[:-1].tolist()
+            for user_id, start, lengths in zip(user_ids, starts, counts, strict=True):
+                whole = slice(start, start + max(lengths))
+                yield user_id, sequences.items[whole], sequences.timestamps[whole], lengths
+
+    sequence_files().write(path, progress(prefixes(), "writing sequences", len(ends["train"])))
+    of_users = np.concatenate(hashes)
+    some = {name: lengths > 0 for name, lengths in ends.items()}
+    write_tables(
+        path,
+        {name: lengths[some[name]] for name, lengths in ends.items()},
+        {name: of_users[some[name]] for name in ends},
+        contents.catalogue,
+        contents.users,
+        contents.statistics,
+    )
 
 
 def write_tables(
@@ -249,17 +252,3 @@ def write_tables(
     if users is not None:
         files.write_parquet(users, path / "users.parquet")
     files.write_json(path / "statistics.json", {**statistics, "format": FORMAT})
-
-
-def example(sequence: Sequence) -> dict[str, Any]:
-    """Returns a sequence in the form that TFDS encodes."""
-    return {
-        "user_id": sequence.user_id,
-        "items": np.asarray(sequence.items, np.int32),
-        "timestamps": np.asarray(sequence.timestamps, np.int64),
-    }
-
-
-def _examples(name: str, split: Split) -> Iterator[tuple[int, dict[str, Any]]]:
-    for index, sequence in enumerate(progress(split.read(), f"writing {name}", len(split.lengths))):
-        yield index, example(sequence)

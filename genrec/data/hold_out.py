@@ -46,8 +46,6 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
     held_out = choose(catalogue.item_ids, share, seed)
     user_ids, sequences = _whole_sequences(whole)
     sequences, ends = without(sequences, held_out)
-    parts = {name: datasets.prefixes(user_ids, sequences, lengths) for name, lengths in ends.items()}
-    splits.check_prefixes(user_ids, ends)
     left = catalogue.table.filter(pa.array(~held_out))
     known = None
     if whole.users is not None:
@@ -66,13 +64,13 @@ def hold_out(dataset_path: epath.PathLike, path: epath.PathLike, share: float = 
         pairs=sequences.pairs,
         ties=sequences.ties,
         times=(sequences.timestamps.min(), sequences.timestamps.max()) if whole.has_times else None,
-        sequences={name: len(split.lengths) for name, split in parts.items()},
+        sequences=splits.counts(ends),
         catalogue=left,
         users_with_attributes=known,
     )
     inputs = {"whole": whole.fingerprint}
     with artifacts.writing(path, datasets.KIND, recipe, config=settings, inputs=inputs) as draft:
-        datasets.write(draft.path, parts, left, whole.users, figures)
+        datasets.write(draft.path, datasets.Contents([(user_ids, sequences)], ends, left, whole.users, figures))
     printing.show(f"Held {held_out.sum():,} of {len(catalogue):,} items out of {path}\n{statistics.table(figures)}")
 
 

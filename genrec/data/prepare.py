@@ -1,9 +1,7 @@
 """Stage `prepare`: raw files -> `dataset/`. Reads, validates, filters, splits, checks for leaks, writes."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -45,15 +43,15 @@ def prepare(config: configs.Data, path: epath.PathLike, runner: BeamRunner | Non
     if artifacts.up_to_date(path, dataset.KIND, recipe, models=artifacts.MODELS):
         logging.info("%s is up to date", path)
         return
-    if runner:
-        with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
-            figures = beam_prepare.fill(config, draft.path, runner)
-    else:
-        with _scratch(path) as folder:
-            found = streaming.contents(config, folder) if config.source == "files" else in_memory(config)
-            with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
-                dataset.write(draft.path, *found)
-            figures = found[-1]
+    with artifacts.writing(path, dataset.KIND, recipe, config=config, inputs=inputs) as draft:
+        if runner:
+            figures: Mapping[str, object] = beam_prepare.fill(config, draft.path, runner)
+        elif config.source == "files":
+            figures = streaming.fill(config, draft.path)
+        else:
+            contents = in_memory(config)
+            dataset.write(draft.path, contents)
+            figures = contents.statistics
     printing.show(f"Prepared {path}\n{statistics.table(figures)}")
 
 
@@ -67,19 +65,6 @@ def _hash_inputs(config: configs.Data, path: epath.Path, runner: BeamRunner | No
         )
 
 
-@contextlib.contextmanager
-def _scratch(path: epath.Path) -> Iterator[epath.Path]:
-    """Yields a temporary folder beside `path`; removes it and, if nothing was written, the folders made for it."""
-    made = [folder for folder in path.parents if not folder.exists()]
-    try:
-        with artifacts.scratch(path) as folder:
-            yield folder
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):  # it is not empty
-                Path(folder).rmdir()
-
-
 def _recipe_config(config: configs.Data) -> dict:
     """Returns the settings that determine the dataset: without the paths of the inputs, whose content is hashed."""
     config = dataclasses.replace(config, interactions="", items="", users="", folder="")
@@ -90,8 +75,8 @@ def _recipe_config(config: configs.Data) -> dict:
     return settings
 
 
-def in_memory(config: configs.Data) -> streaming.Contents:
-    """Returns the arguments of `dataset.write`, for sources that are read as tables."""
+def in_memory(config: configs.Data) -> dataset.Contents:
+    """Returns the dataset of a source that is read as tables."""
     tables = read.read(config)
     read.check_renamed(config, tables.all)
     checked = validation.check(tables, config)
@@ -110,8 +95,6 @@ def in_memory(config: configs.Data) -> streaming.Contents:
         ).as_py()
         validation.refuse_unknown_users(known, tables.interactions.name, user_ids[0], tables.users)
     ends = splits.by_config(sequences, config, has_times)
-    parts = {name: dataset.prefixes(log.user_ids, sequences, lengths) for name, lengths in ends.items()}
-    splits.check_prefixes(log.user_ids, ends)
     source = statistics.Source(
         interactions=len(tables.interactions),
         items=items.num_rows,
@@ -127,8 +110,8 @@ def in_memory(config: configs.Data) -> streaming.Contents:
         pairs=sequences.pairs,
         ties=sequences.ties,
         times=times if has_times else None,
-        sequences={name: len(split.lengths) for name, split in parts.items()},
+        sequences=splits.counts(ends),
         catalogue=catalogue,
         users_with_attributes=known,
     )
-    return parts, catalogue, users, figures
+    return dataset.Contents([(log.user_ids, sequences)], ends, catalogue, users, figures)

@@ -1,20 +1,31 @@
 """Sequences of users as a TFDS dataset of ArrayRecord files; `genrec.data.dataset` opens and describes them."""
 
 import contextlib
+import dataclasses
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from genrec import artifacts, files
+from genrec.data.splits import NAMES
 from genrec.errors import shown
 
+DESCRIPTION = "User sequences prepared by genrec."
+FILE = "genrec_sequences-{}.array_record-00000-of-00001"  # of a split
+# Each sequence can be read alone. Compressed files are a quarter smaller, and take five times as long to write.
+OPTIONS = "group_size:1,uncompressed"
 FEATURES = (tfds.features.FeaturesDict, tfds.features.Text, tfds.features.Tensor)  # that sequences are made of
+
+# Of a user: id, items int[n], timestamps int[n], and for each of `splits.NAMES` how many of the first it gets: 0
+# where it has no sequence, else no fewer than the splits before it.
+UserPrefixes = tuple[str, np.ndarray, np.ndarray, Seq[int]]
 
 
 def source(folder: epath.Path, split: str) -> Any:
@@ -57,13 +68,59 @@ def parse(examples: Seq[bytes]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         )
 
 
-def write(path: epath.Path, splits: Mapping[str, Any], **downloading: Any) -> None:
-    """Writes `path/sequences`.
+@dataclasses.dataclass
+class _Writer:
+    """The file of a split, in the format of TFDS."""
+
+    file: ArrayRecordWriter
+    records: int = 0
+    size: int = 0  # bytes
+
+    def write(self, record: bytes) -> None:
+        self.file.write(record)
+        self.records += 1
+        self.size += len(record)
+
+
+def write(path: epath.Path, users: Iterable[UserPrefixes]) -> None:
+    """Writes `path/sequences`; `path` is an existing folder.
+
+    Examples are encoded here, which takes an eighth of the time that TFDS takes for them.
+    """
+    folder = path / "sequences"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        writers = {}
+        for name in NAMES:
+            file = ArrayRecordWriter(str(folder / FILE.format(name)), OPTIONS)
+            writers[name] = _Writer(stack.enter_context(contextlib.closing(file)))
+        for user_id, items, timestamps, ends in users:
+            example = tf_example_pb2.Example()
+            features = example.features.feature
+            features["user_id"].bytes_list.value.append(user_id.encode())
+            written = 0
+            for writer, end in zip(writers.values(), ends, strict=True):
+                if end:  # the example of a split continues that of the split before it
+                    features["items"].int64_list.value.extend(items[written:end].tolist())
+                    features["timestamps"].int64_list.value.extend(timestamps[written:end].tolist())
+                    writer.write(example.SerializeToString(deterministic=True))
+                    written = end
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=tfds.features.FeaturesDict(_features()),
+        split_infos=[tfds.core.SplitInfo(name, [writer.records], writer.size) for name, writer in writers.items()],
+        check_data=False,
+        description=DESCRIPTION,
+        disable_shuffling=True,
+    )
+
+
+def write_on_beam(path: epath.Path, splits: Mapping[str, Any], **downloading: Any) -> None:
+    """Writes `path/sequences` on Apache Beam.
 
     Args:
       path: An existing folder.
-      splits: For each split its pairs (key, `dataset.example`), keys counting from 0: an iterator in the order of the
-        keys, or an Apache Beam transform that yields them in any order.
+      splits: For each split a Beam transform that yields pairs (key, `example`) in any order, keys counting from 0.
       downloading: Arguments of `tfds.download.DownloadConfig`.
     """
     tfds.disable_progress_bar()  # ours also suits a log
@@ -75,8 +132,21 @@ def write(path: epath.Path, splits: Mapping[str, Any], **downloading: Any) -> No
     scratch.rmtree()
 
 
+def example(user_id: str, items: np.ndarray, timestamps: np.ndarray) -> dict[str, Any]:
+    """Returns a sequence in the form that TFDS encodes."""
+    return {"user_id": user_id, "items": items.astype(np.int32), "timestamps": timestamps.astype(np.int64)}
+
+
+def _features() -> dict[str, Any]:
+    return {
+        "user_id": tfds.features.Text(),
+        "items": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+        "timestamps": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+    }
+
+
 class GenrecSequences(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the splits; examples keep their order, on which `lengths` and the user index rely."""
+    """TFDS builder of splits on Apache Beam; examples keep their order, on which `lengths` and the user index rely."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -85,15 +155,10 @@ class GenrecSequences(tfds.core.GeneratorBasedBuilder):
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "user_id": tfds.features.Text(),
-            "items": tfds.features.Tensor(shape=(None,), dtype=np.int32),
-            "timestamps": tfds.features.Tensor(shape=(None,), dtype=np.int64),
-        }
         return tfds.core.DatasetInfo(
             builder=self,
-            description="User sequences prepared by genrec.",
-            features=tfds.features.FeaturesDict(features),
+            description=DESCRIPTION,
+            features=tfds.features.FeaturesDict(_features()),
             disable_shuffling=True,
         )
 

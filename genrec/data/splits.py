@@ -77,8 +77,13 @@ def by_config(sequences: UserSequences, config: configs.Data, has_times: bool) -
         ends = leave_one_out(sequences)
     else:
         ends = temporal(sequences, config.validation_fraction, config.test_fraction)
-    refuse_empty({name: int(np.count_nonzero(lengths)) for name, lengths in ends.items()}, config)
+    refuse_empty(counts(ends), config)
     return ends
+
+
+def counts(ends: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Returns the number of sequences of each split, whose `ends` are as `leave_one_out` returns them."""
+    return {name: int(np.count_nonzero(lengths)) for name, lengths in ends.items()}
 
 
 def check_config(config: configs.Data, has_times: bool) -> None:

@@ -7,9 +7,8 @@ process holds the items, the ids of users, and some numbers of each.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,6 @@ from genrec.data import (
     splits,
     statistics,
     timestamps,
-    user_index,
     validation,
 )
 from genrec.data import survey as surveys
@@ -33,19 +31,28 @@ from genrec.data.encoded_log import EncodedLog, Form, Limits
 from genrec.data.errors import EXAMPLES, DataError, Problems
 from genrec.data.interactions import Interactions
 from genrec.data.reading import SourceTable
-from genrec.data.spilled_sequences import SpilledSequences
 from genrec.data.sources import read
+from genrec.data.spilled_sequences import SpilledSequences
+from genrec.data.survey import Survey
 
 PEELED_BYTES = 400  # per interaction of a k-core that is found node by node
 
-Contents = tuple[dict[str, dataset.Split], pa.Table, pa.Table | None, dict]
 
-
-def contents(config: configs.Data, folder: epath.Path) -> Contents:
-    """Returns the arguments of `dataset.write`; `folder` holds temporary files until all has been written.
+def fill(config: configs.Data, path: epath.Path) -> Mapping[str, object]:
+    """Writes the dataset into `path`, an existing folder, and returns its statistics.
 
     Raises DataError as `prepare` does.
     """
+    folder = path / "spilled"
+    folder.mkdir()
+    found = contents(config, folder)
+    dataset.write(path, found)
+    folder.rmtree()
+    return found.statistics
+
+
+def contents(config: configs.Data, folder: epath.Path) -> dataset.Contents:
+    """Returns the dataset, whose sequences are in `folder`."""
     memory = int(config.memory_gb * 1e9)
     limits = Limits.of(memory)
     items, users = _items_and_users(config, limits)
@@ -61,12 +68,6 @@ def contents(config: configs.Data, folder: epath.Path) -> Contents:
     some = core.lengths > 0
     known = _known_users(log, some, users)
     ends = _ends(core, survey, config, has_times)
-    splits.check_prefixes(log.users.texts, ends)
-    hashes = user_index.hashes_of(log.users.texts.to_pylist())
-    parts = {}
-    for name, lengths in ends.items():
-        read_split = functools.partial(_prefixes, core, log.users.texts, new_rows, lengths)
-        parts[name] = dataset.Split(lengths[lengths > 0], read_split, hashes[lengths > 0])
     source = statistics.Source(
         interactions=log.rows,
         items=count,
@@ -82,11 +83,12 @@ def contents(config: configs.Data, folder: epath.Path) -> Contents:
         pairs=survey.pairs,
         ties=survey.ties,
         times=(survey.first, survey.last) if has_times else None,
-        sequences={name: len(split.lengths) for name, split in parts.items()},
+        sequences=splits.counts(ends),
         catalogue=catalogue,
         users_with_attributes=known,
     )
-    return parts, catalogue, checked.users, figures
+    parts = _parts(core, log.users.texts, new_rows)
+    return dataset.Contents(parts, ends, catalogue, checked.users, figures)
 
 
 def _items_and_users(config: configs.Data, limits: Limits) -> tuple[SourceTable, SourceTable | None]:
@@ -219,7 +221,7 @@ def _known_users(log: EncodedLog, some: np.ndarray, users: SourceTable | None) -
     return known
 
 
-def _ends(core: SpilledSequences, survey: surveys.Survey, config: configs.Data, has_times: bool) -> dict[str, np.ndarray]:
+def _ends(core: SpilledSequences, survey: Survey, config: configs.Data, has_times: bool) -> dict[str, np.ndarray]:
     """Returns the split of the config, as `splits.by_config`."""
     splits.check_config(config, has_times)
     if config.split == "leave_one_out":
@@ -233,15 +235,14 @@ def _ends(core: SpilledSequences, survey: surveys.Survey, config: configs.Data, 
         cuts = surveys.cut_times(survey, config, count)
         parts = [splits.windows(part, *cuts) for _, part in core.parts()]
         ends = {name: np.concatenate([part[name] for part in parts]) for name in splits.NAMES}
-    splits.refuse_empty({name: int(np.count_nonzero(lengths)) for name, lengths in ends.items()}, config)
+    splits.refuse_empty(splits.counts(ends), config)
     return ends
 
 
-def _prefixes(
-    core: SpilledSequences, user_ids: pa.Array, new_rows: np.ndarray, lengths: np.ndarray
-) -> Iterator[dataset.Sequence]:
-    """Yields the first `lengths[u]` items of each user u who has any, as rows of the catalogue."""
+def _parts(
+    core: SpilledSequences, user_ids: pa.Array, new_rows: np.ndarray
+) -> Iterator[tuple[list[str], splits.UserSequences]]:
+    """Yields ids and sequences of all users, with items as rows of the catalogue."""
     for first, part in core.parts():
-        own = slice(first, first + len(part.offsets) - 1)
-        sequences = dataclasses.replace(part, items=new_rows[part.items])
-        yield from dataset.prefixes(user_ids[own].to_pylist(), sequences, lengths[own]).read()
+        own = user_ids[first : first + len(part.offsets) - 1]
+        yield own.to_pylist(), dataclasses.replace(part, items=new_rows[part.items])

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
+from written_datasets import contents_of
 
 from genrec import artifacts
 from genrec.data import dataset
@@ -13,17 +14,11 @@ from genrec.data import dataset
 TEXT = ("title", "description")
 
 
-def write(path, splits, **columns):
+def write(path, parts, **columns):
     table = pa.table({"item_id": ["007", "x"], "source_row": [0, 1]} | columns)
     with artifacts.writing(path, dataset.KIND, "recipe", config={}) as draft:
-        parts = {
-            name: dataset.Split(
-                np.array([len(s.items) for s in sequences]), lambda sequences=sequences: iter(sequences)
-            )
-            for name, sequences in splits.items()
-        }
         fields = [field for field in TEXT if field in columns]
-        dataset.write(draft.path, parts, table, None, {"text_fields": fields})
+        dataset.write(draft.path, contents_of(parts, table, {"text_fields": fields}))
     return dataset.Dataset(path)
 
 
@@ -31,7 +26,7 @@ def random_sequences(n, seed=0):
     rng = np.random.default_rng(seed)
     return [
         dataset.Sequence(f"ü{i:03d}", rng.integers(0, 100, k), rng.integers(0, 2**40, k))
-        for i, k in enumerate(rng.integers(1, 20, n))
+        for i, k in enumerate(rng.integers(2, 20, n))
     ]
 
 

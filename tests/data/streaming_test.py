@@ -58,18 +58,23 @@ def write(folder, parts, columns=("user_id", "item_id", "timestamp", "event_type
     }
 
 
+def sequences(contents):
+    """Returns (user, items, times, length in each split) of all users, as lists."""
+    found = []
+    for user_ids, part in contents.parts:
+        for user, start, stop in zip(user_ids, part.offsets, part.offsets[1:], strict=False):
+            found.append((user, part.items[start:stop].tolist(), part.timestamps[start:stop].tolist()))
+    ends = np.stack([contents.ends[name] for name in splits.NAMES], axis=1).tolist()
+    return [(*user, lengths) for user, lengths in zip(found, ends, strict=True)]
+
+
 def outcome(make):
     """Returns all that a dataset is written from, as plain values, or the message of the error."""
     try:
-        parts, catalogue, users, figures = make()
+        contents = make()
     except DataError as error:
         return str(error)
-    read = {
-        name: [(s.user_id, s.items.tolist(), s.timestamps.tolist()) for s in split.read()]
-        for name, split in parts.items()
-    }
-    lengths = {name: split.lengths.tolist() for name, split in parts.items()}
-    return read, lengths, catalogue.to_pylist(), users.to_pylist(), figures
+    return sequences(contents), contents.catalogue.to_pylist(), contents.users.to_pylist(), contents.statistics
 
 
 @given(
@@ -120,9 +125,8 @@ def test_integers_and_decimals_in_different_files_are_one_column(tmp_path):
     for number, times in enumerate(([1, 2, 3, 4], [5.5, 6.5, 7.5, 8.0])):
         pyarrow.parquet.write_table(pa.table(log | {"timestamp": times}), tmp_path / f"log-{number}.parquet")
     config = Data(**paths | {"interactions": str(tmp_path / "log-*.parquet"), "users": ""}, k_core=0)
-    parts = streaming.contents(config, epath.Path(tmp_path / "scratch"))[0]
-    (sequence,) = parts["test"].read()
-    assert sequence.timestamps.tolist() == [int(t * 1e6) for t in (1, 2, 3, 4, 5.5, 6.5, 7.5, 8)]
+    ((_, _, times, _),) = sequences(streaming.contents(config, epath.Path(tmp_path / "scratch")))
+    assert times == [int(t * 1e6) for t in (1, 2, 3, 4, 5.5, 6.5, 7.5, 8)]
 
 
 def test_ids_get_codes_in_the_order_of_their_appearance():
@@ -133,13 +137,13 @@ def test_ids_get_codes_in_the_order_of_their_appearance():
 
 
 def test_texts_beyond_2_gib_have_one_dictionary():
-    # 2.1 GiB of ids that are a few chunks in memory, repeated.
-    chunk = pa.array([f"{n:040d}" for n in range(50_000)])
+    # 2.1 GiB of ids, of which each chunk is the same one in memory.
+    chunk = pa.array([f"{n:0400d}" for n in range(5_000)])
     column = pa.chunked_array([chunk] * 1130)
     assert column.nbytes > 2**31
     ids = validation._encoded(column)
-    assert len(ids) == 1130 * 50_000 and len(ids.dictionary) == 50_000
-    assert ids[-1].as_py() == f"{49_999:040d}"
+    assert len(ids) == 1130 * 5_000 and len(ids.dictionary) == 5_000
+    assert ids[-1].as_py() == f"{4_999:0400d}"
 
 
 def held():
@@ -171,8 +175,8 @@ def peak(tmp_path, monkeypatch, rows):
     tracemalloc.start()
     before = held()
     try:
-        parts, *_ = streaming.contents(config, epath.Path(tmp_path / f"scratch-{rows}"))
-        assert parts["test"].lengths.sum() == rows
+        contents = streaming.contents(config, epath.Path(tmp_path / f"scratch-{rows}"))
+        assert contents.ends["test"].sum() == rows
         return max(found) - before
     finally:
         tracemalloc.stop()

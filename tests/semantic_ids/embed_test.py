@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.sparse
+from written_datasets import contents_of
 
 from genrec import artifacts, config
 from genrec.data import dataset as datasets
@@ -24,19 +25,13 @@ def write_dataset(path, train, test=((0, 1),), *, texts=None, extra=None, finger
         "source_row": pa.array(np.arange(items)),
         "title": texts,
     }
-    splits = {
-        name: datasets.Split(
-            np.array([len(row) for row in rows], np.int32),
-            lambda rows=rows: (
-                datasets.Sequence(f"u{user}", np.array(row, np.int32), np.arange(len(row), dtype=np.int64))
-                for user, row in enumerate(rows)
-            ),
-        )
+    parts = {
+        name: [datasets.Sequence(f"u{user}", np.array(row), np.arange(len(row))) for user, row in enumerate(rows)]
         for name, rows in {"train": train, "validation": test, "test": test}.items()
     }
     with artifacts.writing(path, datasets.KIND, fingerprint, config={}) as draft:
         figures = {"text_fields": ["title"], "source_items": source_items or items}
-        datasets.write(draft.path, splits, pa.table(columns | (extra or {})), None, figures)
+        datasets.write(draft.path, contents_of(parts, pa.table(columns | (extra or {})), figures))
     return path
 
 

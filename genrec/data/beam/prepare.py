@@ -109,7 +109,7 @@ def _write(
     runner: BeamRunner,
 ) -> None:
     """Writes the dataset into `path`; its arguments are those of `dataset.write_tables`."""
-    sequence_files.write(
+    sequence_files.write_on_beam(
         path,
         {name: runner.flat_map(functools.partial(beam_users.examples, split=name), finished) for name in splits.NAMES},
         beam_runner=runner.name,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from genrec.data import dataset, filtering, splits, user_index
+from genrec.data import filtering, sequence_files, splits, user_index
 from genrec.data import survey as surveys
 from genrec.data.beam import runner
 from genrec.data.beam.log import Partition, Users
@@ -83,8 +83,7 @@ def finish(partition: Partition, core: Core, new_rows: str, cuts: tuple[int, int
     sequences = dataclasses.replace(users.sequences, items=runner.load(new_rows)[users.sequences.items])
     ends = splits.windows(sequences, first=cuts[0], second=cuts[1]) if cuts else splits.leave_one_out(sequences)
     splits.check_prefixes(users.user_ids, ends)
-    counts = {name: int(np.count_nonzero(ends[name])) for name in splits.NAMES}
-    finished = Finished(f"{partition.path}.finished", counts)
+    finished = Finished(f"{partition.path}.finished", splits.counts(ends))
     dataclasses.replace(users, sequences=sequences).write(finished.path)
     hashes = user_index.hashes_of(users.user_ids)
     runner.save(finished.numbers, Numbers(users.first_rows, hashes, sequences.lengths, ends))
@@ -96,6 +95,10 @@ def examples(finished: Finished, split: str) -> Iterator[tuple[int, dict]]:
     users = Users.read(finished.path)
     lengths = runner.load(finished.numbers).ends[split]
     indices = runner.load(finished.indices)[split]
-    sequences = dataset.prefixes(users.user_ids, users.sequences, lengths).read()
-    for index, sequence in zip(indices[lengths > 0].tolist(), sequences, strict=True):
-        yield index, dataset.example(sequence)
+    starts, sequences = users.sequences.offsets[:-1], users.sequences
+    for user in np.flatnonzero(lengths).tolist():
+        own = slice(starts[user], starts[user] + lengths[user])
+        yield (
+            int(indices[user]),
+            sequence_files.example(users.user_ids[user], sequences.items[own], sequences.timestamps[own]),
+        )
