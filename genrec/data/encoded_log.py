@@ -80,7 +80,7 @@ class EncodedLog:
         column = validation.check_log_columns(self.table, problems)
         if column is None:
             return None
-        extent = timestamps.Extent.merge(self._extents)
+        extent = timestamps.Extent.merge([timestamps.Extent(), *self._extents])
         time = validation.check_times(self.table.name, column, extent, self._config, problems)
         return Form(_log_schema(self.table.table.schema), time)
 

@@ -116,15 +116,17 @@ def _read(
         read.check_renamed(config, [log.table, items, *([users] if users else [])])
         problems = Problems()
         checked = validation.check_catalogue(items, users, reading.text_fields(config), config, problems)
-        form = log.needed_form(problems)
-        if form is None or not log.has_items or (log.is_encoded and log.form == form):
+        needed = log.needed_form(problems)
+        if needed is None or not log.has_items or (log.is_encoded and log.form == needed):
             break
+        assert needed != form  # else reading it in this form would never end
+        form = needed
         batches.close()
     problems.kinds.extend(log.problems.kinds)
-    if first is None or log.problems.found or form is None:
+    if first is None or log.problems.found or needed is None:
         batches.close()
         problems.raise_if_any()
-    assert first is not None and form is not None  # else problems were raised
+    assert first is not None and needed is not None  # else problems were raised
     rows = _Filter(config, log, SpilledSequences(folder / "whole", limits.rows))
     if not problems.found or config.repeated == "refuse":
         rows.add(first)
@@ -138,7 +140,7 @@ def _read(
     names = log.table.table.column_names
     filtering.check_columns("event_type" in names, "rating" in names, config)
     filtering.refuse_empty(filtering.merge(rows.passed), config)
-    return log, rows.sequences, checked, rows.repeated, form.time
+    return log, rows.sequences, checked, rows.repeated, needed.time
 
 
 class _Filter:
