@@ -11,8 +11,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "genrec" / "__init__.py").r
 REQUIRED = [
     "absl-py>=2.1",
     "array_record>=0.8",
+    "duckdb>=2.0",  # sorts logs that do not fit into memory
     "etils[epath]>=1.9",
-    "duckdb>=1.2",  # sorts logs that do not fit into memory
     "flatbuffers",  # jax.export writes with it
     "flax>=0.12.8",
     "grain>=0.2.18",
