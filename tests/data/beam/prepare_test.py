@@ -212,7 +212,7 @@ def test_the_same_data_is_refused_with_the_same_message(tmp_path, runner, change
             prepare(config, tmp_path / "work" / "dataset", other)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
-    assert not list((tmp_path / "work").iterdir())
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_malformed_file_is_named(tmp_path, runner):
