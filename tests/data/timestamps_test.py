@@ -6,7 +6,7 @@ import decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec.data import timestamps
@@ -56,6 +56,7 @@ def test_arrow_types_are_converted(column):
     assert timestamps.parse(pa.array([SECONDS], pa.int32()))[0].tolist() == [SECONDS * timestamps.SECOND]
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**15), 7 * 10**15))
 def test_every_microsecond_is_kept(time):
     """In decimals, in float64, in ISO 8601, and in every finer unit."""
