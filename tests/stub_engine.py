@@ -52,27 +52,31 @@ class StubEngine:
         self.takes_prompts = self.has_ranker = True
         self.batches: list[int] = []
         self.histories: list[list[int]] = []
-        self.gate = threading.Event()
+        self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
     def warm_up(self) -> None:
         pass
 
-    def program(self, query):
-        return query.options.temperature > 0
+    def prepare(self, query):
+        return SimpleNamespace(query=query, program=query.options.temperature > 0)
 
     def recommend(self, queries):
+        return self.search([self.prepare(query) for query in queries])
+
+    def search(self, prepared):
+        self.entered.set()
         self.gate.wait()
         time.sleep(self.seconds)
-        self.batches.append(len(queries))
-        assert len({self.program(query) for query in queries}) == 1
-        return [self._list(query) for query in queries]
+        self.batches.append(len(prepared))
+        assert len({one.program for one in prepared}) == 1
+        return [self._list(one.query) for one in prepared]
 
     def _list(self, query):
         self.histories.append(query.request.history.tolist())
-        if 13 in query.request.history:
+        if self.histories[-1] == [13]:
             raise CatalogueError("i13 cannot be read")
-        if 14 in query.request.history:
+        if self.histories[-1] == [14]:
             raise RuntimeError("a mistake")
         passing = query.filter.mask(len(self.catalogue), self.catalogue)
         passing[list(self.removed)] = False

@@ -11,6 +11,8 @@ measures the same searches in process, without the server, in turn with it. The 
 meanwhile, restores it, and fails if an item is returned after its removal. docs/serving.md describes the figures.
 """
 
+import gc
+
 from absl import flags
 from etils import epath
 
@@ -41,6 +43,7 @@ def main() -> None:
     source = RequestSource(dataset, _SPLIT.value, _MIX())
     client = Client(_URL.value, read_token(_TOKEN_FILE.value))
     test = load_test.LoadTest(client, source)
+    gc.freeze()  # a full garbage collection would keep requests that are due waiting for 0.1 s
     test.run(plan, dataset, lambda: embed.load(workdir / "item_embeddings") if _VECTORS.value else None)
     if _COMPARE.value:
         searches = in_process.Searches(_BUNDLE.value, source)

@@ -102,11 +102,13 @@ class Program(NamedTuple):
 
 
 class PreparedQuery(NamedTuple):
-    """Inputs of the search of a query."""
+    """A query with the inputs of its search."""
 
+    query: Query
     context: RequestContext
     negative: str  # prompt for what is refused
     strengths: tuple[float, float]  # of the prompt and of the negative prompt
+    restriction: Restriction
     program: Program
 
 
@@ -187,10 +189,15 @@ class Engine:
 
     def context_of(self, request: Request) -> RequestContext:
         """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""
+        profile, said = self.profile_of(request), self._said(self.understand(request))
+        return self._context(request, profile, said, self._phrases(profile, said))
+
+    def _context(
+        self, request: Request, profile: Profile, said: str, phrases: AbstractSequence[Phrase]
+    ) -> RequestContext:
         vectors = self.loaded.tokenizer.user_features.item_vectors
-        offset = None if vectors is None else self.profile_of(request).offset(self.catalogue, vectors)
-        prompt = _joined(self._phrases(request), self._said(request))
-        return RequestContext(request.context_overrides, prompt=prompt, offset=offset)
+        offset = None if vectors is None else profile.offset(self.catalogue, vectors)
+        return RequestContext(request.context_overrides, prompt=_joined(phrases, said), offset=offset)
 
     def understand(self, request: Request) -> Understanding:
         """Returns what is understood of the prompt, without what the request switches off."""
@@ -209,10 +216,10 @@ class Engine:
         cells = [self.catalogue.column(name)[item].as_py() for name, role in self.prompt_columns if role == "by"]
         return [value for cell in cells for value in values_of(cell)]
 
-    def _said(self, request: Request) -> str:
+    def _said(self, understood: Understanding) -> str:
         """Returns the prompt as the model reads it; of too many lines, the latest that fit."""
         said, encode = "", self.loaded.tokenizer.vocabulary.encode if self.prompt_columns else None
-        for line in reversed(self.understand(request).lines()):
+        for line in reversed(understood.lines()):
             longer = f"{line}, {said}" if said else line
             if said and encode and len(encode(longer)) > self.loaded.tokenizer.longest_served_prompt:
                 break
@@ -223,10 +230,10 @@ class Engine:
         """Returns the entries of the request's profile that hold today."""
         return request.profile.holding(self._today())
 
-    def _phrases(self, request: Request) -> list[Phrase]:
-        """Returns the phrases of the profile; of too many the strongest that fit beside the prompt, then the latest."""
-        tokenizer, said, kept = self.loaded.tokenizer, self._said(request), list[int]()
-        phrases = self.profile_of(request).phrases(self.catalogue, self.prompt_columns) if self.prompt_columns else []
+    def _phrases(self, profile: Profile, said: str) -> list[Phrase]:
+        """Returns the phrases of a profile; of too many the strongest that fit beside the prompt, then the latest."""
+        tokenizer, kept = self.loaded.tokenizer, list[int]()
+        phrases = profile.phrases(self.catalogue, self.prompt_columns) if self.prompt_columns else []
         for place in sorted(range(len(phrases)), key=lambda place: (-phrases[place].strength, -place)):
             longer = _joined([phrases[one] for one in sorted([*kept, place])], said)
             if len(tokenizer.vocabulary.encode(longer)) > tokenizer.longest_served_prompt:
@@ -234,23 +241,23 @@ class Engine:
             kept.append(place)
         return [phrases[place] for place in sorted(kept)]
 
-    def _phrase_strength(self, request: Request, negative: bool) -> float:
-        """Returns the mean strength of the profile's phrases; 1 if there are none, and beside a prompt."""
-        strengths = [one.strength for one in self._phrases(request) if one.negative == negative]
-        return float(np.mean(strengths)) if strengths and not request.prompt else 1.0
-
     def filter_of(self, request: Request, item_filter: Filter = EVERYTHING) -> Filter:
         """Returns `item_filter` with the hard filters of the prompt and the items that the profile denies."""
-        profile = self.profile_of(request).checked(self.catalogue)
-        return profile.restrict(self.understand(request).restrict(item_filter), self.catalogue)
+        return self._restricted(item_filter, self.profile_of(request), self.understand(request))
 
-    def _negative_prompt(self, request: Request) -> str:
+    def _restricted(self, item_filter: Filter, profile: Profile, understood: Understanding) -> Filter:
+        if understood.parts:
+            item_filter = understood.restrict(item_filter)
+        if profile.entries:
+            item_filter = profile.checked(self.catalogue).restrict(item_filter, self.catalogue)
+        return item_filter
+
+    def _negative_prompt(self, understood: Understanding, phrases: AbstractSequence[Phrase]) -> str:
         """Returns a prompt for what profile and prompt refuse and no rule excludes."""
         if not self._with_negative_prompts:
             return ""
-        of_profile = ". ".join(phrase.text for phrase in self._phrases(request))
-        refused = self._rules.negative_prompt(of_profile), self.understand(request).negative_prompt()
-        return ", ".join(filter(None, refused))
+        of_profile = self._rules.negative_prompt(". ".join(phrase.text for phrase in phrases)) if phrases else ""
+        return ", ".join(filter(None, (of_profile, understood.negative_prompt())))
 
     def shortage(
         self,
@@ -283,7 +290,8 @@ class Engine:
         off = [best] if without[best] > left else [number for number, part in rules if part.kind == ONLY]
         if not off or eligible(loosened(*off)) <= left:
             return Shortage(left, without)
-        return Shortage(left, without, tuple(off), self.search([Query(loosened(*off), options, item_filter)])[0])
+        query = Query(loosened(*off), options, item_filter)
+        return Shortage(left, without, tuple(off), self.search([self.prepare(query)])[0])
 
     def encode(
         self, requests: AbstractSequence[Request], contexts: AbstractSequence[RequestContext], room: int = 0
@@ -323,21 +331,32 @@ class Engine:
         return tuple(one.reshape(len(histories), len(items), -1) for one in found)
 
     def prepare(self, query: Query) -> PreparedQuery:
-        """Returns what the search of a query reads; raises PromptError for a prompt that cannot be read."""
+        """Returns what the search of a query reads.
+
+        Raises PromptError for a prompt that is too long or not supported, DataError and ProfileError for unknown
+        features and columns and for a profile that matches nothing.
+        """
         request, options, tokenizer = query.request, query.options, self.loaded.tokenizer
-        context, negative = self.context_of(request), self._negative_prompt(request)
-        wanted, refused = (options.guidance * self._phrase_strength(request, against) for against in (False, True))
+        profile, understood = self.profile_of(request), self.understand(request)
+        said = self._said(understood)
+        phrases = self._phrases(profile, said)
+        context = self._context(request, profile, said, phrases)
+        negative = self._negative_prompt(understood, phrases)
+        wanted, refused = (
+            options.guidance * (1.0 if request.prompt else _strength(phrases, against)) for against in (False, True)
+        )
         guidance = 2 if negative else int(bool(context.prompt) and wanted != 1)
         pieces = max(len(tokenizer.prompt(text)) for text in (context.prompt, negative))
         # Guided searches have room for a prompt, so that there are fewer forms.
         room = tokenizer.prompt_room(max(pieces, min(1, guidance)))
         kind = "sampled" if options.temperature else "diverse" if options.max_share < 1 else "plain"
         share_of = options.share_of if options.max_share < 1 else ""
-        return PreparedQuery(context, negative, (wanted, refused), Program(kind, share_of, room, guidance))
-
-    def program(self, query: Query) -> Program:
-        """Returns the form of a query's search; raises PromptError for a prompt that cannot be read."""
-        return self.prepare(query).program
+        restriction = Restriction(
+            self._restricted(query.filter, profile, understood),
+            request.history.tolist() if options.exclude_history else (),
+        )
+        program = Program(kind, share_of, room, guidance)
+        return PreparedQuery(query, context, negative, (wanted, refused), restriction, program)
 
     def _guidance(
         self, requests: AbstractSequence[Request], prepared: AbstractSequence[PreparedQuery]
@@ -363,7 +382,7 @@ class Engine:
 
     def is_guided(self, request: Request) -> bool:
         """Returns whether the search for a request departs from the model's own distribution."""
-        return self.program(Query(request, self.options)).guidance > 0
+        return self.prepare(Query(request, self.options)).program.guidance > 0
 
     def recommend(
         self, requests: AbstractSequence[Request], item_filter: Filter = EVERYTHING, guidance: float | None = None
@@ -377,30 +396,20 @@ class Engine:
         seeds = range(options.seed, options.seed + len(requests))
         return self.search(
             [
-                Query(request, dataclasses.replace(options, seed=seed), item_filter)
+                self.prepare(Query(request, dataclasses.replace(options, seed=seed), item_filter))
                 for request, seed in zip(requests, seeds, strict=True)
             ]
         )
 
-    def search(
-        self, queries: AbstractSequence[Query], prepared: AbstractSequence[PreparedQuery] | None = None
-    ) -> list[Recommendations]:
+    def search(self, prepared: AbstractSequence[PreparedQuery]) -> list[Recommendations]:
         """Returns the ranked list of each query; all have the same kind of search, `max_beams` and `share_of`.
 
-        `prepared` are the queries as `prepare` returns them, where that was called before. For errors see `recommend`.
+        Raises CatalogueError for more different filters than the index keeps.
         """
-        requests, options = [query.request for query in queries], [query.options for query in queries]
-        prepared = prepared or [self.prepare(query) for query in queries]
+        requests, options = [one.query.request for one in prepared], [one.query.options for one in prepared]
         room = max(one.program.room for one in prepared)
         encoded = self.encode(requests, [one.context for one in prepared], room)
-        guided = self._guidance(requests, prepared)
-        restrictions = [
-            Restriction(
-                self.filter_of(query.request, query.filter),
-                query.request.history.tolist() if query.options.exclude_history else (),
-            )
-            for query in queries
-        ]
+        guided, restrictions = self._guidance(requests, prepared), [one.restriction for one in prepared]
         searcher, params, tops = self.searcher, self.loaded.params, np.array([one.top for one in options])
         sample = _sampling(options) if options[0].temperature else None
         diversity = self._diversity(options)
@@ -423,6 +432,12 @@ class Engine:
         if column:
             return Diversity(None, most_items, self.catalogue.groups(column))
         return Diversity(np.array([shares.ceil(one.max_share, beams) for one in options], np.int32), most_items, None)
+
+
+def _strength(phrases: AbstractSequence[Phrase], negative: bool) -> float:
+    """Returns the mean strength of the phrases that are negative, or are not; 1 if there are none."""
+    strengths = [one.strength for one in phrases if one.negative == negative]
+    return float(np.mean(strengths)) if strengths else 1.0
 
 
 def _joined(phrases: AbstractSequence[Phrase], prompt: str) -> str:

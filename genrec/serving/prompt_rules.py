@@ -92,6 +92,8 @@ class Understanding:
 
         Raises DataError for a number that no part has.
         """
+        if not numbers:
+            return self
         unknown = sorted(set(numbers) - {part.number for part in self.parts})
         if unknown and self.prompt:
             raise DataError(f"the prompt has {len(self.parts)} parts and no part {unknown[0]}: {cut(self.as_text())}")

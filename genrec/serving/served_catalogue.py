@@ -5,6 +5,7 @@ A new item gets a vector from its texts or as given, and codes under the frozen 
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -108,10 +109,11 @@ class ServedCatalogue:
         """
         rows: dict[str, int] = {}
         cells: dict[int, dict[str, object]] = {}
-        vectors: dict[int, Sequence[float] | None] = {}
+        new: dict[int, ItemChange] = {}  # by row, in ascending order
         removed, count = set(self.removed), len(self.catalogue)
+        self._check_fields(changes)
         for change in changes:
-            item_id = change.checked().item_id
+            item_id = change.item_id
             row = rows.get(item_id, self.catalogue.index.get(item_id))
             there = row is not None and row not in removed
             if change.kind == "add":
@@ -119,10 +121,8 @@ class ServedCatalogue:
                     raise CatalogueError(f"item {shown(item_id)} is in the catalogue already: change it instead")
                 if row is None:
                     row, count = count, count + 1
-                    vectors[row] = change.vector
-                    cells[row] = {"item_id": item_id}
-                else:
-                    cells[row] = dict.fromkeys(self._fields, None)
+                    new[row] = change
+                cells[row] = {**dict.fromkeys(self._fields), "item_id": item_id}  # empty also where it comes back
                 removed.discard(row)
             elif not there or row is None:
                 raise CatalogueError(f"item {shown(item_id)} is not in the catalogue: cannot {change.kind} it")
@@ -130,7 +130,6 @@ class ServedCatalogue:
             if change.kind == "remove":
                 removed.add(row)
             else:
-                self._check_fields(change)
                 cells.setdefault(row, {}).update(change.fields)
         if count > self._capacity:
             raise CatalogueError(
@@ -140,8 +139,7 @@ class ServedCatalogue:
         if len(removed) == count:
             raise CatalogueError("the catalogue would be empty: keep at least one item")
         catalogue = self._with_cells(cells, count)
-        new = list(range(len(self.catalogue), count))
-        found = self._codes_of(catalogue, new, [vectors[row] for row in new])
+        found = self._codes_of(list(new.values()))
         kept = [row for row in new if row not in removed]
         back = [row for row in self.removed if row not in removed]
         gone = [row for row in removed if row not in self.removed and row < len(self.catalogue)]
@@ -161,15 +159,19 @@ class ServedCatalogue:
     def _fields(self) -> list[str]:
         return [name for name in self.catalogue.table.column_names if name not in OWN_COLUMNS]
 
-    def _check_fields(self, change: ItemChange) -> None:
+    def _check_fields(self, changes: Sequence[ItemChange]) -> None:
         """Raises CatalogueError for a column that the catalogue does not have, or a value that does not suit it."""
-        for name, value in change.fields.items():
-            if name not in self._fields:
-                raise CatalogueError(
-                    f"item {shown(change.item_id)}: the catalogue has no column {shown(name)} to set; it has "
-                    f"{cut(', '.join(self._fields))}"
-                )
-            _cell(change.item_id, name, value, self.catalogue.table.schema.field(name).type)
+        known, cells = self._fields, collections.defaultdict[str, list[tuple[str, object]]](list)
+        for change in changes:
+            for name, value in change.checked().fields.items():
+                if name not in known:
+                    raise CatalogueError(
+                        f"item {shown(change.item_id)}: the catalogue has no column {shown(name)} to set; it has "
+                        f"{cut(', '.join(known))}"
+                    )
+                cells[name].append((change.item_id, value))
+        for name, of_column in cells.items():
+            _column(self.catalogue.table.schema.field(name), of_column)
 
     def _with_cells(self, cells: Mapping[int, Mapping[str, object]], count: int) -> Catalogue:
         """Returns the catalogue with the cells of some rows replaced, and with new rows at its end."""
@@ -178,18 +180,19 @@ class ServedCatalogue:
         before = table.take(pa.array(old, pa.int64())).to_pylist() if old else []
         values = [{**(before[place] if place < len(old) else {}), **cells[row]} for place, row in enumerate(changed)]
         columns = [
-            pa.array([_cell(one["item_id"], field.name, one.get(field.name), field.type) for one in values], field.type)
-            for field in table.schema
+            _column(field, [(str(one["item_id"]), one.get(field.name)) for one in values]) for field in table.schema
         ]
         order = np.arange(count)
         order[changed] = len(table) + np.arange(len(changed))
         both = pa.concat_tables([table, pa.table(columns, schema=table.schema)])
         return Catalogue(both.take(pa.array(order)).combine_chunks(), self.catalogue.text_fields)
 
-    def _codes_of(
-        self, catalogue: Catalogue, new: list[int], given: Sequence[Sequence[float] | None]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the codes uint16[new, levels] and vectors float32[new, width] of new items."""
+    def _codes_of(self, new: Sequence[ItemChange]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the codes uint16[new, levels] and vectors float32[new, width] of new items.
+
+        They are those of the item as it was added, whatever later changes do: all servers give the same codes, however
+        many changes each applies at once.
+        """
         if not new:
             return np.zeros((0, self._levels), np.uint16), np.zeros((0, 0), np.float32)
         if self._vectors is None or self._quantize is None:
@@ -197,7 +200,12 @@ class ServedCatalogue:
                 "this bundle cannot give codes to new items: its semantic IDs were not learned from texts or vectors "
                 "(docs/serving.md). Items can be changed and removed"
             )
-        vectors = self._vectors.of(catalogue.take(np.array(new)), given)
+        columns = [
+            _column(field, [(one.item_id, {"item_id": one.item_id, **one.fields}.get(field.name)) for one in new])
+            for field in self.catalogue.table.schema
+        ]
+        items = Catalogue(pa.table(columns, schema=self.catalogue.table.schema), self.catalogue.text_fields)
+        vectors = self._vectors.of(items, [one.vector for one in new])
         found: list[tuple[int, ...]] = []
         try:
             for vector in vectors:
@@ -209,6 +217,15 @@ class ServedCatalogue:
                 self._free.release(codes)
             raise
         return np.array(found, np.uint16), vectors
+
+
+def _column(field: pa.Field, cells: Sequence[tuple[str, object]]) -> pa.Array:
+    """Returns cells, with the ids of their items, as a column; raises CatalogueError if one is of another type."""
+    values = [value for _, value in cells]
+    if not (pa.types.is_temporal(field.type) and any(isinstance(value, str) for value in values)):
+        with contextlib.suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
+            return pa.array(values, field.type)
+    return pa.array([_cell(item_id, field.name, value, field.type) for item_id, value in cells], field.type)
 
 
 def _cell(item_id: object, name: str, value: object, kind: pa.DataType) -> object:
@@ -290,5 +307,7 @@ class NewItemVectors:
 
 
 def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(character for character in decomposed if not unicodedata.combining(character))

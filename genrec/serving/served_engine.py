@@ -1,7 +1,8 @@
 """Engine of a bundle: recommends, scores and explains by compiled programs, over a catalogue that changes meanwhile."""
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
@@ -11,7 +12,7 @@ from genrec.data.dataset import Catalogue
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.input_pipeline.context import RequestContext
 from genrec.serving.bundle import Bundle, BundleError, Card
-from genrec.serving.engine import Engine, Options, Program, Query, Recommendations, Shortage
+from genrec.serving.engine import Engine, Options, PreparedQuery, Program, Query, Recommendations, Shortage
 from genrec.serving.explanations import Explainer, Explanation
 from genrec.serving.prompt_rules import Understanding
 from genrec.serving.requests import Request
@@ -19,7 +20,17 @@ from genrec.serving.search_programs import CACHE_BYTES, EncodedHistories
 from genrec.serving.served_catalogue import ItemChange, ServedCatalogue
 from genrec.serving.served_model import ServedModel
 
-__all__ = ["BundleError", "Card", "ItemChange", "Options", "Query", "Recommendations", "ServedEngine", "Shortage"]
+__all__ = [
+    "BundleError",
+    "Card",
+    "ItemChange",
+    "Options",
+    "PreparedQuery",
+    "Query",
+    "Recommendations",
+    "ServedEngine",
+    "Shortage",
+]
 
 
 class ServedEngine:
@@ -31,6 +42,7 @@ class ServedEngine:
         self.batch_sizes = self.card.batch_sizes
         options = Options(top=min(10, self.card.beams), beams=self.card.beams)
         self.engine = Engine(self._model, options, self.batch_sizes[-1])
+        self._own_options = functools.lru_cache(maxsize=4096)(self._with_beams)
         self._explainer = Explainer(self.engine)
         quantize = None
         if "quantize" in self._model.programs.names:
@@ -87,29 +99,30 @@ class ServedEngine:
         request = Request("", np.zeros(0, np.int32))
         self.recommend([Query(request, self.engine.options, EVERYTHING)])
 
-    def program(self, query: Query) -> Hashable:
-        """Returns what queries have in common that can be searched together.
+    def prepare(self, query: Query) -> PreparedQuery:
+        """Returns what the search of a query reads; those of the same `program` can be searched together.
 
         Raises PromptError, DataError and ProfileError for a request, and ConfigError for options, that cannot be met.
         """
-        return self.engine.program(self._own(query))
+        return self.engine.prepare(self._own(query))
 
     def _own(self, query: Query) -> Query:
         """Returns a query with the beams of the bundle; raises ConfigError if they are too few for its list."""
-        beams, options = self.card.beams, query.options
+        return dataclasses.replace(query, options=self._own_options(query.options))
+
+    def _with_beams(self, options: Options) -> Options:
+        beams = self.card.beams
         if options.top > beams:
             raise config.ConfigError(f"top={options.top}: this bundle finds at most {beams} items, one for each beam")
         plain = options.temperature == 0 and options.max_share == 1
-        max_beams = self.card.max_beams if plain else 0
-        return dataclasses.replace(query, options=dataclasses.replace(options, beams=beams, max_beams=max_beams))
+        return dataclasses.replace(options, beams=beams, max_beams=self.card.max_beams if plain else 0)
 
     def recommend(self, queries: Sequence[Query]) -> list[Recommendations]:
-        """Returns the ranked list of each query. Queries of different programs are searched one program after another.
+        """Returns the ranked list of each query, of any programs; for errors see `prepare`."""
+        return self.search([self.prepare(query) for query in queries])
 
-        For errors see `program`.
-        """
-        own = [self._own(query) for query in queries]
-        prepared = [self.engine.prepare(query) for query in own]
+    def search(self, prepared: Sequence[PreparedQuery]) -> list[Recommendations]:
+        """Returns the ranked list of each query. Those of different programs are searched one program after another."""
         places: dict[Program, list[int]] = {}
         for place, one in enumerate(prepared):
             places.setdefault(one.program, []).append(place)
@@ -117,9 +130,9 @@ class ServedEngine:
         for of_program in places.values():
             for start in range(0, len(of_program), self.batch_sizes[-1]):
                 some = of_program[start : start + self.batch_sizes[-1]]
-                lists = self.engine.search([own[place] for place in some], [prepared[place] for place in some])
+                lists = self.engine.search([prepared[place] for place in some])
                 found.update(zip(some, lists, strict=True))
-        return [found[place] for place in range(len(queries))]
+        return [found[place] for place in range(len(prepared))]
 
     def score(self, request: Request, items: Sequence[int]) -> np.ndarray:
         """Returns float32[n]: log-probabilities of items, catalogue rows, after a request, before guidance."""

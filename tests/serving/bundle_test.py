@@ -226,7 +226,7 @@ def test_a_change_is_json_and_back():
 
 def test_more_items_than_beams_are_refused(served):
     with pytest.raises(config.ConfigError, match="top"):
-        served.program(Query(Request("u", np.array([3])), Options(top=BEAMS + 1)))
+        served.prepare(Query(Request("u", np.array([3])), Options(top=BEAMS + 1)))
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "catalogue.parquet", "card.json"])

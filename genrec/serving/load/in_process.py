@@ -2,14 +2,13 @@
 
 import collections
 import time
-from collections.abc import Hashable
 from typing import Any
 
 from etils import epath
 
 from genrec.data.filters import Filter
 from genrec.serving import requests
-from genrec.serving.engine import Options
+from genrec.serving.engine import Options, PreparedQuery, Program
 from genrec.serving.load.mix import RequestSource
 from genrec.serving.served_engine import Query, ServedEngine
 
@@ -32,14 +31,14 @@ class Searches:
         return {str(size): self._throughput(size, seconds / len(sizes)) for size in sizes}
 
     def _throughput(self, size: int, seconds: float) -> float:
-        waiting: dict[Hashable, list[Query]] = collections.defaultdict(list)
+        waiting: dict[Program, list[PreparedQuery]] = collections.defaultdict(list)
         searched, start = 0, time.perf_counter()
         while (now := time.perf_counter()) < start + seconds or not searched:
-            query = self._query(self._source.draw().request)
-            batch = waiting[self._engine.program(query)]
-            batch.append(query)
+            prepared = self._engine.prepare(self._query(self._source.draw().request))
+            batch = waiting[prepared.program]
+            batch.append(prepared)
             if len(batch) == size:
-                searched += len(self._engine.recommend(batch))
+                searched += len(self._engine.search(batch))
                 batch.clear()
         return searched / (now - start)
 

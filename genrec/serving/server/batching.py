@@ -2,6 +2,9 @@
 
 Of the searches that wait, the one with the earliest deadline is next, and with it those of the same program, as many as
 are answered per second the most. Nothing waits for a batch to fill: while the device computes one, the next gathers.
+
+Under more load than the device can take, those are refused at once whose wait would use up too much of their time: so
+those that are accepted keep their deadline, and no batch is computed for answers that come too late.
 """
 
 import asyncio
@@ -20,15 +23,17 @@ import numpy as np
 
 from genrec.data.filters import EVERYTHING
 from genrec.errors import GenrecError
-from genrec.serving.engine import Recommendations, Shortage
+from genrec.serving.engine import PreparedQuery, Recommendations, Shortage
 from genrec.serving.requests import Request
 from genrec.serving.served_engine import Options, Query, ServedEngine
-from genrec.serving.server.metrics import Metrics
+from genrec.serving.server.metrics import CACHE_FIGURES, Metrics
 from genrec.serving.server.problems import ProblemError, unavailable
 
 T = TypeVar("T")
 
-MARGIN = 1.25  # the wait for a batch may be longer than expected by this factor
+MARGIN = 2.0  # the wait for a batch may be longer than expected by this factor; a longer queue answers no more
+CLOSE = 0.9  # share of the best throughput with which a smaller batch is taken, whose requests wait less
+AT_ONCE = 8  # answers that are delivered before the event loop does other things
 LEARNING = 0.2  # weight of the last batch in the expected time of the next
 MOST_PROGRAMS = 1000  # whose times are kept
 MEASURED = 10  # items of the history that is searched for to measure the time
@@ -39,12 +44,12 @@ _count = itertools.count()
 class Job:
     """Work for the device: a search, or a call of a function."""
 
-    __slots__ = ("arrived", "cost", "deadline", "future", "query", "run")
+    __slots__ = ("arrived", "cost", "deadline", "future", "prepared", "run")
 
     def __init__(self, deadline: float, cost: float, future: "asyncio.Future[object]"):
         """Times are those of `time.monotonic`, in seconds; `cost` is the time that it is expected to take."""
         self.deadline, self.cost, self.future, self.arrived = deadline, cost, future, time.monotonic()
-        self.query: Query | None = None
+        self.prepared: PreparedQuery | None = None
         self.run: Callable[[], object] | None = None
 
 
@@ -71,7 +76,7 @@ class Batcher:
         labels = engine.card.fingerprint[:12]
         self._lists, self._batch_requests = metrics.lists.labels(labels), metrics.batch_requests.labels(labels)
         self._batch_seconds = metrics.batch_seconds.labels(labels)
-        for figure in ("hits", "misses", "bytes"):
+        for figure in CACHE_FIGURES:
             read = functools.partial(getattr, engine.cache, figure)
             metrics.encoded.labels(labels, figure).set_function(read)
         metrics.compilations.labels(labels).set_function(lambda: engine.compilations)
@@ -90,16 +95,21 @@ class Batcher:
         """How much longer than expected the device has been busy."""
         return max(0.0, time.monotonic() - self._busy_until) if self._busy_until else 0.0
 
-    def search(self, query: Query, program: Hashable, deadline: float) -> "asyncio.Future[Found]":
+    def admit(self, deadline: float) -> None:
+        """Raises ProblemError if a search that is asked for now would come after the deadline, or the queue is full."""
+        self._admit(deadline, self._usual[self._sizes[0]])
+
+    def search(self, prepared: PreparedQuery, deadline: float) -> "asyncio.Future[Found]":
         """Returns the future list of a query, with what it lacks.
 
         Raises ProblemError if it would come after the deadline, and SupersededError after `close`. Cancel the future of
         a request whose client has gone: it is not computed.
         """
+        program = prepared.program
         cost = min(self._expected(program, size) / size for size in self._sizes)
         self._admit(deadline, self._expected(program, self._sizes[0]))
         job = Job(deadline, cost, self._loop.create_future())
-        job.query = query
+        job.prepared = prepared
         self._add(program, job)
         return job.future  # type: ignore[return-value]  # jobs have results of several types
 
@@ -152,9 +162,7 @@ class Batcher:
     def _expire(self, job: Job) -> None:
         if not job.future.done():
             self._metrics.refused.labels("deadline").inc()
-            job.future.set_exception(
-                ProblemError(504, "the deadline passed before the answer. Give a later deadline_ms.")
-            )
+            job.future.set_exception(_too_late())
 
     def _expected(self, program: Hashable, size: int) -> float:
         return self._seconds.get((program, size), self._usual[size])
@@ -176,27 +184,35 @@ class Batcher:
     def _take(self) -> tuple[Hashable, list[Job], int]:
         """Returns the next jobs, of one program, and the batch size for them; none if nobody waits for them."""
         program = min(self._groups, key=lambda one: self._groups[one][0])
-        group, jobs, now = self._groups[program], list[Job](), time.monotonic()
-        size = self._best_size(program, len(group)) if group[0][2].run is None else 1
+        group, jobs, late, now = self._groups[program], list[Job](), list[Job](), time.monotonic()
+        is_call = group[0][2].run is not None
+        size = 1 if is_call else self._best_size(program, len(group))
+        seconds = group[0][2].cost if is_call else self._expected(program, size)
         while group and len(jobs) < size:
             _, _, job = heapq.heappop(group)
             self._waiting -= 1
             self._load -= job.cost
             if not job.future.done():  # else its client has gone, or its deadline has passed
-                jobs.append(job)
+                (jobs if is_call or now + seconds < job.deadline else late).append(job)
+        if not jobs:
+            jobs, late = late, []  # the times may be wrong: only a search tells
+        if late:
+            self._metrics.refused.labels("deadline").inc(len(late))
+            self._deliver(late, [_too_late() for _ in late])
         if not group:
             del self._groups[program]
         if not self._groups:
             self._load = 0.0  # what rounding has left
-        if len(jobs) < size and jobs[:1] and jobs[0].run is None:
+        if len(jobs) < size and jobs and not is_call:
             size = min(one for one in self._sizes if one >= len(jobs))
-        seconds = jobs[0].cost if jobs and jobs[0].run else self._expected(program, size)
+            seconds = self._expected(program, size)
         self._busy_until = now + seconds
         return program, jobs, size
 
     def _best_size(self, program: Hashable, waiting: int) -> int:
-        """Returns the batch size that computes most of those who wait per second."""
-        return max(self._sizes, key=lambda size: min(waiting, size) / max(self._expected(program, size), 1e-6))
+        """Returns the smallest batch size with about the best throughput for those who wait."""
+        rates = {size: min(waiting, size) / max(self._expected(program, size), 1e-6) for size in self._sizes}
+        return min(size for size in self._sizes if rates[size] >= CLOSE * max(rates.values()))
 
     def _compute(self, program: Hashable, jobs: Sequence[Job], size: int) -> None:
         if (run := jobs[0].run) is not None:
@@ -205,32 +221,32 @@ class Batcher:
         start = time.monotonic()
         for job in jobs:
             self._queue_seconds.observe(start - job.arrived)
-        queries = [job.query for job in jobs if job.query is not None]
-        results = self._search(queries)
+        prepared = [job.prepared for job in jobs if job.prepared is not None]
+        results = self._search(prepared)
         seconds = time.monotonic() - start
         self._learn(program, size, seconds)
         self._batch_requests.observe(len(jobs))
         self._batch_seconds.observe(seconds)
         self._lists.inc(len(jobs))
-        short = [_is_short(query, found) for query, found in zip(queries, results, strict=True)]
+        short = [_is_short(one.query, found) for one, found in zip(prepared, results, strict=True)]
         complete = [place for place, is_short in enumerate(short) if not is_short]
         if complete:
             self._deliver([jobs[place] for place in complete], [(results[place], None) for place in complete])
-        for job, query, found, is_short in zip(jobs, queries, results, short, strict=True):
+        for job, one, found, is_short in zip(jobs, prepared, results, short, strict=True):
             if is_short and isinstance(found, Recommendations):
-                self._deliver([job], [self._with_shortage(query, found)])
+                self._deliver([job], [self._with_shortage(one.query, found)])
 
-    def _search(self, queries: Sequence[Query]) -> Sequence[Recommendations | Exception]:
+    def _search(self, prepared: Sequence[PreparedQuery]) -> Sequence[Recommendations | Exception]:
         """Returns a list for each query, or what is wrong with it."""
         try:
-            return self._engine.recommend(queries)
+            return self._engine.search(prepared)
         except GenrecError as error:
-            if len(queries) == 1:
+            if len(prepared) == 1:
                 return [error]
-            return [self._search([query])[0] for query in queries]  # one of them is wrong: the others are answered
+            return [self._search([one])[0] for one in prepared]  # one of them is wrong: the others are answered
         except Exception as error:
             logging.exception("a search failed")
-            return [error] * len(queries)
+            return [error] * len(prepared)
 
     def _with_shortage(self, query: Query, found: Recommendations) -> Found | Exception:
         try:
@@ -246,7 +262,12 @@ class Batcher:
 
     def _deliver(self, jobs: Sequence[Job], results: Sequence[object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(_set, jobs, results)
+            self._loop.call_soon_threadsafe(self._set, jobs, results)
+
+    def _set(self, jobs: Sequence[Job], results: Sequence[object]) -> None:
+        _set(jobs[:AT_ONCE], results[:AT_ONCE])
+        if len(jobs) > AT_ONCE:
+            self._loop.call_soon(self._set, jobs[AT_ONCE:], results[AT_ONCE:])
 
 
 def _set(jobs: Sequence[Job], results: Sequence[object]) -> None:
@@ -275,13 +296,20 @@ def _is_short(query: Query, found: Recommendations | Exception) -> bool:
 
 def measure(engine: ServedEngine) -> dict[int, float]:
     """Returns the time of a search by batch size, in seconds."""
-    history = np.arange(min(MEASURED, len(engine.catalogue)), dtype=np.int32)
-    query, found = Query(Request("", history), Options(top=1), EVERYTHING), {}
+    random, found = np.random.default_rng(0), {}
+    length = min(MEASURED, len(engine.catalogue))
     for size in engine.batch_sizes:
         times = []
         for _ in range(2):
+            # Of different histories: none is in the cache of encoded ones.
+            histories = random.integers(0, len(engine.catalogue), (size, length)).astype(np.int32)
+            queries = [Query(Request("", history), Options(top=1), EVERYTHING) for history in histories]
             start = time.monotonic()
-            engine.recommend([query] * size)
+            engine.recommend(queries)
             times.append(time.monotonic() - start)
         found[size] = min(times)
     return found
+
+
+def _too_late() -> ProblemError:
+    return ProblemError(504, "the deadline passed before the answer. Give a later deadline_ms.")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 ROUTE, REQUEST = "genrec.route", "genrec.request"  # keys of the scope: the path of an endpoint, the request id
+MOST_VALUES = 100_000  # of a body, more than any that is of use: to parse and to check each takes time of all others
 MOST_DISCARDED = 64 << 20  # bytes of a body that is too large which are read, so that the client hears of it
 
 
@@ -166,7 +167,12 @@ _DECODER = json.JSONDecoder(parse_constant=_constant, parse_float=_finite)
 
 
 def parse(text: bytes) -> Any:
-    """Returns the value of a JSON text; raises ProblemError if it is none, or has text that is not UTF-8."""
+    """Returns the value of a JSON text.
+
+    Raises ProblemError if it is none, or has too many values, or text that is not UTF-8.
+    """
+    if (values := text.count(b",")) > MOST_VALUES:
+        raise ProblemError(413, f"the body has about {values:,} values, more than {MOST_VALUES:,}")
     try:
         value = _DECODER.decode(text.decode())
         if b"\\u" in text:

@@ -25,20 +25,25 @@ def parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def apply(engine: ServedEngine, rows: Sequence[Row]) -> Applied:
-    """Applies changes in order; one that the engine refuses, such as one made for other columns, is left out."""
+    """Applies changes in order, at once; one that the engine refuses, such as one for other columns, is left out."""
     changes = [(number, ItemChange.from_json(text)) for number, text in rows]
-    refused = {}
-    try:
-        engine.change_items([change for _, change in changes])
-    except GenrecError:  # of one of them; none was applied
-        for number, change in changes:
-            try:
-                engine.change_items([change])
-            except GenrecError as error:
-                refused[number] = str(error)
-                logging.warning("change %d of the catalogue is left out: %s", number, error)
+    refused = _apply(engine, changes)
     catalogue = engine.catalogue
     for made in (catalogue.index, catalogue.titles):  # here, not in the event loop that reads them
         assert len(made) == len(catalogue)
     present = [change.item_id for number, change in changes if number not in refused and change.kind != "remove"]
     return Applied(list(dict.fromkeys(present)), refused)
+
+
+def _apply(engine: ServedEngine, changes: Sequence[tuple[int, ItemChange]]) -> dict[int, str]:
+    """Applies changes, and returns why some could not be applied, by their numbers."""
+    try:
+        engine.change_items([change for _, change in changes])
+    except GenrecError as error:  # of one of them; none was applied
+        if len(changes) > 1:
+            middle = len(changes) // 2
+            return _apply(engine, changes[:middle]) | _apply(engine, changes[middle:])
+        number = changes[0][0]
+        logging.warning("change %d of the catalogue is left out: %s", number, error)
+        return {number: str(error)}
+    return {}

@@ -1,14 +1,16 @@
 """Logs as lines of JSON on stdout, written by a thread of their own: a slow reader of them never stops the server."""
 
+import collections
 import contextlib
 import json
 import logging
-import logging.handlers
-import queue
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
+INTERVAL = 0.1  # seconds between writes
 MOST_WAITING = 10_000  # lines; further ones are dropped, and counted
 FIELDS = "fields"  # attribute of a log record: further fields of its line
 
@@ -30,52 +32,58 @@ class Formatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _Handler(logging.handlers.QueueHandler):
-    """Hands records to the thread that writes them."""
+class _Handler(logging.Handler):
+    """Keeps records for a thread that writes them: a thread that is woken for each would keep the server waiting."""
 
-    def __init__(self, waiting: "queue.Queue[object]"):
-        super().__init__(waiting)
-        self.dropped = 0
+    def __init__(self, stream: TextIO):
+        super().__init__()
+        self.setFormatter(Formatter())
+        self._stream, self._waiting, self._dropped = stream, collections.deque[logging.LogRecord](), 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # the writer formats it, in the same process
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(record)
+        else:
+            self._dropped += 1
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
+    def close(self) -> None:
+        """Writes what waits, and ends the thread."""
+        self._stopping.set()
+        self._thread.join()
+        super().close()
 
+    def _run(self) -> None:
+        while not self._stopping.wait(INTERVAL):
+            self._write()
+        self._write()
 
-class _Listener(logging.handlers.QueueListener):
-    """Writes records; says how many were dropped once it comes through again."""
-
-    def __init__(self, handler: _Handler, writer: logging.Handler):
-        super().__init__(handler.queue, writer)
-        self._handler = handler
-
-    def handle(self, record: logging.LogRecord) -> None:
-        if dropped := self._handler.dropped:
-            self._handler.dropped -= dropped
+    def _write(self) -> None:
+        lines = []
+        if dropped := self._dropped:
+            self._dropped -= dropped
             lost = logging.LogRecord("genrec", logging.WARNING, __file__, 0, "%d log lines dropped", (dropped,), None)
-            super().handle(lost)
-        super().handle(record)
+            lines.append(self.format(lost))
+        while self._waiting:
+            lines.append(self.format(self._waiting.popleft()))
+        if lines:
+            with contextlib.suppress(OSError, ValueError):  # nobody reads them, or the stream is closed
+                self._stream.write("".join(f"{line}\n" for line in lines))
+                self._stream.flush()
 
 
 @contextlib.contextmanager
 def json_lines() -> Iterator[None]:
     """Returns a context in which all logs of the process are lines of JSON on stdout."""
-    writer = logging.StreamHandler(sys.stdout)
-    writer.setFormatter(Formatter())
-    handler = _Handler(queue.Queue(MOST_WAITING))
-    listener = _Listener(handler, writer)
+    handler = _Handler(sys.stdout)
     root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn")
     before, level = root.handlers[:], root.level
     root.handlers, root.level = [handler], logging.INFO
     uvicorn.setLevel(logging.WARNING)  # its lines at the start say what ours do
-    listener.start()
     try:
         yield
     finally:
-        listener.stop()
+        handler.close()
         root.handlers, root.level = before, level

@@ -4,6 +4,7 @@ import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CACHE_FIGURES = ("hits", "misses", "bytes")
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -51,6 +52,12 @@ class Metrics:
         self.skipped = Counter(
             "genrec_catalogue_changes_skipped", "Changes that this bundle could not apply.", registry=registry
         )
+
+    def forget(self, bundle: str) -> None:
+        """Drops the figures that are read from a bundle which answers no more, and so the bundle."""
+        self.compilations.remove(bundle)
+        for figure in CACHE_FIGURES:
+            self.encoded.remove(bundle, figure)
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts a request that was answered."""

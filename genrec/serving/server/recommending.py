@@ -7,7 +7,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from genrec.data.filters import EVERYTHING, Filter
 from genrec.errors import shown
 from genrec.serving.profiles import NO_PROFILE, Profile
 from genrec.serving.requests import Request, catalogue_rows, with_allow_deny
-from genrec.serving.served_engine import Options, Query
+from genrec.serving.served_engine import Options, PreparedQuery, Query
 from genrec.serving.server.batching import Found, SupersededError
 from genrec.serving.server.endpoint import Answer, Call, answer
 from genrec.serving.server.problems import ProblemError, problem_of
@@ -50,15 +50,6 @@ def profile_text(user: str, entries: Sequence[Mapping[str, Any]]) -> str:
     """Returns the JSON of a profile with entries, of today where they name no date."""
     today = datetime.date.today().isoformat()
     return json.dumps({"user": user, "entries": [{"since": today, **entry} for entry in entries]})
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A query, ready to be searched for."""
-
-    answering: Answering
-    query: Query
-    program: Hashable
 
 
 def request_of(answering: Answering, fields: Mapping[str, Any], known: Known | None) -> Request:
@@ -109,13 +100,12 @@ def filter_of(answering: Answering, fields: Mapping[str, Any]) -> Filter:
     return with_allow_deny(found, answering.engine.catalogue, fields.get("allow"), fields.get("deny", ()))
 
 
-def prepare(answering: Answering, fields: Mapping[str, Any], known: Known | None) -> Prepared:
+def prepare(answering: Answering, fields: Mapping[str, Any], known: Known | None) -> PreparedQuery:
     """Returns the query of the fields of api.REQUEST; raises GenrecError where that cannot be answered."""
     request = request_of(answering, fields, known)
     given = {"top": min(TOP, answering.engine.card.beams)} | {name: fields[name] for name in OPTIONS & fields.keys()}
     options = _options(tuple(sorted(given.items())))
-    query = Query(request, options, filter_of(answering, fields))
-    return Prepared(answering, query, answering.engine.program(query))
+    return answering.engine.prepare(Query(request, options, filter_of(answering, fields)))
 
 
 async def _known(service: Service, fields: Mapping[str, Any]) -> Known | None:
@@ -125,9 +115,9 @@ async def _known(service: Service, fields: Mapping[str, Any]) -> Known | None:
     return await service.reader.known(fields["user"], 0 if "history" in fields else service.settings.history_events)
 
 
-async def _prepared(service: Service, fields: Mapping[str, Any]) -> Prepared:
+async def _prepared(service: Service, answering: Answering, fields: Mapping[str, Any]) -> PreparedQuery:
     """Prepares a query; in another thread if it has words, entries or lists, which take longer to understand."""
-    known, answering = await _known(service, fields), service.answering
+    known = await _known(service, fields)
     if fields.keys() & {"prompt", "profile", "allow", "deny"} or (known is not None and known.profile is not None):
         return await service.in_thread(prepare, answering, fields, known)
     return prepare(answering, fields, known)
@@ -149,21 +139,23 @@ async def _list(service: Service, fields: Mapping[str, Any], start: float) -> st
     """Returns the JSON of the answer to one request."""
 
     async def search() -> str:
-        ready = await _prepared(service, fields)
-        found = await ready.answering.batcher.search(ready.query, ready.program, _deadline(service, fields, start))
-        return _rendered(ready, fields, found)
+        answering, deadline = service.answering, _deadline(service, fields, start)
+        answering.batcher.admit(deadline)  # before any work: many are refused when there is too much of it
+        prepared = await _prepared(service, answering, fields)
+        found = await answering.batcher.search(prepared, deadline)
+        return _rendered(answering, prepared.query.request, fields, found)
 
     return await _again_if_superseded(search)
 
 
-def _rendered(ready: Prepared, fields: Mapping[str, Any], found: Found) -> str:
-    listing, request, (ranked, shortage) = ready.answering.listing, ready.query.request, found
+def _rendered(answering: Answering, request: Request, fields: Mapping[str, Any], found: Found) -> str:
+    listing, (ranked, shortage) = answering.listing, found
     parts = [
         f'"user": {json.dumps(fields.get("user"))}, "recommended": {listing.ranked(ranked)}',
         f'"certified": {ranked.certified}, "history_items": {len(request.history)}',
     ]
     if request.prompt:
-        parts.append(f'"understood": {json.dumps(ready.answering.engine.understand(request).as_json())}')
+        parts.append(f'"understood": {json.dumps(answering.engine.understand(request).as_json())}')
     if shortage is not None:
         without = {str(number): items for number, items in shortage.without.items()}
         loosened = "[]" if shortage.found is None else listing.ranked(shortage.found)

@@ -72,6 +72,7 @@ class Service:
         self._catching_up, self._loading = asyncio.Lock(), asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()  # the bundle could not be made ready
+        self.on_ready: Callable[[], None] = lambda: None  # called when a bundle answers, and none before it any more
 
     @property
     def answering(self) -> Answering:
@@ -119,6 +120,7 @@ class Service:
     async def _start(self) -> None:
         try:
             await self._answer_with(self._first, self._folder)
+            del self._first  # which would stay in memory beside later ones
         except Exception:
             logging.exception("the bundle could not be made ready")
             self.failed.set()
@@ -148,6 +150,10 @@ class Service:
         logging.info("ready", extra={"fields": {"bundle": new.label, "items": len(engine.catalogue), "folder": folder}})
         if before is not None:
             await before.batcher.close()  # those who wait for it are answered by it
+            if before.label != new.label:
+                self.metrics.forget(before.label)
+            before = None
+        self.on_ready()
         return new
 
     async def catch_up(self, answering: Answering | None = None) -> None:
@@ -225,10 +231,6 @@ class _Prepared:
 def _prepared(engine: ServedEngine, store: Store) -> _Prepared:
     """Compiles an engine's programs, and applies the changes of the store; takes seconds."""
     engine.warm_up()
-    listing, number, refused = Listing(engine), 0, dict[int, str]()
-    for part in item_changes.parts(store.changes(0)):
-        applied = item_changes.apply(engine, part)
-        listing.changed(applied.item_ids)
-        refused |= applied.refused
-        number = part[-1][0]
-    return _Prepared(batching.measure(engine), listing, number, refused)
+    rows = store.changes(0)
+    refused = item_changes.apply(engine, rows).refused if rows else {}
+    return _Prepared(batching.measure(engine), Listing(engine), rows[-1][0] if rows else 0, refused)

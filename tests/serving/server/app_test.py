@@ -387,4 +387,6 @@ def test_a_bundle_is_loaded_again_without_losing_a_request(served, monkeypatch):
     assert answer.json()["bundle"]["fingerprint"] == "next" * 4
     assert set(statuses) == {200}
     assert served.recommend(history=[]).json()["bundle"]["fingerprint"] == "next" * 4
-    assert served.client.get("/metrics").text.count("genrec_recommendations_total{bundle=") == 2
+    metrics = served.client.get("/metrics").text
+    assert metrics.count("genrec_recommendations_total{bundle=") == 2
+    assert metrics.count("genrec_compilations{bundle=") == 1  # nothing is read from the bundle before

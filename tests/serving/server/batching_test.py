@@ -25,7 +25,7 @@ def with_batcher(test, engine: StubEngine, max_queue: int = 100, seconds: dict[i
         batcher = Batcher(engine, Metrics(), max_queue, seconds)
         try:
             return await test(
-                batcher, lambda one, wait=SOON: batcher.search(one, engine.program(one), time.monotonic() + wait)
+                batcher, lambda one, wait=SOON: batcher.search(engine.prepare(one), time.monotonic() + wait)
             )
         finally:
             engine.gate.set()
@@ -37,8 +37,9 @@ def with_batcher(test, engine: StubEngine, max_queue: int = 100, seconds: dict[i
 async def busy(engine: StubEngine, search):
     """Makes the device busy with a search, until the gate is opened; returns its future."""
     engine.gate.clear()
+    engine.entered.clear()
     first = search(query(0))
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(engine.entered.wait)
     return first
 
 
@@ -104,7 +105,7 @@ def test_a_search_that_would_be_too_late_is_refused_and_one_with_time_is_not():
 
     async def run(batcher, search):
         first = await busy(engine, search)
-        rest = [search(query(n)) for n in range(5)]  # half a second each
+        rest = [search(query(n)) for n in range(5)]  # a quarter of a second each
         with pytest.raises(ProblemError) as refused:
             search(query(9), 1.0)
         rest.append(search(query(9), 10.0))
@@ -112,7 +113,55 @@ def test_a_search_that_would_be_too_late_is_refused_and_one_with_time_is_not():
         await asyncio.gather(first, *rest)
         return refused.value.status
 
-    assert with_batcher(run, engine, seconds={1: 0.5, 4: 2.0, 16: 8.0}) == 503
+    assert with_batcher(run, engine, seconds={1: 0.25, 4: 1.0, 16: 4.0}) == 503
+
+
+def test_a_full_queue_is_known_before_a_query_is_prepared():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        batcher.admit(time.monotonic() + SOON)
+        rest = [search(query(n)) for n in range(3)]
+        with pytest.raises(ProblemError) as refused:
+            batcher.admit(time.monotonic() + SOON)
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+        batcher.admit(time.monotonic())  # nobody waits
+        return refused.value.status
+
+    assert with_batcher(run, engine, max_queue=3) == 503
+
+
+def test_searches_that_would_come_too_late_make_way_for_others_and_are_computed_if_there_are_none():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        late, in_time = search(query(1), 5.0), search(query(2), 60.0)
+        batcher._seconds[False, 1] = 20.0  # another search has taken so long
+        engine.gate.set()
+        with pytest.raises(ProblemError) as problem:
+            await late
+        await asyncio.gather(first, in_time)
+        assert len((await search(query(3), 5.0))[0].items) == 3
+        return problem.value.status
+
+    assert with_batcher(run, engine, seconds={1: 1e-3, 4: 10.0, 16: 10.0}) == 504
+    assert engine.histories == [[0], [2], [3]]
+
+
+def test_of_about_equal_batch_sizes_the_smaller_is_taken():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        rest = [search(query(n)) for n in range(20, 36)]
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+
+    with_batcher(run, engine, seconds={1: 0.1, 4: 0.0041, 16: 0.016})
+    assert engine.batches[1] == 4
 
 
 def test_a_deadline_that_passes_is_a_problem_and_the_search_is_not_computed():

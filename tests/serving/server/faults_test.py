@@ -201,6 +201,13 @@ def test_a_large_body_is_refused(served, path):
     assert served.client.get("/health/ready").status_code == 200
 
 
+@pytest.mark.parametrize("value", [b"0", b"[]", b'""'])
+def test_a_body_of_too_many_values_is_refused_before_it_is_read(served, value):
+    values = b",".join([value] * 200_000)
+    for body in (b"[%s]" % values, b'{"requests": [{"history": [%s]}]}' % values):
+        is_problem(served.client.post("/v1/recommend", content=body, headers=JSON), 413)
+
+
 BROKEN = (
     b"",
     b"{",
