@@ -172,7 +172,6 @@ class Batcher:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._busy_until = 0.0
                 while not self._groups and not self._closed:
                     self._changed.wait()
                 if not self._groups:
@@ -195,7 +194,7 @@ class Batcher:
             if not job.future.done():  # else its client has gone, or its deadline has passed
                 (jobs if is_call or now + seconds < job.deadline else late).append(job)
         if not jobs:
-            jobs, late = late, []  # the times may be wrong: only a search tells
+            jobs, late = late[:size], late[size:]  # the times may be wrong: only a search tells
         if late:
             self._metrics.refused.labels("deadline").inc(len(late))
             self._deliver(late, [_too_late() for _ in late])
@@ -206,7 +205,7 @@ class Batcher:
         if len(jobs) < size and jobs and not is_call:
             size = min(one for one in self._sizes if one >= len(jobs))
             seconds = self._expected(program, size)
-        self._busy_until = now + seconds
+        self._busy_until = now + seconds if jobs else 0.0
         return program, jobs, size
 
     def _best_size(self, program: Hashable, waiting: int) -> int:
@@ -216,13 +215,16 @@ class Batcher:
 
     def _compute(self, program: Hashable, jobs: Sequence[Job], size: int) -> None:
         if (run := jobs[0].run) is not None:
-            self._deliver(jobs, [_outcome(run)])
+            outcome = _outcome(run)
+            self._busy_until = 0.0
+            self._deliver(jobs, [outcome])
             return
         start = time.monotonic()
         for job in jobs:
             self._queue_seconds.observe(start - job.arrived)
         prepared = [job.prepared for job in jobs if job.prepared is not None]
         results = self._search(prepared)
+        self._busy_until = 0.0  # before the answers: who has one may ask again at once
         seconds = time.monotonic() - start
         self._learn(program, size, seconds)
         self._batch_requests.observe(len(jobs))
