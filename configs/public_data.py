@@ -3,8 +3,8 @@
     python launch/run.py --config=configs/public_data.py:movielens --workdir=runs/ml-1m --config.data.folder=DATA/ml-1m
 
 The argument is the name of the format, as in data.source. Where the folder holds several datasets, --config.data.subset
-says which. The model and its training are those of the Amazon reviews (genrec.recipes); set semantic_ids.codes,
-training.steps and data.k_core to suit the size of the dataset.
+says which. The model and its training are those of the Amazon reviews (genrec.recipes), with fewer codes where there
+are fewer than 2,048 items; set training.steps and data.k_core to suit the size of the dataset.
 
 Variants:
   NAME       all stages.
@@ -30,6 +30,7 @@ def get_config(argument: str = "movielens") -> config.Experiment:
             "one of them with ',tiny'."
         )
     experiment = recipes.amazon(name)
+    experiment.semantic_ids.fit_codes = True
     experiment.data = config.Data(source=name, repeated="drop")
     experiment.data.min_rating = MIN_RATING.get(name, -math.inf)
     if name in WITHOUT_TEXTS:

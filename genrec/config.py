@@ -191,6 +191,9 @@ class SemanticIdLearning:
         at_most=MANY,
         fewest=1,
     )
+    fit_codes: bool = setting(
+        False, "reduces the codes of a level, where the catalogue has fewer than eight items for each, to suit its size"
+    )
     seed: int = setting(0, "random seed", at_least=0)
     # RQ-VAE only.
     hidden: tuple[int, ...] = setting(

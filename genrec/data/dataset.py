@@ -26,7 +26,7 @@ import pyarrow.parquet
 from etils import epath
 
 from genrec import artifacts, files
-from genrec.data import cells, splits, user_index
+from genrec.data import cells, splits, statistics, user_index
 from genrec.data.errors import DataError
 from genrec.errors import cut, shown
 from genrec.progress import progress
@@ -169,8 +169,9 @@ class Dataset:
 
     @property
     def has_times(self) -> bool:
-        """True if `timestamps` of sequences are times, False if they are the order alone."""
-        return "first_interaction" in self.statistics
+        """True if `timestamps` of sequences are times, False if they are an order, or seconds counted by hand."""
+        last = self.statistics.get("last_interaction", "")
+        return bool(last) and not statistics.is_counted(last)
 
     def split(self, name: str) -> Sequences:
         """Returns the sequences of the split "train", "validation" or "test"."""

@@ -1,7 +1,6 @@
 """Summary statistics of a prepared dataset."""
 
 import dataclasses
-import datetime
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -76,9 +75,13 @@ def summarize(
     if users_with_attributes is not None:
         figures["users_with_attributes"] = users_with_attributes
     if times is not None:
-        ends = [datetime.datetime.fromtimestamp(int(time) // timestamps.SECOND, datetime.UTC) for time in times]
-        figures["first_interaction"], figures["last_interaction"] = (f"{t:%Y-%m-%d %H:%M:%S} UTC" for t in ends)
+        figures["first_interaction"], figures["last_interaction"] = (f"{timestamps.readable(t)} UTC" for t in times)
     return figures
+
+
+def is_counted(last_interaction: str) -> bool:
+    """Returns whether times end within the first 1,000 seconds of 1970, as those do that only count."""
+    return timestamps.readable(0) <= last_interaction < timestamps.readable(timestamps.COUNTED * timestamps.SECOND)
 
 
 def _spread(counts: np.ndarray) -> dict[str, float]:
@@ -110,7 +113,8 @@ def table(figures: Mapping) -> str:
     if figures["vector_width"]:
         rows.append(("vectors", f"{figures['vector_width']} wide"))
     if "first_interaction" in figures:
-        rows.append(("time", f"{figures['first_interaction']} to {figures['last_interaction']}"))
+        known = ", a count that has no time of day" if is_counted(figures["last_interaction"]) else ""
+        rows.append(("time", f"{figures['first_interaction']} to {figures['last_interaction']}{known}"))
     if figures["ties"]:
         rows.append(("ties in time", f"{figures['ties']:.1%} of the interactions, in the order of the source"))
     if figures["repeated_rows"]:

@@ -6,6 +6,7 @@ seconds would be exact only until 2242, and the files of sequences (TFDS) hold f
 
 import dataclasses
 import datetime
+import decimal
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -18,11 +19,14 @@ HOUR = 3600 * SECOND
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 LATEST = 7_258_118_400  # seconds: the year 2200
 YEAR_1971 = 365 * 24 * 3600  # seconds
+YEAR_1990 = 631_152_000  # seconds; no log that has finer units is older
 # Of a log within 1970: below are seconds counted by hand, from here on day numbers, years and other counters.
 COUNTED = 1000
 BILLION = 1_000_000_000
+EXAMPLE = datetime.datetime(2024, 5, 31, 18, 30)
+DAYS_AS_NUMBERS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by number of digits
 
-_NUMBER = r"^\s*[+-]?[0-9]+(\.[0-9]*)?\s*$"
+_NUMBER = r"^\s*[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?\s*$"
 _FITS = r"^-?([0-9]{1,18}|[0-8][0-9]{18})(\.|$)"  # int64; longer numbers are no times
 _ISO = (
     r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -38,8 +42,11 @@ class Times:
     """How a log writes its times."""
 
     column: str = "timestamp"  # or order
-    unit: str = "s"  # of numbers; the order is in "us" where it has no decimals, so that it stays as it is
+    # Of numbers, one of UNITS. An order is in "us" where it has no decimals, so that it stays as it is, else in
+    # "billionths", which keeps nine decimals.
+    unit: str = "s"
     form: str = ""  # as in data.time_format; empty for numbers and ISO 8601
+    are_numbers: bool = True  # whether all times are written as numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +72,13 @@ class Extent:
             any(part.fractions for part in parts),
             any(part.others for part in parts),
         )
+
+    @property
+    def order_unit(self) -> str:
+        """The unit of an order that has these numbers, the finest in which all fit into 64 bits."""
+        if not (self.fractions or self.others):
+            return "us"
+        return "s" if self.others or any(self.counts[2:]) else "billionths"
 
     @property
     def units(self) -> list[str]:
@@ -114,7 +128,7 @@ class Cells:
         if unit == "ns":
             found = self.wholes // 1000
         else:
-            factor = {"s": SECOND, "ms": 1000, "us": 1}[unit]
+            factor = {"billionths": BILLION, "s": SECOND, "ms": 1000, "us": 1}[unit]
             most = np.iinfo(np.int64).max // factor - 1
             found = np.clip(self.wholes, -most, most) * factor
             if self.billionths is not None:
@@ -156,6 +170,23 @@ def parse(column: Column) -> tuple[np.ndarray, np.ndarray]:
     return cells(column).microseconds("s")
 
 
+def digits_of(times: Sequence[int], written: Times) -> str:
+    """Returns the format in which all numbers are days, such as 2024053118 with its hour; empty if there is none.
+
+    `times` are microseconds since 1970 that were read from numbers as `written` says.
+    """
+    if not written.are_numbers or written.unit == "ns":
+        return ""
+    numbers = [str(time // {"s": SECOND, "ms": 1000, "us": 1}[written.unit]) for time in times]
+    form = DAYS_AS_NUMBERS.get(len(numbers[0]), "")
+    return form if form and all(_microseconds(number, form, exact=True) is not None for number in numbers) else ""
+
+
+def readable(time: int) -> str:
+    """Returns microseconds since 1970 as text, such as 2024-05-31 18:30:00."""
+    return f"{datetime.datetime.fromtimestamp(time // SECOND, datetime.UTC):%Y-%m-%d %H:%M:%S}"
+
+
 def _arrays(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return column.fill_null(0).to_numpy(), column.is_valid().to_numpy(zero_copy_only=False)
 
@@ -192,6 +223,8 @@ def _text_cells(text: pa.Array) -> Cells:
 def _numeric_cells(text: pa.Array) -> Cells:
     """Returns the cells of text that holds numbers or nothing."""
     text = pc.replace_substring_regex(pc.utf8_trim_whitespace(text), r"^\+", "")
+    if pc.any(pc.match_substring_regex(text, "[eE]")).as_py():  # such as 1.7e9, as NumPy writes floats
+        text = pa.array([None if one is None else f"{decimal.Decimal(one):f}" for one in text.to_pylist()], text.type)
     text = pc.if_else(pc.match_substring_regex(text, _FITS), text, None)
     if not pc.any(pc.match_substring(text, ".")).as_py():
         return _number_cells(text.cast(pa.int64()), None)
@@ -242,10 +275,11 @@ def _formatted(column: pa.Array, form: str) -> pa.Array:
     return values.take(texts.indices)
 
 
-def _microseconds(text: str, form: str) -> int | None:
+def _microseconds(text: str, form: str, exact: bool = False) -> int | None:
     try:
         time = datetime.datetime.strptime(text, form)
     except ValueError:
-        return None
+        # 20240531.0 is an integer of a column with missing values.
+        return None if exact or not text.endswith(".0") else _microseconds(text[:-2], form, exact=True)
     in_zone = time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
     return (in_zone - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(microseconds=1)

@@ -105,30 +105,43 @@ def check_times(
 ) -> timestamps.Times:
     """Returns how the log `name` writes its times; adds a problem if numbers of the column have several units."""
     if column == "order":
-        return timestamps.Times(column, "s" if extent.fractions or extent.others else "us", config.time_format)
+        return timestamps.Times(column, extent.order_unit, config.time_format)
     if not (config.time_unit or config.time_format) and len(extent.units) > 1:
         what = f"times of several units: {extent.described()}"
         remedy = "Write all in one unit, or leave out those that are no times. data.time_unit reads all in that unit."
         problems.add(f"{name}, column {column}", what, remedy)
     recognized = extent.units[0] if extent.units and extent.units[0] in timestamps.UNITS else "s"
-    return timestamps.Times(column, config.time_unit or recognized, config.time_format)
+    return timestamps.Times(column, config.time_unit or recognized, config.time_format, not extent.others)
 
 
 def refuse_1970(name: str, times: tuple[int, int], time: timestamps.Times, config: configs.Data) -> None:
     """Raises DataError if a log lies within 1970, as day numbers and counters do when they are read as seconds.
 
-    `times` are the microseconds of the first and the last interaction. Seconds that were counted by hand, from 0 to
-    1,000 as in small examples, and a unit that the config names are accepted.
+    So it does if it lies before 1990 in a finer unit, or if it is days with hours, such as 2024053118, which as seconds
+    would be of 2034. Accepted are seconds that were counted by hand, from 0 to 1,000 as in small examples, and a unit
+    that the config names. `times` are the microseconds of the first and the last interaction.
     """
-    first, last = (value // timestamps.SECOND for value in times)
-    if time.column == "order" or config.time_unit or config.time_format:
+    if time.column == "order" or config.time_unit or config.time_format or times[0] < 0:
         return
-    if 0 <= first and timestamps.COUNTED <= last < timestamps.YEAR_1971:
-        raise DataError(
-            f"{name}, column timestamp: all times are within 1970, from {first} to {last} seconds. Say how they are "
-            "written: data.time_format=%Y%m%d for days such as 20240531, data.time_unit=s if they are seconds; or "
-            "name the column order if it only counts."
+    last = times[1] // timestamps.SECOND
+    if time.are_numbers and time.unit == "s" and last < timestamps.COUNTED:
+        return
+    form = timestamps.digits_of(times, time)
+    if form or last < (timestamps.YEAR_1971 if time.unit == "s" else timestamps.YEAR_1990):
+        first, end = map(timestamps.readable, times)
+        when = f"all times are {f'within {first[:4]}' if first[:4] == end[:4] else 'before 1990'}, {first} to {end}"
+        form = form or "%Y%m%d"
+        remedy = (
+            f"as {timestamps.UNITS[time.unit]}. Say how they are written: data.time_format={form} for days such as "
+            f"{timestamps.EXAMPLE:{form}}, data.time_unit={time.unit} if these times are right; or name the column "
+            "order if it only counts."
         )
+        if not time.are_numbers:
+            remedy = (
+                "UTC. Where numbers became times, their unit was missing (in pandas: pd.to_datetime(column, unit='s')). "
+                "Write them again, or set data.time_unit=s, or data.time_format=..., if these times are right."
+            )
+        raise DataError(f"{name}, column timestamp: {when} {remedy}")
 
 
 def refuse_unknown_users(known: int, log_name: str, user_id: str, users: SourceTable) -> None:
@@ -428,7 +441,7 @@ def _check_times(
     if time.form:
         form = f"times as data.time_format={time.form} says"
     elif column == "order":
-        form = "numbers, below 9e12 where they have decimals"
+        form = "numbers that 64 bits hold, below 9e12 where they have decimals"
         readable &= np.abs(microseconds) < 2**63 - 2 * timestamps.SECOND
     _report(problems, source, column, f"missing {column}", f"Write {form}.", missing, show=False)
     _report(problems, source, column, f"unparsable {column}", f"Write {form}.", ~readable & ~missing)

@@ -96,6 +96,12 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
     return ResidualCodebooks(codebooks, mesh)
 
 
+def fitted_sizes(codes: Sequence[int], items: int) -> tuple[int, ...]:
+    """Returns the codes of each level, at most the power of two that gives each code eight items; 4 are always left."""
+    most = max(4, 2 ** int(np.log2(max(items, 8) / 8)))
+    return tuple(min(size, most) for size in codes)
+
+
 def check_sizes(items: int, codes: Sequence[int]) -> None:
     """Raises SemanticIdError unless every level has at least two codes and at most one per item."""
     if not codes or min(codes) < 2:

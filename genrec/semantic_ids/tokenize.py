@@ -48,6 +48,8 @@ def learn(
         logging.info("%s is up to date", path)
         return
     vectors = embed.load(embeddings_path)
+    if config.fit_codes:
+        config = _fitted(config, len(vectors))
     if config.method == "given":
         learned_codes = _given_codes(config, epath.Path(embeddings_path).parent / "dataset", inputs["dataset"])
         quantizer: residual_kmeans.Quantizer = given.quantizer(vectors, learned_codes)
@@ -69,6 +71,13 @@ def learn(
             draft.fingerprint = ids.fingerprint
 
     distributed.on_first(write)
+
+
+def _fitted(config: config_lib.SemanticIdLearning, items: int) -> config_lib.SemanticIdLearning:
+    sizes = residual_kmeans.fitted_sizes(config.codes, items)
+    if sizes != config.codes:
+        logging.warning("semantic_ids.codes is reduced from %s to %s: %d items", config.codes, sizes, items)
+    return dataclasses.replace(config, codes=sizes)
 
 
 def _given_codes(config: config_lib.SemanticIdLearning, path: epath.Path, fingerprint: str) -> np.ndarray:

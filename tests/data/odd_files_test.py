@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec.config import Data
-from genrec.data import attributes, cells, csv_files, filtering, reading, splits, statistics, validation
+from genrec.data import attributes, cells, csv_files, filtering, reading, splits, statistics, timestamps, validation
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError, Problems
 from genrec.data.filters import Condition
@@ -74,6 +74,8 @@ def order_of(found):
         ("timestamp", [datetime.datetime(2024, 1, 1, microsecond=part) for part in (3, 2, 1)]),
         ("order", [1.9, 1.2, 1.1]),
         ("order", [2**62 + 2, 2**62 + 1, 2**62]),
+        ("order", [3e-7, 2e-7, 1e-7]),
+        ("timestamp", ["1.7000000009e9", "1.7000000005e+09", "17000000001E-1"]),
     ],
 )
 def test_the_order_within_a_second_is_kept(tmp_path, ending, column, times):
@@ -92,16 +94,37 @@ def test_the_unit_of_times_is_recognized_and_said(tmp_path, factor, unit):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("times", [(20220408, 20220409, 20220410), (2021, 2022, 2023), (19_700, 19_701, 19_702)])
-def test_day_numbers_are_refused_and_a_format_reads_them(tmp_path, ending, times):
+@pytest.mark.parametrize(
+    ("times", "form"),
+    [
+        ((20220408, 20220409, 20220410), "%Y%m%d"),
+        ((2022040800, 2022040812, 2022040923), "%Y%m%d%H"),
+        ((202204080000, 202204081230, 202204092359), "%Y%m%d%H%M"),
+        ((20220408000000, 20220408123059, 20220409235959), "%Y%m%d%H%M%S"),
+        ((2021, 2022, 2023), ""),
+        ((19_700, 19_701, 19_702), ""),
+        (tuple(datetime.datetime(1970, 1, 1, 0, 0, 1, part) for part in range(3)), ""),  # pandas lacked the unit
+    ],
+)
+def test_day_numbers_are_refused_and_a_format_reads_them(tmp_path, ending, times, form):
     _, found = checked(tmp_path, plays(*times), ending)
     extent = (int(found.interactions.timestamps.min()), int(found.interactions.timestamps.max()))
-    with pytest.raises(DataError, match="within 1970.*data.time_format"):
+    with pytest.raises(DataError, match=f"within (1970|1976|2034).*data.time_format={form}"):
         validation.refuse_1970("log", extent, found.time, Data())
     validation.refuse_1970("log", extent, found.time, Data(time_unit="s"))
-    if times[0] > 20_000_000:
-        _, found = checked(tmp_path, plays(*times), ending, time_format="%Y%m%d")
+    if form:
+        _, found = checked(tmp_path, plays(*times), ending, time_format=form)
         assert found.interactions.timestamps[0] == 1_649_376_000 * 10**6
+        _, found = checked(tmp_path, plays(*(f"{time}.0" for time in times)), ending, time_format=form)
+        assert found.interactions.timestamps[0] == 1_649_376_000 * 10**6
+
+
+@pytest.mark.parametrize("times", [(0, 999), (1_600_000_000, 1_700_000_000), (1_600_000_000_000, 1_700_000_000_000)])
+def test_times_and_small_counts_are_accepted(tmp_path, times):
+    _, found = checked(tmp_path, plays(*times))
+    extent = (int(found.interactions.timestamps.min()), int(found.interactions.timestamps.max()))
+    validation.refuse_1970("log", extent, found.time, Data())
+    assert statistics.is_counted(f"{timestamps.readable(extent[1])} UTC") == (times[0] == 0)
 
 
 def read_csv(path, content, **form):
