@@ -91,7 +91,7 @@ class Data:
         pattern=r"|[^\n\r\"]|tab|\\t",
     )
     missing_values: tuple[str, ...] = setting(
-        ("nan", "NaN", "NULL", "null", "None", "\\N", "<NA>", "NaT", "N/A", "#N/A"),
+        ("nan", "NaN", "NULL", "null", "None", "\\N", "<NA>", "NaT", "N/A", "n/a", "#N/A"),
         "for files and table: texts that stand for a missing value in any column, as empty cells do",
         text="a text",
     )

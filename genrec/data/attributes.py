@@ -81,8 +81,10 @@ def infer(column: pa.Array) -> tuple[pa.Array, str]:
         return _numbers(column), "number"
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return _dates(column), "date"
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return pa.array([value if value is None else value.hex() for value in column.to_pylist()], pa.string()), "text"
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return column.cast(pa.string()) if pa.types.is_time(kind) else column, "text"
+        return column.cast(pa.string()), "text"
     given = column.drop_null()
     if not len(given):
         return column, "text"
@@ -116,7 +118,9 @@ def _as_type_of_text(text: pa.Array, name: str, declared: bool = False) -> pa.Ar
         return pc.if_else(pc.or_(is_true, is_false), is_true, None)
     if name == "number":
         return _numbers_of_text(text)
-    parsed = timestamps.cells(text)
+    # A year and a month, such as 1999-05 where the day is unknown, begin on their first day.
+    text = pc.replace_substring_regex(text, r"^([0-9]{4})$", r"\1-01")
+    parsed = timestamps.cells(pc.replace_substring_regex(text, r"^([0-9]{4}-[0-9]{2})$", r"\1-01"))
     return _dates(pa.array(parsed.times, mask=~parsed.is_time).cast(pa.timestamp("us")))
 
 

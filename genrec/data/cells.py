@@ -78,9 +78,12 @@ def from_python(values: list, is_text: bool) -> pa.Array:
         values = [value if value is None or isinstance(value, list) else [value] for value in values]
     try:
         column = pa.array(values)
-    # Mixed types, such as 1 and "one", and integers beyond 64 bits are kept as JSON text.
+    # Mixed types, such as 1 and "one", and integers beyond 64 bits are kept as text.
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return nested_as_text(values, is_text=False)
+        if not lists:
+            return nested_as_text(values, is_text=False)
+        texts = [cell if cell is None else [one if one is None else _label(one) for one in cell] for cell in values]
+        return pa.array(texts, pa.list_(pa.string()))
     if pa.types.is_list(column.type) and pa.types.is_null(column.type.value_type):  # all lists are empty
         return column.cast(pa.list_(pa.string()))
     return column

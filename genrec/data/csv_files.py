@@ -58,7 +58,7 @@ def recognize(path: epath.Path, separator: str, known: Sequence[str]) -> Dialect
 
     Args:
       path: The file.
-      separator: The character between cells; empty recognizes it from the header.
+      separator: The character between cells; empty, or one that the header does not have, recognizes it.
       known: Names of columns of which the header has one at least.
 
     Raises:
@@ -66,12 +66,13 @@ def recognize(path: epath.Path, separator: str, known: Sequence[str]) -> Dialect
     """
     with opened(path) as file:
         header = _first_line(file)
+    _refuse_other_files(path, header)
     try:
         text = header.decode("utf-8-sig")
     except UnicodeDecodeError:
         refuse_foreign_bytes(path)
         raise
-    chosen = separator or _separator(text, known)
+    chosen = separator if separator and separator in text else _separator(text, known)
     columns = tuple(next(csv.reader([text], delimiter=chosen), ()))
     if not columns:
         raise DataError(f"{path}, line 1: is empty. Write the names of the columns in the first line.")
@@ -84,15 +85,33 @@ def recognize(path: epath.Path, separator: str, known: Sequence[str]) -> Dialect
     with opened(path) as file:
         if quotes_are_regular(file, chosen):
             return dialect
-    problem = _quote_problem(path, dialect)
+    problem, is_open = _problem(path, dialect)
     if not problem:
         return dialect
     escaped = dataclasses.replace(
         dialect, escaped=True, marks=(*dialect.marks, 'quotation marks within cells are written \\"')
     )
-    if _quote_problem(path, escaped):
+    if not _problem(path, escaped)[0]:
+        return escaped
+    if is_open:
         raise DataError(f"{path}, {problem}")
-    return escaped
+    return dialect  # rows of another width are reported when all have been read
+
+
+def _refuse_other_files(path: epath.Path, header: bytes) -> None:
+    """Raises DataError for a file that is no text, or in UTF-16 without a mark, by how it begins."""
+    kinds = {b"\x1f\x8b": "compressed: end its name in .gz", b"PK": "an archive: unpack it, or save the sheet as CSV"}
+    kinds[b"PAR1"] = "Parquet: end its name in .parquet"
+    for start, kind in kinds.items():
+        if header.startswith(start) and (start != b"PK" or not header.isascii()):
+            raise DataError(f"{path}: is no CSV but {kind}.")
+    if b"\0" in header and not header.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16LE" if header.find(b"\0") % 2 else "UTF-16BE"
+        raise DataError(f"{path}, line 1: is not UTF-8 but has bytes of value 0. {_convert(path, encoding)}")
+
+
+def _convert(path: epath.Path, encoding: str) -> str:
+    return f"Save the file as UTF-8, such as with: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
 
 
 def _first_line(file: pa.NativeFile) -> bytes:
@@ -135,20 +154,26 @@ def quotes_are_regular(file: pa.NativeFile, separator: str) -> bool:
     return not is_open
 
 
-def _quote_problem(path: epath.Path, dialect: Dialect) -> str:
-    """Returns the first line with a quotation mark that no reader could interpret, and why; empty if there is none."""
+def _problem(path: epath.Path, dialect: Dialect) -> tuple[str, bool]:
+    """Returns why a file cannot be read so, empty if it can, and whether a quotation mark is not closed.
+
+    Else a row has another width than the header: `"a \\", b"` may be one cell or two.
+    """
+    problem = ""
     with opened(path) as file, _any_length():
         reader = csv.reader(_lines(file, dialect), delimiter=dialect.separator, strict=True)
         start = 1
         try:
-            for _ in reader:
+            for cells in reader:
+                if cells and len(cells) != len(dialect.columns):
+                    problem = problem or f"line {start}: has {len(cells)} cells."
                 start = reader.line_num + 1
         except csv.Error as error:
             return (
                 f"line {start}: a cell that begins with a quotation mark is not closed ({error}), so that the rows "
                 'after it would be lost. Close it, and write a quotation mark within a cell as "".'
-            )
-    return ""
+            ), True
+    return problem, False
 
 
 @contextlib.contextmanager
@@ -236,7 +261,8 @@ def read(path: epath.Path, dialect: Dialect, block_bytes: int) -> Iterator[Block
 def _tables(path: epath.Path, dialect: Dialect, block_bytes: int) -> Iterator[pa.Table]:
     with opened(path) as file:
         reader = pyarrow.csv.open_csv(
-            pa.PythonFile(_Unescaped(file), "r") if dialect.escaped else file,
+            # Buffered, as Arrow takes less than a whole block for the end of the file.
+            pa.PythonFile(io.BufferedReader(_Unescaped(file)), "r") if dialect.escaped else file,
             read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
             # Without a handler of invalid rows, which prints a traceback where one is not UTF-8.
             parse_options=pyarrow.csv.ParseOptions(
@@ -293,8 +319,10 @@ def refuse_foreign_bytes(path: epath.Path) -> None:
                 line.decode("utf-8-sig")
             except UnicodeDecodeError as error:
                 found = line[error.start : error.end]
-                encoding = "UTF-16" if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin-1"
+                encoding = "latin-1" if all(byte >= 0xA0 for byte in found) else "cp1252"
+                if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    encoding = "UTF-16"
                 raise DataError(
                     f"{path}, line {number}: is not UTF-8 (bytes {found!r} in {cut(repr(line[: error.end][-40:]))}). "
-                    f"Save the file as UTF-8, such as with: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+                    f"{_convert(path, encoding)}"
                 ) from error

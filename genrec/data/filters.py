@@ -179,13 +179,30 @@ def _period(value: str) -> Sequence[int] | None:
 def _has(column: pa.Array, values: tuple[str, ...]) -> np.ndarray:
     """Returns bool[rows], True where a cell, a list or text with separators, contains one of the values."""
     if pa.types.is_nested(column.type):
-        rows, cells = pc.list_parent_indices(column), pc.list_flatten(column).cast(pa.string())
+        rows, cells = pc.list_parent_indices(column), pc.list_flatten(column)
+        values = tuple(_as_written(value, cells.type) for value in values)
+        cells = cells.cast(pa.string())
     else:
         cells = pc.split_pattern(column.cast(pa.string()), SEPARATOR)
         rows, cells = pc.list_parent_indices(cells), pc.utf8_trim_whitespace(pc.list_flatten(cells))
     fulfilled = np.zeros(len(column), bool)
     fulfilled[rows.filter(pc.is_in(cells, pa.array(values, pa.string()))).to_numpy()] = True
     return fulfilled
+
+
+def _as_written(value: str, kind: pa.DataType) -> str:
+    """Returns a value in the way that cells of lists are written as text: 2.0 as 2 among numbers, True as true."""
+    if pa.types.is_boolean(kind):
+        return value.lower()
+    try:
+        number = decimal.Decimal(value) if _is_number(kind) else decimal.Decimal("nan")
+    except decimal.InvalidOperation:
+        return value
+    if not number.is_finite() or abs(number) > 2**70:
+        return value
+    if pa.types.is_integer(kind):
+        return f"{number:.0f}" if number == number.to_integral_value() else value
+    return pa.scalar(float(number)).cast(kind).cast(pa.string()).as_py()
 
 
 @dataclasses.dataclass(frozen=True)

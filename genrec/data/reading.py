@@ -153,7 +153,16 @@ def read_blocks(
     except UnicodeDecodeError as error:
         csv_files.refuse_foreign_bytes(path)
         raise DataError(f"{path}: is not UTF-8. Save the file as UTF-8.") from error
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}: the name {shown(error.object)} has half of a character (\\ud83d). Rename it."
+        ) from error
     except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
+        if "Expected all lists to be of size" in str(error):  # pyarrow 25 cannot read what it writes so
+            raise DataError(
+                f"{path}: a column of lists of one size has rows without a list, which Arrow cannot read. Write it as "
+                "lists of any size, such as pa.list_(pa.float32())."
+            ) from error
         raise DataError(f"{path}: cannot be read as {ending[1:]}: {cut(str(error))}. Write the file again.") from error
 
 

@@ -138,7 +138,7 @@ def refuse_1970(name: str, times: tuple[int, int], time: timestamps.Times, confi
         )
         if not time.are_numbers:
             remedy = (
-                "UTC. Where numbers became times, their unit was missing (in pandas: pd.to_datetime(column, unit='s')). "
+                "UTC. Where numbers became times, their unit was missing: in pandas, pd.to_datetime(column, unit='s'). "
                 "Write them again, or set data.time_unit=s, or data.time_format=..., if these times are right."
             )
         raise DataError(f"{name}, column timestamp: {when} {remedy}")
@@ -298,7 +298,10 @@ def _has_columns(source: SourceTable, required: Sequence[str], problems: Problem
     absent = [column for column in required if column not in found]
     for column in absent:
         what = f"column {column} is missing (found: {', '.join(found)})"
-        problems.add(source.name, what, "Add or rename a column.")
+        remedy = f"Add or rename a column, or name it: data.columns={column}=COLUMN."
+        if len(found) == 1:
+            remedy += " If another character separates the cells, name it: data.separator."
+        problems.add(source.name, what, remedy)
     return not absent
 
 

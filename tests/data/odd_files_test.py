@@ -151,6 +151,8 @@ def test_quotation_marks_escaped_by_backslashes_are_recognized(tmp_path):
     source = read_csv(tmp_path / "items.csv", content, missing_values=())
     assert source.table["title"].to_pylist() == ['12"', 'say "hi", twice', "back\\"]
     assert source.table["code"].to_pylist() == ["\\N", "a\\b", "c"] and "written" in source.marks[0]
+    source = read_csv(tmp_path / "items.csv", 'item_id,title\n1,"a \\", b"\n2,"c"\n')  # else three cells
+    assert source.table["title"].to_pylist() == ['a ", b', "c"] and "written" in source.marks[0]
     plain = 'item_id,title\n1,12" vinyl\n2,"a ""b"""\n3,"C:\\"\n'
     source = read_csv(tmp_path / "items.csv", plain)
     assert source.table["title"].to_pylist() == ['12" vinyl', 'a "b"', "C:\\"] and not source.marks
@@ -192,6 +194,8 @@ def test_separators_are_recognized_from_the_header(tmp_path, separator, name):
 def test_a_separator_can_be_named(tmp_path):
     source = read_csv(tmp_path / "log.csv", "user_id^item_id\na,b^c\n", separator="^")
     assert source.table.to_pylist() == [{"user_id": "a,b", "item_id": "c"}]
+    source = read_csv(tmp_path / "items.csv", "item_id;title\n1;a\n", separator="^")  # of another of the files
+    assert source.table.to_pylist() == [{"item_id": "1", "title": "a"}]
     for text in ("tab", "\\t"):
         assert reading.TableFormat.of(Data(separator=text)).separator == "\t"
 
@@ -339,6 +343,33 @@ def test_attributes_have_the_same_types_from_every_format(tmp_path, ending):
         assert np.flatnonzero(Condition.parse(text).mask(catalogue)).tolist() == expected, text
 
 
+def found_by(folder, ending, columns, conditions):
+    """Checks which items, of 1, 2, ... with these columns, fulfill each condition."""
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    items = [{"item_id": str(number), "title": "a", **row} for number, row in enumerate(rows, start=1)]
+    _, found = checked(folder, plays("5"), ending, items)
+    catalogue = Catalogue(found.catalogue.items, ("title",))
+    for text, expected in conditions.items():
+        assert (np.flatnonzero(Condition.parse(text).mask(catalogue)) + 1).tolist() == expected, text
+
+
+def test_dates_without_a_day_are_dates(tmp_path):
+    conditions = {"day>=2024": [1, 5], "day<=2023": [2, 3], "day=2023-12": [2, 3], "day>=2024-02": [5]}
+    found_by(tmp_path, ".csv", {"day": ["2024", "2023-12", "2023-12-31", "", "2024-02"]}, conditions)
+
+
+def test_lists_are_compared_by_value(tmp_path):
+    columns = {"sizes": [[1.5, 2.0], [2], []], "tags": [[1, "a"], [True], ["b"]], "flags": [[True], [], [False]]}
+    conditions = {"sizes~2.0": [1, 2], "sizes~2": [1, 2], "sizes~1.5": [1], "sizes~x": [], "flags~True": [1]}
+    found_by(tmp_path, ".jsonl", columns, conditions | {"tags~1": [1], "tags~a": [1], "tags~true": [2]})
+
+
+def test_bytes_that_are_no_text_are_kept_in_hexadecimal_digits(tmp_path):
+    items = pa.table({"item_id": ["1", "2"], "title": ["a", "b"], "hash": [b"\xff\x01", None]})
+    _, found = checked(tmp_path, plays("5"), ".parquet", items)
+    assert found.catalogue.items["hash"].to_pylist() == ["ff01", None]
+
+
 def test_types_can_be_declared(tmp_path):
     items = [
         {**item, "zip": f"1234{n}", "price": "free" if n == 2 else n, "kids": n % 2} for n, item in enumerate(ITEMS)
@@ -387,6 +418,12 @@ def test_a_row_longer_than_a_block_is_read(tmp_path):
     assert len(whole.table["title"][50].as_py()) == 20_000
 
 
+def test_a_long_cell_with_escapes_is_read(tmp_path):
+    long = "x" * (csv_files.SCAN_BYTES + 5)
+    source = read_csv(tmp_path / "items.csv", f'item_id,title\n1,"{long} \\"a\\""\n2,b\n')
+    assert source.table["title"].to_pylist() == [f'{long} "a"', "b"]
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_other_encodings_are_refused_with_the_command_that_converts(tmp_path, ending, encoding):
@@ -396,17 +433,35 @@ def test_other_encodings_are_refused_with_the_command_that_converts(tmp_path, en
         reading.read_table(tmp_path / f"items.{ending}")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("item_id,title\n1,“Café”\n".encode("cp1252"), "cp1252"),
+        ("item_id,title\n1,Café\n".encode("utf-16-le"), "UTF-16LE"),
+        ("item_id,title\n1,Café\n".encode("utf-16-be"), "UTF-16BE"),
+        (gzip.compress(b"item_id,title\n1,a\n"), "compressed.*.gz"),
+        (b"PK\x03\x04\xff", "archive"),
+        (b"PAR1\x15", "parquet"),
+    ],
+)
+def test_files_that_are_no_text_are_refused_with_what_they_are(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_csv(tmp_path / "items.csv", content)
+
+
 @pytest.mark.parametrize("value", ["\ud83d", {"a": ["\udc00"]}, ["\ud83d"]])
 def test_half_a_character_is_refused_with_its_line(tmp_path, value):
     path = write(tmp_path / "items.jsonl", [{"item_id": "1", "a": "x"}, {"item_id": "2", "a": value}])
     with pytest.raises(DataError, match="line 2, column a.*surrogate"):
         reading.read_table(path)
+    with pytest.raises(DataError, match="name .*half of a character"):
+        reading.read_table(write(tmp_path / "items.jsonl", [{"item_id": "1", "\ud83d": 1}]))
 
 
 def test_integers_beyond_64_bits_are_ids_and_texts(tmp_path):
     path = write(tmp_path / "items.jsonl", [{"item_id": 2**70, "title": "x", "size": 2**70, "sizes": [2**70]}])
     row = reading.read_table(path).table.to_pylist()[0]
-    assert (row["item_id"], row["size"], row["sizes"]) == (str(2**70), str(2**70), f"[{2**70}]")
+    assert (row["item_id"], row["size"], row["sizes"]) == (str(2**70), str(2**70), [str(2**70)])
 
 
 def test_ties_and_pairs_are_counted():
