@@ -229,7 +229,8 @@ def _k_core(
     """Returns the k-core, as `filtering.k_core` but with users counted by the workers, and its statistics.
 
     A round disallows the items that too few of the remaining users chose, so that one flag per item is all that goes
-    from round to round.
+    from round to round. Where many rounds change something, and a process can hold what is left, it finds the rest:
+    rounds may be as many as users, as in a chain of them.
     """
     allowed = np.ones(items, bool)
     for number in itertools.count(1):
@@ -240,6 +241,9 @@ def _k_core(
         still = allowed & (survey.popularity >= config.k_core)
         if config.k_core <= 1 or np.array_equal(still, allowed):
             break
+        if number == filtering.ROUNDS and survey.popularity.sum() <= PARTITION_ROWS:
+            parts = runner.map("k_core", functools.partial(beam_users.pairs, core=core), partitions, folder)
+            still = beam_users.items_of_core(parts, config.k_core, items)
         allowed = still
     filtering.refuse_empty_core(survey.popularity.sum(), config)
     return core, survey

@@ -1,7 +1,7 @@
 """Steps of the Beam pipeline on partitions of users: k-core counts, cut times, splits, leak check, TFDS examples."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -32,6 +32,20 @@ class Core:
 def survey(partition: Partition, core: Core, items: int) -> Survey:
     """Returns the statistics of the k-core in one partition."""
     return Survey.of(core.of(partition).sequences, items)
+
+
+def pairs(partition: Partition, core: Core) -> tuple[np.ndarray, np.ndarray]:
+    """Returns user and item of the interactions that `core` leaves of a partition, where users count from 0."""
+    sequences = core.of(partition).sequences
+    return sequences.users, sequences.items
+
+
+def items_of_core(parts: Sequence[tuple[np.ndarray, np.ndarray]], k: int, items: int) -> np.ndarray:
+    """Returns bool[items], True for the items of the k-core of all partitions, whose `pairs` are given."""
+    starts = np.cumsum([0, *(users.max(initial=-1) + 1 for users, _ in parts)])
+    users = np.concatenate([start + users for start, (users, _) in zip(starts, parts, strict=False)])
+    chosen = np.concatenate([items_of_part for _, items_of_part in parts])
+    return np.bincount(chosen[filtering.k_core(users, chosen, k)], minlength=items) > 0
 
 
 def histograms(partition: Partition, core: Core, ranges: Ranges) -> np.ndarray:

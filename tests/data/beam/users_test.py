@@ -51,6 +51,15 @@ def test_rounds_of_surveys_converge_to_the_k_core(tmp_path, world):
     assert (total.first, total.last) == (sequences.timestamps[kept].min(), sequences.timestamps[kept].max())
 
 
+def test_the_rest_of_the_k_core_is_found_in_one_process(tmp_path, world):
+    users, parts = world
+    core, sequences = core_of(tmp_path, np.ones(ITEMS, bool), 4), users.sequences
+    found = beam_users.items_of_core([beam_users.pairs(part, core) for part in parts], 4, ITEMS)
+    kept = filtering.k_core(sequences.users, sequences.items, 4)
+    assert 0 < kept.sum() < len(kept)
+    np.testing.assert_array_equal(found, np.bincount(sequences.items[kept], minlength=ITEMS) > 0)
+
+
 def test_histograms_count_each_interaction_in_its_bin(tmp_path, world, monkeypatch):
     monkeypatch.setattr(beam_users, "BINS", 50)
     users, parts = world
