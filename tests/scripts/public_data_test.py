@@ -57,7 +57,7 @@ WRITERS = {"movielens": movielens, "amazon_2023": amazon_2023, "lcrec": lcrec, "
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_folder_becomes_semantic_ids(tmp_path, name):
     WRITERS[name](tmp_path / "raw")
-    experiment = runpy.run_path(str(ROOT / "configs/public_data.py"))["get_config"](f"{name},tiny")
+    experiment = runpy.run_path(str(ROOT / "configs/public_data.py"))["get_config"](name)
     experiment.data.folder = str(tmp_path / "raw")
     if name == "lcrec":
         experiment.embeddings.source = "vectors"
@@ -69,10 +69,11 @@ def test_a_folder_becomes_semantic_ids(tmp_path, name):
     tokenize.learn(experiment.semantic_ids, tmp_path / "item_embeddings", tmp_path / "semantic_ids")
     dataset = Dataset(tmp_path / "dataset")
     assert len(dataset.split("test")) == USERS and len(dataset.catalogue) == ITEMS
-    assert SemanticIds.load(tmp_path / "semantic_ids").items == ITEMS
+    ids = SemanticIds.load(tmp_path / "semantic_ids")
+    assert ids.items == ITEMS and (name == "lcrec" or max(ids.sizes[:3]) == 4)  # without settings for so few items
     sequence = dataset.split("test").of_users(["A3" if name == "amazon_2023" else "3"])
-    ids = [dataset.catalogue.item_ids[item].removeprefix("B") for item in next(iter(sequence.values())).items]
-    assert ids == list(map(str, ITEMS_OF[3]))
+    items = [dataset.catalogue.item_ids[item].removeprefix("B") for item in next(iter(sequence.values())).items]
+    assert items == list(map(str, ITEMS_OF[3]))
 
 
 def test_one_command_prepares_a_folder(tmp_path):
