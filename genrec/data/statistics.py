@@ -99,6 +99,7 @@ def table(figures: Mapping) -> str:
     def spread(name: str) -> str:
         return "median {median:g}, mean {mean:g}, from {min:,} to {max:,}".format(**figures[name])
 
+    vectors = figures["vector_width"]
     rows = [
         ("users", f"{figures['users']:,}"),
         ("items", f"{figures['items']:,} ({figures['items_without_interactions']:,} without interactions)"),
@@ -108,10 +109,10 @@ def table(figures: Mapping) -> str:
         ("users per item", spread("users_per_item")),
         ("most popular tenth", f"{figures['share_of_top_tenth_of_items']:.1%} of the interactions"),
         ("sequences", ", ".join(f"{count:,} {name}" for name, count in figures["records"].items())),
-        ("items described by", ", ".join(figures["text_fields"]) or "vectors only"),
+        ("items described by", ", ".join(figures["text_fields"]) or ("vectors only" if vectors else "nothing")),
     ]
-    if figures["vector_width"]:
-        rows.append(("vectors", f"{figures['vector_width']} wide"))
+    if vectors:
+        rows.append(("vectors", f"{vectors} wide"))
     if "first_interaction" in figures:
         known = ", a count that has no time of day" if is_counted(figures["last_interaction"]) else ""
         rows.append(("time", f"{figures['first_interaction']} to {figures['last_interaction']}{known}"))

@@ -26,7 +26,7 @@ BILLION = 1_000_000_000
 EXAMPLE = datetime.datetime(2024, 5, 31, 18, 30)
 DAYS_AS_NUMBERS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by number of digits
 
-_NUMBER = r"^\s*[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?\s*$"
+_NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?\s*$"
 _FITS = r"^-?([0-9]{1,18}|[0-8][0-9]{18})(\.|$)"  # int64; longer numbers are no times
 _ISO = (
     r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -225,6 +225,8 @@ def _numeric_cells(text: pa.Array) -> Cells:
     text = pc.replace_substring_regex(pc.utf8_trim_whitespace(text), r"^\+", "")
     if pc.any(pc.match_substring_regex(text, "[eE]")).as_py():  # such as 1.7e9, as NumPy writes floats
         text = pa.array([None if one is None else f"{decimal.Decimal(one):f}" for one in text.to_pylist()], text.type)
+    if pc.any(pc.match_substring_regex(text, r"^-?\.")).as_py():  # .5 is 0.5
+        text = pc.replace_substring_regex(text, r"^(-?)\.", r"\10.")
     text = pc.if_else(pc.match_substring_regex(text, _FITS), text, None)
     if not pc.any(pc.match_substring(text, ".")).as_py():
         return _number_cells(text.cast(pa.int64()), None)

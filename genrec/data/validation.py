@@ -461,7 +461,7 @@ def _check_ratings(source: SourceTable, problems: Problems) -> np.ndarray:
     missing = _missing(pa.chunked_array([column]))
     if _is_text(column):
         text = pc.utf8_trim_whitespace(column)
-        number = pc.match_substring_regex(text, r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$")
+        number = pc.match_substring_regex(text, r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
         wrong = ~missing & ~number.fill_null(False).to_numpy(zero_copy_only=False)
         _report(problems, source, "rating", "not a number", "Write numbers, or leave the cell empty.", wrong)
         column = pc.if_else(number, text, None)
