@@ -402,6 +402,13 @@ def test_rarer_types_of_parquet_are_read(tmp_path):
         assert cells.plain(column, is_text=True).to_pylist() == ["x", None]
 
 
+def test_lists_of_one_size_with_a_gap_are_refused_with_the_remedy(tmp_path):
+    vectors = pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))
+    path = write(tmp_path / "items.parquet", pa.table({"item_id": ["1", "2"], "vector": vectors}))
+    with pytest.raises(DataError, match="lists of any size"):
+        reading.read_table(path)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_all_line_ends_are_read(tmp_path, end):
     source = read_csv(tmp_path / "items.csv", end.join(["item_id,title", "1,A", '2,"B"', ""]))

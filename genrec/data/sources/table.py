@@ -20,12 +20,15 @@ from genrec.data.sources import parsing
 def log_files(path: epath.PathLike) -> list[epath.Path]:
     """Returns the files of a log: those of a folder, of a pattern, or the file itself.
 
+    Of a folder in which there are only partitions, such as date=2024-05-31, those of all; their names are not read.
     Raises `DataError` if a folder has none that can be read, or several formats.
     """
     folder = epath.Path(path)
     if not folder.is_dir():
         return logs.files(path)
     files = sorted(file for file in folder.iterdir() if not file.name.startswith((".", "_")))
+    if files and all("=" in file.name and file.is_dir() for file in files):
+        return [file for partition in files for file in log_files(partition)]
     endings = [next((end for end in reading.FORMATS if file.name.lower().endswith(end)), None) for file in files]
     kinds = sorted({ending.removesuffix(".gz") for ending in endings if ending})
     if len(kinds) != 1:

@@ -16,13 +16,14 @@ def settings(path, **changes) -> config.Data:
     return config.Data(source="table", interactions=str(path), columns=NAMES, **changes)
 
 
-def test_a_folder_of_parquet_files_is_one_log(tmp_path):
+@pytest.mark.parametrize("names", [("part-0.parquet", "part-1.parquet"), ("day=1/p.parquet", "day=2/part-1.parquet")])
+def test_a_folder_of_parquet_files_is_one_log(tmp_path, names):
     times = pa.array([30, 20], pa.timestamp("ms", "UTC"))
     first = pa.table({"visitor": [1, 1], "track": ["a", "b"], "at": times, "name": ["A", None], "more": [1.5, 2.5]})
     second = pa.table({"visitor": [2, 1], "track": ["b", "c"], "at": times, "name": ["B", "C"], "more": [0.5, 2.5]})
-    (tmp_path / "log").mkdir()
-    pyarrow.parquet.write_table(first, tmp_path / "log/part-0.parquet")
-    pyarrow.parquet.write_table(second, tmp_path / "log/part-1.parquet")
+    for name, table in zip(names, (first, second), strict=True):
+        (tmp_path / "log" / name).parent.mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(table, tmp_path / "log" / name)
     (tmp_path / "log/_SUCCESS").touch()
     data = settings(tmp_path / "log")
     assert len(read.hash_inputs(data)) == 1
