@@ -22,14 +22,16 @@ WAIT = "from genrec import signals\nprint('waiting', flush=True)\ntime.sleep(60)
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts it with these sources of launch/train_sasrec.py and launch/run.py; their commands go to tmp_path/notes."""
-    (tmp_path / "launch").mkdir()
+    """Starts it with these sources of launch/train_sasrec.py and launch/run.py; all commands go to tmp_path/notes."""
+    for folder in ("launch", "tools"):
+        (tmp_path / folder).mkdir()
     shutil.copy(ROOT / "launch" / "reproduce.py", tmp_path / "launch")
 
     def with_sources(sasrec: str, run: str, *flags: str) -> Script:
         note = NOTE.format(notes=tmp_path / "notes")
-        for name, source in (("prepare_data", ""), ("train_sasrec", sasrec), ("run", run)):
-            (tmp_path / "launch" / f"{name}.py").write_text(note + source)
+        sources = {"launch/prepare_data": "", "launch/train_sasrec": sasrec, "launch/run": run}
+        for name in (*sources, "tools/evaluate_checkpoint", "tools/evaluate_multi_stage"):
+            (tmp_path / f"{name}.py").write_text(note + sources.get(name, ""))
         return Script(tmp_path / "logs", str(tmp_path / "launch" / "reproduce.py"), *flags)
 
     return with_sources
@@ -64,6 +66,19 @@ def test_a_script_that_fails_gives_its_exit_code(start, tmp_path, code):
     # What is done is not run again.
     assert start("", f"sys.exit({code})", *flags, *more).wait() == code
     assert [command[0] for command in notes(tmp_path)[3:]] == ["run.py"]
+
+
+def test_the_same_models_are_evaluated_with_the_other_history(start, tmp_path):
+    card = tmp_path / "card"
+    script = start("", "", "--config=configs/quickstart.py:tiny", f"--workdir={card}", "--seeds=1", "--both_histories")
+    assert script.wait() == exit_codes.FAILED and "not finished" in script.errors, script.errors
+    found = [(command[0], set(command[2:])) for command in notes(tmp_path)]
+    own = {f"--workdir={card}/seed_0", "--config.seed=0", "--config.semantic_ids.seed=0"}
+    own.add("--config=configs/quickstart.py:tiny")
+    again = own | {"--config.evaluation.exclude_history=True", f"--results_in={card}/seed_0/history_items_excluded"}
+    scripts = "prepare_data.py", "train_sasrec.py", "run.py", "evaluate_multi_stage.py"
+    assert found[:4] == [(script, own) for script in scripts]
+    assert found[4:] == [("evaluate_checkpoint.py", again), ("evaluate_multi_stage.py", again)]
 
 
 @pytest.mark.parametrize("stop", [Script.terminate, Script.interrupt])
