@@ -71,10 +71,11 @@ class PromptEvaluator:
         self.requests = sample_split(loaded.dataset.split(split), users)
         self._random = np.random.default_rng(seed)
         options = Options(top=TOP, beams=beams, exclude_history=exclude_history)
+        searcher = loaded.searcher(BATCH, beams, TOP)  # of all: each search is compiled once
         self._engines = {
-            "": Engine(loaded, options, BATCH, rules=False, negative_prompts=False),
-            NEGATIVE: Engine(loaded, options, BATCH, rules=False),
-            RULES: Engine(loaded, options, BATCH),
+            "": Engine(loaded, options, BATCH, rules=False, negative_prompts=False, searcher=searcher),
+            NEGATIVE: Engine(loaded, options, BATCH, rules=False, searcher=searcher),
+            RULES: Engine(loaded, options, BATCH, searcher=searcher),
         }
         self.sampler = ValueSampler(self.prompts, TOP)
 
