@@ -9,6 +9,7 @@ import pytest
 from genrec import artifacts, config
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
+from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import evaluate_all
 from genrec.semantic_ids import codes
 
@@ -27,6 +28,21 @@ def elsewhere(tmp_path_factory, untrained):
     untrained(workdir, EXPERIMENT, (7, 14, 21))
     (workdir / "checkpoints").rename(workdir / "made")
     return workdir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Retrievers for all tests: their work directories are copies, and the models have one structure."""
+    make, made = Retriever.of_table, {}
+
+    def of_table(graphdef, table, *search):
+        if search not in made:
+            made[search] = make(graphdef, table, *search)
+        return made[search]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Retriever, "of_table", staticmethod(of_table))
+        yield
 
 
 @pytest.fixture

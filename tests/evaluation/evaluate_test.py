@@ -1,6 +1,8 @@
 """Stage `evaluate` on a tiny work directory with an untrained checkpoint."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 
@@ -37,13 +39,22 @@ def workdir(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "work")
 
 
-def test_results_cover_every_user_and_are_all_valid(workdir, capsys):
-    evaluate.evaluate(EXPERIMENT, workdir, "test", "latest")
+@pytest.fixture(scope="module")
+def evaluated(finished, tmp_path_factory):
+    """A work directory after its evaluation, and what that printed; not to be changed."""
+    workdir = shutil.copytree(finished, tmp_path_factory.mktemp("evaluated") / "work")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        evaluate.evaluate(EXPERIMENT, workdir, "test", "latest")
+    return workdir, printed.getvalue()
+
+
+def test_results_cover_every_user_and_are_all_valid(evaluated):
+    workdir, printed = evaluated
     figures = json.loads((workdir / "evaluation" / "test.json").read_text())
     dataset = datasets.Dataset(workdir / "dataset")
     assert figures["identity"]["step"] == 7 and figures["users"] == len(dataset.split("test"))
     assert figures["returned_items"] == 10 * figures["users"] and figures["short_lists"] == 0
-    assert f"returned items: {figures['returned_items']:,}" in capsys.readouterr().out
+    assert f"returned items: {figures['returned_items']:,}" in printed
     users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet")
     known = set(dataset.catalogue.item_ids)
     certified = np.array(users["certified"].to_pylist())
@@ -63,8 +74,8 @@ def test_certified_shares_are_reported_and_stored(workdir, capsys):
     assert set(users["certified"].to_pylist()) == {len(datasets.Dataset(workdir / "dataset").catalogue)}
 
 
-def test_baselines_segments_and_beyond_accuracy_are_written_with_the_metrics(workdir, capsys):
-    evaluate.evaluate(EXPERIMENT, workdir, "test", "latest")
+def test_baselines_segments_and_beyond_accuracy_are_written_with_the_metrics(evaluated):
+    workdir, printed = evaluated
     figures = json.loads((workdir / "evaluation" / "test.json").read_text())
     users = pyarrow.parquet.read_table(workdir / "evaluation" / "test_users.parquet").to_pylist()
     assert set(figures["baselines"]) == {"most popular", "item-kNN"}
@@ -75,14 +86,14 @@ def test_baselines_segments_and_beyond_accuracy_are_written_with_the_metrics(wor
     shown = {item for user in users for item in user["recommended"]}
     catalogue = datasets.Dataset(workdir / "dataset").catalogue
     assert figures["beyond_accuracy"]["model"]["coverage@10"] == len(shown) / len(catalogue)
-    assert "media_type, recall@10" in capsys.readouterr().out
+    assert "media_type, recall@10" in printed
 
 
-def test_a_variant_is_written_beside_the_plain_evaluation_and_says_what_it_is(workdir, capsys):
+def test_a_variant_is_written_beside_the_plain_evaluation_and_says_what_it_is(evaluated, tmp_path, capsys):
     """Without histories, item-kNN knows nothing either."""
-    evaluate.evaluate(EXPERIMENT, workdir)
+    workdir = shutil.copytree(evaluated[0], tmp_path / "work")
     plain = {path: path.read_bytes() for path in (workdir / "evaluation").iterdir()}
-    assert "history withheld" not in capsys.readouterr().out
+    assert "history withheld" not in evaluated[1]
     settings = dataclasses.replace(EXPERIMENT.evaluation, history=0)
     evaluate.evaluate(dataclasses.replace(EXPERIMENT, evaluation=settings), workdir)
     assert "history items kept; history withheld" in capsys.readouterr().out

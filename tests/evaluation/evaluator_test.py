@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import Mesh
 
 from genrec import config, sharding
 from genrec.data.dataset import Sequence
@@ -83,11 +84,16 @@ def model(seed: int = 0) -> Recommender:
     return made
 
 
+@functools.cache
+def retriever(beams: int, mesh: Mesh | None) -> Retriever:
+    return Retriever.of_table(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams, mesh)
+
+
 def evaluator(
     users: int = 23, limit: int = 0, beams: int = ITEMS, causal: bool = True, batch: int = 4, mesh=None, **settings: int
 ) -> Evaluator:
     return Evaluator(
-        Retriever.of_table(nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), beams, mesh),
+        retriever(beams, mesh),
         Dataset(users),
         "test",
         config.Evaluation(beams=beams, batch=batch, cutoffs=(1, 5, 10, 50), **settings),
@@ -154,6 +160,7 @@ def test_every_mesh_gives_the_same_ranks():
 
 
 def test_new_parameters_give_new_results_without_compiling_again(caplog):
+    retriever.cache_clear()
     checked = evaluator(users=5)
     params, others = nnx.state(model()), nnx.state(model(seed=1))
     with jax.log_compiles():
@@ -214,10 +221,12 @@ def test_excluded_histories_leave_full_lists_of_the_most_likely_other_items():
 
 def test_a_quota_of_new_items_excludes_histories_too():
     cfg, is_new = config.Evaluation(beams=8, batch=4, cutoffs=(5,), exclude_history=True), np.arange(ITEMS) % 3 == 0
-    retriever = QuotaRetriever(
+    with_quota = QuotaRetriever(
         nnx.graphdef(model()), SortedTable.build(semantic_ids().codes, SIZES), cfg.beams, is_new, 0.25
     )
-    found = Evaluator(retriever, Dataset(9), "test", cfg, tokenizer(), MAX_HISTORY, causal=True).run(nnx.state(model()))
+    found = Evaluator(with_quota, Dataset(9), "test", cfg, tokenizer(), MAX_HISTORY, causal=True).run(
+        nnx.state(model())
+    )
     assert (found.recommended >= 0).all() and (is_new[found.recommended].sum(axis=1) >= 2).all()
     assert not found.repeats.any()
 
@@ -243,13 +252,13 @@ def test_features_and_history_can_be_withheld(listener):
     loaded = loaded_model.load(listener)
     table = SortedTable.build(loaded.semantic_ids.codes, loaded.semantic_ids.sizes)
 
+    search = Retriever.of_table(loaded.graphdef, table, 20)
+
     def run(**settings) -> Evaluation:
         cfg = config.Evaluation(beams=20, batch=8, **settings)
         reading = loaded.tokenizer, loaded.max_history, loaded.record.causal
-        retriever = Retriever.of_table(loaded.graphdef, table, 20)
-        return Evaluator(retriever, loaded.dataset, "test", cfg, *reading, users=8).run(loaded.params)
+        return Evaluator(search, loaded.dataset, "test", cfg, *reading, users=8).run(loaded.params)
 
-    retriever = Retriever.of_table(loaded.graphdef, table, 20)
     media_type = loaded.dataset.catalogue.column("media_type").to_pylist()
     found = {
         "all": run(),
@@ -280,7 +289,7 @@ def test_features_and_history_can_be_withheld(listener):
     }
     names = [record.user_id for record in records]
     for name, (heard, told) in asked.items():
-        expected = retriever(loaded.params, loaded.histories(names, heard, contexts=told))
+        expected = search(loaded.params, loaded.histories(names, heard, contexts=told))
         np.testing.assert_allclose(found[name].scores, expected.scores, rtol=1e-4, atol=1e-4)
         others = [other for other in found if other != name]
         assert all(not np.allclose(found[other].scores, found[name].scores, atol=1e-4) for other in others)

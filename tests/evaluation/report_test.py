@@ -119,9 +119,13 @@ def measured(path, folder, width: int) -> dict:
     return json.loads(html.unescape(re.search(r'data-measured="([^"]*)"', dom).group(1)))
 
 
-@pytest.mark.parametrize("width", [390, 1280, 1920])
-def test_a_browser_shows_every_section_chart_and_table(workdir, tmp_path, width):
-    found = measured(report.write(workdir), tmp_path, width)
+@pytest.fixture(scope="module", params=[390, 1280, 1920])
+def found(request, workdir, tmp_path_factory):
+    """What MEASURE finds in the report, in a window of some width."""
+    return measured(report.write(workdir), tmp_path_factory.mktemp("browser"), request.param)
+
+
+def test_a_browser_shows_every_section_chart_and_table(workdir, found):
     sections = ["Verdict", "Result", "Training", "Segments", "Popularity", "Semantic IDs", "Examples"]
     assert found["headings"] == sections
     figures = json.loads((workdir / "evaluation" / "test.json").read_text())
@@ -136,9 +140,7 @@ def test_a_browser_shows_every_section_chart_and_table(workdir, tmp_path, width)
     assert any(item.startswith(TITLE) for item in found["bold"])
 
 
-@pytest.mark.parametrize("width", [390, 1280, 1920])
-def test_no_text_is_small_cut_or_overlaps_another(workdir, tmp_path, width):
-    found = measured(report.write(workdir), tmp_path, width)
+def test_no_text_is_small_cut_or_overlaps_another(found):
     assert found["texts"] > 300
     assert (found["small"], found["cut"], found["overlapping"]) == ([], [], [])
 
