@@ -52,7 +52,9 @@ def users(number, seed=0):
     return [(f"user{i}", random.integers(0, ITEMS, random.integers(2, 7)).astype(np.int32)) for i in range(number)]
 
 
-compiled_losses = nnx.jit(Recommender.losses)  # once, so that equal shapes compile once
+# Once, so that equal shapes compile once.
+compiled_losses, start = nnx.jit(Recommender.losses), nnx.jit(Recommender.start)
+step = nnx.jit(Recommender.step, static_argnums=3)
 
 
 def losses(model, rows, tokenizer):
@@ -115,7 +117,7 @@ def test_likelihoods_of_all_code_sequences_sum_to_one(model, tokenizer):
 def test_decoding_step_by_step_gives_the_likelihoods_of_training(model, tokenizer, causal):
     people = users(4)
     history = histories([user for user, _ in people], [items[:-1] for _, items in people], tokenizer, 6, causal=causal)
-    memory, step = nnx.jit(Recommender.start)(model, history), nnx.jit(Recommender.step, static_argnums=3)
+    memory = start(model, history)
     target = tokenizer.items[[items[-1] for _, items in people]] - np.cumsum((0, *SIZES[:-1]))
     cache, codes, nll = None, None, []
     for level in range(LEVELS):

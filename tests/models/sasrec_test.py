@@ -128,9 +128,9 @@ def test_logits_and_losses_are_those_of_pytorch(gated):
     users = [random.integers(0, ITEMS, n) for n in (17, 4, 9)]
     segments = [[Segment("a", users[0], 0, True)], [Segment("b", users[1], 0, True), Segment("c", users[2], 2, True)]]
     examples = pack(segments, item_histories.tokenizer(ITEMS), 20, 17)
-    losses = nnx.merge(graphdef, params).losses(examples)[..., 0]
+    losses = jax.jit(lambda params: nnx.merge(graphdef, params).losses(examples)[..., 0])(params)
     rows = histories([*"abc"], users, item_histories.tokenizer(ITEMS), 20)
-    scores = nnx.merge(graphdef, params).scores(rows)
+    scores = jax.jit(lambda params: nnx.merge(graphdef, params).scores(rows))(params)
     places = {0: (0, 0, 0), 1: (1, 0, 0), 2: (1, 4, 2)}  # of each user: row, first place, items that are no targets
     for user, (row, first, skipped) in places.items():
         logits = logits_in_torch(nnx.to_pure_dict(params), cfg, users[user])

@@ -146,10 +146,11 @@ def test_an_exported_model_has_its_logits_of_pieces_and_codes(folder, words, tmp
     histories = histories_of(ours, segments)
 
     decoded = random.integers(0, len(words), (2, NEW))
+    text_logits = nnx.jit(Recommender.text_logits)
     for kind in range(3):
         first = np.full((2, 1), places["texts"] + kind)
         expected = logits_of(exported, theirs, segments, np.concatenate([first, decoded], axis=1))[..., : len(words)]
-        found = nnx.jit(Recommender.text_logits)(model, histories, np.full(2, kind, np.int32), decoded.astype(np.int32))
+        found = text_logits(model, histories, np.full(2, kind, np.int32), decoded.astype(np.int32))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
     codes = np.stack([random.integers(0, size, 2) for size in SIZES], axis=1)
