@@ -5,6 +5,7 @@ output. It is a process like any other: it can be killed, and ends with the exit
 imported only what scripts import, and initialized no device.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -47,6 +48,8 @@ def _run(command: list[str], environment: dict[str, str], typed: str, output: st
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
     os.environ.clear()
     os.environ.update(environment)
+    # What the server has imported is garbage in no process, and looking for it takes longer than the script's own work.
+    gc.freeze()
     import jax
 
     jax.config.update("jax_num_cpu_devices", int(environment["JAX_NUM_CPU_DEVICES"]))
