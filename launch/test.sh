@@ -27,7 +27,11 @@ database
 export JAX_COMPILATION_CACHE_DIR="$PWD/.jax_cache/tests"
 ruff check .
 ruff format --check .
-mypy genrec launch tools configs
-NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet  # the variable silences a banner of the theme
+# Beside the tests, of which the last files leave a core idle. The variable silences a banner of the theme.
+{ mypy genrec launch tools configs && NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet; } &
+checks=$!
 # In the order of tests/conftest.py, the longest files first. Three workers for two cores: some tests wait for others.
-python -m pytest --quiet --durations=5 --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"
+tests=0
+python -m pytest --quiet --durations=5 --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@" || tests=$?
+wait "$checks" || { echo "mypy or the build of the documentation failed: see above the tests." >&2 && exit 1; }
+exit "$tests"
