@@ -241,7 +241,7 @@ def _k_core(
         still = allowed & (survey.popularity >= config.k_core)
         if config.k_core <= 1 or np.array_equal(still, allowed):
             break
-        if number == filtering.ROUNDS and survey.popularity.sum() <= PARTITION_ROWS:
+        if number >= filtering.ROUNDS and survey.popularity.sum() <= PARTITION_ROWS:
             parts = runner.map("k_core", functools.partial(beam_users.pairs, core=core), partitions, folder)
             still = beam_users.items_of_core(parts, config.k_core, items)
         allowed = still
