@@ -6,7 +6,7 @@
 The folder holds sequences.txt and items.csv (format: genrec/data/sources/s3rec.py); row i of the vectors is the
 embedding of item i. Without vectors, --config.embeddings.source=tfidf makes them from the titles.
 
-It has Recall@10 .1038 and NDCG@10 .0598 on the test split, one seed (docs/benchmarks.md).
+It has Recall@10 .1039 and NDCG@10 .0601 on the test split, means of three seeds (docs/benchmarks.md).
 
 Variants:
   (none)  every position of a sequence is a target, in one pass.
