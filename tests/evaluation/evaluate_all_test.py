@@ -10,7 +10,7 @@ from genrec import artifacts, config
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.decoding.retrieval import Retriever
-from genrec.evaluation import evaluate_all
+from genrec.evaluation import evaluate, evaluate_all
 from genrec.semantic_ids import codes
 
 EXPERIMENT = config.Experiment(
@@ -32,7 +32,10 @@ def elsewhere(tmp_path_factory, untrained):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
-    """Retrievers for all tests: their work directories are copies, and the models have one structure."""
+    """Retrievers for all tests: their work directories are copies, and the models have one structure.
+
+    Reports, of which drawing takes most of an evaluation, are not written: evaluate_test and report_test read them.
+    """
     make, made = Retriever.of_table, {}
 
     def of_table(graphdef, table, *search):
@@ -42,6 +45,7 @@ def compiled_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Retriever, "of_table", staticmethod(of_table))
+        patch.setattr(evaluate.report, "write", lambda workdir, split, folder: folder / f"{split}.html")
         yield
 
 
