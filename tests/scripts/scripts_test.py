@@ -146,7 +146,7 @@ def test_a_stage_that_is_stopped_ends_with_one_line_and_removes_its_temporary_fo
     stop(script)
     assert script.wait() == exit_codes.RESTART
     assert len(script.errors.splitlines()) == 1 and "same command" in script.errors
-    assert list((tmp_path / "work").iterdir()) == []
+    assert not (tmp_path / "work").exists()  # which the stage had made
 
 
 MAIN = """
