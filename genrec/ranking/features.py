@@ -28,7 +28,7 @@ LATER = 2**31  # number of the first value of an item column that training did n
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Features:
-    """What features of candidates are computed from; counted once in a training split by `count`.
+    """Inputs of the features of candidates, counted once in a training split by `count`.
 
     Without `content` there are no content similarities, without `transitions` no probabilities by them. Items that came
     after the training have the popularity of items without interactions, and no probability by transitions.
