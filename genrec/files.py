@@ -106,9 +106,16 @@ def write_bytes(path: epath.PathLike, content: bytes) -> None:
     """Writes a file under a temporary name, then renames it; makes its folder where there is none."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Yields a temporary path, whose file replaces `path` if the block ends without an exception, else is removed."""
     temporary = temporary_path(path)
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

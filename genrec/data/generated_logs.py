@@ -3,7 +3,6 @@
 Users and items follow power laws; a file is written in blocks, so that memory does not depend on its rows.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -124,15 +123,12 @@ def _item_blocks(size: LogSize) -> Iterator[pa.Table]:
 
 def _write(path: epath.Path, blocks: Iterator[pa.Table]) -> None:
     """Writes a table in blocks, under a temporary name until it is whole."""
-    temporary = files.temporary_path(path)
-    try:
-        first = next(blocks)
-        with temporary.open("wb") as file, pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
-            writer.write_table(first)
-            for block in blocks:
-                writer.write_table(block)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    first = next(blocks)
+    with (
+        files.replacing(path) as temporary,
+        temporary.open("wb") as file,
+        pyarrow.parquet.ParquetWriter(file, first.schema) as writer,
+    ):
+        writer.write_table(first)
+        for block in blocks:
+            writer.write_table(block)
