@@ -139,7 +139,7 @@ class EncodedLog:
             return None
         assert self._items is not None
         problems = Problems()
-        rows = validation.check_rows(source, self._items.name, self._items.table["item_id"], form.time, cells, problems)
+        rows = validation.check_log(source, self._items.name, self._items.table["item_id"], form.time, cells, problems)
         self._found.append(problems)
         self._has_problems |= rows is None
         if rows is None or self._has_problems:

@@ -58,7 +58,8 @@ def check(tables: Tables, config: configs.Data) -> Checked:
     if column and "item_id" in tables.items.table.column_names:
         cells = timestamps.cells(source.table[column], config.time_format)
         time = check_times(source.name, column, cells.extent, config, problems)
-        log = check_log(source, tables.items.name, tables.items.table["item_id"], time, cells, problems)
+        checked = check_log(source, tables.items.name, tables.items.table["item_id"], time, cells, problems)
+        log = None if checked is None else checked.interactions()
     if log is not None:
         repeated = repeats(log)
         if config.repeated == "refuse":
@@ -154,41 +155,6 @@ def refuse_unknown_users(known: int, log_name: str, user_id: str, users: SourceT
         )
 
 
-def check_log(
-    source: SourceTable,
-    items_name: str,
-    item_ids: pa.Array | pa.ChunkedArray,
-    time: timestamps.Times,
-    cells: timestamps.Cells,
-    problems: Problems,
-) -> Interactions | None:
-    """Returns the interactions of a log, or of some of its rows; None if they have problems.
-
-    Args:
-      source: A table with all required columns (`check_log_columns`).
-      items_name: Name of the items file, for messages.
-      item_ids: string[items], the ids in the order that `Interactions.items` refers to.
-      time: How times are written.
-      cells: The parsed column of times.
-      problems: Gets every kind that is checked, also with a count of 0, so that those of parts are merged in order.
-    """
-    rows = check_rows(source, items_name, item_ids, time, cells, problems)
-    if rows is None:
-        return None
-    event_types = None
-    if rows.event_types is not None:
-        names = rows.event_types.dictionary.to_numpy(zero_copy_only=False)
-        event_types = names[rows.event_types.indices.to_numpy()]
-    return Interactions(
-        user_ids=rows.users.dictionary.to_numpy(zero_copy_only=False),
-        users=rows.users.indices.to_numpy().astype(np.int64),
-        items=rows.items,
-        timestamps=rows.timestamps,
-        event_types=event_types,
-        ratings=rows.ratings,
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """Validated rows of a log."""
@@ -199,8 +165,23 @@ class Rows:
     event_types: pa.DictionaryArray | None
     ratings: np.ndarray | None  # float64[n]
 
+    def interactions(self) -> Interactions:
+        """Returns the rows with users in order of first appearance and event types as text."""
+        event_types = None
+        if self.event_types is not None:
+            names = self.event_types.dictionary.to_numpy(zero_copy_only=False)
+            event_types = names[self.event_types.indices.to_numpy()]
+        return Interactions(
+            user_ids=self.users.dictionary.to_numpy(zero_copy_only=False),
+            users=self.users.indices.to_numpy().astype(np.int64),
+            items=self.items,
+            timestamps=self.timestamps,
+            event_types=event_types,
+            ratings=self.ratings,
+        )
 
-def check_rows(
+
+def check_log(
     source: SourceTable,
     items_name: str,
     item_ids: pa.Array | pa.ChunkedArray,
@@ -208,7 +189,16 @@ def check_rows(
     cells: timestamps.Cells,
     problems: Problems,
 ) -> Rows | None:
-    """Returns what `check_log` does, with ids and event types in dictionaries."""
+    """Returns the rows of a log, or some of them; None if they have problems.
+
+    Args:
+      source: A table with all required columns (`check_log_columns`).
+      items_name: Name of the items file, for messages.
+      item_ids: string[items], the ids in the order that `Interactions.items` refers to.
+      time: How times are written.
+      cells: The parsed column of times.
+      problems: Gets every kind that is checked, also with a count of 0, so that those of parts are merged in order.
+    """
     table = source.table
     before = len(problems.found)
     _check_ids(source, "user_id", problems, unique=False)

@@ -111,7 +111,7 @@ def check_block(
         values: dict[str, object] = {"user_id": source.table["user_id"], "item": log.items}
         values["timestamp"] = log.timestamps
         if log.event_types is not None:
-            values["event_type"] = pa.array(log.event_types, pa.string())
+            values["event_type"] = log.event_types.cast(pa.string())
         if log.ratings is not None:
             values["rating"] = log.ratings
         write_parquet(pa.table(values), block.checked)
