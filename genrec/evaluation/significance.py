@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 from etils import epath
 
 from genrec import files, tables
@@ -173,14 +174,20 @@ def users_file(path: epath.PathLike, split: str) -> epath.Path:
 
 def list_length(path: epath.PathLike) -> int:
     """Returns the length of the lists behind a file of users' ranks; the greatest rank in a file that does not say."""
-    users = files.read_parquet(path)
-    stored = users.schema.metadata or {}
-    return int(stored[results.LENGTH]) if results.LENGTH in stored else max(1, pc.max(users["rank"]).as_py() or 0)
+    if length := _metadata(path).get(results.LENGTH):
+        return int(length)
+    return max(1, pc.max(files.read_parquet(path)["rank"]).as_py() or 0)
 
 
 def history_rule(path: epath.PathLike) -> str:
     """Returns `results.history_rule` of the lists behind a file of users' ranks; "" for a file that does not say."""
-    return (files.read_parquet(path).schema.metadata or {}).get(results.HISTORY, b"").decode()
+    return _metadata(path).get(results.HISTORY, b"").decode()
+
+
+def _metadata(path: epath.PathLike) -> dict[bytes, bytes]:
+    """Returns the metadata of a Parquet file, without its rows; raises DamagedError if they cannot be read."""
+    with files.reading(path, "Parquet"), epath.Path(path).open("rb") as file:
+        return pyarrow.parquet.read_schema(file).metadata or {}
 
 
 def shown_cutoffs(given: Sequence[float] | None, length: int) -> list[int]:
