@@ -26,7 +26,7 @@ from genrec.serving.engine import Program
 if TYPE_CHECKING:
     from genrec.decoding.loaded_model import LoadedGenerator
 
-BATCH_SIZES = (1, 4, 16, 64)
+BATCH_SIZES = (1, 2, 4, 8, 16, 64)
 RARE_BATCH_SIZE = 4  # of forms that are rarely asked for: fewer programs are compiled
 EXCLUDED = 256  # length to which lists of excluded items are padded
 CACHE_BYTES = 256 * 2**20
