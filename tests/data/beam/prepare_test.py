@@ -1,11 +1,13 @@
 """Apache Beam gives the dataset that one process gives, and the same errors."""
 
+import functools
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from apache_beam.transforms import userstate
 
 from genrec.config import Data, SyntheticCatalogue
 from genrec.data import filtering, reading, splits, user_index
@@ -21,7 +23,10 @@ ITEMS = 30
 
 @pytest.fixture(scope="module")
 def runner():
-    return BeamRunner("DirectRunner")
+    """The DirectRunner, which looks once at the signatures of a DoFn, not thirty times: a third of its time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(userstate, "get_dofn_specs", functools.cache(userstate.get_dofn_specs))
+        yield BeamRunner("DirectRunner")
 
 
 @pytest.fixture(autouse=True)
