@@ -122,7 +122,7 @@ def untrained(tokenized) -> Callable:
         tokenized(workdir, experiment)
         dataset, ids = Dataset(workdir / "dataset"), SemanticIds.load(workdir / "semantic_ids")
         record = run_setup.record_of(experiment, ids, dataset, workdir)
-        params = jax.jit(load.model_of(record)[1])()
+        params = jax.jit(load.model_of(record).initialize)()
         store = checkpoints.Checkpoints(workdir, keep_latest=len(steps))
         for number, step in enumerate(steps, start=1):
             record.finished = step == steps[-1]

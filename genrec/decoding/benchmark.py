@@ -232,13 +232,14 @@ def of_random(
     experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, transition_bias=False))
     codes, random = random_codes(items, sizes), np.random.default_rng(1)
     record = run_record.RunRecord.of(experiment, tuple(sizes), "random", "random")
-    graphdef, create = load.model_of(record)
+    structure = load.model_of(record)
     offsets = np.cumsum((0, *sizes[:-1])).astype(np.int32)
     tokenizer = Tokenizer(codes + offsets, sum(sizes), experiment.model.user_tokens)
     chosen = list(random.integers(0, items, (batch, record.max_history), np.int32))
     names = [f"u{number}" for number in range(batch)]
     rows = histories(names, chosen, tokenizer, record.max_history, causal=record.causal)
-    return _measure(graphdef, jax.jit(create)(), SortedTable.build(codes, sizes), rows, beams, seconds)
+    params = jax.jit(structure.initialize)()
+    return _measure(structure.graphdef, params, SortedTable.build(codes, sizes), rows, beams, seconds)
 
 
 def _measure(

@@ -1,5 +1,8 @@
 """Models of checkpoints: structure and parameters."""
 
+import dataclasses
+import functools
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple
@@ -18,16 +21,30 @@ from genrec.models.run_record import RunRecord
 from genrec.models.sasrec import SASRec
 
 
-def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
-    """Returns the structure of a record's model, and a function that initializes its parameters.
+class Structure(NamedTuple):
+    """The structure of a model, without its arrays."""
+
+    graphdef: nnx.GraphDef
+    initialize: Callable[[], nnx.State]  # returns the initial parameters
+    abstract: nnx.State  # these parameters as abstract arrays
+
+
+def model_of(record: RunRecord) -> Structure:
+    """Returns the structure of a record's model.
 
     Raises ConfigError for dtypes other than float32 and bfloat16.
     """
-    cfg = (config.SasRecModel if record.kind == "sasrec" else config.Model)(**record.model)
     for name in ("compute", "parameters"):
-        if (value := getattr(cfg, name)) not in ("float32", "bfloat16"):
+        if (value := record.model[name]) not in ("float32", "bfloat16"):
             raise config.ConfigError(f"model.{name}={value!r}: choose float32 or bfloat16")
+    of_any_step = dataclasses.replace(record, validated=0, validations_without_best=0, finished=False)
+    return _structure(json.dumps(dataclasses.asdict(of_any_step)))
 
+
+@functools.lru_cache(maxsize=8)  # tracing takes up to a second, and stages of one process ask for the same model
+def _structure(record_json: str) -> Structure:
+    record = RunRecord(**json.loads(record_json))
+    cfg = (config.SasRecModel if record.kind == "sasrec" else config.Model)(**record.model)
     conditioning = record.conditioning
 
     def model() -> Recommender | SASRec:
@@ -35,10 +52,11 @@ def model_of(record: RunRecord) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
             return SASRec(cfg, record.sizes[0], nnx.Rngs(record.seed), record.max_history, record.causal)
         return Recommender(cfg, tuple(record.sizes), nnx.Rngs(record.seed), conditioning)
 
-    def parameters() -> nnx.State:
-        return jax.tree.map(lambda x: x.astype(cfg.parameters), nnx.state(model()))
+    def stored(params: nnx.State) -> nnx.State:
+        return jax.tree.map(lambda x: x.astype(cfg.parameters), params)
 
-    return nnx.graphdef(nnx.eval_shape(model)), parameters
+    graphdef, abstract = nnx.split(nnx.eval_shape(model))
+    return Structure(graphdef, lambda: stored(nnx.state(model())), jax.eval_shape(stored, abstract))
 
 
 def averaged(params: nnx.State) -> nnx.State:
@@ -91,8 +109,8 @@ def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None)
         with closing(checkpoints):
             step = _step(checkpoints, folder, which)
             record = checkpoints.record(step)
-            graphdef, parameters = model_of(record)
-            abstract = jax.eval_shape(lambda: averaged(parameters()))
+            structure = model_of(record)
+            abstract = jax.eval_shape(averaged, structure.abstract)
             params = checkpoints.restore_ema(step, sharding.with_shardings(abstract, mesh or sharding.one_device()))
     except (ArtifactError, config.ConfigError):
         raise
@@ -101,4 +119,4 @@ def load(workdir: epath.PathLike, which: str = "best", mesh: Mesh | None = None)
             f"{folder}: checkpoint {which} cannot be read: it is damaged or incomplete ({problem!r:.200}). Choose "
             "another checkpoint, or try again when it is complete."
         ) from problem
-    return SavedModel(graphdef, params, record, step)
+    return SavedModel(structure.graphdef, params, record, step)

@@ -100,8 +100,8 @@ def search(experiment: Experiment, catalogue: Catalogue, mesh: Mesh) -> Program:
     """Returns the beam search of validation and evaluation, over a random catalogue."""
     cfg = experiment.evaluation
     record = RunRecord.of(experiment, catalogue.sizes, "random", "random")
-    graphdef, create = load.model_of(record)
-    params = sharding.with_shardings(jax.eval_shape(lambda: load.averaged(create())), mesh)
+    structure = load.model_of(record)
+    params = sharding.with_shardings(jax.eval_shape(load.averaged, structure.abstract), mesh)
     table = SortedTable.build(benchmark.random_codes(catalogue.items, catalogue.sizes), catalogue.sizes)
     index = jax.tree.map(functools.partial(_like, sharded=sharding.named(mesh)), LiveIndex(table, filters=0).index)
     history = np.zeros(record.max_history, np.int32)
@@ -113,7 +113,9 @@ def search(experiment: Experiment, catalogue: Catalogue, mesh: Mesh) -> Program:
     users = -(-cfg.batch // parts) * parts
     rows = _rows_like(inputs, users, mesh)
     with jax.set_mesh(mesh):
-        lowered = searching.search_function(graphdef, mesh, cfg.beams).lower(params, index, None, rows, cfg.beams)
+        lowered = searching.search_function(structure.graphdef, mesh, cfg.beams).lower(
+            params, index, None, rows, cfg.beams
+        )
     memory = {"parameters": _bytes(params), "catalogue": _bytes(index), "batch": _bytes(rows)}
     return Program("search", lowered, memory, "users", users, 0)
 

@@ -51,10 +51,9 @@ def describe(record: run_record.RunRecord, tx: optax.GradientTransformation, mes
             raise ConfigError(
                 f"{field}={size} must be divisible by {parts}, the number of parts from mesh.{sharding.RULES[name]}"
             )
-    graphdef, parameters = load.model_of(record)
+    structure = load.model_of(record)
 
-    def initialize() -> State:
-        params = parameters()
+    def state_of(params: nnx.State) -> State:
         return {
             "params": params,
             "ema": load.averaged(params),
@@ -63,8 +62,8 @@ def describe(record: run_record.RunRecord, tx: optax.GradientTransformation, mes
             "key": jax.random.key(record.seed),
         }
 
-    abstract = sharding.with_shardings(jax.eval_shape(initialize), mesh)
-    return Run(graphdef, initialize, abstract, mesh)
+    abstract = sharding.with_shardings(jax.eval_shape(state_of, structure.abstract), mesh)
+    return Run(structure.graphdef, lambda: state_of(structure.initialize()), abstract, mesh)
 
 
 def start(run: Run, warm_start: Callable[[Recommender], None] | None = None) -> State:

@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     embed.embed(experiment.embeddings, workdir / "dataset", workdir / "item_embeddings")
     tokenize.learn(experiment.semantic_ids, workdir / "item_embeddings", workdir / "semantic_ids")
     setup = run_setup.generator(experiment, workdir)
-    params = jax.jit(load.model_of(setup.record)[1])()
+    params = jax.jit(load.model_of(setup.record).initialize)()
     setup.record.finished = True
     store = checkpoints.Checkpoints(workdir)
     store.save(7, {"ema": params, "params": params}, {}, setup.record, 0.1)

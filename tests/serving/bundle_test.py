@@ -57,7 +57,7 @@ def workdir(tokenized, untrained, tmp_path_factory):
     tokenized(workdir, EXPERIMENT)
     learn_transitions.learn(EXPERIMENT.transitions, workdir)
     record = run_setup.baseline(EXPERIMENT, workdir).record
-    params = jax.jit(load.model_of(record)[1])()
+    params = jax.jit(load.model_of(record).initialize)()
     with contextlib.closing(checkpoints.Checkpoints(workdir / checkpoints.SASREC)) as store:
         store.save(1, {"ema": jax.tree.map(lambda x: x * 3, params), "params": params}, {}, record, 0.5)
     untrained(workdir, EXPERIMENT)

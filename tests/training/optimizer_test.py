@@ -15,7 +15,7 @@ def test_matrices_decay_and_nothing_else(scan_layers):
     model = config.Model(width=16, encoder_layers=2, decoder_layers=1, heads=2, head_width=8, mlp=32)
     model.scan_layers = scan_layers
     record = run_record.RunRecord.of(config.Experiment(model=model), (8, 8), "semantic IDs", "dataset")
-    flat = jax.tree.leaves_with_path(optimizer.weight_decay_mask(jax.eval_shape(load.model_of(record)[1])))
+    flat = jax.tree.leaves_with_path(optimizer.weight_decay_mask(load.model_of(record).abstract))
     decayed = {jax.tree_util.keystr(path): value for path, value in flat}
     assert any(decayed.values())
     for path, value in decayed.items():
