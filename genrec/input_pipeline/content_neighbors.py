@@ -17,6 +17,7 @@ EXACT_ITEMS = 50_000  # up to so many, all pairs are compared
 PROBES = 12  # clusters that are searched for the items of each
 ROWS_PER_CLUSTER = 64  # items per cluster in the sample that clusters are learned from
 LARGEST_CLUSTER = 4  # times the mean
+GROUP = 16  # columns of which the largest value is taken first
 BLOCK = 1024  # items that are compared at a time
 
 
@@ -33,7 +34,7 @@ def nearest(embeddings: np.ndarray, neighbors: int, exact_items: int = EXACT_ITE
     There are none without content, of width 0. Beyond `exact_items` items, neighbors are those within the `probes`
     clusters nearest to the item's own.
     """
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    lengths = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings))[:, None]
     vectors = (embeddings / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     neighbors = min(neighbors, len(vectors) - 1) if vectors.shape[1] else 0
     found = Neighbors(np.zeros((len(vectors), neighbors), np.int32), np.zeros((len(vectors), neighbors), np.float32))
@@ -61,8 +62,31 @@ def _search(vectors: np.ndarray, rows: np.ndarray, candidates: np.ndarray, found
         cosines = vectors[some] @ others
         own = np.arange(len(some))
         cosines[own, start + own] = -np.inf
-        best = np.argpartition(-cosines, neighbors - 1, axis=1)[:, :neighbors]
+        best = _largest(cosines, neighbors)
         found.items[some], found.cosines[some] = candidates[best], np.take_along_axis(cosines, best, axis=1)
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Returns the columns int[rows, count] of the largest values of each row, in no particular order.
+
+    The largest values of `count` groups of columns are at least as many as are sought: only values as large as the
+    least of them can be, and few are, so that a tenth of the time of `np.argpartition` is enough.
+    """
+    rows, columns = values.shape
+    width = columns // GROUP
+    if width < 2 * count:
+        return np.argpartition(values, columns - count, axis=1)[:, columns - count :]
+    maxima = values[:, :width].copy()
+    for start in range(width, width * GROUP, width):
+        np.maximum(maxima, values[:, start : start + width], out=maxima)
+    least = np.partition(maxima, width - count, axis=1)[:, width - count]
+    row, column = np.divmod(np.flatnonzero(values >= least[:, None]), columns)
+    counts = np.bincount(row, minlength=rows)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    left, of_left = np.full((rows, counts.max()), -np.inf, values.dtype), np.zeros((rows, counts.max()), np.int64)
+    left[row, place], of_left[row, place] = values[row, column], column
+    best = np.argpartition(left, left.shape[1] - count, axis=1)[:, left.shape[1] - count :]
+    return np.take_along_axis(of_left, best, axis=1)
 
 
 def _clusters(vectors: np.ndarray, neighbors: int, probes: int) -> tuple[list[np.ndarray], list[list[int]]]:

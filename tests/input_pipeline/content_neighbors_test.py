@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from genrec.input_pipeline import content_neighbors
 from genrec.input_pipeline.content_neighbors import nearest
 
 
@@ -19,9 +20,8 @@ def test_neighbors_are_the_largest_cosines(items):
     np.fill_diagonal(cosines, -np.inf)
     wanted = -np.sort(-cosines, axis=1)[:, : min(4, items - 1)]
     np.testing.assert_allclose(-np.sort(-found.cosines, axis=1), wanted, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(
-        np.take_along_axis(cosines, found.items, axis=1), found.cosines
-    ) if items > 1 else None
+    if items > 1:
+        np.testing.assert_allclose(np.take_along_axis(cosines, found.items, axis=1), found.cosines, rtol=1e-5)
 
 
 def test_clusters_find_nearly_all_neighbors_and_never_the_item_itself():
@@ -47,3 +47,14 @@ def test_more_neighbors_than_the_nearest_clusters_have():
 def test_items_without_vectors_and_equal_ones_have_neighbors():
     found = nearest(np.zeros((300, 4), np.float32), 3, exact_items=100)
     assert np.isfinite(found.cosines).all()
+
+
+@pytest.mark.parametrize("different", (3, 10_000))
+@pytest.mark.parametrize("columns", (5, 40, 131))
+def test_the_largest_values_are_found_also_among_equal_ones(columns, different):
+    values = np.random.default_rng(columns).integers(different, size=(30, columns)).astype(np.float32)
+    found = content_neighbors._largest(values, 3)
+    assert all(len(set(one)) == 3 for one in found.tolist())
+    np.testing.assert_array_equal(
+        np.sort(np.take_along_axis(values, found, axis=1)), np.sort(values, axis=1)[:, columns - 3 :]
+    )
