@@ -168,9 +168,19 @@ class FreeCodes:
 
     def __init__(self, codes: np.ndarray, sizes: Sequence[int]):
         """`codes` uint16[items, levels] are taken, also those of items that were removed."""
-        self._sizes, self._taken = tuple(sizes), dict[tuple[int, ...], set[int]]()
-        for *prefix, last in np.asarray(codes).tolist():
-            self._taken.setdefault(tuple(prefix), set()).add(last)
+        codes = np.asarray(codes, np.uint16)
+        self._sizes, self._columns = tuple(sizes), np.ascontiguousarray(codes[np.lexsort(codes.T[::-1])].T)
+        self._taken = dict[tuple[int, ...], set[int]]()  # by learned codes, of those that were asked for
+
+    def _under(self, learned: tuple[int, ...]) -> set[int]:
+        """Returns the codes of the last level that are taken under learned codes, to be changed in place."""
+        if learned not in self._taken:
+            low, high = 0, self._columns.shape[1]  # in the order of codes, those under a prefix are neighbors
+            for column, code in zip(self._columns, np.array(learned, np.uint16), strict=False):
+                within = column[low:high]
+                low, high = low + within.searchsorted(code), low + within.searchsorted(code, side="right")
+            self._taken[learned] = set(self._columns[-1, low:high].tolist())
+        return self._taken[learned]
 
     def take(self, learned: Sequence[int], others: Callable[[], Sequence[int]]) -> tuple[tuple[int, ...], bool]:
         """Takes the lowest free code under learned codes; returns all codes of the item, and whether it was moved.
@@ -186,7 +196,7 @@ class FreeCodes:
 
         for code in candidates():
             prefix = (*first, code)
-            used = self._taken.setdefault(prefix, set())
+            used = self._under(prefix)
             free = next((last for last in range(self._sizes[-1]) if last not in used), None)
             if free is not None:
                 used.add(free)
@@ -198,7 +208,18 @@ class FreeCodes:
 
     def release(self, codes: Sequence[int]) -> None:
         """Makes the codes of an item free that `take` returned."""
-        self._taken[tuple(codes[:-1])].discard(codes[-1])
+        self._under(tuple(codes[:-1])).discard(codes[-1])
+
+
+def row_numbers(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Returns int64[items]: a number for each different row of integers[items, levels], which are below `sizes`."""
+    numbers, different = np.zeros(len(codes), np.int64), 1
+    for column, size in zip(codes.T, sizes, strict=True):
+        if different * size > np.iinfo(np.int64).max:
+            numbers = np.unique(numbers, return_inverse=True)[1]
+            different = len(numbers)
+        numbers, different = numbers * size + column, different * size
+    return numbers
 
 
 def running_numbers(codes: np.ndarray) -> np.ndarray:

@@ -90,3 +90,26 @@ def test_missing_and_damaged_files_are_named(learned, tmp_path):
     files.save_array(tmp_path / codes_lib.CODES_FILE, np.array([[0, 0, 0, 0]], np.uint16))
     with pytest.raises(artifacts.ArtifactError, match="layout.json"):
         SemanticIds.load(tmp_path)
+
+
+def test_free_codes_are_those_that_no_item_has(learned):
+    codes = separate_collisions(learned, SIZES, max_group=200).codes[learned[:, 0] < 3]
+    codes = codes[::2]  # with gaps, and without the last group
+    size, known = int(codes[:, -1].max()) + 2, {tuple(row) for row in codes.tolist()}
+    free = codes_lib.FreeCodes(codes, (*SIZES, size))
+    for group in np.unique(learned, axis=0).tolist():
+        expected = [last for last in range(size) if (*group, last) not in known]
+        assert [free.take(group, list)[0] for _ in expected] == [(*group, last) for last in expected]
+        with pytest.raises(SemanticIdError, match="free"):
+            free.take(group, list)
+        free.release((*group, expected[0]))
+        assert free.take(group, list) == ((*group, expected[0]), False)
+
+
+@pytest.mark.parametrize("size", [3, 1 << 16])
+def test_row_numbers_are_equal_for_equal_rows_alone(size):
+    codes = np.random.default_rng(0).integers(size - 2, size, (40, 6)).astype(np.uint16)
+    numbers = codes_lib.row_numbers(codes, (size,) * 6)
+    equal = (codes[:, None] == codes[None]).all(axis=-1)
+    np.testing.assert_array_equal(numbers[:, None] == numbers[None], equal)
+    assert numbers.dtype == np.int64
