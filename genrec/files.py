@@ -14,7 +14,7 @@ import socket
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -174,6 +174,17 @@ def save_array(path: epath.PathLike, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
+def save_rows(path: epath.PathLike, blocks: Iterable[np.ndarray], rows: int) -> None:
+    """Writes blocks of rows, `rows` in all and of one type and width, as `save_array` writes the whole array."""
+    with epath.Path(path).open("wb") as file:
+        for number, block in enumerate(blocks):
+            if not number:
+                shape = (rows, *block.shape[1:])
+                header = {"descr": np.lib.format.dtype_to_descr(block.dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(block.tobytes())
+
+
 def load_array(path: epath.PathLike) -> np.ndarray:
     """Returns the array of a .npy file; raises DamagedError if it cannot be read, as all functions for arrays do."""
     with reading(path, "an array"), epath.Path(path).open("rb") as file:
@@ -183,9 +194,11 @@ def load_array(path: epath.PathLike) -> np.ndarray:
 
 
 def map_array(path: epath.PathLike) -> np.ndarray:
-    """Returns the array of a .npy file of a file system, memory-mapped."""
+    """Returns the array of a .npy file: memory-mapped where it is on a file system, loaded from a bucket."""
+    if "://" in str(path):
+        return load_array(path)
     with reading(path, "an array"):
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def load_arrays(path: epath.PathLike) -> dict[str, np.ndarray]:
@@ -200,16 +213,18 @@ def array_shape(path: epath.PathLike) -> tuple[int, ...]:
         return _read_header(file)[0]
 
 
-def load_rows(path: epath.PathLike, start: int, stop: int) -> np.ndarray:
-    """Returns the rows [start, stop) of the array of a .npy file; reads nothing else if rows are contiguous."""
+def load_rows(path: epath.PathLike, rows: np.ndarray) -> np.ndarray:
+    """Returns the rows int[n] of the array of a .npy file; from a bucket, reads all from the first to the last."""
+    if "://" not in str(path) or not len(rows):
+        return map_array(path)[rows]
     with reading(path, "an array"), epath.Path(path).open("rb") as file:
         shape, fortran_order, dtype = _read_header(file)
         if not fortran_order and not dtype.hasobject:
-            width = int(np.prod(shape[1:]))
-            file.seek(start * width * dtype.itemsize, io.SEEK_CUR)
-            content = file.read((stop - start) * width * dtype.itemsize)
-            return np.frombuffer(content, dtype).reshape(stop - start, *shape[1:])
-    return load_array(path)[start:stop]
+            width, start = int(np.prod(shape[1:])) * dtype.itemsize, int(rows.min())
+            file.seek(start * width, io.SEEK_CUR)
+            content = file.read((int(rows.max()) + 1 - start) * width)
+            return np.frombuffer(content, dtype).reshape(-1, *shape[1:])[rows - start]
+    return load_array(path)[rows]
 
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -11,11 +11,30 @@ from genrec import files
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_load_rows_reads_a_range_of_rows(tmp_path, order):
+def test_rows_and_mapped_arrays_are_those_of_the_file_also_in_a_bucket(tmp_path, monkeypatch, order):
     array = np.asarray(np.arange(60, dtype=np.float16).reshape(10, 6), order=order)
     files.save_array(tmp_path / "array.npy", array)
     assert files.array_shape(tmp_path / "array.npy") == (10, 6)
-    np.testing.assert_array_equal(files.load_rows(tmp_path / "array.npy", 3, 7), array[3:7])
+    rows = np.array([3, 7, 4])
+    monkeypatch.setattr(files.epath, "Path", lambda path: type(tmp_path)(str(path).removeprefix("bucket:/")))
+    for path in (tmp_path / "array.npy", f"bucket://{tmp_path}/array.npy"):
+        np.testing.assert_array_equal(files.load_rows(path, rows), array[rows])
+        np.testing.assert_array_equal(files.map_array(path), array)
+
+
+def test_blocks_of_rows_are_written_as_the_whole_array(tmp_path):
+    array = np.arange(60, dtype=np.float32).reshape(10, 6)
+    files.save_array(tmp_path / "whole.npy", array)
+    files.save_rows(tmp_path / "blocks.npy", np.split(array, [3, 4]), 10)
+    assert (tmp_path / "blocks.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_files_that_are_no_arrays_are_not_mapped(tmp_path):
+    with (tmp_path / "archive.npy").open("wb") as file:
+        np.savez(file, one=np.ones(3))
+    for name in ("archive.npy", "missing.npy", "."):
+        with pytest.raises(files.DamagedError, match=str(tmp_path)):
+            files.map_array(tmp_path / name)
 
 
 def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):

@@ -101,6 +101,11 @@ class Catalogue:
         """Returns the catalogue of these rows, renumbered from 0."""
         return Catalogue(self.table.take(pa.array(rows)), self.text_fields, self.source_items)
 
+    def blocks(self, items: int) -> Iterator["Catalogue"]:
+        """Yields the catalogue in parts of `items` rows, each renumbered from 0."""
+        for start in range(0, len(self), items):
+            yield Catalogue(self.table.slice(start, items), self.text_fields, self.source_items)
+
     @functools.cached_property
     def item_ids(self) -> list[str]:
         """The item id of each row."""

@@ -4,6 +4,7 @@ The content part comes from given vectors or from the items' texts. An optional 
 in users' sequences, of the training split only, so that no test interaction influences a semantic ID.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,23 +45,31 @@ def embed(
         return
     with artifacts.writing(path, KIND, recipe, config=config, inputs=inputs) as draft:
         if runner:
-            embeddings, pairs = embed_on_beam.content_and_pairs(config, dataset, draft.path, runner)
+            blocks, pairs = embed_on_beam.content_and_pairs(config, dataset, draft.path, runner)
         else:
-            embeddings, pairs = content(config, dataset.catalogue), None
+            blocks, pairs = content(config, dataset.catalogue), None
             if cooccurrence_weight(config):
                 pairs = cooccurrence.count_pairs(dataset.split("train"), len(dataset.catalogue))
         if pairs is not None:
             behavior = cooccurrence.embeddings(pairs, config.cooccurrence_width)
-            embeddings = np.concatenate([embeddings, np.float32(cooccurrence_weight(config)) * behavior], axis=1)
-        if config.source == "cooccurrence":
-            logging.warning(
-                "embeddings.source=cooccurrence: %d of %d items are in no training sequence with another item, and all "
-                "get the same codes; items that come later get none until semantic IDs are learned again",
-                np.count_nonzero(~embeddings.any(axis=1)),
-                len(embeddings),
-            )
-        files.save_array(draft.path / FILE, embeddings)
-        logging.info("embedded %d items in %d dimensions (%s)", *embeddings.shape, config.source)
+            blocks = _with_behavior(blocks, np.float32(cooccurrence_weight(config)) * behavior)
+            if config.source == "cooccurrence":
+                logging.warning(
+                    "embeddings.source=cooccurrence: %d of %d items are in no training sequence with another item, and "
+                    "all get the same codes; items that come later get none until semantic IDs are learned again",
+                    np.count_nonzero(~behavior.any(axis=1)),
+                    len(behavior),
+                )
+        files.save_rows(draft.path / FILE, blocks, len(dataset.catalogue))
+        shape = files.array_shape(draft.path / FILE)
+        logging.info("embedded %d items in %d dimensions (%s)", *shape, config.source)
+
+
+def _with_behavior(blocks: Iterable[np.ndarray], behavior: np.ndarray) -> Iterator[np.ndarray]:
+    start = 0
+    for block in blocks:
+        yield np.concatenate([block, behavior[start : start + len(block)]], axis=1)
+        start += len(block)
 
 
 def hash_files(config: config_lib.Embeddings) -> dict[str, str]:
@@ -94,6 +103,9 @@ def settings_in_use(config: config_lib.Embeddings) -> dict[str, Any]:
 
 
 def load(path: epath.PathLike) -> np.ndarray:
-    """Returns float32[items, width] of the artifact in `path`; raises ArtifactError if there is none."""
+    """Returns float32[items, width] of the artifact in `path`, not to be written to, as `files.map_array` does.
+
+    Raises ArtifactError if there is none.
+    """
     artifacts.read(path, KIND)
-    return files.load_array(epath.Path(path) / FILE)
+    return files.map_array(epath.Path(path) / FILE)

@@ -26,22 +26,28 @@ Pairs = tuple[tuple[int, int], scipy.sparse.csr_matrix]  # (block of sequences, 
 
 def content_and_pairs(
     config: config_lib.Embeddings, dataset: Dataset, path: epath.Path, runner: BeamRunner
-) -> tuple[np.ndarray, scipy.sparse.csr_matrix | None]:
+) -> tuple[Iterator[np.ndarray], scipy.sparse.csr_matrix | None]:
     """Returns the results of `encoders.content` and, if the config asks for it, of `cooccurrence.count_pairs`.
 
-    All workers must be able to read the dataset and to write `path`, which is for temporary files. For errors see
-    `embed.embed`.
+    All workers must be able to read the dataset and to write `path`, which is for temporary files: they are removed
+    after the last block of the content. For errors see `embed.embed`.
     """
     folder = path / "beam"
     folder.mkdir()
     made = content(config, dataset.catalogue, folder, runner)
     pairs = count_pairs(dataset, folder, runner) if encoders.cooccurrence_weight(config) else None
-    folder.rmtree()
-    return made, pairs
+
+    def blocks() -> Iterator[np.ndarray]:
+        yield from made
+        folder.rmtree()
+
+    return blocks(), pairs
 
 
-def content(config: config_lib.Embeddings, catalogue: Catalogue, folder: epath.Path, runner: BeamRunner) -> np.ndarray:
-    """Returns the result of `encoders.content`."""
+def content(
+    config: config_lib.Embeddings, catalogue: Catalogue, folder: epath.Path, runner: BeamRunner
+) -> Iterator[np.ndarray]:
+    """Returns the result of `encoders.content`, whose blocks are read from the folder."""
     encoders.check_source(config, catalogue)
     if config.source == "cooccurrence":
         return encoders.content(config, catalogue)
@@ -56,11 +62,9 @@ def content(config: config_lib.Embeddings, catalogue: Catalogue, folder: epath.P
         weigh = functools.partial(_weigh, vocabulary=str(folder / "vocabulary"))
         weighed = runner.map("weigh_terms", weigh, blocks, folder)
         terms = scipy.sparse.vstack([beam_runner.load(block) for block in weighed], format="csr")
-        vectors = encoders.project(terms, config.width)
-    else:
-        encoded = runner.map("encode", functools.partial(_encode, config=config), blocks, folder)
-        vectors = np.concatenate([beam_runner.load(block) for block in encoded])
-    return encoders.normalized(vectors, catalogue.item_ids)
+        return encoders.normalized(encoders.project(terms, config.width), catalogue)
+    encoded = runner.map("encode", functools.partial(_encode, config=config), blocks, folder)
+    return encoders.normalized(map(beam_runner.load, encoded), catalogue)
 
 
 def count_pairs(dataset: Dataset, folder: epath.Path, runner: BeamRunner) -> scipy.sparse.csr_matrix:

@@ -3,7 +3,7 @@
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,25 +19,25 @@ from genrec.data.dataset import Catalogue
 from genrec.errors import GenrecError, cut, shown
 from genrec.semantic_ids import tfidf
 
+BLOCK_ITEMS = 1 << 16  # items whose vectors are in memory at a time
+FIT_TEXTS = 1 << 18  # texts from which the projection is learned; all texts are projected
+
 
 class EmbeddingError(GenrecError):
     """Item embeddings that cannot be computed. The message says why and what to do."""
 
 
-def content(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
-    """Returns float32[items, width]: unit vectors, or zeros for an item without any known term.
+def content(config: config_lib.Embeddings, catalogue: Catalogue) -> Iterator[np.ndarray]:
+    """Yields float32[items, width] in blocks of items: unit vectors, or zeros for an item without any known term.
 
     The width is 0 for the source cooccurrence, which has no content.
     """
     check_source(config, catalogue)
-    if config.source == "cooccurrence":
-        return np.zeros((len(catalogue), 0), np.float32)
     if config.source == "tfidf":
-        counts = tfidf.count(catalogue.texts)
-        vectors = project(tfidf.weigh(counts, tfidf.vocabulary(tfidf.frequencies(counts))), config.width)
+        blocks = project(tfidf.of_texts(catalogue.texts)[1], config.width)
     else:
-        vectors = encode(config, catalogue)
-    return normalized(vectors, catalogue.item_ids)
+        blocks = (encode(config, part) for part in catalogue.blocks(BLOCK_ITEMS))
+    return normalized(blocks, catalogue)
 
 
 def cooccurrence_weight(config: config_lib.Embeddings) -> float:
@@ -99,39 +99,53 @@ def _check_file(path: str, catalogue: Catalogue) -> None:
 
 
 def encode(config: config_lib.Embeddings, catalogue: Catalogue) -> np.ndarray:
-    """Returns float[items, width]: given vectors or those of a sentence encoder, for a catalogue or a part of it."""
+    """Returns float[items, width] of the sources that encode each item alone, for a catalogue or a part of it."""
+    if config.source == "cooccurrence":
+        return np.zeros((len(catalogue), 0), np.float32)
     if config.source == "sentence_transformers":
         return sentence_vectors(catalogue.texts, config.sentence_model)
     if config.vectors:
-        rows = catalogue.table["source_row"].to_numpy()  # ascending: the dataset may have fewer items than the file
-        start = rows.min()
-        return files.load_rows(config.vectors, start, rows.max() + 1)[rows - start]
+        return files.load_rows(config.vectors, catalogue.table["source_row"].to_numpy())
     column = catalogue.table["vector"].combine_chunks()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
-def normalized(vectors: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
-    """Returns float32[items, width]: rows of unit length; raises EmbeddingError for numbers that are not finite."""
-    vectors = np.asarray(vectors, np.float32)
-    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(broken):
+def normalized(blocks: Iterable[np.ndarray], catalogue: Catalogue) -> Iterator[np.ndarray]:
+    """Yields float32[items, width] in blocks: the vectors of a catalogue's items, brought to unit length.
+
+    Raises EmbeddingError for numbers that are not finite.
+    """
+    start, empty, broken, first = 0, 0, 0, 0
+    for block in blocks:
+        vectors = np.asarray(block, np.float32)
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong) and not broken:
+            first = start + int(wrong[0])
+        start, broken = start + len(vectors), broken + len(wrong)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        empty += int((norms == 0).sum()) if vectors.shape[1] else 0
+        yield vectors / np.where(norms > 0, norms, 1)
+    if broken:
         raise EmbeddingError(
-            f"{len(broken)} of {len(vectors)} item vectors have NaN or infinity, first that of item "
-            f"{shown(item_ids[broken[0]])}. Correct the vectors or remove the items."
+            f"{broken} of {start} item vectors have NaN or infinity, first that of item "
+            f"{shown(catalogue.item_ids[first])}. Correct the vectors or remove the items."
         )
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if empty := int((norms == 0).sum()):
-        logging.warning("%d of %d items have an all-zero vector and will share a semantic ID prefix", empty, len(norms))
-    return vectors / np.where(norms > 0, norms, 1)
+    if empty:
+        logging.warning("%d of %d items have an all-zero vector and will share a semantic ID prefix", empty, start)
 
 
-def project(terms: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
-    """Returns float32[texts, width]: a truncated SVD of weighted terms float32[texts, terms] (LSA)."""
-    return projection(terms, width).transform(terms)
+def project(terms: scipy.sparse.csr_matrix, width: int) -> Iterator[np.ndarray]:
+    """Yields float32[texts, width] in blocks: a truncated SVD of weighted terms float32[texts, terms] (LSA)."""
+    fitted = projection(terms, width)
+    for start in range(0, terms.shape[0], BLOCK_ITEMS):
+        yield fitted.transform(terms[start : start + BLOCK_ITEMS])
 
 
 def projection(terms: scipy.sparse.csr_matrix, width: int) -> TruncatedSVD:
-    """Fits a truncated SVD to weighted terms float32[texts, terms]; raises EmbeddingError if there is no term."""
+    """Fits a truncated SVD to weighted terms float32[texts, terms], of at most `FIT_TEXTS` texts.
+
+    Raises EmbeddingError if there is no term.
+    """
     if not terms.shape[1]:
         raise EmbeddingError(
             "The items' texts have no words. Check data.text_fields, give vectors (embeddings.source=vectors), "
@@ -140,6 +154,8 @@ def projection(terms: scipy.sparse.csr_matrix, width: int) -> TruncatedSVD:
     possible = min(width, *terms.shape)
     if possible < width:
         logging.warning("embeddings.width is reduced from %d to %d: %d items, %d terms", width, possible, *terms.shape)
+    if terms.shape[0] > FIT_TEXTS:
+        terms = terms[np.sort(np.random.default_rng(0).choice(terms.shape[0], FIT_TEXTS, replace=False))]
     return TruncatedSVD(possible, random_state=0).fit(terms)
 
 

@@ -33,9 +33,8 @@ def load(workdir: epath.PathLike, dataset: Dataset) -> FrozenCodebooks | None:
     if behavior:
         arrays["vectors"] = vectors
     if config.source == "tfidf":
-        counts = tfidf.count(dataset.catalogue.texts)
-        known = tfidf.vocabulary(tfidf.frequencies(counts))
-        projection = encoders.projection(tfidf.weigh(counts, known), config.width)
+        known, weighed = tfidf.of_texts(dataset.catalogue.texts)
+        projection = encoders.projection(weighed, config.width)
         terms = "\n".join(known.terms.to_pylist()).encode()  # words and pairs of words have no line break
         arrays |= {
             "terms": np.frombuffer(terms, np.uint8),

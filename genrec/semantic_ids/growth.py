@@ -5,18 +5,20 @@ and a free code of the last level. The sizes of the levels stay too, so that che
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pyarrow.compute as pc
 from absl import logging
 from etils import epath
 
 from genrec import artifacts, files, settings_check, tables
 from genrec import config as config_lib
 from genrec.data.dataset import Catalogue, Dataset
-from genrec.semantic_ids import codes, embed, encoders, residual_kmeans, tfidf, tokenize
+from genrec.semantic_ids import codes, embed, encoders, neighbors, residual_kmeans, tfidf, tokenize
 from genrec.semantic_ids.codes import SemanticIds
 
+BLOCK_ROWS = 1 << 16  # items whose vectors are in memory at a time
 NEIGHBORS = 10  # old items whose mean co-occurrence embedding replaces that of a new item
 
 
@@ -72,23 +74,25 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
     quantizer = tokenize.load_quantizer(parent / "semantic_ids")
     old_vectors = embed.load(parent / "item_embeddings")
     # int[items]: the row of each item in the parent, -1 for new items.
-    rows = np.array([before.catalogue.index.get(item_id, -1) for item_id in after.catalogue.item_ids])
+    ids_before, ids_after = (dataset.catalogue.table["item_id"] for dataset in (before, after))
+    rows = pc.index_in(ids_after, ids_before).fill_null(-1).to_numpy()
     new = np.flatnonzero(rows < 0)
-    vectors = np.empty((len(rows), old_vectors.shape[1]), np.float32)
-    vectors[rows >= 0] = old_vectors[rows[rows >= 0]]
+    new_items = after.catalogue.take(new)
+    new_vectors = np.empty((0, old_vectors.shape[1]), np.float32)
     if len(new):
-        vectors[new] = embed_new(config, before.catalogue, old_vectors, after.catalogue.take(new))
+        new_vectors = embed_new(config, before.catalogue, old_vectors, new_items)
+    in_order = np.argsort(np.array(new_items.item_ids), kind="stable")
+    new_codes = np.empty((len(new), known.levels), np.uint16)
+    new_codes[in_order], moved = assign_codes(new_vectors[in_order], quantizer, known)
     found = np.empty((len(rows), known.levels), np.uint16)
-    found[rows >= 0] = known.codes[rows[rows >= 0]]
-    in_order = new[np.argsort(np.array(after.catalogue.item_ids)[new], kind="stable")]
-    found[in_order], moved = assign_codes(vectors[in_order], quantizer, known)
+    found[rows >= 0], found[new] = known.codes[rows[rows >= 0]], new_codes
     ids = SemanticIds(found, known.sizes)
-    drift = measure_drift(quantizer, known, old_vectors, vectors[new], found[new], moved)
+    drift = measure_drift(quantizer, known, old_vectors, new_vectors, new_codes, moved)
     logging.info("\n%s", table(drift))
 
     inputs = {"dataset": after.fingerprint, "parent": known.fingerprint, **given}
     with artifacts.writing(workdir / "item_embeddings", embed.KIND, embedded, config=config, inputs=inputs) as draft:
-        files.save_array(draft.path / embed.FILE, vectors)
+        files.save_rows(draft.path / embed.FILE, _merged(rows, old_vectors, new_vectors), len(rows))
     inputs = {"dataset": after.fingerprint, "item_embeddings": embedded, "parent": known.fingerprint}
     learning = artifacts.read(parent / "semantic_ids", codes.KIND).config
     ancestors = codes.ancestors(parent / "semantic_ids")
@@ -101,6 +105,15 @@ def assign(config: config_lib.Embeddings, workdir: epath.PathLike, parent: epath
         files.write_json(draft.path / "drift.json", dataclasses.asdict(drift))
         (draft.path / "drift.txt").write_text(table(drift) + "\n")
         draft.fingerprint = ids.fingerprint
+
+
+def _merged(rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields the vectors of all items in blocks: the old one in its row of `rows`, the next new one for -1."""
+    for start in range(0, len(rows), BLOCK_ROWS):
+        of_block = rows[start : start + BLOCK_ROWS]
+        block, is_new = old[of_block], of_block < 0
+        block[is_new], new = new[: is_new.sum()], new[is_new.sum() :]
+        yield block
 
 
 def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.ndarray, new: Catalogue) -> np.ndarray:
@@ -116,14 +129,12 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
             f"{len(new):,} new items. Learn semantic IDs and train again, or describe items by texts or vectors."
         )
     if config.source == "tfidf":
-        counts = tfidf.count(before.texts)
-        known = tfidf.vocabulary(tfidf.frequencies(counts))
-        terms = tfidf.weigh(tfidf.count(new.texts), known)
-        content = encoders.projection(tfidf.weigh(counts, known), config.width).transform(terms)
+        known, terms = tfidf.of_texts(before.texts)
+        content = encoders.projection(terms, config.width).transform(tfidf.weigh(tfidf.count(new.texts), known))
     else:
         encoders.check_source(config, new)
         content = encoders.encode(config, new)
-    content = encoders.normalized(content, new.item_ids)
+    content = np.concatenate(list(encoders.normalized([content], new)))
     width = content.shape[1]
     behavior_width = min(config.cooccurrence_width, len(before)) if config.cooccurrence_weight else 0
     if config.source != "tfidf" and width + behavior_width != old_vectors.shape[1]:
@@ -134,24 +145,12 @@ def embed_new(config: config_lib.Embeddings, before: Catalogue, old_vectors: np.
     if not config.cooccurrence_weight:
         return content
     behavior = old_vectors[:, width:]
-    nearest, cosines = _nearest(old_vectors[:, :width], content, min(NEIGHBORS, len(before)))
+    nearest, cosines = neighbors.nearest(content, old_vectors[:, :width], min(NEIGHBORS, len(before)))
     weights = np.maximum(cosines, 1e-6)[..., None]
     mean = (weights * behavior[nearest]).sum(axis=1) / weights.sum(axis=1)
     lengths = np.linalg.norm(behavior[nearest], axis=2).mean(axis=1, keepdims=True)
     mean *= lengths / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
     return np.concatenate([content, mean], axis=1).astype(np.float32)
-
-
-def _nearest(old: np.ndarray, new: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows int[new, count] of the old vectors nearest to each new one by cosine, and the cosines."""
-    unit = old / np.maximum(np.linalg.norm(old, axis=1, keepdims=True), 1e-12)
-    places, values = [], []
-    for start in range(0, len(new), 1024):
-        cosines = new[start : start + 1024] @ unit.T
-        chosen = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
-        places.append(chosen)
-        values.append(np.take_along_axis(cosines, chosen, axis=1))
-    return np.concatenate(places), np.concatenate(values)
 
 
 def assign_codes(
@@ -192,19 +191,24 @@ def measure_drift(
     """Compares new items, float32[new, width] with codes [new, levels], to those of the parent."""
 
     def errors(vectors: np.ndarray, of_items: np.ndarray) -> np.ndarray:
-        learned = of_items[:, :-1].astype(np.int64)
-        return ((quantizer.reconstruct(learned) - vectors) ** 2).sum(axis=1) if len(vectors) else np.zeros(1)
+        found = np.zeros(max(len(vectors), 1), np.float32)
+        for start in range(0, len(vectors), BLOCK_ROWS):
+            some = slice(start, start + BLOCK_ROWS)
+            restored = quantizer.reconstruct(of_items[some, :-1].astype(np.int64))
+            found[some] = ((restored - vectors[some]) ** 2).sum(axis=1)
+        return found
 
     old, new = errors(old_vectors, known.codes), errors(new_vectors, new_codes)
-    groups = {tuple(row) for row in known.codes[:, :-1].tolist()}
-    in_use = [tuple(row) in groups for row in new_codes[:, :-1].tolist()]
+    learned = np.concatenate([known.codes[:, :-1], new_codes[:, :-1]])
+    numbers = codes.row_numbers(learned, known.sizes[:-1])
+    in_use = np.isin(numbers[known.items :], numbers[: known.items])
     return Drift(
         old_items=len(old_vectors),
         new_items=len(new_vectors),
         old_error=float(old.mean()),
         new_error=float(new.mean()),
         beyond=float((new > np.quantile(old, 0.95)).mean()) if len(new_vectors) else 0.0,
-        known_codes=float(np.mean(in_use)) if in_use else 0.0,
+        known_codes=float(in_use.mean()) if len(in_use) else 0.0,
         moved=moved,
     )
 

@@ -8,7 +8,7 @@ from etils import epath
 from genrec import artifacts, tables
 from genrec.data.dataset import Dataset
 from genrec.errors import shown
-from genrec.semantic_ids import codes, embed, quality
+from genrec.semantic_ids import codes, embed, neighbors
 
 
 class Inspection:
@@ -61,7 +61,8 @@ class Inspection:
             raise codes.SemanticIdError(
                 f"item {shown(item_id)} is not in the catalogue; filtering may have removed it."
             )
-        found = quality.nearest(self.embeddings, np.array([item]), min(limit, self.ids.items - 1))[0]
+        own, count = np.array([item]), min(limit, self.ids.items - 1)
+        found = neighbors.nearest(self.embeddings[own], self.embeddings, count, own)[0][0]
         shared = np.cumprod(self.ids.codes[found] == self.ids.codes[item], axis=1).sum(axis=1)
         rows = [[str(count), *self._row(neighbor)] for neighbor, count in zip(found, shared, strict=True)]
         heading = "shared first codes, semantic ID, item id and title of the nearest items:"

@@ -4,6 +4,7 @@ It covers the learned levels only: the last level, which separates collisions, w
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from genrec import charts, tables
 from genrec import config as config_lib
 from genrec.errors import GenrecError
 from genrec.semantic_ids.codes import running_numbers
+from genrec.semantic_ids.neighbors import nearest
 from genrec.semantic_ids.residual_kmeans import Quantizer
 
 NEIGHBORS = 10  # nearest neighbors of each probed item
 PROBES = 1000  # items whose nearest neighbors are compared
-SIMILARITIES_AT_ONCE = 1 << 26
+BLOCK_ROWS = 1 << 16  # items whose vectors are in memory at a time
 RANDOM_PAIRS = 100_000
 
 
@@ -40,20 +42,17 @@ class Report:
 
 
 def measure(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer, seed: int = 0) -> Report:
-    """Measures the quality of the learned codes int[items, levels] of float32[items, width]."""
-    items, levels = codes.shape
+    """Measures the quality of the learned codes int[items, levels] of float32[items, width], also memory-mapped."""
+    items = len(codes)
     sizes = [len(book) for book in quantizer.codebooks]
     counts = [np.bincount(codes[:, level], minlength=size) for level, size in enumerate(sizes)]
     used = [int((count > 0).sum()) for count in counts]
-    different = _different_rows(embeddings)
-    # Summed in float64: numpy adds the rows one by one, and float32 drifts over millions of them.
-    centered = embeddings - embeddings.mean(axis=0, dtype=np.float64).astype(embeddings.dtype)
-    total = max(float((centered**2).sum()), np.finfo(np.float32).tiny)
-    errors = [((embeddings - quantizer.reconstruct(codes, level + 1)) ** 2).sum() / total for level in range(levels)]
+    different = _different_rows(embeddings, max(sizes))
+    errors = _errors(embeddings, codes, quantizer)
     groups = group_sizes(codes)
     generator = np.random.default_rng(seed)
     probes = generator.choice(items, min(PROBES, items), replace=False)
-    neighbors = nearest(embeddings, probes, min(NEIGHBORS, items - 1))
+    neighbors, _ = nearest(embeddings[probes], embeddings, min(NEIGHBORS, items - 1), own=probes)
     random_pairs = generator.integers(0, items, (2, RANDOM_PAIRS))
     random_pairs = random_pairs[:, random_pairs[0] != random_pairs[1]]
     return Report(
@@ -62,7 +61,7 @@ def measure(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer, see
         used=used,
         usage=[use / min(size, different) for use, size in zip(used, sizes, strict=True)],
         perplexity=[_perplexity(count) for count in counts],
-        reconstruction_error=[float(error) for error in errors],
+        reconstruction_error=errors,
         collision_rate=float(groups[groups > 1].sum() / items),
         largest_group=int(groups.max()),
         neighbor_agreement=_agreement(codes, np.repeat(probes, neighbors.shape[1]), neighbors.ravel()),
@@ -166,24 +165,35 @@ def group_sizes(codes: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(1, len(exactly) + 1), exactly)
 
 
-def nearest(embeddings: np.ndarray, probes: np.ndarray, count: int) -> np.ndarray:
-    """Returns int[probes, count]: the other items of largest cosine similarity to each of `probes`, nearest first."""
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    rows = max(1, SIMILARITIES_AT_ONCE // len(unit))
-    found = []
-    for start in range(0, len(probes), rows):
-        block = probes[start : start + rows]
-        similarity = unit[block] @ unit.T
-        similarity[np.arange(len(block)), block] = -np.inf
-        best = np.argpartition(-similarity, count - 1, axis=1)[:, :count] if count else np.zeros((len(block), 0), int)
-        order = np.argsort(-np.take_along_axis(similarity, best, axis=1), axis=1, kind="stable")
-        found.append(np.take_along_axis(best, order, axis=1))
-    return np.concatenate(found)
+def _blocks(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields the embeddings in blocks of rows, each with its place."""
+    for start in range(0, len(embeddings), BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, len(embeddings)))
+        yield rows, embeddings[rows]
 
 
-def _different_rows(embeddings: np.ndarray) -> int:
-    rows = np.ascontiguousarray(embeddings)
-    return len(np.unique(rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))))
+def _errors(embeddings: np.ndarray, codes: np.ndarray, quantizer: Quantizer) -> list[float]:
+    """Returns the squared error of the first levels, for each number of levels; 1 is that of the mean embedding."""
+    # Summed in float64: numpy adds the rows one by one, and float32 drifts over millions of them.
+    mean = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(embeddings)) / len(embeddings)
+    of_mean, errors = 0.0, np.zeros(codes.shape[1])
+    for rows, block in _blocks(embeddings):
+        of_mean += float(((block - mean.astype(embeddings.dtype)) ** 2).sum(dtype=np.float64))
+        for level in range(codes.shape[1]):
+            errors[level] += ((block - quantizer.reconstruct(codes[rows], level + 1)) ** 2).sum(dtype=np.float64)
+    return (errors / max(of_mean, float(np.finfo(np.float32).tiny))).tolist()
+
+
+def _different_rows(embeddings: np.ndarray, limit: int) -> int:
+    """Returns the number of different rows, at most `limit`."""
+    found = embeddings[:0]
+    for _, block in _blocks(embeddings):
+        rows = np.ascontiguousarray(np.concatenate([found, block]))
+        found = np.unique(rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))))
+        found = found.view(rows.dtype).reshape(-1, rows.shape[1])
+        if len(found) >= limit:
+            return limit
+    return len(found)
 
 
 def _perplexity(counts: np.ndarray) -> float:

@@ -56,8 +56,10 @@ class ResidualCodebooks:
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
         levels = len(self.codebooks) if levels is None else levels
-        vectors = np.stack([self.codebooks[level][codes[:, level]] for level in range(levels)])
-        return vectors.sum(axis=0, dtype=np.float32)
+        vectors = np.zeros((len(codes), self.codebooks[0].shape[1]), np.float32)
+        for level in range(levels):
+            vectors += self.codebooks[level][codes[:, level]]
+        return vectors
 
 
 def in_blocks(
@@ -86,7 +88,7 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
     Items are sharded over `mesh`, by default one device. Raises SemanticIdError for sizes that do not suit the items.
     """
     check_sizes(len(embeddings), config.codes)
-    residual, codebooks = _sample(embeddings, max(config.codes), config.seed), []
+    residual, codebooks = sample(embeddings, config), []
     for level, size in enumerate(config.codes):
         key = jax.random.fold_in(jax.random.key(config.seed), level)
         book = kmeans(residual, size, key, f"k-means, level {level + 1} of {len(config.codes)}", mesh)
@@ -233,11 +235,12 @@ def _lloyd(centers: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[j
     return jnp.where(empty[:, None], rescued, means), errors.sum()
 
 
-def _sample(embeddings: np.ndarray, size: int, seed: int) -> np.ndarray:
-    count = size * ROWS_PER_CODE
+def sample(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> np.ndarray:
+    """Returns the rows of float32[items, width] that centers are learned from, `ROWS_PER_CODE` for each at most."""
+    count = max(config.codes) * ROWS_PER_CODE
     if len(embeddings) <= count:
         return embeddings.astype(np.float32)
-    return embeddings[np.sort(np.random.default_rng(seed).choice(len(embeddings), count, replace=False))]
+    return embeddings[np.sort(np.random.default_rng(config.seed).choice(len(embeddings), count, replace=False))]
 
 
 def _rows_at_once(size: int) -> int:

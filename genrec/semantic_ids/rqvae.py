@@ -5,6 +5,7 @@ Residual quantization as in Zeghidour et al. 2021 (SoundStream) and Lee et al. 2
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,7 @@ from genrec.semantic_ids import residual_kmeans
 from genrec.semantic_ids.codes import SemanticIdError
 
 WEIGHT_DECAY = 1e-4
+BLOCK_ROWS = 1 << 16  # embeddings that are standardized at a time
 ELEMENTS_PER_ROW = 2048  # about those of the largest layer: bounds the rows that are encoded at once
 GRADIENTS = ("straight_through", "rotation")
 
@@ -93,16 +95,28 @@ class LearnedRqvae:
         return LearnedRqvae(graphdef, params, mean, float(arrays["scale"]), mesh or sharding.one_device())
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
-        latents = self._in_blocks(lambda model, rows: model.encoder(rows), (embeddings - self.mean) / self.scale)
+        latents = self._in_blocks(
+            lambda rows: _encode(self.graphdef, self.params, (rows - self.mean) / self.scale), embeddings
+        )
         return residual_kmeans.ResidualCodebooks(self.codebooks, self.mesh).encode(latents)
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
         latents = residual_kmeans.ResidualCodebooks(self.codebooks).reconstruct(codes, levels)
-        return self._in_blocks(lambda model, rows: model.decoder(rows), latents) * self.scale + self.mean
+        restored = self._in_blocks(lambda rows: _decode(self.graphdef, self.params, rows), latents)
+        return restored * self.scale + self.mean
 
-    def _in_blocks(self, function: Callable[[Rqvae, jax.Array], jax.Array], rows: np.ndarray) -> np.ndarray:
-        call = jax.jit(lambda params, block: function(nnx.merge(self.graphdef, params), block))
-        return residual_kmeans.in_blocks(lambda block: call(self.params, block), rows, ELEMENTS_PER_ROW, self.mesh)
+    def _in_blocks(self, function: Callable[[jax.Array], jax.Array], rows: np.ndarray) -> np.ndarray:
+        return residual_kmeans.in_blocks(function, rows, ELEMENTS_PER_ROW, self.mesh)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(graphdef: nnx.GraphDef, params: nnx.State, rows: jax.Array) -> jax.Array:
+    return nnx.merge(graphdef, params).encoder(rows)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(graphdef: nnx.GraphDef, params: nnx.State, rows: jax.Array) -> jax.Array:
+    return nnx.merge(graphdef, params).decoder(rows)
 
 
 def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh | None = None) -> LearnedRqvae:
@@ -114,25 +128,21 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
     if config.gradient not in GRADIENTS:
         raise SemanticIdError(f"semantic_ids.gradient is {config.gradient!r}; it can be one of {', '.join(GRADIENTS)}.")
     residual_kmeans.check_sizes(len(embeddings), config.codes)
-    # Variance 1 per element, so that weights of the loss do not depend on the length of the embeddings.
-    # Summed in float64: numpy adds the rows one by one, and float32 drifts over millions of them.
-    mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
-    scale = max(float((embeddings - mean).std()), 1e-12)
     mesh = mesh or sharding.one_device()
-    rows = ((embeddings - mean) / scale).astype(np.float32)
+    mean, scale = _moments(embeddings)
 
-    model = Rqvae(rows.shape[1], config, nnx.Rngs(config.seed))
-    _initialize_codebooks(model, rows, config, mesh)
+    items, width = embeddings.shape
+    model = Rqvae(width, config, nnx.Rngs(config.seed))
+    _initialize_codebooks(model, (residual_kmeans.sample(embeddings, config) - mean) / scale, config, mesh)
     graphdef, params = nnx.split(model)
     params = jax.tree.map(lambda x: sharding.put(mesh, np.asarray(x)), params)
 
-    items, batch = len(rows), min(config.batch, len(rows))
+    batch = min(config.batch, items)
     steps = items // batch
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps)
     optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY, mask=_decay_mask)
     optimizer_state = jax.jit(optimizer.init, out_shardings=sharding.named(mesh))(params)
-    # Padded so that every device holds equally many rows; padding is never drawn.
-    data = sharding.put(mesh, np.pad(rows, ((0, -items % mesh.size), (0, 0))), "items")
+    data = sharding.put(mesh, _standardized(embeddings, mean, scale, mesh.size), "items")
     train_epoch = _make_epoch(graphdef, optimizer, config, batch, items)
     for epoch in progress(range(config.epochs), "RQ-VAE epochs"):
         key = jax.random.fold_in(jax.random.key(config.seed), epoch)
@@ -150,6 +160,30 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
                 f"commitment {commitment:.4f}, codes in use {used.tolist()}"
             )
     return LearnedRqvae(graphdef, params, mean, scale, mesh)
+
+
+def _blocks(items: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK_ROWS, items)) for start in range(0, items, BLOCK_ROWS)]
+
+
+def _moments(embeddings: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the mean float32[width] and the standard deviation of all elements from it."""
+    # Variance 1 per element, so that weights of the loss do not depend on the length of the embeddings.
+    # Summed in float64: numpy adds the rows one by one, and float32 drifts over millions of them.
+    blocks = _blocks(len(embeddings))
+    sums = sum(embeddings[some].sum(axis=0, dtype=np.float64) for some in blocks)
+    mean = (sums / len(embeddings)).astype(np.float32)
+    squares = sum(((embeddings[some] - mean) ** 2).sum(dtype=np.float64) for some in blocks)
+    return mean, max(float(np.sqrt(squares / embeddings.size)), 1e-12)
+
+
+def _standardized(embeddings: np.ndarray, mean: np.ndarray, scale: float, devices: int) -> np.ndarray:
+    """Returns (embeddings - mean) / scale, padded so that devices hold equally many rows; padding is never drawn."""
+    items, width = embeddings.shape
+    rows = np.zeros((items + -items % devices, width), np.float32)
+    for some in _blocks(items):
+        rows[some] = (embeddings[some] - mean) / scale
+    return rows
 
 
 def residual_quantize(
@@ -258,10 +292,10 @@ def _reset_unused_codes(
 
 
 def _initialize_codebooks(model: Rqvae, data: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh) -> None:
-    """Initializes the codebooks by residual k-means of the untrained encoder's latents."""
+    """Initializes the codebooks by residual k-means of the untrained encoder's latents, of a sample of the data."""
     graphdef, params = nnx.split(model)
     untrained = LearnedRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0, mesh)
-    latents = untrained._in_blocks(lambda module, rows: module.encoder(rows), data)
+    latents = untrained._in_blocks(lambda block: _encode(graphdef, params, block), data)
     for book, start in zip(model.codebooks, residual_kmeans.learn(latents, config, mesh).codebooks, strict=True):
         book[...] = jnp.asarray(start)
 

@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 import scipy.sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
+BLOCK_TEXTS = (
+    1 << 16
+)  # texts whose terms are counted at a time: all terms of many texts need gigabytes as Python strings
 MAX_TERMS = 100_000  # size of the vocabulary: the most frequent words and pairs of words
 
 
@@ -36,6 +39,13 @@ class Vocabulary(NamedTuple):
     idf: np.ndarray  # float32[terms]
 
 
+def of_texts(texts: Sequence[str]) -> tuple[Vocabulary, scipy.sparse.csr_matrix]:
+    """Returns the vocabulary of texts, and their weighted terms float32[texts, terms of the vocabulary]."""
+    counts = [count(texts[start : start + BLOCK_TEXTS]) for start in range(0, len(texts), BLOCK_TEXTS)]
+    known = vocabulary(merge(*map(frequencies, counts)))
+    return known, scipy.sparse.vstack([weigh(part, known) for part in counts], format="csr")
+
+
 def count(texts: Sequence[str]) -> Counts:
     """Counts words of at least two characters and bigrams, in lower case and without accents."""
     vectorizer = CountVectorizer(ngram_range=(1, 2), strip_accents="unicode", dtype=np.float32)
@@ -57,11 +67,11 @@ def frequencies(counts: Counts) -> Frequencies:
     return Frequencies(matrix.shape[0], pa.table(columns))
 
 
-def merge(one: Frequencies, other: Frequencies) -> Frequencies:
-    """Returns the frequencies in the texts of both."""
-    joined = pa.concat_tables([one.table, other.table])
+def merge(*parts: Frequencies) -> Frequencies:
+    """Returns the frequencies in the texts of all parts."""
+    joined = pa.concat_tables([part.table for part in parts])
     sums = joined.group_by("term").aggregate([("occurrences", "sum"), ("documents", "sum")])
-    return Frequencies(one.texts + other.texts, sums.rename_columns(joined.column_names))
+    return Frequencies(sum(part.texts for part in parts), sums.rename_columns(joined.column_names))
 
 
 def vocabulary(found: Frequencies) -> Vocabulary:

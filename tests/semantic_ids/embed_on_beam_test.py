@@ -75,7 +75,9 @@ def test_sentence_encoders(tmp_path, dataset, runner, monkeypatch):
     settings = config.Embeddings(source="sentence_transformers", sentence_model="another/model")
     catalogue = Dataset(dataset).catalogue
     made = embed_on_beam.content(settings, catalogue, epath.Path(tmp_path), runner)
-    np.testing.assert_array_equal(made, encoders.content(settings, catalogue))
+    np.testing.assert_array_equal(
+        np.concatenate(list(made)), np.concatenate(list(encoders.content(settings, catalogue)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,4 +97,4 @@ def test_both_raise_the_same_errors(tmp_path, runner, monkeypatch, settings, vec
         lambda: embed_on_beam.content(config.Embeddings(**settings), catalogue, epath.Path(tmp_path), runner),
     ):
         with pytest.raises(EmbeddingError, match=message):
-            make()
+            list(make())

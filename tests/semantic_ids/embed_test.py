@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import scipy.sparse
 from written_datasets import contents_of
 
-from genrec import artifacts, config
+from genrec import artifacts, config, files
 from genrec.data import dataset as datasets
 from genrec.semantic_ids import cooccurrence, embed, encoders, growth
 
@@ -116,6 +117,40 @@ def test_given_vectors_follow_their_items_into_another_order(tmp_path):
     np.save(tmp_path / "given.npy", -given)
     embed.embed(settings, data, tmp_path / "embeddings")
     np.testing.assert_allclose(embed.load(tmp_path / "embeddings"), -expected / norms(expected)[:, None], rtol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["tfidf", "vectors"])
+def test_blocks_of_items_change_no_vector(dataset, tmp_path, monkeypatch, source):
+    given = write_npy(tmp_path / "given.npy", np.random.default_rng(0).normal(size=(24, 7)))
+    settings = config.Embeddings(source=source, vectors=given, width=8, cooccurrence_weight=0.5, cooccurrence_width=5)
+    embed.embed(settings, dataset, tmp_path / "whole")
+    monkeypatch.setattr(encoders, "BLOCK_ITEMS", 7)
+    embed.embed(settings, dataset, tmp_path / "blocks")
+    np.testing.assert_allclose(embed.load(tmp_path / "blocks"), embed.load(tmp_path / "whole"), atol=1e-6)
+
+
+def test_embedding_given_vectors_needs_memory_for_a_block_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "BLOCK_ITEMS", 500)
+    vectors = np.random.default_rng(0).normal(size=(8000, 256)).astype(np.float32)
+    items = pa.table({"item_id": [f"i{item}" for item in range(8000)], "source_row": range(8000)})
+    catalogue = datasets.Catalogue(items, (), source_items=8000)
+    settings = config.Embeddings(source="vectors", vectors=write_npy(tmp_path / "given.npy", vectors))
+    tracemalloc.start()
+    try:
+        files.save_rows(tmp_path / "made.npy", encoders.content(settings, catalogue), 8000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < vectors.nbytes / 2
+    np.testing.assert_allclose(np.load(tmp_path / "made.npy"), vectors / norms(vectors)[:, None], rtol=1e-5)
+
+
+def test_the_projection_of_many_texts_is_learned_from_some(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "FIT_TEXTS", 18)
+    embed.embed(config.Embeddings(width=8), dataset, tmp_path / "embeddings")
+    vectors = embed.load(tmp_path / "embeddings")
+    similarity = vectors @ vectors.T
+    assert vectors.shape == (24, 8) and similarity[0, 6] > 0.5 > similarity[0, 1]
 
 
 def test_vectors_from_the_items_file(tmp_path):

@@ -44,7 +44,9 @@ def grown(tmp_path_factory):
     store = checkpoints.Checkpoints(before)
     store.save(7, {"ema": params, "params": params}, {}, record, 0.1)
     store.close()
-    growth.assign(EXPERIMENT.embeddings, after, before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth, "BLOCK_ROWS", 7)
+        growth.assign(EXPERIMENT.embeddings, after, before)
     return before, after
 
 

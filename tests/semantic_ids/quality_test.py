@@ -1,12 +1,13 @@
 """The quality report against metrics computed by hand, and the health gate against collapsed codes."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from genrec import config
-from genrec.semantic_ids import quality, residual_kmeans
+from genrec.semantic_ids import neighbors, quality, residual_kmeans
 from genrec.semantic_ids.residual_kmeans import ResidualCodebooks
 
 SQUARE = ResidualCodebooks([np.array([[-2, 0], [2, 0]], np.float32), np.array([[0, -1], [0, 1]], np.float32)])
@@ -47,14 +48,30 @@ def test_neighbors_share_more_codes_than_random_pairs(vectors):
     quality.check(report, config.SemanticIdLearning())
 
 
-def test_nearest_equals_sorting_all_similarities(vectors, monkeypatch):
-    monkeypatch.setattr(quality, "SIMILARITIES_AT_ONCE", 3 * len(vectors))
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    probes = np.arange(0, 500, 50)
-    for probe, found in zip(probes, quality.nearest(vectors, probes, 7), strict=True):
-        similarity = np.delete(unit @ unit[probe], probe)
-        expected = np.delete(np.arange(500), probe)[np.argsort(-similarity)[:7]]
-        np.testing.assert_array_equal(found, expected)
+def test_blocks_change_no_metric(vectors, monkeypatch):
+    quantizer = residual_kmeans.learn(vectors, config.SemanticIdLearning(codes=(12, 12, 12)))
+    codes = quantizer.encode(vectors)
+    whole = dataclasses.asdict(quality.measure(vectors, codes, quantizer))
+    monkeypatch.setattr(quality, "BLOCK_ROWS", 7)
+    for name, value in dataclasses.asdict(quality.measure(vectors, codes, quantizer)).items():
+        assert value == pytest.approx(whole[name]), name
+
+
+def test_the_report_needs_memory_for_a_block_of_vectors(monkeypatch):
+    monkeypatch.setattr(quality, "BLOCK_ROWS", 500)
+    monkeypatch.setattr(neighbors, "BLOCK_ROWS", 500)
+    monkeypatch.setattr(quality, "PROBES", 100)
+    monkeypatch.setattr(quality, "RANDOM_PAIRS", 1000)
+    embeddings = np.random.default_rng(0).normal(size=(8000, 256)).astype(np.float32)
+    books = ResidualCodebooks([embeddings[:4]])
+    codes = np.zeros((8000, 1), np.int64)
+    tracemalloc.start()
+    try:
+        quality.measure(embeddings, codes, books)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < embeddings.nbytes / 2
 
 
 def test_group_sizes():

@@ -1,7 +1,5 @@
 """TF-IDF of parts of the texts equals that of scikit-learn on all texts at once."""
 
-import functools
-
 import numpy as np
 import pytest
 import scipy.sparse
@@ -23,7 +21,7 @@ def test_tfidf_of_parts_equals_scikit_learn_on_the_whole(monkeypatch, limit, par
     monkeypatch.setattr(tfidf, "MAX_TERMS", limit)
     texts = random_texts()
     counts = [tfidf.count(part.tolist()) for part in np.array_split(np.array(texts, object), parts)]
-    known = tfidf.vocabulary(functools.reduce(tfidf.merge, map(tfidf.frequencies, counts)))
+    known = tfidf.vocabulary(tfidf.merge(*map(tfidf.frequencies, counts)))
     made = scipy.sparse.vstack([tfidf.weigh(part, known) for part in counts])
     vectorizer = TfidfVectorizer(
         sublinear_tf=True, ngram_range=(1, 2), max_features=limit, strip_accents="unicode", dtype=np.float32
@@ -41,3 +39,11 @@ def test_texts_without_words_have_no_terms():
     some = tfidf.count(["a piano", ""])
     both = tfidf.vocabulary(tfidf.merge(tfidf.frequencies(counts), tfidf.frequencies(some)))
     assert tfidf.weigh(counts, both).toarray().tolist() == [[0.0], [0.0]]
+
+
+def test_blocks_of_texts_change_nothing(monkeypatch):
+    known, whole = tfidf.of_texts(random_texts())
+    monkeypatch.setattr(tfidf, "BLOCK_TEXTS", 7)
+    again, blocks = tfidf.of_texts(random_texts())
+    assert known.terms == again.terms and (known.idf == again.idf).all()
+    assert (whole != blocks).nnz == 0 and whole.has_sorted_indices == blocks.has_sorted_indices
