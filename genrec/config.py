@@ -90,6 +90,11 @@ class Data:
         text="one character, or tab",
         pattern=r"|[^\n\r\"]|tab|\\t",
     )
+    quoted: bool = setting(
+        True,
+        "for files and table: whether the cells of a CSV file may be in quotation marks; off where these are a part of "
+        "the text, as in many files with tabs",
+    )
     missing_values: tuple[str, ...] = setting(
         ("nan", "NaN", "NULL", "null", "None", "\\N", "<NA>", "NaT", "N/A", "n/a", "#N/A"),
         "for files and table: texts that stand for a missing value in any column, as empty cells do",

@@ -1,6 +1,7 @@
 """Checks of settings before any work: names, types, ranges, and settings that contradict each other."""
 
 import dataclasses
+import datetime
 import functools
 import os
 import typing
@@ -88,6 +89,20 @@ def _data(cfg: config.Data, prefix: str) -> None:
             f"{prefix}validation_fraction={cfg.validation_fraction} and {prefix}test_fraction={cfg.test_fraction} must "
             "be below 1 together"
         )
+    if cfg.time_format and cfg.time_unit:
+        raise ConfigError(f"{prefix}time_format and {prefix}time_unit: times have the one or the other")
+    if cfg.time_format and (problem := _format_problem(cfg.time_format)):
+        raise ConfigError(f"{prefix}time_format={shown(cfg.time_format)}: {problem}, as in %Y-%m-%d %H:%M:%S")
+
+
+def _format_problem(form: str) -> str:
+    """Returns why a format of strptime reads no times, empty if it does."""
+    example = datetime.datetime(2024, 5, 31, 18, 30, tzinfo=datetime.UTC)
+    try:
+        read = datetime.datetime.strptime(example.strftime(form), form)
+    except ValueError as error:
+        return f"Python's strptime cannot read it ({error})"
+    return "" if read.year == example.year else "it has no year"
 
 
 def _model(cfg: config.Model, prefix: str) -> None:

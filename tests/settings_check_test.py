@@ -107,6 +107,8 @@ def test_every_setting_is_declared_and_documented():
         ("model.position_max_distance", 16, "position_buckets=32"),
         ("model.gated_mlp", 1, "true or false"),
         ("data.test_fraction", 0.9, "validation_fraction=0.1"),
+        ("data.time_format", "%s", "strptime cannot read it.*'s'"),
+        ("data.time_format", "%d.%m. %H:%M", "no year"),
         ("mesh.fsdp", -1, "only one"),
         ("multi_stage.scoring.max_share", 0.5, "share_of"),
         ("multi_stage.weights", ("generator:1",), "NAME=NUMBER"),
@@ -128,6 +130,16 @@ def test_names_that_are_no_settings_are_refused_with_the_nearest():
     experiment = config.Experiment(model={"width": 64})
     with pytest.raises(ConfigError, match=r"model=.*config\.Model"):
         settings_check.check(experiment)
+
+
+@pytest.mark.parametrize(
+    "form", ["%Y%m%d", "%m/%d/%y %I:%M %p", "%d.%m.%Y %H:%M:%S.%f %z", "%a %b %d %H:%M:%S %Z %Y", "%G-W%V-%u", "%Y-%j"]
+)
+def test_formats_of_times_that_strptime_reads_are_accepted(form):
+    settings_check.check(with_setting("data.time_format", form))
+    both = config.Data(time_format=form, time_unit="s")
+    with pytest.raises(ConfigError, match="time_format and .*time_unit"):
+        settings_check.check(both)
 
 
 def test_a_long_value_is_cut_in_the_message():

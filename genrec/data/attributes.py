@@ -78,7 +78,8 @@ def infer(column: pa.Array) -> tuple[pa.Array, str]:
     if pa.types.is_boolean(kind):
         return column, "boolean"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _numbers(column), "number"
+        numbers = _numbers(column)
+        return numbers, "text" if pa.types.is_string(numbers.type) else "number"  # decimals of many digits
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return _dates(column), "date"
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
@@ -117,7 +118,9 @@ def _as_type_of_text(text: pa.Array, name: str, declared: bool = False) -> pa.Ar
         is_true, is_false = (pc.is_in(lower, pa.array(words, lower.type)) for words in (true, false))
         return pc.if_else(pc.or_(is_true, is_false), is_true, None)
     if name == "number":
-        return _numbers_of_text(text)
+        return _numbers_of_text(pc.replace_substring_regex(text, r"^([+-]?)0+([0-9])", r"\1\2") if declared else text)
+    if declared:  # 20240531
+        text = pc.replace_substring_regex(text, r"^([0-9]{4})([0-9]{2})([0-9]{2})$", r"\1-\2-\3")
     # A year and a month, such as 1999-05 where the day is unknown, begin on their first day.
     text = pc.replace_substring_regex(text, r"^([0-9]{4})$", r"\1-01")
     parsed = timestamps.cells(pc.replace_substring_regex(text, r"^([0-9]{4}-[0-9]{2})$", r"\1-01"))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Column: TypeAlias = pa.ChunkedArray | pa.Array
+DIGITS = 15  # of a decimal, which float64 keeps
 SEPARATOR = "|"  # between the values of a cell with several, such as countries
 
 
@@ -47,6 +48,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_binary_view(kind):
         return pa.binary()
+    if is_list(kind) and pa.types.is_decimal(kind.value_type) and kind.value_type.precision <= DIGITS:
+        return pa.list_(pa.float64())
     if is_list(kind) and (_plain_type(kind.value_type) != kind.value_type or "view" in str(kind)):
         return pa.list_(_plain_type(kind.value_type))
     return kind

@@ -33,6 +33,7 @@ class Dialect:
 
     columns: tuple[str, ...]
     separator: str
+    quoted: bool = True  # whether cells may be in quotation marks
     escaped: bool = False  # whether a quotation mark within a cell is written \" and not ""
     marks: tuple[str, ...] = ()  # what was recognized, for the summary
 
@@ -53,16 +54,18 @@ def opened(path: epath.Path) -> Iterator[pa.NativeFile]:
         yield pa.input_stream(raw, compression="gzip" if path.name.lower().endswith(".gz") else None)
 
 
-def recognize(path: epath.Path, separator: str, known: Sequence[str]) -> Dialect:
+def recognize(path: epath.Path, separator: str, known: Sequence[str], quoted: bool = True) -> Dialect:
     """Returns how a file is written.
 
     Args:
       path: The file.
       separator: The character between cells; empty, or one that the header does not have, recognizes it.
       known: Names of columns of which the header has one at least.
+      quoted: Whether cells may be in quotation marks; else these are a part of the text.
 
     Raises:
-      DataError: if the header is empty or has a column twice, or if a quotation mark is not closed.
+      DataError: if the header is empty, goes over several lines or has a column twice, or if a quotation mark is not
+        closed.
     """
     with opened(path) as file:
         header = _first_line(file)
@@ -73,17 +76,38 @@ def recognize(path: epath.Path, separator: str, known: Sequence[str]) -> Dialect
         refuse_foreign_bytes(path)
         raise
     chosen = separator if separator and separator in text else _separator(text, known)
-    columns = tuple(next(csv.reader([text], delimiter=chosen), ()))
+    dialect = Dialect((), chosen, quoted)
+    if chosen != ",":
+        dialect = dataclasses.replace(dialect, marks=(f"cells separated by {SEPARATORS.get(chosen, shown(chosen))}",))
+    if quoted:
+        dialect = _with_quotes(path, dialect)
+    with opened(path) as file, _any_length():
+        reader = _rows(file, dialect)
+        columns = tuple(next(reader, ()))
+        if reader.line_num > 1:
+            raise DataError(f"{path}, line 1: the name of a column goes over several lines. Write it in one.")
+    _refuse_columns(path, columns)
+    return dataclasses.replace(dialect, columns=columns)
+
+
+def _refuse_columns(path: epath.Path, columns: Sequence[str]) -> None:
+    """Raises DataError for a header without columns, or with one twice."""
     if not columns:
         raise DataError(f"{path}, line 1: is empty. Write the names of the columns in the first line.")
     repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated == [""]:
+        raise DataError(
+            f"{path}, line 1: {columns.count('')} columns have no name. Name or remove them; if several characters "
+            "separate the cells, such as ||, write one in their place."
+        )
     if repeated:
-        raise DataError(f"{path}, line 1: column {shown(repeated[0])} appears twice. Rename one of them.")
-    dialect = Dialect(columns, chosen)
-    if chosen != ",":
-        dialect = dataclasses.replace(dialect, marks=(f"cells separated by {SEPARATORS.get(chosen, shown(chosen))}",))
+        raise DataError(f"{path}, line 1: column {shown(repeated[-1])} appears twice. Rename one of them.")
+
+
+def _with_quotes(path: epath.Path, dialect: Dialect) -> Dialect:
+    """Returns how quotation marks within cells are written; raises DataError if one is not closed."""
     with opened(path) as file:
-        if quotes_are_regular(file, chosen):
+        if quotes_are_regular(file, dialect.separator):
             return dialect
     problem, is_open = _problem(path, dialect)
     if not problem:
@@ -111,7 +135,9 @@ def _refuse_other_files(path: epath.Path, header: bytes) -> None:
 
 
 def _convert(path: epath.Path, encoding: str) -> str:
-    return f"Save the file as UTF-8, such as with: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+    return (
+        f"Save the file as UTF-8. If it is in {encoding}: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+    )
 
 
 def _first_line(file: pa.NativeFile) -> bytes:
@@ -159,19 +185,20 @@ def _problem(path: epath.Path, dialect: Dialect) -> tuple[str, bool]:
 
     Else a row has another width than the header: `"a \\", b"` may be one cell or two.
     """
-    problem = ""
+    problem, width, start = "", 0, 1
     with opened(path) as file, _any_length():
-        reader = csv.reader(_lines(file, dialect), delimiter=dialect.separator, strict=True)
-        start = 1
+        reader = _rows(file, dialect, strict=True)
         try:
             for cells in reader:
-                if cells and len(cells) != len(dialect.columns):
+                width = width or len(cells)  # that of the header
+                if cells and len(cells) != width:
                     problem = problem or f"line {start}: has {len(cells)} cells."
                 start = reader.line_num + 1
         except csv.Error as error:
             return (
                 f"line {start}: a cell that begins with a quotation mark is not closed ({error}), so that the rows "
-                'after it would be lost. Close it, and write a quotation mark within a cell as "".'
+                'after it would be lost. Close it, and write a quotation mark within a cell as "". Where quotation '
+                "marks are a part of the text, as in many files with tabs, set data.quoted=False."
             ), True
     return problem, False
 
@@ -186,10 +213,12 @@ def _any_length() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _lines(file: pa.NativeFile, dialect: Dialect) -> Iterator[str]:
-    """Yields the lines of a file for the csv module, with bytes that are not UTF-8 replaced."""
+def _rows(file: pa.NativeFile, dialect: Dialect, strict: bool = False) -> "csv._reader":
+    """Returns the rows of a file by the csv module, with bytes that are not UTF-8 replaced."""
     raw = io.BufferedReader(_Unescaped(file) if dialect.escaped else file)
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
+    lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
+    quoting = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    return csv.reader(lines, delimiter=dialect.separator, quoting=quoting, strict=strict)
 
 
 class _Unescaped(io.RawIOBase):
@@ -266,7 +295,10 @@ def _tables(path: epath.Path, dialect: Dialect, block_bytes: int) -> Iterator[pa
             read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
             # Without a handler of invalid rows, which prints a traceback where one is not UTF-8.
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=dialect.separator, newlines_in_values=True, ignore_empty_lines=False
+                delimiter=dialect.separator,
+                quote_char='"' if dialect.quoted else False,
+                newlines_in_values=dialect.quoted,
+                ignore_empty_lines=False,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={column: pa.string() for column in dialect.columns}, strings_can_be_null=False
@@ -297,7 +329,7 @@ def _refuse_malformed(path: epath.Path, dialect: Dialect) -> None:
     width, count, start = len(dialect.columns), 0, 1
     examples: list[str] = []
     with opened(path) as file, _any_length():
-        reader = csv.reader(_lines(file, dialect), delimiter=dialect.separator)
+        reader = _rows(file, dialect)
         for cells in reader:
             if cells and len(cells) != width:
                 count += 1
@@ -305,9 +337,11 @@ def _refuse_malformed(path: epath.Path, dialect: Dialect) -> None:
                     examples.append(f"line {start} has {len(cells)}")
             start = reader.line_num + 1
     if count:
+        remedy = f"Put quotation marks around values that contain {shown(dialect.separator)}"
+        remedy = remedy if dialect.quoted else f"Write no {shown(dialect.separator)} in a value"
         raise DataError(
-            f"{path}: {count:,} rows do not have the {width} cells of the header: {'; '.join(examples)}. Put quotation "
-            f"marks around values that contain {shown(dialect.separator)}, or name another data.separator."
+            f"{path}: {count:,} rows do not have the {width} cells of the header: {'; '.join(examples)}. {remedy}, or "
+            "name another data.separator."
         )
 
 

@@ -66,7 +66,8 @@ class Condition:
             if len(self.values) > 1:
                 raise DataError(f"filter on {self.column!r}: {self.operator} takes one value, not {len(self.values)}.")
             return self._compare(column, self.operator, self.values[0])
-        fulfilled = _has(column, self.values) if "~" in self.operator else self._equal(column)
+        is_text = lists or not (_is_comparable(column) or pa.types.is_boolean(column.type))
+        fulfilled = _has(column, self.values) if "~" in self.operator and is_text else self._equal(column)
         return ~fulfilled if self.operator.startswith("!") else fulfilled
 
     def _equal(self, column: pa.Array) -> np.ndarray:

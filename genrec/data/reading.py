@@ -38,6 +38,7 @@ class TableFormat:
     """The settings of `config.Data` on how the files of a source are written."""
 
     separator: str = ""  # of CSV files; empty recognizes it
+    quoted: bool = True  # whether their cells may be in quotation marks
     missing_values: tuple[str, ...] = configs.Data().missing_values
     columns: tuple[tuple[str, str], ...] = ()  # (genrec's name, name in the files)
     text_fields: tuple[str, ...] = TEXT_FIELDS
@@ -48,7 +49,7 @@ class TableFormat:
         named = (text.partition("=") for text in config.columns)
         columns = tuple((ours.strip(), theirs.strip()) for ours, _, theirs in named)
         separator = "\t" if config.separator in ("tab", "\\t") else config.separator
-        return cls(separator, config.missing_values, columns, text_fields(config))
+        return cls(separator, config.quoted, config.missing_values, columns, text_fields(config))
 
     def ours(self, column: str) -> str:
         """Returns genrec's name of a column of a file."""
@@ -190,7 +191,8 @@ def no_rows(path: epath.PathLike) -> DataError:
 
 def _read_csv(path: epath.Path, block_bytes: int, form: TableFormat) -> Iterator[SourceTable]:
     """Yields the blocks of a CSV file. All cells stay text: their types are inferred once they are validated."""
-    dialect = csv_files.recognize(path, form.separator, (*LOG_COLUMNS, *(theirs for _, theirs in form.columns)))
+    known = (*LOG_COLUMNS, *(theirs for _, theirs in form.columns))
+    dialect = csv_files.recognize(path, form.separator, known, form.quoted)
     for block in csv_files.read(path, dialect, block_bytes):
         yield SourceTable(block.table, str(path), "line", block.numbers, block.first, marks=dialect.marks)
 
@@ -278,7 +280,8 @@ def _has_surrogate(value: object) -> bool:
 
 def _read_parquet(path: epath.Path, block_rows: int | None, form: TableFormat, is_log: bool) -> Iterator[SourceTable]:
     with path.open("rb") as file:
-        parquet = pyarrow.parquet.ParquetFile(file)
+        # The times of Spark and Hive; in nanoseconds, as by default, years after 2262 become others.
+        parquet = pyarrow.parquet.ParquetFile(file, coerce_int96_timestamp_unit="us")
         names = parquet.schema_arrow.names
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

@@ -154,7 +154,13 @@ def cut_ranks(interactions: int, validation_fraction: float, test_fraction: floa
             f"got {validation_fraction} and {test_fraction}."
         )
     before_first = 1 - shares.exact(validation_fraction) - shares.exact(test_fraction)
-    return math.floor(interactions * before_first), math.floor(interactions * (1 - shares.exact(test_fraction)))
+    first, second = (math.floor(interactions * share) for share in (before_first, 1 - shares.exact(test_fraction)))
+    if not 0 < first < second < interactions:
+        raise DataError(
+            f"data.split is 'temporal', but of {interactions:,} interactions, data.validation_fraction="
+            f"{validation_fraction} or data.test_fraction={test_fraction} leaves a part without one. Change them."
+        )
+    return first, second
 
 
 def refuse_equal_cuts(earliest: int, first: int, second: int) -> None:

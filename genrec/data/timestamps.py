@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 SECOND = 1_000_000  # microseconds
 HOUR = 3600 * SECOND
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+EARLIEST = -2_208_988_800  # seconds: the year 1900, in which programs have their zero, or before it
 LATEST = 7_258_118_400  # seconds: the year 2200
 YEAR_1971 = 365 * 24 * 3600  # seconds
 YEAR_1990 = 631_152_000  # seconds; no log that has finer units is older
@@ -149,7 +150,7 @@ def cells(column: Column, form: str = "") -> Cells:
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     kind = column.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return _times_only(column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()))
+        return _times_only(_native(column))
     if pa.types.is_decimal(kind):
         column = column.cast(pa.string())
     if form:
@@ -194,6 +195,19 @@ def _arrays(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 def _times_only(microseconds: pa.Array) -> Cells:
     times, is_time = _arrays(microseconds)
     return Cells(np.zeros(len(times), bool), np.zeros(len(times), np.int64), None, is_time, times)
+
+
+def _native(column: pa.Array) -> pa.Array:
+    """Returns int64[rows], microseconds since 1970 of Arrow's dates and times; the nearest where 64 bits are too few."""
+    kind = column.type
+    numbers, known = _arrays((column.cast(pa.int32()) if pa.types.is_date32(kind) else column).cast(pa.int64()))
+    if not pa.types.is_date(kind) and kind.unit == "ns":
+        return pa.array(numbers // 1000, mask=~known)
+    factor = 1000 if pa.types.is_date64(kind) else 24 * HOUR
+    if pa.types.is_timestamp(kind):
+        factor = {"s": SECOND, "ms": 1000, "us": 1}[kind.unit]
+    most = np.iinfo(np.int64).max // factor
+    return pa.array(np.clip(numbers, -most, most) * factor, mask=~known)
 
 
 def _number_cells(wholes: pa.Array, billionths: np.ndarray | None, are_floats: bool = False) -> Cells:

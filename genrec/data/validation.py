@@ -253,7 +253,12 @@ def report_repeats(name: str, count: int, examples: Sequence[str], problems: Pro
 
 def example(source: SourceTable, column: str, row: int) -> str:
     """Returns a row's cell with its line, such as "line 7: 'B12'"."""
-    return f"{source.where(row)}: {shown(source.table[column][row].as_py())}"
+    cell = source.table[column][row]
+    try:
+        found = cell.as_py()
+    except (ValueError, OverflowError):  # a year that Python's dates do not have
+        found = cell.value
+    return f"{source.where(row)}: {shown(found)}"
 
 
 def _report(
@@ -299,6 +304,7 @@ def _has_readable_type(source: SourceTable, column: str, problems: Problems) -> 
     """Returns whether the cells of a column are text, numbers, times or truth values; adds a problem if not."""
     kind = source.table[column].type
     wrong = pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    wrong |= column == "rating" and pa.types.is_temporal(kind)
     if wrong:
         problems.add(f"{source.name}, column {column}", f"has type {kind}", "Write text or numbers.")
     return not wrong
@@ -377,6 +383,7 @@ def _check_vectors(source: SourceTable, problems: Problems) -> tuple[pa.Array, n
     absent = _missing(pa.chunked_array([column]))
     if _is_text(column):
         plain = pc.utf8_trim_whitespace(pc.replace_substring_regex(column, r"[\[\],;\s]+", " "))
+        absent = absent | pc.fill_null(pc.equal(plain, ""), True).to_numpy(zero_copy_only=False)  # as an empty list
         column = pc.split_pattern(pc.if_else(pa.array(absent), None, plain), " ")
     elif pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type):
         column = column.cast(pa.list_(column.type.value_type))
@@ -442,6 +449,9 @@ def _check_times(
         late = readable & (microseconds > timestamps.LATEST * timestamps.SECOND)
         remedy = "Correct these times, or say in which unit they are with data.time_unit."
         _report(problems, source, column, "timestamp after the year 2200", remedy, late)
+        early = readable & (microseconds < timestamps.EARLIEST * timestamps.SECOND)
+        remedy = "Correct these times, or leave out the interactions whose time is unknown."
+        _report(problems, source, column, "timestamp before the year 1900", remedy, early)
     return microseconds
 
 

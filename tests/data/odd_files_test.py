@@ -120,6 +120,29 @@ def test_day_numbers_are_refused_and_a_format_reads_them(tmp_path, ending, times
         assert found.interactions.timestamps[0] == 1_649_376_000 * 10**6
 
 
+@pytest.mark.parametrize(
+    ("kind", "numbers", "message"),
+    [
+        (pa.timestamp("s"), [2**45, 2**50], "after the year 2200 .2 rows"),
+        (pa.timestamp("ms"), [SECONDS * 1000, 2**62], "after the year 2200 .1 row"),
+        (pa.date32(), [20_000, 2**30], "after the year 2200 .1 row.*: 1073741824"),
+        (pa.timestamp("s"), [SECONDS, -(2**45)], "before the year 1900"),
+        (pa.string(), ["0001-01-01", str(SECONDS)], "before the year 1900 .1 row.*row 1: '0001-01-01'"),
+    ],
+)
+def test_times_that_no_log_has_are_refused(tmp_path, kind, numbers, message):
+    log = {"user_id": ["u", "u"], "item_id": ["1", "2"], "timestamp": pa.array(numbers, kind)}
+    with pytest.raises(DataError, match=message):
+        checked(tmp_path, pa.table(log), ".parquet")
+
+
+def test_times_of_spark_are_read_whatever_their_year(tmp_path):
+    times = [datetime.datetime(2024, 1, 1, microsecond=3), datetime.datetime(9999, 12, 31)]
+    table = pa.table({"timestamp": pa.array(times, pa.timestamp("us"))})
+    pyarrow.parquet.write_table(table, tmp_path / "log.parquet", use_deprecated_int96_timestamps=True)
+    assert reading.read_table(tmp_path / "log.parquet").table["timestamp"].to_pylist() == times
+
+
 @pytest.mark.parametrize("times", [(0, 999), (1_600_000_000, 1_700_000_000), (1_600_000_000_000, 1_700_000_000_000)])
 def test_times_and_small_counts_are_accepted(tmp_path, times):
     _, found = checked(tmp_path, plays(*times))
@@ -157,6 +180,30 @@ def test_quotation_marks_escaped_by_backslashes_are_recognized(tmp_path):
     plain = 'item_id,title\n1,12" vinyl\n2,"a ""b"""\n3,"C:\\"\n'
     source = read_csv(tmp_path / "items.csv", plain)
     assert source.table["title"].to_pylist() == ['12" vinyl', 'a "b"', "C:\\"] and not source.marks
+
+
+def test_the_header_is_read_as_the_rows_are(tmp_path):
+    source = read_csv(tmp_path / "items.csv", 'item_id,"a \\"b\\", c"\n1,"d \\"e\\", f"\n')
+    assert source.table.to_pylist() == [{"item_id": "1", 'a "b", c': 'd "e", f'}]
+    for end in ("\n", "\r\n"):
+        with pytest.raises(DataError, match="line 1.*several lines"):
+            read_csv(tmp_path / "items.csv", f'item_id,"Release{end}date"{end}1,5{end}')
+    with pytest.raises(DataError, match="line 1: 2 columns have no name.*several characters"):
+        read_csv(tmp_path / "log.csv", "user_id||item_id||timestamp\na||1||5\n")
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+def test_quotation_marks_can_be_a_part_of_the_text(tmp_path, separator):
+    content = separator.join(("item_id", "title")) + "".join(
+        f"\n{separator.join(row)}" for row in (("1", '"Rome'), ("2", 'B"'), ("3", '"C" live'))
+    )
+    with pytest.raises(DataError, match="line 4.*data.quoted=False"):
+        read_csv(tmp_path / "items.csv", content)
+    source = read_csv(tmp_path / "items.csv", content, quoted=False)
+    assert source.table["title"].to_pylist() == ['"Rome', 'B"', '"C" live'] and source.where(2) == "line 4"
+    assert not reading.TableFormat.of(Data(quoted=False)).quoted
+    with pytest.raises(DataError, match="1 rows.*line 5 has 3.*in a value"):
+        read_csv(tmp_path / "items.csv", f'{content}\n"4{separator}D"{separator}E\n', quoted=False)
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)
@@ -232,19 +279,22 @@ def test_columns_can_have_other_names(tmp_path, ending):
         checked(tmp_path, both, ending, items, columns=names)
 
 
-def test_rows_that_repeat_are_refused_dropped_or_kept(tmp_path):
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_rows_that_repeat_are_refused_dropped_or_kept(tmp_path, ending):
     log = [*plays("5", "6"), *plays("5")]
-    with pytest.raises(DataError, match="line 4.*data.repeated"):
-        checked(tmp_path, log)
+    with pytest.raises(DataError, match=f"{'row' if ending == '.parquet' else 'line'} [34].*data.repeated"):
+        checked(tmp_path, log, ending)
     for choice, rows in (("drop", 2), ("keep", 3)):
-        _, found = checked(tmp_path, log, repeated=choice)
+        _, found = checked(tmp_path, log, ending, repeated=choice)
         assert (len(found.interactions), found.repeated) == (rows, 1)
 
 
-def test_users_who_match_nobody_are_refused(tmp_path):
-    config = Data(interactions=write(tmp_path / "log.csv", plays("5", "6", "7", user="001")), k_core=0)
-    config.items, config.users = write(tmp_path / "items.csv", ITEMS), write(tmp_path / "users.csv", [{"user_id": "1"}])
-    with pytest.raises(DataError, match="users.csv.*'001'.*'1'.*zeros"):
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_users_who_match_nobody_are_refused(tmp_path, ending):
+    config = Data(interactions=write(tmp_path / f"log{ending}", plays("5", "6", "7", user="001")), k_core=0)
+    config.items = write(tmp_path / f"items{ending}", ITEMS)
+    config.users = write(tmp_path / f"users{ending}", [{"user_id": 1}])
+    with pytest.raises(DataError, match=f"users{ending}.*'001'.*'1'.*zeros"):
         prepare(config, tmp_path / "dataset")
 
 
@@ -365,6 +415,22 @@ def test_lists_are_compared_by_value(tmp_path):
     found_by(tmp_path, ".jsonl", columns, conditions | {"tags~1": [1], "tags~a": [1], "tags~true": [2]})
 
 
+def test_a_cell_that_is_no_list_contains_what_it_equals(tmp_path):
+    columns = {"price": ["9.99", "4.90"], "seen": ["2024-01-01T10:00:00Z", "2023-12-31"], "kids": ["True", "false"]}
+    conditions = {"price~4.9,5": [2], "price!~9.990": [2], "seen~2024-01-01": [1], "seen~2023": [2], "kids~true": [1]}
+    found_by(tmp_path, ".csv", columns, conditions)
+
+
+def test_lists_of_decimals_are_numbers(tmp_path):
+    prices = pa.array([[decimal.Decimal("9.90")], [], None], pa.list_(pa.decimal128(5, 2)))
+    vectors = pa.array([[decimal.Decimal("1.5")], [decimal.Decimal(2)], None], pa.list_(pa.decimal128(5, 2)))
+    items = pa.table({"item_id": ["1", "2", "3"], "title": list("abc"), "prices": prices, "vector": vectors})
+    _, found = checked(tmp_path, plays("5"), ".parquet", items)
+    assert found.catalogue.items["vector"].to_pylist() == [[1.5], [2.0], None]
+    mask = Condition.parse("prices~9.9").mask(Catalogue(found.catalogue.items, ("title",)))
+    assert mask.tolist() == [True, False, False]
+
+
 def test_bytes_that_are_no_text_are_kept_in_hexadecimal_digits(tmp_path):
     items = pa.table({"item_id": ["1", "2"], "title": ["a", "b"], "hash": [b"\xff\x01", None]})
     _, found = checked(tmp_path, plays("5"), ".parquet", items)
@@ -378,6 +444,10 @@ def test_types_can_be_declared(tmp_path):
     _, found = checked(tmp_path, plays("5"), items=items, types=("zip=text", "kids=boolean"))
     assert found.catalogue.items["zip"].to_pylist()[0] == "12340" and found.catalogue.items["kids"].type == pa.bool_()
     assert found.catalogue.types["items"] == {"zip": "text", "price": "text", "kids": "boolean"}
+    coded = [{**item, "size": f"00{n}", "day": 20240530 + n} for n, item in enumerate(ITEMS[:2])]
+    _, found = checked(tmp_path, plays("5"), items=coded, types=("size=number", "day=date"))
+    assert found.catalogue.items["size"].to_pylist() == [0, 1]
+    assert found.catalogue.items["day"].to_pylist() == [datetime.date(2024, 5, 30), datetime.date(2024, 5, 31)]
     with pytest.raises(DataError, match="column price: not a number.*line 4: 'free'.*data.types"):
         checked(tmp_path, plays("5"), items=items, types=("price=number",))
     with pytest.raises(DataError, match="prize"):

@@ -75,6 +75,15 @@ def test_fractions_must_be_positive_and_below_1_together(validation, test):
         splits.temporal(random_sequences()[1], validation, test)
 
 
+@pytest.mark.parametrize(("validation", "test"), [(0.01, 0.01), (0.001, 0.5)])
+def test_fractions_that_give_a_part_no_interaction_are_named(validation, test):
+    sequences = splits.UserSequences(np.array([0, 15]), np.arange(15), np.arange(15))
+    with pytest.raises(DataError, match="of 15 interactions, data.validation_fraction=.*without one"):
+        splits.temporal(sequences, validation, test)
+    with pytest.raises(DataError, match="of 1 interactions"):
+        splits.cut_ranks(1, validation, test)
+
+
 @pytest.mark.parametrize("split", [splits.leave_one_out, lambda s: splits.temporal(s, 0.2, 0.2)])
 def test_splits_do_not_leak(split):
     for seed in range(5):

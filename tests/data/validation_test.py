@@ -135,6 +135,8 @@ def test_vectors_in_text_and_in_lists_are_the_same():
 def test_an_item_needs_a_text_or_a_vector():
     items = {"item_id": ["a", "b"], "title": ["x", ""], "vector": [None, [1.0, 2.0]]}
     assert check(items=items).catalogue.items["vector"].to_pylist() == [None, [1.0, 2.0]]
+    items["vector"] = ["[]", "[1, 2]"]
+    assert check(items=items).catalogue.items["vector"].to_pylist() == [None, [1.0, 2.0]]
     items["vector"] = [[1.0, 2.0], None]
     assert "neither title nor a vector describes the item (1 row): line 3" in message(items=items)
 
@@ -197,6 +199,8 @@ def test_messages_show_the_beginning_of_long_cells_and_lists_of_columns():
     [
         ({"log": {"event_type": [["play"], ["play"], []]}}, "log.csv, column event_type: has type list"),
         ({"log": {"rating": [{"stars": 5}] * 3}}, "log.csv, column rating: has type struct"),
+        ({"log": {"rating": pa.array([5, 6, 7], pa.date32())}}, "log.csv, column rating: has type date"),
+        ({"log": {"rating": pa.array([5, 6, 7], pa.duration("s"))}}, "log.csv, column rating: has type duration"),
         ({"log": {"timestamp": [b"1", b"\xff", b"3"]}}, "log.csv, column timestamp: has type binary"),
         ({"log": {"timestamp": pa.array([1, 2**63, 3], pa.uint64())}}, "line 3: 9223372036854775808"),
         ({"items": {"item_id": ["a", "b"], "title": [{"en": "A"}] * 2}}, "items.csv, column title: has type struct"),

@@ -15,6 +15,7 @@ from genrec.progress import progress
 
 LOG = pa.schema({"user_id": pa.string(), "item_id": pa.string(), "order": pa.int64()})
 ITEMS = ("track_uri", "track_name", "artist_name", "album_name", "artist_uri", "album_uri", "duration_ms")
+TEXTS = ("title", "album")
 USERS = ("pid", "name", "num_followers", "modified_at", "collaborative")
 
 
@@ -26,20 +27,21 @@ def files(folder: epath.PathLike, subset: str = "") -> folders.Files:
 
 def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     """Returns interactions with a column `order`, items of all tracks, and playlists as users."""
-    logs, items, users = [], [], []
+    logs: list[pa.Table] = []
+    items: list[pa.Table] = []
+    users: list[pa.Table] = []
     seen: set[str] = set()
     paths = files(folder, subset)["slices"]
     for path in progress(paths, "reading slices"):
-        log, tracks, playlists = _slice(path, seen)
-        logs.append(pa.Table.from_pydict(log, LOG))
+        rows, tracks, playlists = _slice(path, seen)
+        logs.append(pa.Table.from_pydict(rows, LOG))
         items.append(pa.table(tracks))
         users.append(pa.table(playlists))
-    return reading.Tables(
-        reading.SourceTable(pa.concat_tables(logs), str(paths[0])),
-        reading.SourceTable(pa.concat_tables(items, promote_options="permissive"), str(paths[0])),
-        reading.SourceTable(pa.concat_tables(users, promote_options="permissive"), str(paths[0])),
-        text_fields=("title", "album"),
+    log, catalogue, owners = (
+        reading.SourceTable(pa.concat_tables(parts, promote_options="permissive"), str(paths[0]))
+        for parts in (logs, items, users)
     )
+    return reading.Tables(log, parsing.described(catalogue, log, TEXTS), owners, text_fields=TEXTS)
 
 
 def _slice(path: epath.Path, seen: set[str]) -> tuple[dict[str, list], dict[str, list], dict[str, list]]:
@@ -67,7 +69,7 @@ def _slice(path: epath.Path, seen: set[str]) -> tuple[dict[str, list], dict[str,
     )
     items = {
         "item_id": pa.array(uri, pa.string()),
-        "title": pa.array([f"{own} - {by}" for own, by in zip(name, artist, strict=True)], pa.string()),
+        "title": pa.array([" - ".join(filter(None, both)) for both in zip(name, artist, strict=True)], pa.string()),
         "artist": pa.array(artist, pa.string()),
         "album": pa.array(album, pa.string()),
         "artist_uri": pa.array(artist_uri, pa.string()),

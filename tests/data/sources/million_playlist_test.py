@@ -1,5 +1,7 @@
 """Slices of the Million Playlist Dataset: playlists are users, and `pos` is the order."""
 
+import json
+
 import published
 import pytest
 
@@ -16,6 +18,14 @@ def test_tracks_are_ordered_by_position(tmp_path):
     item = published.rows(tables.items)[track("a")]
     assert item["title"] == "Lose a - Missy Elliott" and item["album"] == "The Cookbook"
     assert published.rows(tables.users)["1000"]["name"] == "Throwbacks"
+
+
+def test_a_track_without_names_has_the_text_that_it_has(tmp_path):
+    tracks = [{"pos": 0, "track_uri": "t:1", "track_name": None, "artist_name": "Ada"}, {"pos": 1, "track_uri": "t:2"}]
+    content = {"playlists": [{"pid": 7, "name": "x", "tracks": tracks}]}
+    published.put(tmp_path, "mpd.slice.0-999.json", json.dumps(content))
+    items = published.rows(million_playlist.read(tmp_path).items)
+    assert [item["title"] for item in items.values()] == ["Ada", "t:2"]
 
 
 def test_other_json_is_refused(tmp_path):
