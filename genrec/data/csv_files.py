@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import re
+import typing
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,6 +21,9 @@ from etils import epath
 
 from genrec.data.errors import EXAMPLES, DataError
 from genrec.errors import cut, shown
+
+if typing.TYPE_CHECKING:
+    from _csv import Reader
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "pipes"}
 SCAN_BYTES = 8 << 20
@@ -213,12 +217,16 @@ def _any_length() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _rows(file: pa.NativeFile, dialect: Dialect, strict: bool = False) -> "csv._reader":
+def _rows(file: pa.NativeFile, dialect: Dialect, strict: bool = False) -> "Reader":
     """Returns the rows of a file by the csv module, with bytes that are not UTF-8 replaced."""
     raw = io.BufferedReader(_Unescaped(file) if dialect.escaped else file)
     lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
-    quoting = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
-    return csv.reader(lines, delimiter=dialect.separator, quoting=quoting, strict=strict)
+    return csv.reader(
+        lines,
+        delimiter=dialect.separator,
+        quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
+        strict=strict,
+    )
 
 
 class _Unescaped(io.RawIOBase):

@@ -30,7 +30,8 @@ class Condition:
 
     =   equals one of the values: as numbers, booleans or dates where the column has these, else as text
     !=  equals none of the values
-    ~   contains one of the values, where the cell is a list, or values separated by "|", such as countries "DE|FR"
+    ~   contains one of the values, where the cell is a list, or values separated by "|", such as countries "DE|FR";
+        as = where the column has numbers, booleans or dates
     !~  contains none of the values
     >=, <=  compares with a number, or with a time: ISO 8601, a month (2024-01), a year (2024), or Unix seconds
     """

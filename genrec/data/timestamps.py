@@ -198,7 +198,7 @@ def _times_only(microseconds: pa.Array) -> Cells:
 
 
 def _native(column: pa.Array) -> pa.Array:
-    """Returns int64[rows], microseconds since 1970 of Arrow's dates and times; the nearest where 64 bits are too few."""
+    """Returns int64[rows], microseconds since 1970 of dates and times of Arrow, the nearest that 64 bits can hold."""
     kind = column.type
     numbers, known = _arrays((column.cast(pa.int32()) if pa.types.is_date32(kind) else column).cast(pa.int64()))
     if not pa.types.is_date(kind) and kind.unit == "ns":
