@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.config import Data
+from genrec.config import Data, Prompts
 from genrec.data import attributes, cells, csv_files, filtering, reading, splits, statistics, timestamps, validation
 from genrec.data.dataset import Catalogue
 from genrec.data.errors import DataError, Problems
 from genrec.data.filters import Condition
 from genrec.data.prepare import prepare
 from genrec.data.sources import read as sources
+from genrec.input_pipeline import prompts
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 ITEMS = [{"item_id": str(item), "title": f"Title {item}"} for item in range(1, 6)]
@@ -413,6 +414,18 @@ def test_lists_are_compared_by_value(tmp_path):
     columns = {"sizes": [[1.5, 2.0], [2], []], "tags": [[1, "a"], [True], ["b"]], "flags": [[True], [], [False]]}
     conditions = {"sizes~2.0": [1, 2], "sizes~2": [1, 2], "sizes~1.5": [1], "sizes~x": [], "flags~True": [1]}
     found_by(tmp_path, ".jsonl", columns, conditions | {"tags~1": [1], "tags~a": [1], "tags~true": [2]})
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_a_list_is_the_set_of_its_values_in_groups_and_prompts(tmp_path, ending):
+    items = [
+        {**item, "tags": tags} for item, tags in zip(ITEMS, [["x", "y"], ["y", "x", "x"], ["y"], [], None], strict=True)
+    ]
+    catalogue = Catalogue(checked(tmp_path, plays("5"), ending, items)[1].catalogue.items, ("title",))
+    groups = catalogue.groups("tags").tolist()
+    assert groups[0] == groups[1] and len(set(groups)) == 4
+    sampler = prompts.PromptSampler(Prompts(columns=("tags:about",)), catalogue)
+    assert sampler.values["tags"] == [("x", "y"), ("y", "x"), ("y",), (), ()]
 
 
 def test_a_cell_that_is_no_list_contains_what_it_equals(tmp_path):

@@ -20,6 +20,7 @@ from etils import epath
 from genrec.data import reading
 from genrec.data.errors import DataError
 from genrec.data.sources import folders, parsing
+from genrec.errors import shown
 
 FIRST = ("title", "description", "brand", "categories")
 
@@ -36,6 +37,10 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
     log, items = (paths[0] for paths in files(folder, subset).values())
     sequences = _object(log, "lists of items", list)
     described = _object(items, "objects", dict)
+    for user, sequence in sequences.items():
+        wrong = [item for item in sequence if not isinstance(item, int | str) or item == "" or isinstance(item, bool)]
+        if wrong:
+            raise DataError(f"{log}, user {shown(user)}: {shown(wrong[0])} is no item. Download the file again.")
     lengths = [len(sequence) for sequence in sequences.values()]
     if not sum(lengths):
         raise reading.no_rows(log)

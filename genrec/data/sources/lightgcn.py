@@ -58,6 +58,8 @@ def sequences(paths: list[epath.Path]) -> dict[str, pa.Array]:
             except UnicodeDecodeError as error:
                 line = number + block[: error.start].count(b"\n")
                 raise DataError(f"{path}, line {line}: is not UTF-8. Download the file again.") from error
+            if not rows:
+                continue
             lengths = [len(row) - 1 for row in rows]
             users.append(pa.array(np.repeat([row[0] for row in rows], lengths), pa.string()))
             items.append(pa.array([item for row in rows for item in row[1:]], pa.string()))

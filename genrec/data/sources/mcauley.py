@@ -63,6 +63,8 @@ def _reviews(path: epath.Path) -> dict[str, list]:
         try:
             review = json.loads(line)
             ids = str(review["reviewerID"]), str(review["asin"])
+            if None in (review["reviewerID"], review["asin"]):
+                raise ValueError("null as an id")
             row = (*ids, int(review["unixReviewTime"]), float(review["overall"]))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(

@@ -19,7 +19,7 @@ import pyarrow.json
 from absl import logging
 from etils import epath
 
-from genrec.data import reading
+from genrec.data import csv_files, reading
 from genrec.data.errors import DataError
 from genrec.data.reading import SourceTable
 from genrec.errors import cut, shown
@@ -133,12 +133,28 @@ def csv_blocks(path: epath.Path, types: Mapping[str, pa.DataType], separator: st
                 parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
                 convert_options=pyarrow.csv.ConvertOptions(column_types=dict(types), include_columns=list(types)),
             )
-            line = 2
+            line, is_checked = 2, False
             for batch in reader:
+                if not is_checked and _has_line_ends(batch):
+                    _refuse_open_quotes(path, separator)
+                    is_checked = True
                 yield SourceTable(pa.Table.from_batches([batch]), str(path), "line", first=line)
                 line += len(batch)
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: cannot be read as CSV ({cut(str(error))}). Download the file again.") from error
+
+
+def _has_line_ends(batch: pa.RecordBatch) -> bool:
+    """Returns whether a cell of text goes over several lines, as rows do after a quotation mark that is not closed."""
+    texts = (column for column in batch.columns if pa.types.is_string(column.type))
+    return any(pc.any(pc.match_substring(column, "\n")).as_py() for column in texts)
+
+
+def _refuse_open_quotes(path: epath.Path, separator: str) -> None:
+    """Raises DataError if quotation marks do not open and close cells, so that Arrow takes rows for one cell."""
+    with csv_files.opened(path) as file:
+        if not csv_files.quotes_are_regular(file, separator):
+            raise DataError(f"{path}: a quotation mark is not closed, or is within a cell. Download the file again.")
 
 
 def csv(path: epath.Path, types: Mapping[str, pa.DataType], separator: str = ",") -> SourceTable:

@@ -9,6 +9,7 @@ the order of the file. The user is the username: few reviews have a user id.
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from absl import logging
 from etils import epath
 
@@ -60,17 +61,23 @@ def read(folder: epath.PathLike, subset: str = "") -> reading.Tables:
 def _reviews(path: epath.Path) -> reading.SourceTable:
     schema = pa.schema(dict.fromkeys(("user_id", "item_id", "timestamp"), pa.string()))
     tables: list[pa.Table] = []
-    rows: list[dict[str, str]] = []
+    rows: list[dict[str, str | None]] = []
     for number, review in parsing.objects(path, parsing.literal):
         try:
-            ids = {"user_id": str(review["username"]), "item_id": str(review["product_id"])}
-            rows.append(ids | {"timestamp": str(review["date"])})
+            cells = (review["username"], review["product_id"], review["date"])
+            rows.append({name: _text(cell) for name, cell in zip(schema.names, cells, strict=True)})
         except KeyError as error:
             raise DataError(f"{path}, line {number}: has no {error}. Download the file again.") from error
         if len(rows) == ROWS:
             tables.append(pa.Table.from_pylist(rows, schema))
             rows = []
-    return reading.SourceTable(pa.concat_tables([*tables, pa.Table.from_pylist(rows, schema)]), str(path), "line")
+    found = reading.SourceTable(pa.concat_tables([*tables, pa.Table.from_pylist(rows, schema)]), str(path), "line")
+    known = pc.and_(found.table["user_id"].is_valid(), found.table["item_id"].is_valid()).to_numpy()
+    return parsing.said(parsing.keep(found, known), len(found), "without a user or a game")
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _game(item: str, game: dict[str, Any]) -> dict[str, Any]:

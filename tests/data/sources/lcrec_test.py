@@ -19,7 +19,7 @@ def test_sequences_and_items_are_read_by_number(tmp_path):
     assert tables.text_fields == ("title", "description", "brand")
 
 
-@pytest.mark.parametrize("content", ["[]", '{"0": 3}', "{", ""])
+@pytest.mark.parametrize("content", ["[]", '{"0": 3}', "{", "", '{"0": [1, null]}', '{"0": [1.0]}'])
 def test_other_content_is_refused(tmp_path, content):
     folder = published.lcrec(tmp_path)
     published.put(folder, "Games/Games.inter.json", content)

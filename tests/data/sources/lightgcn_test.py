@@ -17,8 +17,9 @@ def test_lists_of_a_user_follow_each_other(tmp_path):
     assert tables.text_fields == ()
 
 
-def test_lists_without_items_are_refused(tmp_path):
+@pytest.mark.parametrize("content", ["0 \n1\n", "\n \n"])
+def test_lists_without_items_are_refused(tmp_path, content):
     for name in ("train.txt", "test.txt"):
-        published.put(tmp_path, name, "0 \n1\n")
+        published.put(tmp_path, name, content)
     with pytest.raises(DataError, match="no rows"):
         lightgcn.read(tmp_path)

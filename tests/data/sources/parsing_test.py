@@ -56,6 +56,15 @@ def test_csv_names_a_missing_column_and_a_wrong_type(tmp_path):
         parsing.csv(path, {"c": pa.int64()})
 
 
+def test_rows_that_an_open_quotation_mark_takes_are_missed(tmp_path):
+    types = {"a": pa.string(), "b": pa.string()}
+    path = epath.Path(published.put(tmp_path, "x.csv", 'a,b\n1,"x\ny"\n2,"z"\n'))
+    assert parsing.csv(path, types).table["b"].to_pylist() == ["x\ny", "z"]
+    published.put(tmp_path, "x.csv", 'a,b\n1,"x\n2,y"\n3,"z"\n4,"w\n5,"v"\n')
+    with pytest.raises(DataError, match=r"x\.csv: a quotation mark is not closed"):
+        parsing.csv(path, types)
+
+
 def test_repeats_keep_the_first_row_and_its_line():
     table = pa.table({"user_id": ["u", "u", "u", None], "item_id": ["a", "a", "b", "a"], "timestamp": [1, 1, 1, 1]})
     chunked = pa.concat_tables([table, table])

@@ -16,6 +16,13 @@ def test_reviews_and_games_are_read(tmp_path):
     assert items["99"]["title"] == "99"
 
 
+def test_reviews_without_a_user_are_left_out(tmp_path):
+    folder = published.steam(tmp_path)
+    row = "{'username': %s, 'product_id': '10', 'date': '2017-12-16'}\n"
+    published.put(folder, "steam_reviews.json.gz", row % "None" + row % "'a'")
+    assert published.sequences(steam.read(folder)) == {"a": ["10"]}
+
+
 def test_a_line_that_is_no_literal_is_named_and_not_run(tmp_path):
     folder = published.steam(tmp_path / "raw")
     planted = tmp_path / "planted"
