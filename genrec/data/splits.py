@@ -10,19 +10,23 @@ target, and all before it the history that the model gets; in training every ite
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
+from typing import NamedTuple
 
 import numpy as np
 
 from genrec import config as configs
 from genrec import shares
+from genrec.data import user_index
 from genrec.data.errors import DataError
 from genrec.data.interactions import Interactions
 from genrec.errors import shown
 
 NAMES = ("train", "validation", "test")
+BLOCK = 8192  # sequences that are checked together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,16 +214,110 @@ def check_no_leak(train: Iterable[UserItems], validation: Iterable[UserItems], t
 
     A user's training sequence must be a prefix of the validation and test histories (the sequences without their
     targets), and the validation sequence a prefix of the test history. A split has at most one sequence per user.
+
+    The splits may have their users in any order, and are iterated more than once where something may be wrong. Three
+    numbers of each sequence are held: what hashes tell is wrong is looked up before an error is raised.
     """
-    sequences = {name: _by_user(name, split) for name, split in zip(NAMES, (train, validation, test), strict=True)}
-    for earlier, later in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        for user, items in sequences[later].items():
-            seen = sequences[earlier].get(user)
-            if seen is None:
-                continue
-            history = items[: len(items) - 1]
-            if len(seen) > len(history) or not np.array_equal(seen, history[: len(seen)]):
-                raise _leak(user, (earlier, len(seen)), (later, len(history)))
+    splits = dict(zip(NAMES, (train, validation, test), strict=True))
+    seen: dict[str, _Hashed] = {}
+    for name, split in splits.items():
+        parts = []
+        for part in _blocks(split):
+            if name != "train":
+                for user in np.flatnonzero(part.lengths < 2)[:1]:
+                    raise _no_history(part.user_ids[user], name)
+            for earlier, known in seen.items():
+                for user in part.suspects(known):
+                    _refuse_leak(part, user, (earlier, splits[earlier]), name)
+            parts.append(part.hashed())
+        seen[name] = _Hashed.of(parts)
+        _refuse_repeated(name, split, seen[name].repeated)
+
+
+class _Hashed(NamedTuple):
+    """Sequences of a split by hashes, those of user ids ascending."""
+
+    users: np.ndarray  # uint64[sequences]
+    lengths: np.ndarray  # int64[sequences]
+    items: np.ndarray  # uint64[sequences], hashes of all items at their positions
+
+    @staticmethod
+    def of(parts: Seq["_Hashed"]) -> "_Hashed":
+        nothing = _Hashed(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint64))
+        users, lengths, items = (np.concatenate(columns) for columns in zip(nothing, *parts, strict=True))
+        order = np.argsort(users, kind="stable")
+        return _Hashed(users[order], lengths[order], items[order])
+
+    @property
+    def repeated(self) -> np.ndarray:
+        """uint64[n], the hashes of users who may be in the split more than once."""
+        return np.unique(self.users[1:][self.users[1:] == self.users[:-1]])
+
+
+class _Block(NamedTuple):
+    """Some sequences of a split."""
+
+    user_ids: list[str]
+    users: np.ndarray  # uint64[sequences], `user_index.hashes_of` the ids
+    offsets: np.ndarray  # int64[sequences + 1]
+    items: np.ndarray  # int64[n], one sequence after the other
+    sums: np.ndarray  # uint64[n + 1], cumulated hashes of the items at their positions
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def hashed(self) -> _Hashed:
+        return _Hashed(self.users, self.lengths, self.sums[self.offsets[1:]] - self.sums[self.offsets[:-1]])
+
+    def suspects(self, known: _Hashed) -> np.ndarray:
+        """Returns int[n], the sequences whose histories do not begin with the earlier sequence of an equal hash."""
+        if not len(known.users):
+            return np.zeros(0, np.int64)
+        place = np.minimum(np.searchsorted(known.users, self.users), len(known.users) - 1)
+        lengths, history = known.lengths[place], self.lengths - 1
+        starts = self.offsets[:-1]
+        begins = self.sums[starts + np.minimum(lengths, history)] - self.sums[starts] == known.items[place]
+        return np.flatnonzero((known.users[place] == self.users) & ~((lengths <= history) & begins))
+
+
+def _blocks(split: Iterable[UserItems]) -> Iterator[_Block]:
+    users = iter(split)
+    while some := list(itertools.islice(users, BLOCK)):
+        user_ids = [user for user, _ in some]
+        offsets = np.concatenate([[0], np.cumsum([len(items) for _, items in some])])
+        items = np.concatenate([np.asarray(items, np.int64) for _, items in some])
+        positions = np.arange(len(items)) - np.repeat(offsets[:-1], np.diff(offsets))
+        hashes = _mixed(_mixed(items.astype(np.uint64)) + positions.astype(np.uint64))
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
+        yield _Block(user_ids, user_index.hashes_of(user_ids), offsets, items, sums)
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """Returns hashes uint64[n] of numbers uint64[n], by the finalizer of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def _refuse_leak(part: _Block, number: int, earlier: tuple[str, Iterable[UserItems]], later: str) -> None:
+    """Raises DataError if the earlier sequence of a user is no prefix of the history of sequence `number`."""
+    user, history = part.user_ids[number], part.items[part.offsets[number] : part.offsets[number + 1] - 1]
+    for other, items in earlier[1]:
+        if other == user and not np.array_equal(items, history[: len(items)]):
+            raise _leak(user, (earlier[0], len(items)), (later, len(history)))
+
+
+def _refuse_repeated(name: str, split: Iterable[UserItems], hashes: np.ndarray) -> None:
+    """Raises DataError if a user whose id has one of the hashes uint64[n] is in a split twice."""
+    found: set[str] = set()
+    for part in _blocks(split) if len(hashes) else ():
+        for number in np.flatnonzero(np.isin(part.users, hashes)):
+            user = part.user_ids[number]
+            if user in found:
+                raise DataError(f"user {shown(user)} has two {name} sequences. Write one per user.")
+            found.add(user)
 
 
 def _leak(user: str, earlier: tuple[str, int], later: tuple[str, int]) -> DataError:
@@ -231,14 +329,3 @@ def _leak(user: str, earlier: tuple[str, int], later: tuple[str, int]) -> DataEr
 
 def _no_history(user: str, name: str) -> DataError:
     return DataError(f"user {shown(user)}: the {name} sequence has no history before its target. Leave it out.")
-
-
-def _by_user(name: str, split: Iterable[UserItems]) -> dict[str, np.ndarray]:
-    sequences: dict[str, np.ndarray] = {}
-    for user, items in split:
-        if user in sequences:
-            raise DataError(f"user {shown(user)} has two {name} sequences. Write one per user.")
-        if name != "train" and len(items) < 2:
-            raise _no_history(user, name)
-        sequences[user] = np.asarray(items)
-    return sequences

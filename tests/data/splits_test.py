@@ -1,9 +1,14 @@
 """Splits are prefixes of a user's sequence, windows are global, and a planted leak is found."""
 
+import contextlib
+
+import held_memory
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from genrec.data import splits
+from genrec.data import splits, user_index
 from genrec.data.errors import DataError
 from genrec.data.interactions import Interactions
 
@@ -123,6 +128,58 @@ def test_two_sequences_of_a_user_are_found():
     train = [("u", [1, 2]), ("u", [1])]
     with pytest.raises(DataError, match="'u'.*train"):
         splits.check_no_leak(train, [], [])
+
+
+def test_equal_hashes_of_users_are_no_leak_and_no_repeated_user(monkeypatch):
+    monkeypatch.setattr(
+        user_index, "hashes_of", lambda users: np.array([int(user[1:]) % 3 for user in users], np.uint64)
+    )
+    monkeypatch.setattr(splits, "BLOCK", 4)
+    train = [(f"u{n}", [n, n]) for n in range(20)]
+    test = [(user, [*items, 0, 0]) for user, items in train]
+    validation = [(user, items[:-1]) for user, items in test]
+    splits.check_no_leak(train, validation[::-1], test)
+    with pytest.raises(DataError, match="'u7'.*train"):
+        splits.check_no_leak([*train, ("u7", [7])], [], [])
+    with pytest.raises(DataError, match="'u8'.*validation"):
+        splits.check_no_leak(train, validation, [("u8", [8, 8, 1, 0])])
+
+
+def leak_check_peak(users):
+    """Returns the most bytes that are held while splits of so many users, made as they are read, are checked."""
+
+    class Split:
+        def __init__(self, length):
+            self.length = length
+
+        def __iter__(self):
+            for user in range(users):
+                if user % 500 == 0:
+                    most.note()
+                yield f"{user:036d}", np.arange(user, user + self.length)
+            most.note()
+
+    with held_memory.traced() as most:
+        splits.check_no_leak(Split(20), Split(21), Split(22))
+        return most.bytes
+
+
+def test_memory_of_the_check_for_leaks_is_three_numbers_of_each_sequence(monkeypatch):
+    monkeypatch.setattr(splits, "BLOCK", 256)
+    few, many = map(leak_check_peak, (1000, 5000))
+    assert many < few + 4000 * 3 * 40, (few, many)  # where an id takes 85 bytes, and a sequence 270
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.lists(st.integers(0, 2), min_size=1, max_size=5)), max_size=20))
+def test_exactly_what_is_no_prefix_of_a_history_is_a_leak(sequences):
+    """Against the rule, one user after the other."""
+    cut = len(sequences) // 2
+    train = {f"u{user}": items for user, items in sequences[:cut]}
+    test = {f"u{user}": [*items, 0] for user, items in sequences[cut:]}
+    leak = any(user in train and items[:-1][: len(train[user])] != train[user] for user, items in test.items())
+    with pytest.raises(DataError, match="leaks") if leak else contextlib.nullcontext():
+        splits.check_no_leak(train.items(), [], test.items())
 
 
 def test_fractions_cut_exactly():

@@ -1,7 +1,6 @@
 """Preparation in bounded memory gives what preparation in memory gives, whatever the size of a block."""
 
-import tracemalloc
-
+import held_memory
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -150,25 +149,20 @@ def test_texts_beyond_2_gib_have_one_dictionary():
     assert ids[-1].as_py() == f"{4_999:0400d}"
 
 
-def held():
-    """Returns the bytes that Python, NumPy and Arrow hold."""
-    return tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes()
-
-
 def peak(tmp_path, monkeypatch, rows):
     """Returns the most bytes that are held while blocks of a log of so many rows are read and sequences are taken."""
-    found, ids = [], [pa.array([f"{n:040d}" for n in range(50)]), pa.array([f"i{n}" for n in range(20)])]
+    ids = [pa.array([f"{n:040d}" for n in range(50)]), pa.array([f"i{n}" for n in range(20)])]
 
     def blocks(config, limits):
         for first in range(0, rows, 4096):
             n = np.arange(first, min(first + 4096, rows))
             columns = {"user_id": ids[0].take(n % 50), "item_id": ids[1].take(n * 7 % 20)}
             yield reading.SourceTable(pa.table(columns | {"timestamp": 1_700_000_000 + n}), "log.csv", first=first + 1)
-            found.append(held())
+            most.note()
 
     def append(self, sequences, append=spilled_sequences.SpilledSequences.append):
         append(self, sequences)
-        found.append(held())
+        most.note()
 
     (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"i{n},T\n" for n in range(20)))
     config = Data(interactions="log.csv", items=str(tmp_path / "items.csv"))
@@ -176,14 +170,10 @@ def peak(tmp_path, monkeypatch, rows):
     monkeypatch.setattr(encoded_log, "_blocks", blocks)
     monkeypatch.setattr(spilled_sequences.SpilledSequences, "append", append)
     monkeypatch.setattr(encoded_log.Limits, "of", lambda memory: limits)
-    tracemalloc.start()
-    before = held()
-    try:
+    with held_memory.traced() as most:
         contents = streaming.contents(config, epath.Path(tmp_path / f"scratch-{rows}"))
         assert contents.ends["test"].sum() == rows
-        return max(found) - before
-    finally:
-        tracemalloc.stop()
+        return most.bytes
 
 
 def test_memory_does_not_grow_with_rows(tmp_path, monkeypatch):
