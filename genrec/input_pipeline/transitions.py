@@ -28,6 +28,7 @@ from genrec.data import dataset as datasets
 KIND = "transitions"
 FOLDER = "transitions"  # of a work directory
 RECENT = 10  # last items of a history that are read
+CELLS = 1 << 24  # users x items of mixtures that are held together
 FLOOR = 1e-6  # share of a code without items, relative to all codes after the same prefix
 
 
@@ -52,6 +53,11 @@ class Transitions:
     @property
     def parts(self) -> int:
         return self.matrix.shape[0] // self.items - 1
+
+    @property
+    def at_once(self) -> int:
+        """The number of histories whose mixtures, of all items each, are held together."""
+        return int(np.clip(CELLS // self.items, 1, 256))
 
     def sparse(
         self, items: np.ndarray, start: np.ndarray, stop: np.ndarray, part: np.ndarray | None = None

@@ -19,7 +19,6 @@ from genrec.ranking.lists import read_chunks
 
 RECENT = 10  # last items of a history that similarities are computed with
 DECAY = 0.8  # weight of an item of the history, relative to the one after it
-BLOCK = 256  # users whose catalogues of probabilities are in memory at a time
 PRIOR = 20.0  # pseudo-counts: interactions with the overall distribution, added to those of each context
 # Names of features
 CONTENT, LAST_CONTENT, TRANSITIONS = "content of the history", "content of the last item", "transitions"
@@ -132,10 +131,11 @@ class Features:
         """
         assert self.transitions is not None  # checked by the caller
         found, known = np.empty(items.shape, np.float32), self.transitions.items
-        for start in range(0, len(items), BLOCK):
-            read = [one[one < known] for one in map(np.asarray, histories[start : start + BLOCK])]
-            some, probabilities = items[start : start + BLOCK], self.transitions.dense(read)
-            found[start : start + BLOCK] = np.take_along_axis(probabilities, np.minimum(some, known - 1), axis=1)
+        for start in range(0, len(items), self.transitions.at_once):
+            block = slice(start, start + self.transitions.at_once)
+            read = [one[one < known] for one in map(np.asarray, histories[block])]
+            some, probabilities = items[block], self.transitions.dense(read)
+            found[block] = np.take_along_axis(probabilities, np.minimum(some, known - 1), axis=1)
         return np.where(items < known, np.log(found), np.nan)
 
 

@@ -29,11 +29,14 @@ class ItemKnn:
     def learn(dataset: Dataset, cfg: config.ItemKnn) -> "ItemKnn":
         """Counts co-occurrences in the training split. Raises ConfigError for invalid settings."""
         settings_check.check(cfg, "item_knn")
-        chosen = [np.unique(one.items) for sequences in read_chunks(dataset.split("train")) for one in sequences]
-        lengths, items = [len(one) for one in chosen], len(dataset.catalogue)
+        items = len(dataset.catalogue)
+        parts = [
+            _distinct([one.items for one in sequences], items) for sequences in read_chunks(dataset.split("train"))
+        ]
+        chosen, lengths = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         by_user = scipy.sparse.csr_matrix(
-            (np.ones(sum(lengths), np.float32), np.concatenate(chosen), np.concatenate([[0], np.cumsum(lengths)])),
-            (len(chosen), items),
+            (np.ones(len(chosen), np.float32), chosen, np.concatenate([[0], np.cumsum(lengths)])),
+            (len(lengths), items),
         )
         users = np.asarray(by_user.sum(axis=0), np.float32).reshape(-1)  # of each item
         by_item = by_user.T.tocsr()
@@ -70,6 +73,13 @@ class ItemKnn:
             rows, values = best(values, rows, top)
             items[row, : len(rows)], scores[row, : len(rows)] = rows, values
         return Lists(items, scores)
+
+
+def _distinct(sequences: Sequence[np.ndarray], items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct items of each sequence, int32[n] one after the other, and how many, int[sequences]."""
+    owners = np.repeat(np.arange(len(sequences)), [len(one) for one in sequences])
+    pairs = np.unique(owners * items + np.concatenate(sequences))
+    return (pairs % items).astype(np.int32), np.bincount(pairs // items, minlength=len(sequences))
 
 
 def _neighbors(

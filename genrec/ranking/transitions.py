@@ -9,8 +9,6 @@ from genrec import artifacts
 from genrec.input_pipeline import transitions
 from genrec.ranking.lists import Lists, best
 
-BLOCK = 256  # users whose catalogues of scores are in memory at a time
-
 
 class Transitions:
     """Recommends the items that are the most probable by the mixture; scores are their log-probabilities."""
@@ -39,8 +37,9 @@ class Transitions:
         items = np.full((len(histories), top), -1, np.int32)
         scores = np.full(items.shape, -np.inf, np.float32)
         every = np.arange(self._mixture.items)
-        for start in range(0, len(histories), BLOCK):
-            some = [np.asarray(one, np.int64) for one in histories[start : start + BLOCK]]
+        at_once = self._mixture.at_once
+        for start in range(0, len(histories), at_once):
+            some = [np.asarray(one, np.int64) for one in histories[start : start + at_once]]
             for row, values in enumerate(np.log(self._mixture.dense(some)), start):
                 eligible = every if exclude is None else np.delete(every, exclude[row])
                 found, of_found = best(values[eligible], eligible, top)
