@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 from etils import epath
 
@@ -178,12 +180,14 @@ def _measured(
 def _segmentations(workdir: epath.Path) -> dict[str, Segmentation]:
     """Returns the test users by the length of their history and the popularity of their target, in order of ids."""
     dataset = Dataset(workdir / "dataset")
-    users = [user for some in read_chunks(dataset.split(SPLIT)) for user in some]
-    users.sort(key=lambda user: user.user_id)
-    targets = np.array([user.items[-1] for user in users])
+    sequences, user_ids, targets = dataset.split(SPLIT), [], []
+    for some in read_chunks(sequences):
+        user_ids.append(pa.array([user.user_id for user in some], pa.large_string()))
+        targets.append(np.array([user.items[-1] for user in some]))
+    order = pc.array_sort_indices(pa.concat_arrays(user_ids)).to_numpy()
     return {
-        segments.HISTORY: segments.by_range(np.array([len(user.items) - 1 for user in users])),
-        segments.POPULARITY: segments.by_range(popularity(dataset)[targets]),
+        segments.HISTORY: segments.by_range(sequences.lengths[order] - 1),
+        segments.POPULARITY: segments.by_range(popularity(dataset)[np.concatenate(targets)[order]]),
     }
 
 
