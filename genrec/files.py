@@ -7,6 +7,7 @@ what a killed process left (`remove_leftovers`).
 import contextlib
 import errno
 import io
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import socket
 import time
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -150,10 +151,19 @@ def read_json(path: epath.PathLike) -> dict[str, Any]:
         return value
 
 
-def read_parquet(path: epath.PathLike) -> pa.Table:
-    """Returns the table of a Parquet file; raises DamagedError if it cannot be read."""
+def read_parquet(path: epath.PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+    """Returns the table of a Parquet file, or these columns of it, which alone are read.
+
+    Raises DamagedError if it cannot be read.
+    """
     with reading(path, "Parquet"), epath.Path(path).open("rb") as file:
-        return pyarrow.parquet.read_table(io.BytesIO(file.read()))
+        return pyarrow.parquet.read_table(io.BytesIO(file.read()) if columns is None else file, columns=columns)
+
+
+def parquet_batches(path: epath.PathLike, columns: Sequence[str], rows: int = 1 << 14) -> Iterator[pa.RecordBatch]:
+    """Yields columns of a Parquet file, at most `rows` rows at a time; raises DamagedError if it cannot be read."""
+    with reading(path, "Parquet"), epath.Path(path).open("rb") as file:
+        yield from pyarrow.parquet.ParquetFile(file).iter_batches(rows, columns=list(columns))
 
 
 def parse_parquet(content: bytes) -> pa.Table:
@@ -166,6 +176,22 @@ def write_parquet(table: pa.Table, path: epath.PathLike) -> None:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     write_bytes(path, buffer.getvalue())
+
+
+def write_parquet_parts(parts: Iterable[pa.Table], path: epath.PathLike) -> None:
+    """Writes tables of one schema, of which there is at least one, as a table whose row groups they are.
+
+    Holds one of them at a time. The file is written under a temporary name, then renamed.
+    """
+    parts = iter(parts)
+    first = next(parts)
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        pyarrow.parquet.ParquetWriter(file, first.schema) as writer,
+    ):
+        for part in itertools.chain([first], parts):
+            writer.write_table(part)
 
 
 def save_array(path: epath.PathLike, array: np.ndarray) -> None:

@@ -1,15 +1,46 @@
 """Baselines of an evaluation: lists of simpler methods for the same users."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from genrec.data.dataset import Dataset
+from genrec.evaluation.beyond_accuracy import BeyondAccuracy
 from genrec.evaluation.evaluator import item_ranks
 from genrec.progress import progress
 from genrec.ranking.lists import Lists, Source
 
 USERS_AT_A_TIME = 1024
+
+
+class Baseline(NamedTuple):
+    """Results of a baseline on a split."""
+
+    ranks: np.ndarray  # int32[users], of the targets; 0 for one that is not listed
+    beyond_accuracy: dict[str, float]
+
+
+def evaluate(
+    source: Source,
+    dataset: Dataset,
+    split: str,
+    top: int,
+    max_history: int,
+    exclude_history: bool = False,
+    name: str = "",
+    *,
+    beyond_accuracy: BeyondAccuracy,
+) -> Baseline:
+    """Returns the results of a source for all users of a split, whose lists are counted in `beyond_accuracy`.
+
+    For the other arguments see `recommend`.
+    """
+    ranks = []
+    for targets, lists in recommend(source, dataset, split, top, max_history, exclude_history, name):
+        ranks.append(item_ranks(lists.items, targets))
+        beyond_accuracy.add(lists.items)
+    return Baseline(np.concatenate(ranks), beyond_accuracy.figures())
 
 
 def recommend(
@@ -20,22 +51,17 @@ def recommend(
     max_history: int,
     exclude_history: bool = False,
     name: str = "",
-) -> Lists:
-    """Returns the lists of all users of a split, in its order, from the last `max_history` items before their targets.
+) -> Iterator[tuple[np.ndarray, Lists]]:
+    """Yields the targets int32[users] and the lists of some users of a split at a time, in its order.
 
-    `exclude_history` leaves out all items before the target. `name` is shown with the progress.
+    The lists are from the last `max_history` items before the targets; `exclude_history` leaves out all items before
+    the target. `name` is shown with the progress.
     """
     sequences = dataset.split(split)
-    parts = []
     for start in progress(range(0, len(sequences), USERS_AT_A_TIME), f"evaluate {name or split}"):
         some = sequences.read(np.arange(start, min(start + USERS_AT_A_TIME, len(sequences))))
         # Not [-max_history:], which is everything if it is 0.
         histories = [sequence.items[max(0, len(sequence.items) - 1 - max_history) : -1] for sequence in some]
         exclude = [sequence.items[:-1] for sequence in some] if exclude_history else None
-        parts.append(source.recommend([sequence.user_id for sequence in some], histories, top, exclude))
-    return Lists(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
-
-
-def ranks(lists: Mapping[str, Lists], targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns int32[users] for each source, the ranks of the targets int[users]; 0 for one that is not listed."""
-    return {name: item_ranks(of_source.items, targets) for name, of_source in lists.items()}
+        found = source.recommend([sequence.user_id for sequence in some], histories, top, exclude)
+        yield np.array([sequence.items[-1] for sequence in some], np.int32), found

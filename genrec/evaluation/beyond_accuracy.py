@@ -10,36 +10,54 @@ import numpy as np
 
 from genrec import tables
 
+LISTS = 1024  # whose vectors are held at a time
 BETTER = {"coverage": "higher", "gini": "lower", "novelty": "higher", "intra_list_diversity": "higher"}
 
 
+class BeyondAccuracy:
+    """Beyond-accuracy metrics of lists, some of which are added at a time; equal for any division of the same lists."""
+
+    def __init__(self, popularity: np.ndarray, embeddings: np.ndarray | None, k: int):
+        """`popularity` int[items] are training interactions, `k` is the number of places of a list that count.
+
+        `embeddings` float32[items, width] are those of the items' content; None leaves the diversity out.
+        """
+        self._popularity, self._k = popularity, k
+        self._counts = np.zeros(len(popularity), np.int64)  # how often each item is recommended
+        self._diversity = None if embeddings is None else _Diversity(embeddings)
+
+    def add(self, recommended: np.ndarray) -> None:
+        """Counts lists int[users, at least k] of further users: catalogue rows, -1 for an empty place."""
+        first = recommended[:, : self._k]
+        self._counts += np.bincount(first[first >= 0], minlength=len(self._counts))
+        if self._diversity is not None:
+            self._diversity.add(first)
+
+    def figures(self) -> dict[str, float]:
+        """Returns the metrics.
+
+        "coverage@k": share of the catalogue that is in some list. "gini@k": Gini coefficient of how often items are
+        recommended, 0 if all are equally often, near 1 if it is always the same few. "novelty@k": mean of -log2 of an
+        item's share of the training interactions (one added to every count), in bits. "intra_list_diversity@k": mean
+        over lists of at least two items of 1 - cosine, over their pairs.
+        """
+        counts, popularity, shown = self._counts, self._popularity, int(self._counts.sum())
+        bits = -np.log2((popularity + 1) / (popularity.sum() + len(popularity)))
+        found = {
+            f"coverage@{self._k}": float((counts > 0).mean()),
+            f"gini@{self._k}": gini(counts),
+            f"novelty@{self._k}": float((bits * counts).sum() / shown) if shown else 0.0,
+        }
+        if self._diversity is not None:
+            found[f"intra_list_diversity@{self._k}"] = self._diversity.mean()
+        return found
+
+
 def measure(recommended: np.ndarray, popularity: np.ndarray, embeddings: np.ndarray | None, k: int) -> dict[str, float]:
-    """Returns the metrics of lists.
-
-    Args:
-      recommended: int[users, at least k], catalogue rows, -1 for an empty place.
-      popularity: int[items], training interactions.
-      embeddings: float32[items, width] of the items' content; None leaves the diversity out.
-      k: places of a list that count.
-
-    Returns:
-      "coverage@k": share of the catalogue that is in some list. "gini@k": Gini coefficient of how often items are
-      recommended, 0 if all are equally often, near 1 if it is always the same few. "novelty@k": mean of -log2 of an
-      item's share of the training interactions (one added to every count), in bits. "intra_list_diversity@k": mean over
-      lists of at least two items of 1 - cosine, over their pairs.
-    """
-    first = recommended[:, :k]
-    shown = first[first >= 0]
-    counts = np.bincount(shown, minlength=len(popularity))
-    bits = -np.log2((popularity + 1) / (popularity.sum() + len(popularity)))
-    figures = {
-        f"coverage@{k}": float((counts > 0).mean()),
-        f"gini@{k}": gini(counts),
-        f"novelty@{k}": float(bits[shown].mean()) if len(shown) else 0.0,
-    }
-    if embeddings is not None:
-        figures[f"intra_list_diversity@{k}"] = intra_list_diversity(first, embeddings)
-    return figures
+    """Returns the metrics of lists; for the arguments see `BeyondAccuracy`."""
+    metrics = BeyondAccuracy(popularity, embeddings, k)
+    metrics.add(recommended)
+    return metrics.figures()
 
 
 def gini(counts: np.ndarray) -> float:
@@ -54,23 +72,44 @@ def gini(counts: np.ndarray) -> float:
     return float(((2 * np.arange(1, n + 1) - n - 1) @ in_order) / (n * in_order.sum()))
 
 
-def intra_list_diversity(lists: np.ndarray, embeddings: np.ndarray) -> float:
-    """Returns the mean over lists int[users, k] of the mean of 1 - cosine over pairs of items.
+class _Diversity:
+    """Mean over lists int[users, k] of the mean of 1 - cosine over pairs of items; -1 is an empty place.
 
-    -1 is an empty place. Lists of fewer than two items do not count; it is 0 if there are no others.
+    Lists of fewer than two items do not count; it is 0 if there are no others.
     """
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = np.append(embeddings / np.where(lengths > 0, lengths, 1), np.zeros((1, embeddings.shape[1])), axis=0)
-    total, users = 0.0, 0
-    for start in range(0, len(lists), 1024):
-        vectors = unit[lists[start : start + 1024]]  # [users, k, width]; -1 takes the row of zeros
-        n = (lists[start : start + 1024] >= 0).sum(axis=1)
+
+    def __init__(self, embeddings: np.ndarray):
+        self._embeddings = embeddings
+        blocks = (embeddings[start : start + LISTS] for start in range(0, len(embeddings), LISTS))
+        lengths = np.concatenate([np.linalg.norm(block, axis=1) for block in blocks])
+        self._lengths = np.where(lengths > 0, lengths, 1)
+        self._waiting: list[np.ndarray] = []  # fewer than LISTS lists
+        self._total, self._users = 0.0, 0
+
+    def add(self, lists: np.ndarray) -> None:
+        """Counts further lists."""
+        waiting = np.concatenate([*self._waiting, lists])
+        whole = len(waiting) // LISTS * LISTS  # sums over equal blocks are equal, however lists are added
+        for start in range(0, whole, LISTS):
+            self._count(waiting[start : start + LISTS])
+        self._waiting = [waiting[whole:]]
+
+    def mean(self) -> float:
+        """Returns the mean over all lists."""
+        for lists in self._waiting:
+            self._count(lists)
+        self._waiting = []
+        return self._total / self._users if self._users else 0.0
+
+    def _count(self, lists: np.ndarray) -> None:
+        unit = self._embeddings[lists] / self._lengths[lists][..., None]  # [users, k, width]
+        vectors = np.where((lists >= 0)[..., None], unit, 0)
+        n = (lists >= 0).sum(axis=1)
         # The squared length of a sum of vectors is the sum over all pairs, each vector with itself included.
         pairs = (vectors.sum(axis=1) ** 2).sum(axis=1) - (vectors**2).sum(axis=(1, 2))
         some = n >= 2
-        total += float((1 - pairs[some] / (n * (n - 1))[some]).sum())
-        users += int(some.sum())
-    return total / users if users else 0.0
+        self._total += float((1 - pairs[some] / (n * (n - 1))[some]).sum())
+        self._users += int(some.sum())
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:

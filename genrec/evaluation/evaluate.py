@@ -3,17 +3,18 @@
 import functools
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from absl import logging
 from etils import epath
 
 from genrec import distributed, printing, settings_check, sharding
 from genrec.config import Experiment
+from genrec.data import splits
 from genrec.data.dataset import Dataset
 from genrec.data.errors import DataError
-from genrec.data.splits import check_no_leak
 from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
 from genrec.decoding.new_item_quota import QuotaRetriever
@@ -30,15 +31,19 @@ from genrec.evaluation import (
     segments,
     significance,
 )
-from genrec.evaluation.evaluator import Evaluator, SearchEvaluation
+from genrec.evaluation.baselines import Baseline
+from genrec.evaluation.beyond_accuracy import BeyondAccuracy
+from genrec.evaluation.evaluator import Evaluation, Evaluator
 from genrec.evaluation.list_checks import FIRST
+from genrec.evaluation.spilled_lists import SpilledLists
 from genrec.files import load_array
 from genrec.models import user_context
 from genrec.ranking import assembly
-from genrec.ranking.lists import Lists, read_chunks
+from genrec.ranking.lists import read_chunks
 from genrec.ranking.popular import popularity
 
 SPLITS = ("validation", "test")
+USERS_AT_A_TIME = 1 << 14
 
 
 def evaluate(
@@ -90,20 +95,19 @@ class CheckpointEvaluator:
         logging.info("evaluating step %d on the %s split, %d beams", loaded.step, split, cfg.beams)
         identified = identity.of(loaded, self._experiment, self._workdir)  # a collective, as the lists below
         start = time.monotonic()
-        evaluation = self._evaluator.run(loaded.params)
+        evaluation, certified, code_ranks, checks = search(self._evaluator, loaded)
         seconds = time.monotonic() - start
-        lists = self._baselines  # a collective: models may be sharded over the devices of all processes
+        others = self._baselines  # a collective: models may be sharded over the devices of all processes
         if not distributed.is_first():
             return
-        of_lists = list_checks.check_lists(evaluation, len(self._dataset.catalogue))
-        ranks = baselines.ranks(lists, evaluation.targets)
+        ranks = {name: of.ranks for name, of in others.items()}
         figures = {
             "identity": identified,
             "run": provenance.describe(loaded, self._experiment, self._workdir),
-            "certified": list_checks.certified_shares(evaluation, cfg),
+            "certified": list_checks.certified_shares(certified, cfg),
             "seconds": round(seconds, 1),
-            **of_lists,
-            **list_checks.repeat_shares(evaluation),
+            **checks.figures(),
+            "semantic_id_metrics": self._evaluator.metrics(code_ranks),
             **self._compare(evaluation, ranks, loaded),
         }
         figures["verdict"] = significance.sentence(
@@ -123,14 +127,13 @@ class CheckpointEvaluator:
         shown = report.write(self._workdir, split, folder)
         printing.show(f"{len(evaluation.ranks) / seconds:.0f} users/s with compilation; the report is {shown}")
 
-    def _compare(
-        self, evaluation: SearchEvaluation, ranks: dict[str, np.ndarray], loaded: LoadedGenerator
-    ) -> dict[str, Any]:
-        """Returns intervals, comparisons, metrics by segment, beyond accuracy, and of hits by codes alone."""
+    def _compare(self, evaluation: Evaluation, ranks: dict[str, np.ndarray], loaded: LoadedGenerator) -> dict[str, Any]:
+        """Returns intervals, comparisons, metrics by segment, and beyond accuracy."""
         cutoffs = metrics.cutoffs_of(evaluation.metrics)
         all_ranks = {"model": evaluation.ranks, **ranks}
-        lists = {"model": evaluation.recommended, **{name: found.items for name, found in self._baselines.items()}}
-        first = min(FIRST, self._cfg.beams)
+        beyond = self._beyond_accuracy()
+        for start in range(0, len(evaluation.ranks), USERS_AT_A_TIME):
+            beyond.add(evaluation.recommended[start : start + USERS_AT_A_TIME])
         found = segments.find(
             self._dataset,
             evaluation.user_ids,
@@ -143,30 +146,38 @@ class CheckpointEvaluator:
         return {
             "intervals": {name: significance.bootstrap(of, cutoffs) for name, of in all_ranks.items()},
             "comparisons": significance.compare_with(ranks, evaluation.ranks, [metrics.shown_cutoff(cutoffs)]),
-            "semantic_id_metrics": metrics.compute(
-                list_checks.semantic_id_ranks(evaluation, loaded.semantic_ids), cutoffs
-            ),
             "beyond_accuracy": {
-                name: beyond_accuracy.measure(items, self._popularity, self._content, first)
-                for name, items in lists.items()
+                "model": beyond.figures(),
+                **{name: of.beyond_accuracy for name, of in self._baselines.items()},
             },
             "segments": segments.measure(found, all_ranks, cutoffs),
         }
+
+    def _beyond_accuracy(self) -> BeyondAccuracy:
+        return BeyondAccuracy(self._popularity, self._content, min(FIRST, self._cfg.beams))
 
     @functools.cached_property
     def _popularity(self) -> np.ndarray:
         return popularity(self._dataset)
 
     @functools.cached_property
-    def _baselines(self) -> dict[str, Lists]:
-        """Returns the lists of the baselines, which read as much of the histories as the model does."""
+    def _baselines(self) -> dict[str, Baseline]:
+        """Returns the results of the baselines, which read as much of the histories as the model does."""
         cfg = self._cfg
         limit = self._max_history if cfg.history < 0 else min(cfg.history, self._max_history)
+        sources = assembly.load_baselines(self._experiment, self._workdir, self._dataset, self._popularity, self._mesh)
         return {
-            name: baselines.recommend(source, self._dataset, self._split, cfg.beams, limit, cfg.exclude_history, name)
-            for name, source in assembly.load_baselines(
-                self._experiment, self._workdir, self._dataset, self._popularity, self._mesh
-            ).items()
+            name: baselines.evaluate(
+                source,
+                self._dataset,
+                self._split,
+                cfg.beams,
+                limit,
+                cfg.exclude_history,
+                name,
+                beyond_accuracy=self._beyond_accuracy(),
+            )
+            for name, source in sources.items()
         }
 
     @functools.cached_property
@@ -174,6 +185,33 @@ class CheckpointEvaluator:
         """Returns float32[items, width], the embeddings behind the semantic IDs; None if they are not there."""
         path = user_context.embeddings_file(self._workdir)
         return load_array(path) if path.exists() else None
+
+
+class Searched(NamedTuple):
+    """The lists of all users, and what is known of them."""
+
+    evaluation: Evaluation
+    certified: np.ndarray  # int32[users], as `FoundLists.certified`
+    code_ranks: np.ndarray  # int32[users], as `list_checks.semantic_id_ranks`
+    checks: list_checks.ListChecks
+
+
+def search(evaluator: Evaluator, loaded: LoadedGenerator) -> Searched:
+    """Searches for all users of an evaluator; holds the lists of a batch, and the id and some numbers of each user."""
+    checks, groups = list_checks.ListChecks(loaded.semantic_ids.items), list_checks.code_groups(loaded.semantic_ids)
+    targets, ranks, certified, code_ranks = np.zeros((4, evaluator.users), np.int32)
+    lists, places, user_ids = SpilledLists(evaluator.users, evaluator.beams), [], []
+    for found in evaluator.search(loaded.params):
+        at = found.places
+        targets[at], ranks[at], certified[at] = found.targets, found.ranks, found.certified
+        code_ranks[at] = list_checks.semantic_id_ranks(found, groups)
+        lists.write(at, found.recommended)
+        checks.add(found)
+        places.append(at)
+        user_ids.append(pa.array(found.user_ids, pa.large_string()))
+    in_order = pa.concat_arrays(user_ids).take(pa.array(np.argsort(np.concatenate(places))))
+    evaluation = Evaluation(evaluator.metrics(ranks), in_order, targets, ranks, lists, certified)
+    return Searched(evaluation, certified, code_ranks, checks)
 
 
 def _retriever(experiment: Experiment, loaded: LoadedGenerator) -> Retriever | QuotaRetriever:
@@ -196,13 +234,20 @@ def check_users(dataset: Dataset) -> None:
     Preparation guarantees both; this checks the files as they are now.
     """
 
-    def users(split: str) -> Iterator[tuple[str, np.ndarray]]:
-        return ((one.user_id, one.items) for some in read_chunks(dataset.split(split)) for one in some)
-
-    check_no_leak(train=users("train"), validation=users("validation"), test=users("test"))
+    splits.check_no_leak(*(_UserItems(dataset, name) for name in splits.NAMES))
 
 
-def _text(figures: dict[str, Any], evaluation: SearchEvaluation) -> str:
+class _UserItems:
+    """User ids and items of a split, read whenever it is iterated."""
+
+    def __init__(self, dataset: Dataset, split: str):
+        self._sequences = dataset.split(split)
+
+    def __iter__(self) -> Iterator[splits.UserItems]:
+        return ((one.user_id, one.items) for some in read_chunks(self._sequences) for one in some)
+
+
+def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:
     """Returns the lines of the text file after the metrics."""
     exact = {name: value for name, value in evaluation.metrics.items() if name.startswith("recall")}
     shown = metrics.shown_cutoff(metrics.cutoffs_of(exact))

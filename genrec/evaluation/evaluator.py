@@ -1,11 +1,13 @@
 """Recommendations for the users of a split, and the ranks of their targets."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
-from typing import overload
+from collections.abc import Sequence as AbstractSequence
 
 import jax
 import numpy as np
+import pyarrow as pa
 from absl import logging
 from flax import nnx
 
@@ -19,6 +21,7 @@ from genrec.decoding.exhaustive import ExhaustiveRetriever
 from genrec.decoding.new_item_quota import QuotaRetriever
 from genrec.decoding.retrieval import Retriever
 from genrec.evaluation import metrics
+from genrec.evaluation.spilled_lists import SpilledLists
 from genrec.input_pipeline.context import ALL, TIME_OF_DAY, RequestContext
 from genrec.input_pipeline.examples import Histories, Tokenizer, histories
 from genrec.progress import progress
@@ -29,28 +32,38 @@ class Evaluation:
     """Lists for the users of a split, in its order, and the ranks of the targets in them."""
 
     metrics: dict[str, float]  # "recall@10", "ndcg@10", "mrr@10", ...
-    user_ids: list[str]
+    user_ids: AbstractSequence[str] | pa.Array
     targets: np.ndarray  # int32[users], catalogue rows
     ranks: np.ndarray  # int32[users]; 1 is first, 0 is not in the list
-    recommended: np.ndarray  # int32[users, length], catalogue rows, best first; -1 is an empty place
+    recommended: np.ndarray | SpilledLists  # int32[users, length], catalogue rows, best first; -1 is an empty place
+    certified: np.ndarray | None = None  # int32[users], as `FoundLists.certified`, of lists that a search found
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchEvaluation(Evaluation):
-    """An evaluation of lists that a beam search found; `recommended` is int32[users, beams]."""
+class FoundLists:
+    """Lists that a beam search found for some users of a split."""
 
+    places: np.ndarray  # int64[users], where the users are among those that are evaluated
+    user_ids: list[str]
+    targets: np.ndarray  # int32[users], catalogue rows
+    recommended: np.ndarray  # int32[users, beams], catalogue rows, best first; -1 is an empty place
     scores: np.ndarray  # float32[users, beams], log-probabilities; -inf for an empty place
     bounds: np.ndarray  # float32[users], upper bound of the scores of all items that the search left out
     repeats: np.ndarray  # bool[users, beams], True for an item of the user's whole history
     target_repeats: np.ndarray  # bool[users], the same for the target
 
-    @property
+    @functools.cached_property
+    def ranks(self) -> np.ndarray:
+        """int32[users], as `item_ranks`."""
+        return item_ranks(self.recommended, self.targets)
+
+    @functools.cached_property
     def certified(self) -> np.ndarray:
-        """Returns int[users], how many of the first items are proven to be the most likely of the whole catalogue.
+        """int32[users], how many of the first items are proven to be the most likely of the whole catalogue.
 
         Empty places count if the whole catalogue is in the list.
         """
-        return (self.scores >= self.bounds[:, None]).sum(axis=1)
+        return (self.scores >= self.bounds[:, None]).sum(axis=1, dtype=np.int32)
 
 
 class Evaluator:
@@ -101,54 +114,56 @@ class Evaluator:
             lengths = np.minimum(lengths, self._shown)
         self._batches = length_buckets.plan_batches(np.minimum(lengths, max_history), self._batch, max_history)
 
-    @overload
-    def run(self, params: nnx.State) -> SearchEvaluation: ...
+    @property
+    def users(self) -> int:
+        """The number of users that are evaluated."""
+        return len(self._chosen)
 
-    @overload
-    def run(self, params: nnx.State, stop: Callable[[], bool]) -> SearchEvaluation | None: ...
+    @property
+    def beams(self) -> int:
+        """The length of the lists."""
+        return self._retriever.beams
 
-    def run(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> SearchEvaluation | None:
-        """Recommends with `params` for every chosen user, and ranks the targets.
+    def measure(self, params: nnx.State, stop: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
+        """Returns the metrics of the lists that `params` find for all users.
 
         Returns None if `stop`, which is called after each batch, returns True.
         """
-        users = len(self._chosen)
-        user_ids = np.full(users, "", object)
-        targets = np.zeros(users, np.int32)
-        recommended = np.full((users, self._retriever.beams), -1, np.int32)
-        scores, bounds = np.full(recommended.shape, -np.inf, np.float32), np.zeros(users, np.float32)
-        repeats, target_repeats = np.zeros(recommended.shape, bool), np.zeros(users, bool)
-        for places, sequences, on_device in self._search(params):
-            user_ids[places] = [sequence.user_id for sequence in sequences]
-            targets[places] = [sequence.items[-1] for sequence in sequences]
-            found = jax.device_get(on_device)
-            recommended[places] = found.items[: len(places)]
-            scores[places] = found.scores[: len(places)]
-            bounds[places] = found.bound[: len(places)]
-            for place, sequence in zip(places, sequences, strict=True):
-                repeats[place] = np.isin(recommended[place], sequence.items[:-1])
-                target_repeats[place] = targets[place] in sequence.items[:-1]
+        ranks = np.zeros(self.users, np.int32)
+        for found in self.search(params):
+            ranks[found.places] = found.ranks
             if stop():
                 return None
-        ranks = item_ranks(recommended, targets)
-        return SearchEvaluation(
-            metrics=metrics.compute(ranks, self._cutoffs),
-            user_ids=user_ids.tolist(),
-            targets=targets,
-            ranks=ranks,
-            recommended=recommended,
-            scores=scores,
-            bounds=bounds,
-            repeats=repeats,
-            target_repeats=target_repeats,
-        )
+        return self.metrics(ranks)
+
+    def metrics(self, ranks: np.ndarray) -> dict[str, float]:
+        """Returns the metrics of ranks int[users], at the cutoffs that the lists can show."""
+        return metrics.compute(ranks, self._cutoffs)
+
+    def search(self, params: nnx.State) -> Iterator[FoundLists]:
+        """Recommends with `params`; yields the lists of a batch of users at a time, those of short histories first."""
+        for places, sequences, on_device in self._search(params):
+            found = jax.device_get(on_device)
+            targets = np.array([sequence.items[-1] for sequence in sequences], np.int32)
+            recommended = found.items[: len(places)].astype(np.int32)
+            histories = [sequence.items[:-1] for sequence in sequences]
+            yield FoundLists(
+                places=places,
+                user_ids=[sequence.user_id for sequence in sequences],
+                targets=targets,
+                recommended=recommended,
+                scores=found.scores[: len(places)].astype(np.float32),
+                bounds=found.bound[: len(places)].astype(np.float32),
+                repeats=_in_histories(recommended, histories),
+                target_repeats=_in_histories(targets[:, None], histories)[:, 0],
+            )
 
     def _search(self, params: nnx.State) -> Iterator[tuple[np.ndarray, list[Sequence], RankedItems]]:
         """Yields for each batch the places of its users, their sequences, and their lists on the device."""
 
         def run(batch: length_buckets.Batch) -> tuple[list[Sequence], RankedItems]:
             sequences = self._sequences.read(self._chosen[batch.users])
-            # The last batch repeats a user until it is full; `self.run` drops the lists of the copies.
+            # The last batch repeats a user until it is full; `search` drops the lists of the copies.
             filled = sequences + sequences[:1] * (self._batch - len(sequences))
             exclude = [sequence.items[:-1] for sequence in filled] if self._exclude_history else None
             return sequences, self._recommend(params, self._histories(filled, batch.max_history), exclude)
@@ -191,6 +206,14 @@ def item_ranks(recommended: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     hits = recommended == targets[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int32)
+
+
+def _in_histories(items: np.ndarray, histories: list[np.ndarray]) -> np.ndarray:
+    """Returns bool[users, n], True for those of items int[users, n] that are in the user's history."""
+    owners = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    most = 1 + max(int(items.max(initial=0)), max((int(history.max(initial=0)) for history in histories), default=0))
+    chosen = owners * most + np.concatenate([np.zeros(0, np.int64), *histories]).astype(np.int64)
+    return (items >= 0) & np.isin(np.arange(len(items))[:, None] * most + items, chosen)
 
 
 def _choose(available: int, users: int) -> np.ndarray:

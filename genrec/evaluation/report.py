@@ -3,12 +3,13 @@
 It is made from the results in a work directory alone. The same files give the same report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import markupsafe
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from etils import epath
 
 from genrec import artifacts, charts, files
@@ -58,7 +59,7 @@ def write(workdir: epath.PathLike, split: str = "test", folder: epath.PathLike |
     names = [f"recall@{first}", f"ndcg@{first}"]
     training = training_curves.read(workdir, step, figures["run"]["best_metric"], names)
     dataset = Dataset(workdir / "dataset")
-    users = files.read_parquet(results.users_file(folder, split))
+    users = results.users_file(folder, split)
     text = templates.render(
         "report.html.jinja",
         title=f"{figures['run']['config']}: step {step:,} on the {split} split",
@@ -186,18 +187,25 @@ def _interval(share: float, users: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _popularity(users: pa.Table, dataset: Dataset) -> dict[str, str]:
-    """Returns a chart of how interactions, targets and lists are spread over tenths of the catalogue by popularity."""
+def _popularity(users: epath.Path, dataset: Dataset) -> dict[str, str]:
+    """Returns a chart of how interactions, targets and lists are spread over tenths of the catalogue by popularity.
+
+    `users` is the file of their lists.
+    """
     counts = popularity(dataset)
     decile = np.empty(len(counts), np.int64)
     decile[np.argsort(-counts, kind="stable")] = np.arange(len(counts)) * DECILES // len(counts)
-    index = dataset.catalogue.index
-    listed = np.array([index[item] for row in users["recommended"].to_pylist() for item in row[:SHOWN]], np.int64)
-    targets = np.array([index[item] for item in users["target"].to_pylist()], np.int64)
+    item_ids = pa.array(dataset.catalogue.item_ids, pa.string())
+    targets, listed = np.zeros((2, DECILES), np.int64)
+    for batch in files.parquet_batches(users, ["target", "recommended"]):
+        first = pc.list_slice(batch["recommended"], 0, SHOWN)
+        for found, items in ((targets, batch["target"]), (listed, pc.list_flatten(first))):
+            rows = pc.index_in(items, item_ids).to_numpy()
+            found += np.bincount(decile[rows], minlength=DECILES)
     shares = {
         "training interactions": np.bincount(decile, weights=counts, minlength=DECILES) / max(1, counts.sum()),
-        "targets": np.bincount(decile[targets], minlength=DECILES) / len(targets),
-        "recommendations": np.bincount(decile[listed], minlength=DECILES) / max(1, len(listed)),
+        "targets": targets / targets.sum(),
+        "recommendations": listed / max(1, listed.sum()),
     }
     ordinals = {2: "2nd", 3: "3rd"}
     middle = [f"{ordinals.get(n, f'{n}th')} tenth" for n in range(2, DECILES)]
@@ -239,26 +247,38 @@ def _codes(workdir: epath.Path) -> Figures:
     }
 
 
-def _examples(users: pa.Table, dataset: Dataset, split: str, most_history: int) -> list[Figures]:
+def _examples(users: epath.Path, dataset: Dataset, split: str, most_history: int) -> list[Figures]:
     """Returns a few users whose target is among the first of their list, and a few whose target is not in it.
 
-    The model read at most `most_history` items of their histories; -1 is no such limit.
+    `users` is the file of their lists. The model read at most `most_history` items of their histories; -1 is no such
+    limit.
     """
     shown_history = SHOWN if most_history < 0 else min(SHOWN, most_history)
-    ranks = users["rank"].to_numpy()
+    ranks = files.read_parquet(users, ["rank"])["rank"].to_numpy()
     random = np.random.default_rng(0)
     hits, misses = np.flatnonzero((ranks >= 1) & (ranks <= SHOWN)), np.flatnonzero(ranks == 0)
     chosen = [*random.permutation(hits)[:EXAMPLES], *random.permutation(misses)[:EXAMPLES]]
-    rows = users.take(chosen).to_pylist()
+    rows = _rows(users, chosen)
     requests = user_requests.find_users(dataset.split(split), [row["user_id"] for row in rows]) if rows else []
-    titles = dict(zip(dataset.catalogue.item_ids, dataset.catalogue.titles, strict=True))
+    titles, index = dataset.catalogue.titles, dataset.catalogue.index
     return [
         {
             "id": row["user_id"],
             "rank": row["rank"],
-            "target": titles[row["target"]],
-            "history": [dataset.catalogue.titles[item] for item in request.history[::-1][:shown_history]],
-            "recommended": [(titles[item], item == row["target"]) for item in row["recommended"][:SHOWN]],
+            "target": titles[index[row["target"]]],
+            "history": [titles[item] for item in request.history[::-1][:shown_history]],
+            "recommended": [(titles[index[item]], item == row["target"]) for item in row["recommended"][:SHOWN]],
         }
         for row, request in zip(rows, requests, strict=True)
     ]
+
+
+def _rows(users: epath.Path, chosen: Sequence[int]) -> list[dict[str, Any]]:
+    """Returns the chosen rows of a file of users' lists, in the order given."""
+    found, first = {}, 0
+    for batch in files.parquet_batches(users, ["user_id", "rank", "target", "recommended"]):
+        for row in chosen:
+            if first <= row < first + len(batch):
+                found[row] = batch.slice(row - first, 1).to_pylist()[0]
+        first += len(batch)
+    return [found[row] for row in chosen]

@@ -9,7 +9,7 @@ evaluation/, or the folder of a variant or of a step in it:
   <split>.html             the report for people (genrec.evaluation.report)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from etils import epath
 
 from genrec import files, tables
 from genrec.evaluation import metrics
-from genrec.evaluation.evaluator import Evaluation, SearchEvaluation
+from genrec.evaluation.evaluator import Evaluation
 
 FOLDER = "evaluation"  # of a work directory
+USERS_AT_A_TIME = 1 << 14  # whose lists are held as texts, and written as a row group
 # In the metadata of the Parquet files: the items of a list, empty places included, and the history rule.
 LENGTH, HISTORY = b"list_length", b"history_rule"
 
@@ -77,17 +78,12 @@ def write(
     others = {name: metrics.compute(ranks, cutoffs) for name, ranks in baselines.items()}
     title = "; ".join([f"{split} split, {len(evaluation.ranks):,} users", history_rule(exclude_history), *variant])
     text = table(evaluation.metrics, others, title) + "\n" + text
-    of_lists = {LENGTH: str(evaluation.recommended.shape[1]), HISTORY: history_rule(exclude_history)}
-    files.write_parquet(_users(evaluation, item_ids).replace_schema_metadata(of_lists), users_file(folder, split))
+    metadata = {LENGTH: str(evaluation.recommended.shape[1]), HISTORY: history_rule(exclude_history)}
+    ids = pa.array(item_ids, pa.string())
+    parts = _with_lists(_users(evaluation, evaluation.ranks, ids, metadata), evaluation, ids)
+    files.write_parquet_parts(parts, users_file(folder, split))
     for name, ranks in baselines.items():
-        rows = pa.table(
-            {
-                "user_id": pa.array(evaluation.user_ids, pa.string()),
-                "rank": pa.array(ranks, pa.int32()),
-                "target": pa.array(item_ids, pa.string()).take(pa.array(evaluation.targets)),
-            }
-        )
-        files.write_parquet(rows.replace_schema_metadata(of_lists), baseline_file(folder, split, name))
+        files.write_parquet_parts(_users(evaluation, ranks, ids, metadata), baseline_file(folder, split, name))
     files.write_text(folder / f"{split}.txt", text + "\n")
     figures = {
         "split": split,
@@ -119,17 +115,34 @@ def table(model: Mapping[str, float], others: Mapping[str, Mapping[str, float]],
     return f"{title}\n{tables.text(rows, header)}"
 
 
-def _users(evaluation: Evaluation, item_ids: Sequence[str]) -> pa.Table:
-    ids = pa.array(item_ids, pa.string())
-    real = evaluation.recommended >= 0  # [users, beams]; False for an empty place
-    ends = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
-    recommended = ids.take(pa.array(evaluation.recommended[real]))
-    columns = {
-        "user_id": pa.array(evaluation.user_ids, pa.string()),
-        "rank": pa.array(evaluation.ranks, pa.int32()),
-        "target": ids.take(pa.array(evaluation.targets)),
-        "recommended": pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), recommended),
-    }
-    if isinstance(evaluation, SearchEvaluation):
-        columns["certified"] = pa.array(np.minimum(evaluation.certified, real.sum(axis=1)), pa.int32())
-    return pa.table(columns)
+def _users(
+    evaluation: Evaluation, ranks: np.ndarray, item_ids: pa.Array, metadata: Mapping[bytes, str]
+) -> Iterator[pa.Table]:
+    """Yields rows of USERS_AT_A_TIME users: ids, ranks int32[users], and targets."""
+    user_ids = pa.array(evaluation.user_ids, pa.large_string())
+    for start in range(0, len(ranks), USERS_AT_A_TIME):
+        some = slice(start, start + USERS_AT_A_TIME)
+        columns = {
+            "user_id": pa.array(user_ids[some].to_pylist(), pa.string()),
+            "rank": pa.array(ranks[some], pa.int32()),
+            "target": item_ids.take(pa.array(evaluation.targets[some])),
+        }
+        yield pa.table(columns, metadata=metadata)
+
+
+def _with_lists(parts: Iterable[pa.Table], evaluation: Evaluation, item_ids: pa.Array) -> Iterator[pa.Table]:
+    """Yields the rows of `_users` with their lists."""
+    start = 0
+    for part in parts:
+        some = slice(start, start + len(part))
+        recommended = evaluation.recommended[some]
+        real = recommended >= 0  # [users, beams]; False for an empty place
+        lengths = real.sum(axis=1)
+        ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+        lists = pa.LargeListArray.from_arrays(ends, item_ids.take(pa.array(recommended[real])))
+        part = part.append_column("recommended", lists)
+        if evaluation.certified is not None:
+            certified = np.minimum(evaluation.certified[some], lengths)
+            part = part.append_column("certified", pa.array(certified, pa.int32()))
+        yield part
+        start = some.stop

@@ -33,7 +33,7 @@ Segmentation = dict[str, np.ndarray]  # name of a segment -> bool[users]
 
 def find(
     dataset: Dataset,
-    user_ids: Sequence[str],
+    user_ids: Sequence[str] | pa.Array,
     targets: np.ndarray,
     history_lengths: np.ndarray,
     popularity: np.ndarray,
@@ -168,8 +168,10 @@ def _has_few_values(column: pa.ChunkedArray) -> bool:
     return 2 <= len(column.unique().drop_null()) <= FEW_VALUES
 
 
-def _user_rows(users: pa.Table | None, user_ids: Sequence[str]) -> pa.Array | None:
-    return None if users is None else pc.index_in(pa.array(user_ids, pa.string()), users["user_id"].cast(pa.string()))
+def _user_rows(users: pa.Table | None, user_ids: Sequence[str] | pa.Array) -> pa.Array | None:
+    if users is None:
+        return None
+    return pc.index_in(pa.array(user_ids, pa.large_string()), users["user_id"].cast(pa.large_string()))
 
 
 def _members(rows: np.ndarray, users: int) -> np.ndarray:

@@ -176,7 +176,7 @@ def list_length(path: epath.PathLike) -> int:
     """Returns the length of the lists behind a file of users' ranks; the greatest rank in a file that does not say."""
     if length := _metadata(path).get(results.LENGTH):
         return int(length)
-    return max(1, pc.max(files.read_parquet(path)["rank"]).as_py() or 0)
+    return max(1, pc.max(files.read_parquet(path, ["rank"])["rank"]).as_py() or 0)
 
 
 def history_rule(path: epath.PathLike) -> str:
@@ -233,7 +233,7 @@ def _users(path: epath.PathLike) -> pa.Table:
     path = epath.Path(path)
     if not path.exists():
         raise DataError(f"{path} is not there. tools/evaluate_checkpoint.py writes it.")
-    table = files.read_parquet(path).select(["user_id", "target", "rank"])
+    table = files.read_parquet(path, ["user_id", "target", "rank"])
     if pc.count_distinct(table["user_id"]).as_py() < len(table):
         raise DataError(f"{path}: a user stands in it more than once, and would count more than once.")
     return table.sort_by("user_id")

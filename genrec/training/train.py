@@ -135,9 +135,9 @@ def _loop(
                 window.clear()
 
             # Validation
-            if validate and (validation := evaluator.run(state["ema"], stop=preempted.requested)) is not None:
-                logs.write(step, "validation", validation.metrics)
-                metric_value, best = validation.metrics[cfg.best_metric], checkpoints.best()
+            if validate and (figures := evaluator.measure(state["ema"], stop=preempted.requested)) is not None:
+                logs.write(step, "validation", figures)
+                metric_value, best = figures[cfg.best_metric], checkpoints.best()
                 record.note_validation(step, is_best=best is None or metric_value > best[1])
 
             # Checkpoint

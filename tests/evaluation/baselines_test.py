@@ -3,6 +3,8 @@
 import numpy as np
 
 from genrec.evaluation import baselines
+from genrec.evaluation import beyond_accuracy as beyond_accuracies
+from genrec.evaluation.beyond_accuracy import BeyondAccuracy
 from genrec.ranking.lists import Lists
 
 
@@ -24,16 +26,18 @@ def test_histories_end_before_the_target_and_batches_change_nothing(given_datase
     for at_a_time in (2, 100):
         monkeypatch.setattr(baselines, "USERS_AT_A_TIME", at_a_time)
         source = Newest()
-        found = baselines.recommend(source, dataset, "validation", 2, max_history=3)
+        beyond_accuracy = BeyondAccuracy(np.ones(10), None, 2)
+        found = baselines.evaluate(source, dataset, "validation", 2, 3, beyond_accuracy=beyond_accuracy)
         assert source.asked == {"u0": [1, 2, 3], "u1": [4], "u2": [7, 8, 9]}
-        assert found.items.tolist() == [[3, 2], [4, 4], [9, 8]]
-        assert baselines.ranks({"newest": found}, np.array([2, 5, 6]))["newest"].tolist() == [2, 0, 0]
-        baselines.recommend(source, dataset, "validation", 2, max_history=0)
+        assert found.ranks.tolist() == [2, 0, 0]
+        lists = np.array([[3, 2], [4, 4], [9, 8]])
+        assert found.beyond_accuracy == beyond_accuracies.measure(lists, np.ones(10), None, 2)
+        list(baselines.recommend(source, dataset, "validation", 2, max_history=0))
         assert source.asked == {"u0": [], "u1": [], "u2": []} and source.exclude is None
 
 
 def test_all_items_before_the_target_are_excluded(given_dataset):
     source = Newest()
     dataset = given_dataset(10, validation=[[1, 2, 3, 2], [4, 5]])
-    baselines.recommend(source, dataset, "validation", 2, max_history=1, exclude_history=True)
+    list(baselines.recommend(source, dataset, "validation", 2, max_history=1, exclude_history=True))
     assert source.asked == {"u0": [3], "u1": [4]} and source.exclude == [[1, 2, 3], [4]]

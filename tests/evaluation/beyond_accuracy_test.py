@@ -57,3 +57,14 @@ def test_every_metric_has_a_better_direction():
     measured = beyond_accuracy.measure(np.array([[0, 1]]), np.ones(2), np.eye(2), 2)
     better = {name.partition("@")[0]: beyond_accuracy.better(name) for name in measured}
     assert better == {"coverage": "higher", "gini": "lower", "novelty": "higher", "intra_list_diversity": "higher"}
+
+
+@pytest.mark.parametrize("part", [1, 7, 1024, 5000])
+def test_any_division_of_the_lists_gives_equal_figures(part):
+    random = np.random.default_rng(0)
+    lists = random.integers(-1, 50, (2500, 4))
+    popularity, embeddings = random.integers(0, 9, 50), random.normal(size=(50, 8)).astype(np.float32)
+    metrics = beyond_accuracy.BeyondAccuracy(popularity, embeddings, 3)
+    for start in range(0, len(lists), part):
+        metrics.add(lists[start : start + part])
+    assert metrics.figures() == beyond_accuracy.measure(lists, popularity, embeddings, 3)

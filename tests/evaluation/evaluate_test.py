@@ -16,7 +16,7 @@ from genrec.data import dataset as datasets
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate, identity, list_checks
-from genrec.evaluation.evaluator import SearchEvaluation
+from genrec.evaluation.evaluator import FoundLists
 from genrec.semantic_ids import codes
 
 EXPERIMENT = config.Experiment(
@@ -165,18 +165,8 @@ def test_ranks_by_learned_codes_count_any_item_of_the_group(workdir):
     ids = codes.SemanticIds.load(workdir / "semantic_ids")
     first, second = ids.items_with_prefix(next(c[:2] for c in ids.codes if len(ids.items_with_prefix(c[:2])) == 2))
     other = next(item for item in range(ids.items) if item not in (first, second))
-    found = SearchEvaluation(
-        metrics={},
-        user_ids=["a", "b", "c"],
-        targets=np.array([first, second, other]),
-        ranks=np.array([2, 0, 0]),
-        recommended=np.array([[second, first], [other, first], [first, -1]]),
-        scores=np.zeros((3, 2)),
-        bounds=np.zeros(3),
-        repeats=np.zeros((3, 2), bool),
-        target_repeats=np.zeros(3, bool),
-    )
-    assert list_checks.semantic_id_ranks(found, ids).tolist() == [1, 2, 0]
+    found = lists([[second, first], [other, first], [first, -1]], np.zeros((3, 2)), targets=[first, second, other])
+    assert list_checks.semantic_id_ranks(found, list_checks.code_groups(ids)).tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -245,37 +235,43 @@ def test_missing_inputs_are_named(workdir):
 )
 def test_invalid_lists_are_an_error(items, scores, message):
     with pytest.raises(list_checks.EvaluationError, match=message):
-        list_checks.check_lists(lists(items, scores), items=5)
+        checked(lists(items, scores))
 
 
-def test_short_lists_are_counted():
-    found = lists([[0, -1, -1], [3, 4, 1]], [[0, -np.inf, -np.inf], [0, 0, 0]])
-    assert list_checks.check_lists(found, items=5) == {"returned_items": 4, "short_lists": 0.5}
-
-
-def test_repeats_are_shares_of_what_was_recommended():
+def test_short_lists_and_repeats_are_counted_whatever_the_division():
     found = lists([[0, -1, -1], [3, 4, 1]], [[0, -np.inf, -np.inf], [0, 0, 0]], repeats=[[1, 0, 0], [0, 0, 1]])
-    assert list_checks.repeat_shares(found) == {"repeats": 0.5, "target_repeats": 0.0}
+    expected = {"returned_items": 4, "short_lists": 0.5, "repeats": 0.5, "target_repeats": 0.0}
+    assert checked(found) == expected
+    parts = (
+        lists([[0, -1, -1]], [[0, -np.inf, -np.inf]], repeats=[[1, 0, 0]]),
+        lists([[3, 4, 1]], [[0, 0, 0]], repeats=[[0, 0, 1]]),
+    )
+    assert checked(*parts) == expected
 
 
 def test_shares_of_certified_lists_are_counted_for_each_cutoff():
     found = lists([[0, 1, 2], [3, 4, 1]], [[0, -1, -2], [0, 0, 0]])  # nothing else is likelier than -1
     cfg = config.Evaluation(beams=3, cutoffs=(1, 3, 5))
-    assert list_checks.certified_shares(found, cfg) == {"1": 1.0, "3": 0.5}
+    assert list_checks.certified_shares(found.certified, cfg) == {"1": 1.0, "3": 0.5}
 
 
-def lists(items, scores, repeats=None) -> SearchEvaluation:
-    items, users = np.array(items, np.int32), np.zeros(len(items))
+def checked(*parts: FoundLists) -> dict[str, float]:
+    checks = list_checks.ListChecks(items=5)
+    for part in parts:
+        checks.add(part)
+    return checks.figures()
+
+
+def lists(items, scores, repeats=None, targets=None) -> FoundLists:
+    items, users = np.array(items, np.int32), np.zeros(len(items), np.int32)
     repeats = np.zeros_like(items) if repeats is None else repeats
-    scores, repeats = np.array(scores, np.float32), np.array(repeats, bool)
-    return SearchEvaluation(
-        metrics={},
-        user_ids=[],
-        targets=users,
-        ranks=users,
+    return FoundLists(
+        places=np.arange(len(items)),
+        user_ids=["u"] * len(items),
+        targets=users if targets is None else np.array(targets),
         recommended=items,
-        scores=scores,
-        bounds=users - 1,
-        repeats=repeats,
+        scores=np.array(scores, np.float32),
+        bounds=users - np.float32(1),
+        repeats=np.array(repeats, bool),
         target_repeats=users > 0,
     )

@@ -4,30 +4,29 @@ import dataclasses
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from genrec.evaluation import metrics, results
-from genrec.evaluation.evaluator import Evaluation, SearchEvaluation
+from genrec.evaluation.evaluator import Evaluation
+from genrec.evaluation.spilled_lists import SpilledLists
 
 CUTOFFS = (1, 5)
 ITEM_IDS = ["a", "b", "c", "d"]
 
 
 @pytest.fixture
-def evaluation() -> SearchEvaluation:
+def evaluation() -> Evaluation:
     """Three users; the last one's list has two items only."""
     ranks = np.array([1, 0, 2], np.int32)
-    return SearchEvaluation(
+    return Evaluation(
         metrics=metrics.compute(ranks, CUTOFFS),
         user_ids=["u1", "ü2", "u3"],
         targets=np.array([2, 3, 0], np.int32),
         ranks=ranks,
         recommended=np.array([[2, 0, 1], [0, 1, 2], [3, 0, -1]], np.int32),
-        scores=np.array([[-1, -2, -3], [-1, -2, -3], [-1, -2, -np.inf]], np.float32),
-        bounds=np.array([-2.5, -0.5, -np.inf], np.float32),
-        repeats=np.zeros((3, 3), bool),
-        target_repeats=np.zeros(3, bool),
+        certified=np.array([2, 0, 3], np.int32),
     )
 
 
@@ -89,7 +88,24 @@ def test_lists_of_different_users_are_not_compared(tmp_path, evaluation):
 
 
 def test_lists_that_no_search_found_are_not_certified(tmp_path, evaluation):
-    parts = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(Evaluation)}
-    results.write(tmp_path, "test", Evaluation(**parts), {}, ITEM_IDS, {}, exclude_history=False)
+    others = dataclasses.replace(evaluation, certified=None)
+    results.write(tmp_path, "test", others, {}, ITEM_IDS, {}, exclude_history=False)
     columns = pyarrow.parquet.read_table(tmp_path / "test_users.parquet").column_names
     assert columns == ["user_id", "rank", "target", "recommended"]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 100])
+def test_any_number_of_users_at_a_time_gives_the_same_tables(tmp_path, evaluation, monkeypatch, at_a_time):
+    ranks = {"most popular": np.array([3, 1, 4], np.int32)}
+    results.write(tmp_path / "whole", "test", evaluation, ranks, ITEM_IDS, {}, exclude_history=False)
+    lists = SpilledLists(*evaluation.recommended.shape)
+    for some in ([2, 0], [1]):
+        lists.write(np.array(some), evaluation.recommended[some])
+    spilled = dataclasses.replace(
+        evaluation, recommended=lists, user_ids=pa.array(evaluation.user_ids, pa.large_string())
+    )
+    monkeypatch.setattr(results, "USERS_AT_A_TIME", at_a_time)
+    results.write(tmp_path / "parts", "test", spilled, ranks, ITEM_IDS, {}, exclude_history=False)
+    for name in ("test_users.parquet", "test_users_most_popular.parquet"):
+        whole, parts = (pyarrow.parquet.read_table(tmp_path / folder / name) for folder in ("whole", "parts"))
+        assert parts.equals(whole, check_metadata=True)
