@@ -150,7 +150,7 @@ def temporal(sequences: UserSequences, validation_fraction: float, test_fraction
 def cut_ranks(interactions: int, validation_fraction: float, test_fraction: float) -> tuple[int, int]:
     """Returns the ranks, from 0, of the two cut times among the sorted times of all interactions.
 
-    Raises DataError if a fraction is not positive, or their sum is 1 or more.
+    Raises DataError if a fraction is not positive, if their sum is 1 or more, or if a part would have no interaction.
     """
     if validation_fraction <= 0 or test_fraction <= 0 or validation_fraction + test_fraction >= 1:
         raise DataError(

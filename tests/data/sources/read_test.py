@@ -1,6 +1,7 @@
 """Hashes of inputs depend on their content, and on the order of the files of a log, but not on their paths."""
 
 import gzip
+import pathlib
 
 import pytest
 
@@ -87,6 +88,14 @@ def test_every_public_dataset_can_be_chosen_and_others_name_the_list():
             read.hash_inputs(Data(source=name))
         with pytest.raises(DataError, match="no such folder"):
             read.hash_inputs(Data(source=name, folder="absent"))
+
+
+def test_every_public_dataset_is_documented_and_has_its_test():
+    here = pathlib.Path(__file__).parent
+    guide = (here.parents[2] / "docs/data_sources.md").read_text()
+    for name in read.FOLDERS:
+        assert guide.count(f"\n| `{name}` |") == 2 and f"configs/public_data.py:{name} " in guide, name
+        assert (here / f"{name}_test.py").exists(), name
 
 
 def test_every_public_dataset_is_refused_in_an_empty_folder(tmp_path):
