@@ -210,6 +210,7 @@ def listener(untrained, everything_known, tmp_path_factory) -> Path:
 def given_dataset() -> Callable:
     """Makes what reads like a dataset: given_dataset(9, train=[[3, 1], [2]]) has 9 items, and two users train."""
     import numpy as np
+    import sequence_blocks
 
     from genrec.data.dataset import Sequence
 
@@ -226,6 +227,9 @@ def given_dataset() -> Callable:
 
         def read(self, indices) -> list[Sequence]:
             return [self.records[index] for index in indices]
+
+        def blocks(self):
+            return (sequence_blocks.block([(one.user_id, one.items)]) for one in self.records)
 
     class Dataset:
         path = "somewhere/dataset"

@@ -32,6 +32,7 @@ from genrec.errors import cut, shown
 from genrec.progress import progress
 
 KIND = "dataset"
+BLOCK_USERS, BLOCK_ITEMS = 1 << 13, 1 << 20  # that are read together, at most
 FORMAT = 2  # version of the dataset; raise it when the same source no longer gives the same dataset
 
 
@@ -63,6 +64,24 @@ class Sequences:
         # TFDS and ArrayRecord raise any type for wrong content.
         with files.reading(self._path / "sequences", "sequences of users", (Exception,)):
             return [Sequence(*parsed) for parsed in sequence_files().parse(self._examples.__getitems__(indices))]
+
+    def blocks(self) -> Iterator[splits.SequenceBlock]:
+        """Yields the ids and items of all users, some at a time, in a fifth of the time of `read`.
+
+        Raises DamagedError if they cannot be read.
+        """
+        starts, first = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)]), 0
+        with files.reading(self._path / "sequences", "sequences of users", (Exception,)):
+            for reader in sequence_files().readers(self._path / "sequences", self._name):
+                start, last = first, first + reader.num_records()
+                while start < last:
+                    within = int(np.searchsorted(starts, starts[start] + BLOCK_ITEMS, side="right")) - 1
+                    stop = min(max(within, start + 1), start + BLOCK_USERS, last)
+                    yield sequence_files().parse_items(reader.read(start - first, stop - first))
+                    start = stop
+                first = last
+            if first != len(self):
+                raise ValueError(f"{first:,} sequences in place of {len(self):,}")
 
     def of_users(self, user_ids: Seq[str]) -> dict[str, Sequence]:
         """Returns the sequences of these users by user id, reading no others; users who have none are left out."""

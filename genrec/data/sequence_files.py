@@ -8,19 +8,23 @@ from collections.abc import Sequence as Seq
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from genrec import artifacts, files
-from genrec.data.splits import NAMES
+from genrec.data.splits import NAMES, SequenceBlock
 from genrec.errors import shown
 
 DESCRIPTION = "User sequences prepared by genrec."
 FILE = "genrec_sequences-{}.array_record-00000-of-00001"  # of a split
 # Each sequence can be read alone. Compressed files are a quarter smaller, and take five times as long to write.
 OPTIONS = "group_size:1,uncompressed"
+FIELDS = 3
+LENGTH_DELIMITED = 2  # wire type of fields with a size, of Protocol Buffers
+CONTINUED = 128  # bit of a byte that is not the last of a number
 FEATURES = (tfds.features.FeaturesDict, tfds.features.Text, tfds.features.Tensor)  # that sequences are made of
 
 # Of a user: id, items int[n], timestamps int[n], and for each of `splits.NAMES` how many of the first it gets: 0
@@ -66,6 +70,75 @@ def parse(examples: Seq[bytes]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
             np.array(features["items"].int64_list.value, np.int32),
             np.array(features["timestamps"].int64_list.value, np.int64),
         )
+
+
+def readers(folder: epath.Path, split: str) -> Iterator[ArrayRecordReader]:
+    """Yields a reader of serialized sequences for each file of a split, in order."""
+    _check_features(folder)
+    for path in tfds.builder_from_directory(str(folder)).info.splits[split].filepaths:
+        with contextlib.closing(ArrayRecordReader(str(path), "readahead_buffer_size:0")) as reader:
+            yield reader
+
+
+def parse_items(examples: Seq[bytes]) -> SequenceBlock:
+    """Returns ids and items of serialized `tf.train.Example`s, in a fifth of the time of `parse`.
+
+    All messages are walked together. Their fields are those of tensorflow/core/example/example.proto and feature.proto
+    in the encoding of Protocol Buffers: a key, a size, and so many bytes. Raises ValueError for other messages.
+    """
+    sizes = np.fromiter(map(len, examples), np.int64, len(examples))
+    # The byte at the end is one that is looked at, where the last message ends with an empty text.
+    walk = _Walk(np.frombuffer(b"".join([*examples, b"\0"]), np.uint8), np.cumsum(sizes) - sizes)
+    names = {"items": 0, "user_id": 1}
+    start, size = np.zeros((2, len(names), len(examples)), np.int64)
+    walk.enter(1)
+    for _ in range(FIELDS):  # entries of a map, in any order
+        end = walk.enter(1) + walk.at
+        name_size = walk.enter(1)
+        walk.at += name_size
+        walk.enter(2)
+        walk.enter(1, 3)  # bytes or integers
+        value_size = walk.enter(1)
+        for name, row in names.items():  # names differ in their lengths
+            own = name_size == len(name)
+            start[row, own], size[row, own] = walk.at[own], value_size[own]
+        walk.at = end
+    ids = pa.py_buffer(np.concatenate([[0], np.cumsum(size[1])]).astype(np.int32))
+    user_ids = pa.StringArray.from_buffers(len(examples), ids, pa.py_buffer(walk.bytes_of(start[1], size[1])))
+    encoded = walk.bytes_of(start[0], size[0])
+    last = encoded < CONTINUED  # of a number
+    first = np.flatnonzero(np.append(True, last[:-1]))
+    place = np.arange(len(encoded)) - np.repeat(first, np.diff(np.append(first, len(encoded))))
+    items = np.add.reduceat((encoded & (CONTINUED - 1)).astype(np.int64) << 7 * place, first)
+    ends = np.concatenate([[0], np.cumsum(last)])[np.cumsum(size[0])]
+    return SequenceBlock(user_ids, np.concatenate([[0], ends]), items.astype(np.int32))
+
+
+class _Walk:
+    """A place in each of some messages."""
+
+    def __init__(self, data: np.ndarray, at: np.ndarray):
+        """`data` uint8[n] are the messages, which start `at` int64[messages]."""
+        self._data, self.at = data, at
+
+    def enter(self, *numbers: int) -> np.ndarray:
+        """Goes on to the content of a field, and returns its sizes int64[messages].
+
+        Raises ValueError for fields that have none of these `numbers`.
+        """
+        if not np.isin(self._data[self.at], [number << 3 | LENGTH_DELIMITED for number in numbers]).all():
+            raise ValueError("a message that genrec does not write")
+        self.at = self.at + 1
+        size, shift, more = np.zeros(len(self.at), np.int64), 0, np.ones(len(self.at), bool)
+        while more.any():
+            byte = self._data[self.at]
+            size |= np.where(more, (byte & (CONTINUED - 1)).astype(np.int64) << shift, 0)
+            self.at, shift, more = self.at + more, shift + 7, more & (byte >= CONTINUED)
+        return size
+
+    def bytes_of(self, start: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Returns uint8[n], the bytes from `start` on of each message, one after the other."""
+        return self._data[np.repeat(start - (np.cumsum(size) - size), size) + np.arange(size.sum())]
 
 
 @dataclasses.dataclass

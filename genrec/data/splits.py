@@ -10,13 +10,14 @@ target, and all before it the history that the model gets; in training every ite
 """
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from genrec import config as configs
 from genrec import shares
@@ -26,7 +27,6 @@ from genrec.data.interactions import Interactions
 from genrec.errors import shown
 
 NAMES = ("train", "validation", "test")
-BLOCK = 8192  # sequences that are checked together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +65,14 @@ class UserSequences:
         """Returns the interactions where `kept` (bool[n]) is True; all users stay, some without interactions."""
         counts = np.bincount(self.users[kept], minlength=len(self.offsets) - 1)
         return UserSequences(np.concatenate([[0], np.cumsum(counts)]), self.items[kept], self.timestamps[kept])
+
+
+class SequenceBlock(NamedTuple):
+    """Items of the sequences of some users, one after the other."""
+
+    user_ids: pa.Array  # string[users]
+    offsets: np.ndarray  # int64[users + 1]; user u has items[offsets[u] : offsets[u + 1]]
+    items: np.ndarray  # int32[n], catalogue rows
 
 
 def by_user(log: Interactions) -> UserSequences:
@@ -206,30 +214,26 @@ def check_prefixes(user_ids: Seq[str] | np.ndarray, ends: Mapping[str, np.ndarra
             raise _leak(str(user_ids[user]), (earlier, int(ends[earlier][user])), (later, int(ends[later][user]) - 1))
 
 
-UserItems = tuple[str, Seq[int] | np.ndarray]  # user id, items of the user's sequence
-
-
-def check_no_leak(train: Iterable[UserItems], validation: Iterable[UserItems], test: Iterable[UserItems]) -> None:
+def check_no_leak(splits: Mapping[str, Iterable[SequenceBlock]]) -> None:
     """Raises `DataError` if a sequence contains the target of a later split.
 
     A user's training sequence must be a prefix of the validation and test histories (the sequences without their
     targets), and the validation sequence a prefix of the test history. A split has at most one sequence per user.
 
-    The splits may have their users in any order, and are iterated more than once where something may be wrong. Three
-    numbers of each sequence are held: what hashes tell is wrong is looked up before an error is raised.
+    `splits` are those of NAMES, in order, with their users in any order. They are iterated again where something may be
+    wrong. Three numbers of each sequence are held: what hashes say is wrong is looked up before an error is raised.
     """
-    splits = dict(zip(NAMES, (train, validation, test), strict=True))
     seen: dict[str, _Hashed] = {}
     for name, split in splits.items():
         parts = []
-        for part in _blocks(split):
-            if name != "train":
-                for user in np.flatnonzero(part.lengths < 2)[:1]:
-                    raise _no_history(part.user_ids[user], name)
+        for block in map(_Hashing.of, split):
+            if name != NAMES[0]:
+                for user in np.flatnonzero(block.lengths < 2)[:1]:
+                    raise _no_history(block.user_ids[user].as_py(), name)
             for earlier, known in seen.items():
-                for user in part.suspects(known):
-                    _refuse_leak(part, user, (earlier, splits[earlier]), name)
-            parts.append(part.hashed())
+                for user in block.suspects(known):
+                    _refuse_leak(block, user, (earlier, splits[earlier]), name)
+            parts.append(block.hashed())
         seen[name] = _Hashed.of(parts)
         _refuse_repeated(name, split, seen[name].repeated)
 
@@ -254,14 +258,21 @@ class _Hashed(NamedTuple):
         return np.unique(self.users[1:][self.users[1:] == self.users[:-1]])
 
 
-class _Block(NamedTuple):
-    """Some sequences of a split."""
+class _Hashing(NamedTuple):
+    """Some sequences of a split, with hashes."""
 
-    user_ids: list[str]
+    user_ids: pa.Array  # string[sequences]
     users: np.ndarray  # uint64[sequences], `user_index.hashes_of` the ids
     offsets: np.ndarray  # int64[sequences + 1]
-    items: np.ndarray  # int64[n], one sequence after the other
+    items: np.ndarray  # int32[n], one sequence after the other
     sums: np.ndarray  # uint64[n + 1], cumulated hashes of the items at their positions
+
+    @staticmethod
+    def of(block: SequenceBlock) -> "_Hashing":
+        positions = np.arange(len(block.items)) - np.repeat(block.offsets[:-1], np.diff(block.offsets))
+        hashes = _mixed(_mixed(block.items.astype(np.uint64)) + positions.astype(np.uint64))
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
+        return _Hashing(block.user_ids, user_index.hashes_of(block.user_ids.to_pylist()), *block[1:], sums)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -281,18 +292,6 @@ class _Block(NamedTuple):
         return np.flatnonzero((known.users[place] == self.users) & ~((lengths <= history) & begins))
 
 
-def _blocks(split: Iterable[UserItems]) -> Iterator[_Block]:
-    users = iter(split)
-    while some := list(itertools.islice(users, BLOCK)):
-        user_ids = [user for user, _ in some]
-        offsets = np.concatenate([[0], np.cumsum([len(items) for _, items in some])])
-        items = np.concatenate([np.asarray(items, np.int64) for _, items in some])
-        positions = np.arange(len(items)) - np.repeat(offsets[:-1], np.diff(offsets))
-        hashes = _mixed(_mixed(items.astype(np.uint64)) + positions.astype(np.uint64))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
-        yield _Block(user_ids, user_index.hashes_of(user_ids), offsets, items, sums)
-
-
 def _mixed(numbers: np.ndarray) -> np.ndarray:
     """Returns hashes uint64[n] of numbers uint64[n], by the finalizer of SplitMix64 (Steele et al., OOPSLA 2014)."""
     numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
@@ -301,23 +300,25 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _refuse_leak(part: _Block, number: int, earlier: tuple[str, Iterable[UserItems]], later: str) -> None:
+def _refuse_leak(block: _Hashing, number: int, earlier: tuple[str, Iterable[SequenceBlock]], later: str) -> None:
     """Raises DataError if the earlier sequence of a user is no prefix of the history of sequence `number`."""
-    user, history = part.user_ids[number], part.items[part.offsets[number] : part.offsets[number + 1] - 1]
-    for other, items in earlier[1]:
-        if other == user and not np.array_equal(items, history[: len(items)]):
-            raise _leak(user, (earlier[0], len(items)), (later, len(history)))
+    user, history = block.user_ids[number].as_py(), block.items[block.offsets[number] : block.offsets[number + 1] - 1]
+    for user_ids, offsets, items in earlier[1]:
+        for place in np.flatnonzero(pc.equal(user_ids, user)):
+            seen = items[offsets[place] : offsets[place + 1]]
+            if not np.array_equal(seen, history[: len(seen)]):
+                raise _leak(user, (earlier[0], len(seen)), (later, len(history)))
 
 
-def _refuse_repeated(name: str, split: Iterable[UserItems], hashes: np.ndarray) -> None:
+def _refuse_repeated(name: str, split: Iterable[SequenceBlock], hashes: np.ndarray) -> None:
     """Raises DataError if a user whose id has one of the hashes uint64[n] is in a split twice."""
     found: set[str] = set()
-    for part in _blocks(split) if len(hashes) else ():
-        for number in np.flatnonzero(np.isin(part.users, hashes)):
-            user = part.user_ids[number]
-            if user in found:
-                raise DataError(f"user {shown(user)} has two {name} sequences. Write one per user.")
-            found.add(user)
+    for block in split if len(hashes) else ():
+        user_ids = block.user_ids.to_pylist()
+        for number in np.flatnonzero(np.isin(user_index.hashes_of(user_ids), hashes)):
+            if user_ids[number] in found:
+                raise DataError(f"user {shown(user_ids[number])} has two {name} sequences. Write one per user.")
+            found.add(user_ids[number])
 
 
 def _leak(user: str, earlier: tuple[str, int], later: tuple[str, int]) -> DataError:

@@ -24,7 +24,6 @@ from genrec.evaluation import metrics, provenance, results, segments, significan
 from genrec.evaluation.segments import Segmentation
 from genrec.evaluation.significance import Comparison
 from genrec.ranking import assembly
-from genrec.ranking.lists import read_chunks
 from genrec.ranking.popular import popularity
 
 SPLIT = "test"
@@ -181,9 +180,9 @@ def _segmentations(workdir: epath.Path) -> dict[str, Segmentation]:
     """Returns the test users by the length of their history and the popularity of their target, in order of ids."""
     dataset = Dataset(workdir / "dataset")
     sequences, user_ids, targets = dataset.split(SPLIT), [], []
-    for some in read_chunks(sequences):
-        user_ids.append(pa.array([user.user_id for user in some], pa.large_string()))
-        targets.append(np.array([user.items[-1] for user in some]))
+    for block in sequences.blocks():
+        user_ids.append(block.user_ids.cast(pa.large_string()))
+        targets.append(block.items[block.offsets[1:] - 1])
     order = pc.array_sort_indices(pa.concat_arrays(user_ids)).to_numpy()
     return {
         segments.HISTORY: segments.by_range(sequences.lengths[order] - 1),

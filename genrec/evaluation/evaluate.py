@@ -13,7 +13,7 @@ from etils import epath
 from genrec import distributed, printing, settings_check, sharding
 from genrec.config import Experiment
 from genrec.data import splits
-from genrec.data.dataset import Dataset
+from genrec.data.dataset import Dataset, Sequences
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
 from genrec.decoding.loaded_model import LoadedGenerator
@@ -39,7 +39,6 @@ from genrec.evaluation.spilled_lists import SpilledLists
 from genrec.files import load_array
 from genrec.models import user_context
 from genrec.ranking import assembly
-from genrec.ranking.lists import read_chunks
 from genrec.ranking.popular import popularity
 
 SPLITS = ("validation", "test")
@@ -234,17 +233,17 @@ def check_users(dataset: Dataset) -> None:
     Preparation guarantees both; this checks the files as they are now.
     """
 
-    splits.check_no_leak(*(_UserItems(dataset, name) for name in splits.NAMES))
+    splits.check_no_leak({name: _Blocks(dataset.split(name)) for name in splits.NAMES})
 
 
-class _UserItems:
-    """User ids and items of a split, read whenever it is iterated."""
+class _Blocks:
+    """The blocks of a split, which are read whenever they are iterated."""
 
-    def __init__(self, dataset: Dataset, split: str):
-        self._sequences = dataset.split(split)
+    def __init__(self, sequences: Sequences):
+        self._sequences = sequences
 
-    def __iter__(self) -> Iterator[splits.UserItems]:
-        return ((one.user_id, one.items) for some in read_chunks(self._sequences) for one in some)
+    def __iter__(self) -> Iterator[splits.SequenceBlock]:
+        return self._sequences.blocks()
 
 
 def _text(figures: dict[str, Any], evaluation: Evaluation) -> str:

@@ -13,7 +13,7 @@ import scipy.sparse
 
 from genrec import config, settings_check
 from genrec.data.dataset import Dataset
-from genrec.ranking.lists import Lists, best, read_chunks
+from genrec.ranking.lists import Lists, best
 
 COLUMNS = 2048  # of the similarities computed at a time
 
@@ -30,9 +30,7 @@ class ItemKnn:
         """Counts co-occurrences in the training split. Raises ConfigError for invalid settings."""
         settings_check.check(cfg, "item_knn")
         items = len(dataset.catalogue)
-        parts = [
-            _distinct([one.items for one in sequences], items) for sequences in read_chunks(dataset.split("train"))
-        ]
+        parts = [_distinct(block.offsets, block.items, items) for block in dataset.split("train").blocks()]
         chosen, lengths = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         by_user = scipy.sparse.csr_matrix(
             (np.ones(len(chosen), np.float32), chosen, np.concatenate([[0], np.cumsum(lengths)])),
@@ -75,11 +73,14 @@ class ItemKnn:
         return Lists(items, scores)
 
 
-def _distinct(sequences: Sequence[np.ndarray], items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distinct items of each sequence, int32[n] one after the other, and how many, int[sequences]."""
-    owners = np.repeat(np.arange(len(sequences)), [len(one) for one in sequences])
-    pairs = np.unique(owners * items + np.concatenate(sequences))
-    return (pairs % items).astype(np.int32), np.bincount(pairs // items, minlength=len(sequences))
+def _distinct(offsets: np.ndarray, chosen: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct items of each sequence, int32[n] one after the other, and how many, int[sequences].
+
+    `chosen` int[n] are the items of sequences, that of number s at offsets[s] : offsets[s + 1].
+    """
+    owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    pairs = np.unique(owners * items + chosen)
+    return (pairs % items).astype(np.int32), np.bincount(pairs // items, minlength=len(offsets) - 1)
 
 
 def _neighbors(

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from genrec.data.dataset import Dataset
-from genrec.ranking.lists import Lists, read_chunks, without
+from genrec.ranking.lists import Lists, without
 
 
 def popularity(dataset: Dataset) -> np.ndarray:
     """Returns int64[items]: the number of training interactions of each item."""
     counts = np.zeros(len(dataset.catalogue), np.int64)
-    for sequences in read_chunks(dataset.split("train")):
-        counts += np.bincount(np.concatenate([sequence.items for sequence in sequences]), minlength=len(counts))
+    for block in dataset.split("train").blocks():
+        counts += np.bincount(block.items, minlength=len(counts))
     return counts
 
 

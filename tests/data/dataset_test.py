@@ -6,10 +6,14 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
+from google.protobuf.internal import encoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorflow_datasets.proto import tf_example_pb2
 from written_datasets import contents_of
 
 from genrec import artifacts
-from genrec.data import dataset
+from genrec.data import dataset, sequence_files
 
 TEXT = ("title", "description")
 
@@ -58,6 +62,57 @@ def test_sequences_are_read_by_random_access(written):
     found = [sequence.user_id for sequence in data.split("train").read(indices)]
     assert found == [splits["train"][i].user_id for i in indices]
     assert data.split("train").read([]) == []
+
+
+@pytest.mark.parametrize(("users", "items"), [(7, 10_000), (10_000, 50)])
+def test_blocks_have_what_a_scan_reads(written, monkeypatch, users, items):
+    monkeypatch.setattr(dataset, "BLOCK_USERS", users)
+    monkeypatch.setattr(dataset, "BLOCK_ITEMS", items)
+    for name, sequences in written[0].items():
+        found = list(written[1].split(name).blocks())
+        assert [user for block in found for user in block.user_ids.to_pylist()] == [one.user_id for one in sequences]
+        assert all(len(block.user_ids) == 1 or len(block.items) <= items for block in found)
+        own = [part.tolist() for block in found for part in np.split(block.items, block.offsets[1:-1])]
+        assert own == [one.items.tolist() for one in sequences]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.text(max_size=3), st.integers(120, 20_000).map("ü".__mul__)),
+            st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=200),
+            st.integers(-(2**62), 2**62),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.permutations(["items", "timestamps", "user_id"]),
+)
+def test_ids_and_items_of_messages_are_those_that_protocol_buffers_find(users, order):
+    """In any order of the map's entries, which Protocol Buffers leave open."""
+    examples = []
+    for user_id, items, time in users:
+        parts = []
+        for name in order:
+            features = tf_example_pb2.Example().features
+            if name == "user_id":
+                features.feature[name].bytes_list.value.append(user_id.encode())
+            else:
+                features.feature[name].int64_list.value.extend(items if name == "items" else [time] * len(items))
+            parts.append(features.SerializeToString())
+        inner = b"".join(parts)
+        examples.append(b"\n" + encoder._VarintBytes(len(inner)) + inner)
+    found = sequence_files.parse_items(examples)
+    expected = list(sequence_files.parse(examples))
+    assert found.user_ids.to_pylist() == [user_id for user_id, _, _ in expected]
+    assert found.offsets.tolist() == [0, *np.cumsum([len(items) for _, items, _ in expected])]
+    np.testing.assert_array_equal(found.items, np.concatenate([items for _, items, _ in expected]))
+
+
+def test_other_messages_are_refused():
+    with pytest.raises(ValueError):
+        sequence_files.parse_items([b"no message of genrec"])
 
 
 def test_the_catalogue_has_titles_and_texts(written):

@@ -5,6 +5,7 @@ import contextlib
 import held_memory
 import numpy as np
 import pytest
+import sequence_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,7 +95,11 @@ def test_splits_do_not_leak(split):
     for seed in range(5):
         _, sequences = random_sequences(seed)
         ends = split(sequences)
-        splits.check_no_leak(*(prefixes(sequences, ends[name]) for name in splits.NAMES))
+        check_no_leak(*(prefixes(sequences, ends[name]) for name in splits.NAMES))
+
+
+def check_no_leak(*parts):
+    splits.check_no_leak(dict(zip(splits.NAMES, map(sequence_blocks.blocks, parts), strict=True)))
 
 
 def plant(name, change):
@@ -121,28 +126,27 @@ def plant(name, change):
 def test_a_planted_leak_is_found(name, change):
     user, parts = plant(name, change)
     with pytest.raises(DataError, match=f"user '{user}'"):
-        splits.check_no_leak(*parts)
+        check_no_leak(*parts)
 
 
 def test_two_sequences_of_a_user_are_found():
     train = [("u", [1, 2]), ("u", [1])]
     with pytest.raises(DataError, match="'u'.*train"):
-        splits.check_no_leak(train, [], [])
+        check_no_leak(train, [], [])
 
 
 def test_equal_hashes_of_users_are_no_leak_and_no_repeated_user(monkeypatch):
     monkeypatch.setattr(
         user_index, "hashes_of", lambda users: np.array([int(user[1:]) % 3 for user in users], np.uint64)
     )
-    monkeypatch.setattr(splits, "BLOCK", 4)
     train = [(f"u{n}", [n, n]) for n in range(20)]
     test = [(user, [*items, 0, 0]) for user, items in train]
     validation = [(user, items[:-1]) for user, items in test]
-    splits.check_no_leak(train, validation[::-1], test)
+    check_no_leak(train, validation[::-1], test)
     with pytest.raises(DataError, match="'u7'.*train"):
-        splits.check_no_leak([*train, ("u7", [7])], [], [])
+        check_no_leak([*train, ("u7", [7])], [], [])
     with pytest.raises(DataError, match="'u8'.*validation"):
-        splits.check_no_leak(train, validation, [("u8", [8, 8, 1, 0])])
+        check_no_leak(train, validation, [("u8", [8, 8, 1, 0])])
 
 
 def leak_check_peak(users):
@@ -153,19 +157,17 @@ def leak_check_peak(users):
             self.length = length
 
         def __iter__(self):
-            for user in range(users):
-                if user % 500 == 0:
-                    most.note()
-                yield f"{user:036d}", np.arange(user, user + self.length)
-            most.note()
+            for start in range(0, users, 250):
+                items = [np.arange(user, user + self.length) for user in range(start, start + 250)]
+                yield sequence_blocks.block([(f"{one[0]:036d}", one) for one in items])
+                most.note()
 
     with held_memory.traced() as most:
-        splits.check_no_leak(Split(20), Split(21), Split(22))
+        splits.check_no_leak({name: Split(20 + n) for n, name in enumerate(splits.NAMES)})
         return most.bytes
 
 
-def test_memory_of_the_check_for_leaks_is_three_numbers_of_each_sequence(monkeypatch):
-    monkeypatch.setattr(splits, "BLOCK", 256)
+def test_memory_of_the_check_for_leaks_is_three_numbers_of_each_sequence():
     few, many = map(leak_check_peak, (1000, 5000))
     assert many < few + 4000 * 3 * 40, (few, many)  # where an id takes 85 bytes, and a sequence 270
 
@@ -179,7 +181,7 @@ def test_exactly_what_is_no_prefix_of_a_history_is_a_leak(sequences):
     test = {f"u{user}": [*items, 0] for user, items in sequences[cut:]}
     leak = any(user in train and items[:-1][: len(train[user])] != train[user] for user, items in test.items())
     with pytest.raises(DataError, match="leaks") if leak else contextlib.nullcontext():
-        splits.check_no_leak(train.items(), [], test.items())
+        check_no_leak(train.items(), [], test.items())
 
 
 def test_fractions_cut_exactly():

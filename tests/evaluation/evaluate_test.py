@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pyarrow.parquet
 import pytest
+import sequence_blocks
 
 from genrec import artifacts, config, files
 from genrec.data import dataset as datasets
@@ -191,8 +192,8 @@ def test_planted_duplicates_and_leaks_are_found(split, records, message, monkeyp
         def __len__(self):
             return len(self.records)
 
-        def read(self, indices):
-            return [self.records[index] for index in indices]
+        def blocks(self):
+            return iter([sequence_blocks.block([(record.user_id, record.items) for record in self.records])])
 
     monkeypatch.setattr(datasets, "Sequences", Split)
     with pytest.raises(DataError, match=message):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from genrec.ranking import lists
 from genrec.ranking.popular import MostPopular, popularity
 
 
@@ -13,9 +12,7 @@ def dataset(given_dataset):
     return given_dataset(5, train=[[3, 1, 2], [3, 1], [3, 2, 0]], test=[[3, 1, 2, 4, 0]])
 
 
-def test_only_training_interactions_count(dataset, monkeypatch):
-    assert popularity(dataset).tolist() == [1, 2, 2, 3, 0]
-    monkeypatch.setattr(lists, "CHUNK", 2)
+def test_only_training_interactions_count(dataset):
     assert popularity(dataset).tolist() == [1, 2, 2, 3, 0]
 
 
