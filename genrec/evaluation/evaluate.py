@@ -36,7 +36,7 @@ from genrec.evaluation.beyond_accuracy import BeyondAccuracy
 from genrec.evaluation.evaluator import Evaluation, Evaluator
 from genrec.evaluation.list_checks import FIRST
 from genrec.evaluation.spilled_lists import SpilledLists
-from genrec.files import load_array
+from genrec.files import map_array
 from genrec.models import user_context
 from genrec.ranking import assembly
 from genrec.ranking.popular import popularity
@@ -183,7 +183,7 @@ class CheckpointEvaluator:
     def _content(self) -> np.ndarray | None:
         """Returns float32[items, width], the embeddings behind the semantic IDs; None if they are not there."""
         path = user_context.embeddings_file(self._workdir)
-        return load_array(path) if path.exists() else None
+        return map_array(path) if path.exists() else None
 
 
 class Searched(NamedTuple):

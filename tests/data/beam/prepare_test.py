@@ -97,6 +97,8 @@ def assert_same(one, two):
             assert sequence.user_id == same.user_id
             np.testing.assert_array_equal(sequence.items, same.items)
             np.testing.assert_array_equal(sequence.timestamps, same.timestamps)
+        blocks = zip(mine.blocks(), theirs.blocks(), strict=True)
+        assert all(block.user_ids.equals(same.user_ids) and (block.items == same.items).all() for block, same in blocks)
 
 
 @pytest.mark.parametrize(
