@@ -26,12 +26,22 @@ from genrec.models import load, run_record
 ELIGIBLE = 0.3  # share of the items that pass the filter
 EXCLUDED = 50  # items excluded per row
 CHANGED = 1000  # items that are added, and removed
+ZIPF = 1.1  # exponent with which half of the items lie under one in a hundred of 2,048 prefixes
 
 
 def random_codes(items: int, sizes: Sequence[int], seed: int = 0) -> np.ndarray:
     """Draws codes uint16[items, levels], uniform within each level."""
     random = np.random.default_rng(seed)
     return np.stack([random.integers(0, size, items, np.uint16) for size in sizes], axis=1)
+
+
+def skewed_codes(items: int, sizes: Sequence[int], seed: int = 0) -> np.ndarray:
+    """Draws codes uint16[items, levels] that pile up: Zipf-distributed at all levels but the last, which is uniform."""
+    random, columns = np.random.default_rng(seed), []
+    for size in sizes[:-1]:
+        shares = np.arange(1, size + 1) ** -ZIPF
+        columns.append(random.permutation(size)[random.choice(size, items, p=shares / shares.sum())].astype(np.uint16))
+    return np.stack([*columns, random.integers(0, sizes[-1], items, np.uint16)], axis=1)
 
 
 @jax.tree_util.register_dataclass
@@ -67,11 +77,14 @@ def interleaved_medians(calls: Mapping[str, Callable[[], Any]], seconds: float) 
 def constraint_overhead(items: int, sizes: Sequence[int], batch: int, beams: int, seconds: float) -> str:
     """Measures a search without constraints, with those of the catalogue, with a filter, and with excluded items.
 
+    The catalogue has uniform codes; another one of as many items has codes that pile up under few prefixes.
+
     The decoder returns given random logits, so that only the search takes time.
     """
     random = np.random.default_rng(1)
     table = SortedTable.build(random_codes(items, sizes), sizes)
     live = LiveIndex(table, filters=1)
+    skewed = LiveIndex(SortedTable.build(skewed_codes(items, sizes), sizes), filters=1)
     eligible = frozenset(random.choice(items, int(items * ELIGIBLE), replace=False).tolist())
     seen = [random.choice(items, EXCLUDED, replace=False) for _ in range(batch)]
     filtered = live.constraints([Restriction(Filter(allow=eligible))] * batch)
@@ -92,6 +105,7 @@ def constraint_overhead(items: int, sizes: Sequence[int], batch: int, beams: int
             "unconstrained": functools.partial(search, plain, logits, None),
             "catalogue": functools.partial(search, live.index, logits, None),
             f"filter of {ELIGIBLE:.0%}": functools.partial(search, live.index, logits, filtered),
+            "skewed catalogue": functools.partial(search, skewed.index, logits, None),
             f"{EXCLUDED} seen": functools.partial(search, live.index, logits, excluding),
         },
         seconds,
