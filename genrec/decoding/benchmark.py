@@ -135,7 +135,7 @@ def index_costs(items: int, sizes: Sequence[int]) -> str:
     with timed("arrays of the sorted table, on the device"):
         live = LiveIndex(table, filters=0)
         jax.block_until_ready(live.index)
-    parts = {name: getattr(live.index, name) for name in ("starts", "columns", "items", "filters")}
+    parts = {name: getattr(live.index, name) for name in ("starts", "columns", "runs", "items", "filters")}
     sizes_of = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(part)) / 1e6 for name, part in parts.items()}
     live_filters = LiveIndex(table, filters=1)
     with timed("a filter"):

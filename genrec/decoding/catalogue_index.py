@@ -32,7 +32,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from genrec.decoding import top_k
-from genrec.decoding.index_arrays import BITS, NOT_ELIGIBLE, ArrayT, IndexArrays, Layout, filter_arrays, index_arrays
+from genrec.decoding.index_arrays import (
+    BITS,
+    NOT_ELIGIBLE,
+    ArrayT,
+    IndexArrays,
+    Layout,
+    Runs,
+    filter_arrays,
+    index_arrays,
+)
 from genrec.decoding.sampling import PerturbedScores, Sampling, gumbel_noise, perturb
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline.transitions import FLOOR
@@ -167,8 +176,8 @@ class CatalogueIndex(IndexArrays[jax.Array]):
         if state.level < self.tables:
             exists = self._existing_codes(state, constraints)
         else:
-            exists = self._existing_rows(state, constraints)
-            # Rows beyond the range may have codes of the next prefix, whose logits `exists` masks.
+            exists = self._existing_candidates(state, constraints)
+            # Candidates beyond the range may have codes of the next prefix, whose logits `exists` masks.
             logits = jnp.take_along_axis(logits, self._codes(state), axis=-1)
         # A child is never more likely than its parent, although the rounded sum may be.
         scores = jnp.minimum(base[..., None] + logits, state.scores[..., None])
@@ -222,19 +231,33 @@ class CatalogueIndex(IndexArrays[jax.Array]):
     def _existing_codes(self, state: BeamState, constraints: MaybeConstraints) -> jax.Array:
         """Returns bool[batch, beams, codes of the level]: which codes of the level are children."""
         words = self.filters.exists[state.level][self._filter(constraints, len(state.scores)), state.prefix]
-        bits = (words[..., None] >> jnp.arange(BITS, dtype=jnp.uint32)) & 1  # [batch, beams, words, 32]
-        return bits.reshape(*state.scores.shape, -1)[..., : self.sizes[state.level]] > 0
+        return _bits(words, self.sizes[state.level])
 
     def _codes(self, state: BeamState) -> jax.Array:
-        """Returns int32[batch, beams, window]: the codes of the rows of each beam."""
+        """Returns int32[batch, beams, window]: the codes of the candidates of each beam."""
         later = state.level - self.tables
-        return _read(self.columns[later], state.first, self.layout.windows[later]).astype(jnp.int32)
+        first, _ = self._candidates(state)
+        return _read(self.columns[later], first, self.layout.windows[later])
 
-    def _existing_rows(self, state: BeamState, constraints: MaybeConstraints) -> jax.Array:
-        """Returns bool[batch, beams, window]: which rows of each beam are the first of a child."""
-        window = self.layout.windows[state.level - self.tables]
-        inside = jnp.arange(window) < (state.end - state.first)[..., None]
-        return inside & (self._shared(state.first, window, constraints) <= state.level)
+    def _candidates(self, state: BeamState) -> tuple[jax.Array, jax.Array]:
+        """Returns int32[batch, beams], the first candidate of each beam and one past the last: rows, or children."""
+        runs = self.runs[state.level - self.tables]
+        return (state.first, state.end) if runs is None else (_children(runs, state.first), _children(runs, state.end))
+
+    def _existing_candidates(self, state: BeamState, constraints: MaybeConstraints) -> jax.Array:
+        """Returns bool[batch, beams, window]: which candidates are children that lead to an eligible item."""
+        later = state.level - self.tables
+        window, children = self.layout.windows[later], self.filters.children[later]
+        first, end = self._candidates(state)
+        inside = jnp.arange(window) < (end - first)[..., None]
+        if children is None:  # of the rows of a child, the first
+            return inside & (self._shared(first, window, constraints) <= state.level)
+        places = (first // BITS)[..., None] + jnp.arange(-(-window // BITS) + 1)
+        words = children[self._filter(constraints, len(first))[..., None], places]
+        # Shifted by whole words and by bits, so that the first candidate has the lowest bit.
+        shift = (first % BITS).astype(jnp.uint32)[..., None]
+        words = (words[..., :-1] >> shift) | ((words[..., 1:] << (BITS - 1 - shift)) << 1)
+        return inside & _bits(words, window)
 
     def _shared(self, first: jax.Array, window: int, constraints: MaybeConstraints) -> jax.Array:
         """Returns uint8[batch, beams, window]: `shared` of each row's filter, from row `first` of each beam on."""
@@ -255,8 +278,10 @@ class CatalogueIndex(IndexArrays[jax.Array]):
         if state.level < self.tables:
             place = constraints.codes[..., state.level]
         else:
-            # If a child is empty, its first row is excluded too: each row masks itself.
-            place = rows - jnp.take_along_axis(state.first, jnp.maximum(beam, 0), axis=1)
+            # If a child is empty, its first row is excluded too: in a window, each row masks itself.
+            runs, (begin, _) = self.runs[state.level - self.tables], self._candidates(state)
+            candidate = rows if runs is None else _children(runs, rows + 1) - 1
+            place = candidate - jnp.take_along_axis(begin, jnp.maximum(beam, 0), axis=1)
         empty = inside & (constraints.empty_from <= state.level)
         batch, beams, children = scores.shape
         places = jnp.where(empty, beam * children + place, beams * children)
@@ -270,14 +295,16 @@ class CatalogueIndex(IndexArrays[jax.Array]):
             starts = self.starts[state.level]
             return places, starts[prefix], starts[prefix + 1], prefix
         later = state.level - self.tables
-        column, window = self.columns[later], self.layout.windows[later]
-        first = jnp.take_along_axis(state.first, parents, axis=1) + places
-        code = column[first].astype(jnp.int32)
+        column, window, runs = self.columns[later], self.layout.windows[later], self.runs[later]
+        first = jnp.take_along_axis(self._candidates(state)[0], parents, axis=1) + places
+        code = column[first]
+        if runs is not None:
+            return code, runs.starts[first], runs.starts[first + 1], jnp.zeros_like(first)
         if window == 1:
             return code, first, first + 1, jnp.zeros_like(first)
         end = jnp.take_along_axis(state.end, parents, axis=1)
         inside = first[..., None] + jnp.arange(window) < end[..., None]
-        run = inside & (_read(column, first, window) == code[..., None].astype(column.dtype))  # [batch, k, window]
+        run = inside & (_read(column, first, window) == code[..., None])  # [batch, k, window]
         return code, first, first + run.sum(axis=-1, dtype=jnp.int32), jnp.zeros_like(first)
 
     def single(self, state: BeamState) -> jax.Array:
@@ -293,7 +320,10 @@ class CatalogueIndex(IndexArrays[jax.Array]):
 
     def remaining(self, state: BeamState) -> list[jax.Array]:
         """Returns int32[batch, beams] for each level from the state's on: the codes of the beams' first rows."""
-        return [column[state.first].astype(jnp.int32) for column in self.columns[state.level - self.tables :]]
+        return [
+            column[state.first if runs is None else _children(runs, state.first)]
+            for column, runs in list(zip(self.columns, self.runs, strict=True))[state.level - self.tables :]
+        ]
 
     def log_shares(self, state: BeamState, transitions: jax.Array) -> jax.Array:
         """Returns float32[batch, beams, codes of the level]: the log-shares of each beam's codes.
@@ -313,10 +343,12 @@ class CatalogueIndex(IndexArrays[jax.Array]):
             ends = self.starts[state.level][state.prefix[..., None] * size + jnp.arange(size + 1)]
             sums = jnp.diff(_at(transitions, ends.reshape(batch, -1)).reshape(batch, beams, size + 1), axis=-1)
             return jnp.where((state.end > state.first)[..., None], sums, 0)
-        window = self.layout.windows[state.level - self.tables]
-        rows = state.first[..., None] + jnp.arange(window + 1)
+        window, runs = self.layout.windows[state.level - self.tables], self.runs[state.level - self.tables]
+        first, end = self._candidates(state)
+        candidates = first[..., None] + jnp.arange(window + 1)
+        rows = candidates if runs is None else runs.starts[candidates]
         masses = jnp.diff(_at(transitions, rows.reshape(batch, -1)).reshape(batch, beams, window + 1), axis=-1)
-        codes = jnp.where(rows[..., :-1] < state.end[..., None], self._codes(state), size)  # dropped beyond the range
+        codes = jnp.where(candidates[..., :-1] < end[..., None], self._codes(state), size)  # dropped beyond the range
         place = jnp.arange(batch)[:, None, None], jnp.arange(beams)[:, None], codes
         return jnp.zeros((batch, beams, size), jnp.uint32).at[place].add(masses, mode="drop")
 
@@ -366,6 +398,19 @@ def _at(cumulated: jax.Array, rows: jax.Array) -> jax.Array:
 def _read(array: jax.Array, first: jax.Array, width: int) -> jax.Array:
     """Returns array[first : first + width] for each first, int32[batch, beams]: [batch, beams, width]."""
     return array[first[..., None] + jnp.arange(width)]
+
+
+def _bits(words: jax.Array, count: int) -> jax.Array:
+    """Returns bool[batch, beams, count]: the first bits of words uint32[batch, beams, words]."""
+    bits = (words[..., None] >> jnp.arange(BITS, dtype=jnp.uint32)) & 1  # [batch, beams, words, 32]
+    return bits.reshape(*words.shape[:-1], -1)[..., :count] > 0
+
+
+def _children(runs: Runs[jax.Array], rows: jax.Array) -> jax.Array:
+    """Returns the number of children that begin before each of `rows` int32[...], up to the capacity and 1."""
+    words, place = rows // BITS, (rows % BITS).astype(jnp.uint32)
+    earlier = runs.marks[words] & ((jnp.uint32(1) << place) - 1)
+    return runs.before[words] + jax.lax.population_count(earlier).astype(jnp.int32)
 
 
 def take(x: jax.Array, chosen: jax.Array, none: float = -jnp.inf) -> jax.Array:

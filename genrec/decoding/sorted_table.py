@@ -86,6 +86,11 @@ class SortedTable:
         starts = np.flatnonzero(self.shared < level)
         return int(np.diff(np.append(starts, len(self))).max(initial=0)) if level else len(self)
 
+    def most_children(self, level: int) -> int:
+        """Returns the largest number of different codes at `level` of rows whose codes before it are equal."""
+        parents = np.flatnonzero(self.shared[self.shared <= level] < level) if level else np.zeros(1, np.int64)
+        return int(np.diff(np.append(parents, np.count_nonzero(self.shared <= level))).max(initial=0))
+
     def split(self, bounds: np.ndarray) -> list["SortedTable"]:
         """Splits the table at `bounds`, int[parts - 1]: the first codes at which the second and later parts begin."""
         if not len(bounds):

@@ -74,8 +74,7 @@ class Card:
     @property
     def index_layout(self) -> Layout:
         """Returns the layout of the index, which the programs are compiled for."""
-        sizes, windows = (tuple(self.layout[name]) for name in ("sizes", "windows"))
-        return Layout(sizes, self.layout["tables"], windows, self.layout["capacity"])
+        return Layout(**{name: tuple(of) if isinstance(of, list) else of for name, of in self.layout.items()})
 
 
 def sha256(content: bytes) -> str:

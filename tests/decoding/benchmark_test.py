@@ -31,7 +31,13 @@ def test_constraint_overhead():
         items=100, sizes=SIZES, batch=2, beams=3, seconds=0.01
     ).splitlines()
     assert first == "100 items, 2 levels of 4, batch x beam 2 x 3"
-    assert [re.split(r" {2,}", line)[0] for line in lines] == ["unconstrained", "catalogue", "filter of 30%", "50 seen"]
+    assert [re.split(r" {2,}", line)[0] for line in lines] == [
+        "unconstrained",
+        "catalogue",
+        "filter of 30%",
+        "skewed catalogue",
+        "50 seen",
+    ]
     assert "of unconstrained" in header and all(len(numbers(line)) == 3 for line in lines)
     assert numbers(lines[0])[1] == numbers(lines[1])[2] == 1
 

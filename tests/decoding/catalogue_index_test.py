@@ -51,7 +51,7 @@ def test_budget_decides_between_tables_and_windows():
     ],
 )
 def test_a_layout_holds_tables_whose_ranges_fit_its_windows(change, holds):
-    layout = dataclasses.replace(Layout(SIZES, 1, (3, 2, 6), 20), **change)
+    layout = dataclasses.replace(Layout(SIZES, 1, (3, 2, 6), (False, False), 20), **change)
     assert layout.holds(SortedTable.build(CODES, SIZES)) == holds
 
 
