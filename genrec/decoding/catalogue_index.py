@@ -46,6 +46,9 @@ from genrec.decoding.sampling import PerturbedScores, Sampling, gumbel_noise, pe
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline.transitions import FLOOR
 
+WIDE_WINDOW = 64  # from this width on a search of narrower windows is compiled too,
+NARROWER = 8  # by this factor
+
 
 class Constraints(NamedTuple, Generic[ArrayT]):
     """The eligible items of each row of a batch, made by `LiveIndex.constraints`."""
@@ -152,9 +155,38 @@ class CatalogueIndex(IndexArrays[jax.Array]):
         int32[batch] is the largest number of beams with the same code of the first level.
         """
         base, logits = self.normalize(state, logits)
+        if sampling is None:
+            return self.choose_best(state, base, logits, k, constraints, limit)
         scores = self.score(state, base, logits, constraints)
-        perturbed = None if sampling is None else self.perturb(state, scores, sampling)
-        return self.choose(state, scores, perturbed, k, limit)
+        return self.choose(state, scores, self.perturb(state, scores, sampling), k, limit)
+
+    def choose_best(
+        self,
+        state: BeamState,
+        base: jax.Array,
+        logits: jax.Array,
+        k: int,
+        constraints: MaybeConstraints,
+        limit: jax.Array | None,
+    ) -> Expansion:
+        """Chooses the k children of best `score`, among fewer candidates if the beams of this batch have few.
+
+        A sampling search reads all candidates instead: what it draws must not depend on the other rows, not even by
+        the rounding of a sum.
+        """
+
+        def among(index: CatalogueIndex) -> Expansion:
+            return index.choose(state, index.score(state, base, logits, constraints), None, k, limit)
+
+        later = state.level - self.tables
+        if later < 0 or self.layout.windows[later] < WIDE_WINDOW:
+            return among(self)
+        windows = list(self.layout.windows)
+        windows[later] //= NARROWER
+        narrow = dataclasses.replace(self, layout=dataclasses.replace(self.layout, windows=tuple(windows)))
+        first, end = self._candidates(state)
+        fits = (end - first).max() <= windows[later]
+        return jax.lax.cond(fits, lambda: among(narrow), lambda: among(self))
 
     def normalize(self, state: BeamState, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns float32[batch, beams], to be added to the logits for scores, and the logits in float32.

@@ -69,14 +69,15 @@ class ShardedIndex(CatalogueIndex):
             limit: jax.Array | None,
         ) -> tuple[jax.Array, jax.Array, BeamState]:
             state, constraints = _local_beams(shard, shift, state), _local_constraints(shard, shift, constraints)
-            scores = shard.score(state, base, logits, constraints)
-            perturbed = None
-            if sampling is not None:
+            if sampling is None:
+                found = shard.choose_best(state, base, logits, k, constraints, limit)
+            else:
+                scores = shard.score(state, base, logits, constraints)
                 # Children of one beam are perturbed together. Those of the root lie in all shards.
                 together = scores if state.level else jax.lax.pmax(scores, sharding.RULES["table"])
                 perturbed = shard.perturb(state, together, sampling)
                 perturbed = jax.tree.map(lambda x: jnp.where(scores > -jnp.inf, x, -jnp.inf), perturbed)
-            found = shard.choose(state, scores, perturbed, k, limit)
+                found = shard.choose(state, scores, perturbed, k, limit)
             first, end, pruned = found.state.first + shift, found.state.end + shift, found.state.pruned[:, None]
             return found.parents, found.codes, dataclasses.replace(found.state, first=first, end=end, pruned=pruned)
 
