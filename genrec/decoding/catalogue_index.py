@@ -210,7 +210,7 @@ class CatalogueIndex(IndexArrays[jax.Array]):
         else:
             exists = self._existing_candidates(state, constraints)
             # Candidates beyond the range may have codes of the next prefix, whose logits `exists` masks.
-            logits = jnp.take_along_axis(logits, self._codes(state), axis=-1)
+            logits = jnp.take_along_axis(logits, self._codes(state), axis=-1, mode="promise_in_bounds")
         # A child is never more likely than its parent, although the rounded sum may be.
         scores = jnp.minimum(base[..., None] + logits, state.scores[..., None])
         scores = jnp.where(exists, scores, -jnp.inf)
@@ -429,7 +429,7 @@ def _at(cumulated: jax.Array, rows: jax.Array) -> jax.Array:
 
 def _read(array: jax.Array, first: jax.Array, width: int) -> jax.Array:
     """Returns array[first : first + width] for each first, int32[batch, beams]: [batch, beams, width]."""
-    return array[first[..., None] + jnp.arange(width)]
+    return jax.vmap(jax.vmap(lambda start: jax.lax.dynamic_slice(array, (start,), (width,))))(first)
 
 
 def _bits(words: jax.Array, count: int) -> jax.Array:
