@@ -237,8 +237,11 @@ class CatalogueIndex(IndexArrays[jax.Array]):
             selection = top_k.limit_per_group(selection, state.root, limit)
         flat = selection.reshape(batch, -1)
         if state.level >= self.tables and k == beams:
-            # Below the tables most beams have a single item left: no sort is needed.
-            only = ((selection > -jnp.inf).sum(axis=-1) <= 1).all()
+            # Below the tables most beams have a single item left: no sort is needed. Candidates, of which some may be
+            # no children, are counted where a further pass over the scores would take long.
+            first, end = self._candidates(state)
+            counts = end - first if children >= WIDE_WINDOW else (selection > -jnp.inf).sum(axis=-1)
+            only = (counts <= 1).all()
             chosen, rest = jax.lax.cond(only, _only_children, lambda _: top_k.top_k(flat, k), selection)
         else:
             only = jnp.array(False)
