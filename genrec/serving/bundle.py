@@ -30,7 +30,7 @@ from genrec import artifacts, files
 from genrec.decoding.index_arrays import Layout
 from genrec.errors import GenrecError
 
-FORMAT = 2  # version of the bundle; raise it when another version of genrec could not read it
+FORMAT = 3  # version of the bundle; raise it when another version of genrec could not read it
 CARD, RECORD, WEIGHTS, CATALOGUE = "card.json", "record.json", "weights.safetensors", "catalogue.parquet"
 ARRAYS, USERS, TRANSITIONS = "arrays.safetensors", "users.parquet", "transitions.safetensors"
 SEQUENTIAL, SEQUENTIAL_WEIGHTS = "sequential.json", "sequential.safetensors"

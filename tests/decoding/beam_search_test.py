@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec.data.filters import Filter
+from genrec.decoding import catalogue_index
 from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex
+from genrec.decoding.index_arrays import Layout
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
 from genrec.decoding.sorted_table import SortedTable
@@ -91,6 +93,14 @@ def decoder_of(seed: int, ties: bool, sizes: Codes = SIZES, batch: int = BATCH) 
 
 # Boundary tables only; tables then windows; windows only. With or without room for items with equal codes.
 BUDGETS = {"tables": 1000, "mixed": 10, "windows": 0}
+# Runs only; a table, runs, and windows of rows. As wide as if prefixes had up to 64 children.
+RUNS = {"runs": (0, (64, 64, 64), (True, True, True)), "all": (1, (64, 64), (True, False))}
+
+
+@pytest.fixture(autouse=True)
+def narrower(monkeypatch):
+    """Lets searches of wide windows read 4 candidates where all beams have so few."""
+    monkeypatch.setattr(catalogue_index, "NARROWER", catalogue_index.WIDE_WINDOW // 4)
 
 
 @functools.cache
@@ -98,8 +108,12 @@ def live_index(kind: str, duplicates: bool) -> LiveIndex:
     """Returns an index whose layout has room for any catalogue of MOST items."""
     codes = np.array(list(itertools.product(*map(range, SIZES)))[:MOST], np.uint16)
     table = SortedTable.build(np.zeros_like(codes) if duplicates else codes, SIZES)
-    made = LiveIndex(table, filters=BATCH, boundary_budget=BUDGETS[kind])
-    assert made.index.tables == {"tables": 3, "mixed": 1, "windows": 0}[kind]
+    layout = None
+    if kind in RUNS:
+        tables, windows, runs = RUNS[kind]
+        layout = Layout(SIZES, tables, (*windows, MOST if duplicates else 1), runs, capacity=128)
+    made = LiveIndex(table, filters=BATCH, boundary_budget=BUDGETS.get(kind), layout=layout)
+    assert made.index.tables == {"tables": 3, "mixed": 1, "windows": 0, "runs": 0, "all": 1}[kind]
     assert (made.index.layout.windows[-1] == 1) == (not duplicates)
     return made
 
@@ -217,8 +231,9 @@ def numpy_of(found: RankedItems) -> RankedItems:
     return found.on_host()
 
 
-@pytest.mark.parametrize("duplicates", [False, True])
-@pytest.mark.parametrize("kind", BUDGETS)
+@pytest.mark.parametrize(
+    "kind, duplicates", [*itertools.product(BUDGETS, [False, True]), ("runs", True), ("all", False)]
+)
 def test_a_search_wider_than_the_catalogue_equals_brute_force(kind, duplicates):
     @many(max_examples=50)
     @given(cases(duplicates))
@@ -240,6 +255,8 @@ NARROW = [
     ("windows", True, 4, 4, True),
     ("windows", True, 17, 17, False),
     ("mixed", False, 4, 3, True),
+    ("runs", True, 4, 4, True),
+    ("all", True, 4, 4, False),
 ]
 
 
@@ -269,11 +286,12 @@ def test_a_narrow_search_equals_a_beam_search_with_lists(kind, duplicates, beams
     assert counts[True] and counts[False]
 
 
-def test_finish_scores_the_last_levels_when_each_beam_is_one_item():
+@pytest.mark.parametrize("kind", ["mixed", "all"])
+def test_finish_scores_the_last_levels_when_each_beam_is_one_item(kind):
     items = {5: (0, 1, 2), 2: (3, 4, 0), 7: (4, 4, 3)}
     restrictions = [Restriction(exclude=[UNKNOWN])] * BATCH
     case, other = (Case(items, decoder_of(seed, False), restrictions) for seed in (0, 1))
-    index, constraints = case.put_into(live_index("mixed", False))
+    index, constraints = case.put_into(live_index(kind, False))
     found = search(case.decoder, index, constraints, 4, 3, other.decoder)
     joined = ToyDecoder([case.decoder.logits[0], *other.decoder.logits[1:]])
     for row in range(BATCH):
@@ -296,7 +314,7 @@ def test_of_equal_scores_the_first_in_the_table_wins():
     """All items are equally likely, and most are pruned."""
     case = make_case(0, MOST, 0.0, True, False, "nothing")
     case = case._replace(decoder=ToyDecoder([np.zeros_like(logits) for logits in case.decoder.logits]))
-    for kind in ("tables", "mixed"):
+    for kind in ("tables", "mixed", "runs"):
         live = live_index(kind, True)
         index, constraints = case.put_into(live)
         found = search(case.decoder, index, constraints, 4, 4)
@@ -304,7 +322,7 @@ def test_of_equal_scores_the_first_in_the_table_wins():
         assert (np.diff(found.scores) == 0).all()
 
 
-@pytest.mark.parametrize("kind, duplicates, beams, top, finish", [NARROW[1], NARROW[3], NARROW[5]])
+@pytest.mark.parametrize("kind, duplicates, beams, top, finish", [NARROW[1], NARROW[3], NARROW[5], NARROW[6]])
 def test_the_list_of_a_row_does_not_depend_on_its_batch(kind, duplicates, beams, top, finish):
     @many(max_examples=20)
     @given(cases(duplicates), st.permutations(range(BATCH)), seeds)
@@ -379,11 +397,12 @@ def test_a_wide_search_gives_the_best_of_each_group(by_group):
     check()
 
 
-def test_a_narrow_search_keeps_few_beams_of_each_first_code():
+@pytest.mark.parametrize("kind", ["windows", "runs"])
+def test_a_narrow_search_keeps_few_beams_of_each_first_code(kind):
     @many(max_examples=60)
     @given(cases(True), st.integers(1, 4), most_items)
     def check(case, most_beams, most_items):
-        index, constraints = case.put_into(live_index("windows", True))
+        index, constraints = case.put_into(live_index(kind, True))
         diversity = limits(most_beams, most_items, None)
         found = numpy_of(search(case.decoder, index, constraints, 5, diversity=diversity))
         of_item = {item: codes[0] for item, codes in case.items.items()}
@@ -424,13 +443,13 @@ def distribution(case: Case, row: int, temperature: float, top_p: float) -> dict
     return reached
 
 
-@pytest.mark.parametrize("with_top_p", [False, True])
-def test_samples_are_different_eligible_items_of_the_nucleus_with_the_models_scores(with_top_p):
+@pytest.mark.parametrize("kind, with_top_p", [("mixed", False), ("mixed", True), ("all", True)])
+def test_samples_are_different_eligible_items_of_the_nucleus_with_the_models_scores(kind, with_top_p):
     @many(max_examples=50)
     @given(cases(True), seeds, st.sampled_from([0.3, 1.0, 2.5]), st.sampled_from([0.21, 0.57, 0.93]))
     def check(case, seed, temperature, top_p):
         case = case._replace(decoder=decoder_of(seed, False))
-        index, constraints = case.put_into(live_index("mixed", True))
+        index, constraints = case.put_into(live_index(kind, True))
         row_seeds = np.random.default_rng(seed).integers(0, 2**31, BATCH).astype(np.int32)
         of_row = np.full(BATCH, temperature, np.float32), np.full(BATCH, top_p, np.float32) if with_top_p else None
         found = numpy_of(search(case.decoder, index, constraints, 4, 4, sampling=Sampling(*of_row, row_seeds)))

@@ -26,6 +26,14 @@ def test_random_codes_fit_their_sizes():
     assert codes.dtype == np.uint16 and codes.max(axis=0).tolist() == [3, 7]
 
 
+def test_skewed_codes_put_half_of_the_items_under_one_in_a_hundred_prefixes():
+    codes = benchmark.skewed_codes(20_000, (2048, 8))
+    assert codes.dtype == np.uint16 and codes.max(axis=0).tolist()[1] == 7
+    counts = np.sort(np.bincount(codes[:, 0], minlength=2048))
+    assert counts[-20:].sum() > 10_000
+    assert np.bincount(codes[:, 1]).min() > 20_000 / 8 * 0.9
+
+
 def test_constraint_overhead():
     first, header, *lines = benchmark.constraint_overhead(
         items=100, sizes=SIZES, batch=2, beams=3, seconds=0.01

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from genrec.decoding.catalogue_index import CatalogueIndex
-from genrec.decoding.index_arrays import Layout
+from genrec.decoding.index_arrays import WIDE_RANGE, Layout
 from genrec.decoding.sorted_table import SortedTable
 
 SIZES = (4, 5, 3)
@@ -47,12 +47,22 @@ def test_budget_decides_between_tables_and_windows():
         ({"windows": (3, 2, 1)}, True),
         ({"windows": (2, 2, 1)}, False),
         ({"windows": (3, 1, 1)}, False),
+        ({"windows": (2, 2, 1), "runs": (True, False)}, True),  # two children of the three rows
+        ({"windows": (1, 2, 1), "runs": (True, False)}, False),
         ({"sizes": (4, 5, 4)}, False),
     ],
 )
 def test_a_layout_holds_tables_whose_ranges_fit_its_windows(change, holds):
     layout = dataclasses.replace(Layout(SIZES, 1, (3, 2, 6), (False, False), 20), **change)
     assert layout.holds(SortedTable.build(CODES, SIZES)) == holds
+
+
+def test_levels_have_runs_where_ranges_are_much_longer_than_their_children():
+    assert not any(CatalogueIndex.build(CODES, SIZES, 0).layout.runs)
+    alike = np.concatenate([CODES, np.repeat(CODES[1:3], WIDE_RANGE, axis=0)])  # the codes 0 1 2 and 0 1 0
+    layout = CatalogueIndex.build(alike, SIZES, 0).layout
+    assert layout.runs == (True, True, True) and layout.windows[:-1] == (4, 4, 3)
+    assert CatalogueIndex.build(alike, SIZES, 20).layout.runs == (True,)
 
 
 def test_children_are_the_codes_that_exist_with_exact_scores(index):

@@ -17,6 +17,7 @@ from genrec.data.filters import Condition, Filter
 from genrec.decoding import index_arrays
 from genrec.decoding.beam_search import beam_search
 from genrec.decoding.catalogue_index import CatalogueIndex
+from genrec.decoding.index_arrays import Layout
 from genrec.decoding.live_index import MAX_EXCLUDED, MIN_EXCLUDED, LiveIndex, Restriction
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 
@@ -24,7 +25,8 @@ SIZES = (4, 3, 5)
 ITEMS = 24
 BATCH = 3
 BEAMS = 30  # more than there are different codes in any catalogue below
-BUDGETS = [1000, 5, 0]  # boundary tables only; tables then windows; windows only
+RUNS = Layout(SIZES, 1, (3, 5, 48), (True, True), capacity=256)
+BUDGETS = [1000, 5, 0, RUNS]  # boundary tables only; tables then windows; windows only; a table, then runs
 UNKNOWN = 10**6
 
 many = functools.partial(settings, deadline=None, derandomize=True)
@@ -42,9 +44,10 @@ def unlike_codes(items: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(everything)[:items]
 
 
-def live_index(codes: np.ndarray | None = None, budget: int = 5, **options) -> LiveIndex:
+def live_index(codes: np.ndarray | None = None, budget: int | Layout = 5, **options) -> LiveIndex:
     table = SortedTable.build(random_codes(ITEMS) if codes is None else codes, SIZES)
-    return LiveIndex(table, boundary_budget=budget, **options)
+    name = "layout" if isinstance(budget, Layout) else "boundary_budget"
+    return LiveIndex(table, **{name: budget}, **options)
 
 
 @jax.jit
@@ -97,7 +100,7 @@ def assert_empty_from(live: LiveIndex, constraints, restrictions: list[Restricti
 
 
 @functools.cache
-def kept(budget: int) -> LiveIndex:
+def kept(budget: int | Layout) -> LiveIndex:
     """Returns an index that examples share."""
     return live_index(budget=budget, filters=BATCH)
 
@@ -285,8 +288,10 @@ def test_an_invalid_update_changes_nothing():
     assert live.index is index and live.table is table
 
 
-def test_updates_filters_and_lists_need_no_compilation(caplog):
-    live = live_index(filters=2)
+@pytest.mark.parametrize("budget", [5, RUNS])
+def test_updates_filters_and_lists_need_no_compilation(budget, caplog):
+    live = live_index(budget=budget, filters=2)
+    search.clear_cache()
     with jax.log_compiles():
         found(live, Restriction(A, [1]), Restriction(B))
         assert "Compiling" in caplog.text
@@ -310,6 +315,7 @@ def test_updates_filters_and_lists_need_no_compilation(caplog):
         (random_codes(ITEMS), random_codes(300)),  # more rows
         (random_codes(ITEMS), np.zeros((ITEMS, 3), np.uint16)),  # a wider range
         (unlike_codes(ITEMS), unlike_codes(1)),  # the first duplicate
+        (np.zeros((40, 3), np.uint16), unlike_codes(40)),  # more children
     ],
 )
 def test_a_catalogue_that_outgrows_its_layout_gets_another(codes, added, caplog):

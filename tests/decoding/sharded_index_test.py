@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from genrec import config, sharding
 from genrec.data.filters import Filter
+from genrec.decoding import index_arrays
 from genrec.decoding.beam_search import Diversity, RankedItems, beam_search
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
@@ -30,8 +32,17 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @functools.cache
-def live_index(sharded: bool, budget: int, duplicates: bool) -> LiveIndex:
+def live_index(sharded: bool, budget: int, duplicates: bool, runs: bool) -> LiveIndex:
     """Returns an index with room for MOST items of each first code, with equal or different codes."""
+    if runs:
+        # As many children as there are codes, and ranges of MOST rows, at each level.
+        codes = np.repeat(EVERY[::20], MOST, axis=0)
+        codes[:MOST, 1], codes[MOST : 2 * MOST, 2] = np.arange(MOST) % SIZES[1], np.arange(MOST) % SIZES[2]
+        with mock.patch.object(index_arrays, "WIDE_RANGE", MOST):
+            mesh = MESH if sharded else None
+            made = LiveIndex(SortedTable.build(codes, SIZES), None, BATCH, mesh, sharded, budget)
+        assert made.index.layout.runs == (True, True)
+        return made
     codes = np.repeat(EVERY[::20], MOST, axis=0) if duplicates else EVERY[np.arange(len(EVERY)) % 20 < MOST]
     table = SortedTable.build(codes, SIZES)
     return LiveIndex(table, filters=BATCH, mesh=MESH if sharded else None, sharded=sharded, boundary_budget=budget)
@@ -56,7 +67,7 @@ def search(index, logits, constraints, finishes=False, sampling=None, diversity=
     return beam_search(step, index, BATCH, BEAMS, None, constraints, sampling, diversity, finish)
 
 
-def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> RankedItems:
+def compare(seed: int, skew: float, budget: int, duplicates: bool, runs: bool = False, **how) -> RankedItems:
     """Searches a random catalogue with random restrictions on one device and on eight."""
     random = np.random.default_rng(seed)
     weight = np.exp(-skew * EVERY[:, 0].astype(float))
@@ -72,7 +83,7 @@ def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> Ran
     logits = [random.normal(0, 2, (BATCH, 5, size)).astype(np.float32) for size in SIZES]
     found = []
     for sharded in (False, True):
-        live = live_index(sharded, budget, duplicates)
+        live = live_index(sharded, budget, duplicates, runs)
         live.update(items, codes, remove_items=live.table.items)
         constraints = live.constraints(restrictions)
         with jax.set_mesh(live.mesh):
@@ -85,28 +96,34 @@ def compare(seed: int, skew: float, budget: int, duplicates: bool, **how) -> Ran
     return shards
 
 
-# (boundary budget, room for duplicates, whether the decoder has `finish`)
-KINDS = [(1000, True, False), (45, True, False), (9, True, False), (9, False, True)]
+# (boundary budget, room for duplicates, whether levels have runs, whether the decoder has `finish`)
+KINDS = [
+    (1000, True, False, False),
+    (45, True, False, False),
+    (9, True, False, False),
+    (9, False, False, True),
+    (9, True, True, True),
+]
 
 
-@pytest.mark.parametrize("budget, duplicates, finishes", KINDS)
-def test_a_sharded_index_gives_the_same_lists_under_any_constraints(budget, duplicates, finishes):
+@pytest.mark.parametrize("budget, duplicates, runs, finishes", KINDS)
+def test_a_sharded_index_gives_the_same_lists_under_any_constraints(budget, duplicates, runs, finishes):
     @many(max_examples=25)
     @given(seeds, st.sampled_from([0.0, 0.5, 3.0]))
     def check(seed, skew):
-        compare(seed, skew, budget, duplicates, finishes=finishes)
+        compare(seed, skew, budget, duplicates, runs, finishes=finishes)
 
     check()
 
 
-@pytest.mark.parametrize("top_p", [None, 0.7])
-def test_a_sharded_index_gives_the_same_samples(top_p):
+@pytest.mark.parametrize("top_p, runs", [(None, False), (0.7, False), (None, True)])
+def test_a_sharded_index_gives_the_same_samples(top_p, runs):
     @many(max_examples=15)
     @given(seeds, st.sampled_from([0.0, 3.0]))
     def check(seed, skew):
         nucleus = None if top_p is None else np.full(BATCH, top_p, np.float32)
         row_seeds = np.random.default_rng(seed).integers(0, 2**31, BATCH).astype(np.int32)
-        compare(seed, skew, 9, True, sampling=Sampling(np.full(BATCH, 1.3, np.float32), nucleus, row_seeds))
+        compare(seed, skew, 9, True, runs, sampling=Sampling(np.full(BATCH, 1.3, np.float32), nucleus, row_seeds))
 
     check()
 
@@ -117,7 +134,8 @@ def test_a_sharded_index_gives_the_same_diverse_lists():
     def check(seed, most):
         limits = np.full(BATCH, most, np.int32)
         found = compare(seed, 0.5, 45, True, diversity=Diversity(limits, limits, None))
-        codes = live_index(True, 45, True).table.codes[live_index(True, 45, True).table.rows_of(found.items.ravel())]
+        table = live_index(True, 45, True, False).table
+        codes = table.codes[table.rows_of(found.items.ravel())]
         roots = np.where(found.items < 0, -1, codes[:, 0].reshape(found.items.shape))
         assert all((roots == root).sum(axis=1).max() <= most for root in range(SIZES[0]))
 

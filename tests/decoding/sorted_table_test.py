@@ -59,7 +59,7 @@ def test_items_are_numbered_by_their_place_by_default():
 
 @many
 @given(entries(min_size=1))
-def test_what_rows_share_and_the_longest_ranges_equal_brute_force(catalogue):
+def test_what_rows_share_the_longest_ranges_and_most_children_equal_brute_force(catalogue):
     table = of(catalogue)
     rows = [tuple(codes) for codes in table.codes.tolist()]
     for row in range(len(rows)):
@@ -69,6 +69,9 @@ def test_what_rows_share_and_the_longest_ranges_equal_brute_force(catalogue):
     for level in range(len(SIZES) + 1):
         prefixes = [codes[:level] for codes in rows]
         assert table.longest_range(level) == max(map(prefixes.count, prefixes))
+        if level < len(SIZES):
+            parents = [codes[:level] for codes in {codes[: level + 1] for codes in rows}]
+            assert table.most_children(level) == max(map(parents.count, parents))
 
 
 @many

@@ -7,6 +7,7 @@ from flax import nnx
 from random_transitions import ITEMS, SIZES, codes_of, random_mixture
 
 from genrec import config, sharding
+from genrec.decoding import index_arrays
 from genrec.decoding.live_index import LiveIndex
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
@@ -51,13 +52,20 @@ def likelihoods(model, tokenizer):
     return -np.asarray(losses).sum(axis=(1, 2)).reshape(len(HISTORIES), ITEMS)
 
 
-# boundary budget of the index; devices that hold a shard of it
-@pytest.mark.parametrize("budget, shards", [(None, 1), (4, 1), (0, 1), (None, 2), (4, 4)])
-def test_scores_are_the_likelihoods_of_training(model, tokenizer, likelihoods, budget, shards):
+# boundary budget of the index; devices that hold a shard of it; whether levels without a table have runs
+@pytest.mark.parametrize(
+    "budget, shards, runs",
+    [(None, 1, False), (4, 1, False), (0, 1, False), (None, 2, False), (4, 4, False), (0, 1, True), (4, 4, True)],
+)
+def test_scores_are_the_likelihoods_of_training(model, tokenizer, likelihoods, budget, shards, runs, monkeypatch):
+    if runs:
+        monkeypatch.setattr(index_arrays, "WIDE_RANGE", 1)
+        monkeypatch.setattr(index_arrays, "ROWS_PER_CHILD", 1.0)
     graphdef, params = model
     mesh = sharding.make_mesh(config.Mesh(data=1, tensor=shards))
     table = SortedTable.build(tokenizer.code_shares.codes, SIZES)
     live = LiveIndex(table, filters=0, mesh=mesh, sharded=shards > 1, boundary_budget=budget)
+    assert set(live.index.layout.runs) <= {runs}
     retriever = Retriever(graphdef, live, beams=ITEMS)
     histories = examples.histories(["u"] * 3, [np.array(one, np.int32) for one in HISTORIES], tokenizer, 10)
     placed = jax.tree.map(lambda x: sharding.put(mesh, np.asarray(x)), params)

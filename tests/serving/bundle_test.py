@@ -17,6 +17,7 @@ import genrec
 from genrec import config, files
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding import loaded_model
+from genrec.decoding.index_arrays import Layout
 from genrec.decoding.sorted_table import CatalogueError
 from genrec.errors import GenrecError
 from genrec.input_pipeline import learn_transitions
@@ -248,6 +249,12 @@ def test_another_version_is_refused(folder, tmp_path):
     (copy / bundle.CARD).write_text(json.dumps({**fields, "version": "9.9"}))
     with pytest.raises(BundleError, match=r"9\.9.*" + genrec.__version__):
         ServedEngine.load(copy)
+
+
+def test_a_card_keeps_the_layout_of_the_index(served):
+    layout = Layout((4, 3, 2), 1, (3, 40, 5), (True, False), 128)
+    fields = json.loads(json.dumps(dataclasses.asdict(layout)))
+    assert dataclasses.replace(served.model.card, layout=fields).index_layout == layout
 
 
 def test_a_folder_of_something_else_is_not_replaced(loaded, workdir):
