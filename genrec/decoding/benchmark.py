@@ -77,9 +77,10 @@ def interleaved_medians(calls: Mapping[str, Callable[[], Any]], seconds: float) 
 def constraint_overhead(items: int, sizes: Sequence[int], batch: int, beams: int, seconds: float) -> str:
     """Measures a search without constraints, with those of the catalogue, with a filter, and with excluded items.
 
-    The catalogue has uniform codes; another one of as many items has codes that pile up under few prefixes.
+    The catalogue has uniform codes; another one of as many items has codes that pile up under few prefixes, and is
+    searched with random logits too, and with logits that lead to its largest ranges.
 
-    The decoder returns given random logits, so that only the search takes time.
+    The decoder returns given logits, so that only the search takes time.
     """
     random = np.random.default_rng(1)
     table = SortedTable.build(random_codes(items, sizes), sizes)
@@ -91,6 +92,9 @@ def constraint_overhead(items: int, sizes: Sequence[int], batch: int, beams: int
     excluding = live.constraints([Restriction(exclude=some) for some in seen])
     plain = Unconstrained.of(live.index)
     random_logits = [random.normal(0, 3, (batch, beams, size)).astype(np.float32) for size in sizes]
+    # Close to the shares of the skewed codes, so that beams are the largest ranges.
+    shares = [np.bincount(column, minlength=size) + 1 for column, size in zip(skewed.table.codes.T, sizes, strict=True)]
+    likely = [(np.log(of) + random.normal(0, 1, (batch, beams, len(of)))).astype(np.float32) for of in shares]
 
     @jax.jit
     def search(index: CatalogueIndex, logits: list[jax.Array], constraints: MaybeConstraints) -> RankedItems[jax.Array]:
@@ -99,13 +103,14 @@ def constraint_overhead(items: int, sizes: Sequence[int], batch: int, beams: int
 
         return beam_search.beam_search(step, index, batch, beams, constraints=constraints)
 
-    logits, filtered, excluding = jax.device_put((random_logits, filtered, excluding))
+    logits, likely, filtered, excluding = jax.device_put((random_logits, likely, filtered, excluding))
     taken = interleaved_medians(
         {
             "unconstrained": functools.partial(search, plain, logits, None),
             "catalogue": functools.partial(search, live.index, logits, None),
             f"filter of {ELIGIBLE:.0%}": functools.partial(search, live.index, logits, filtered),
             "skewed catalogue": functools.partial(search, skewed.index, logits, None),
+            "its largest ranges": functools.partial(search, skewed.index, likely, None),
             f"{EXCLUDED} seen": functools.partial(search, live.index, logits, excluding),
         },
         seconds,

@@ -14,11 +14,18 @@ How the children of a beam are found depends on the level:
   and the first row of each prefix gives its range;
 * below, by a *window*: the rows of the beam themselves, of which the first of each run of equal codes is a child. The
   window is as wide as the largest range of that level, which is small because the levels above have divided the
-  catalogue. A run starts where a row shares too few leading codes with the previous row, which is stored.
+  catalogue. A run starts where a row shares too few leading codes with the previous row, which is stored;
+* where codes pile up, so that ranges are much larger than their numbers of children, by the *runs* themselves: the
+  first rows and the codes of all children of the level are stored one after the other. The children of a beam are
+  neighbors there too, so that a window of them is as wide as the largest number of children. Their places follow from
+  the rows of the beam by counting the runs before them, in bits.
 
-A *filter* consists of the same two arrays for some of the items: the bits of the children that lead to an eligible
-item, and the number of codes that an eligible row shares with the previous *eligible* row. So a filtered search takes
-the same steps as an unfiltered one and has no dead ends, and every row of a batch may have its own filter.
+The candidates of a window, rows or children, are the possible children of a beam. Where windows are wide, a narrower
+search is compiled beside the wide one, for batches whose beams all have few candidates.
+
+A *filter* consists of the same arrays for some of the items: the bits of the children that lead to an eligible item,
+and the number of codes that an eligible row shares with the previous *eligible* row. So a filtered search takes the
+same steps as an unfiltered one and has no dead ends, and every row of a batch may have its own filter.
 
 Shapes do not depend on the number of items, only on the `Layout`, which leaves room: a changed catalogue or another
 filter is other arrays for the same compiled function.
@@ -46,8 +53,8 @@ from genrec.decoding.sampling import PerturbedScores, Sampling, gumbel_noise, pe
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline.transitions import FLOOR
 
-WIDE_WINDOW = 64  # from this width on a search of narrower windows is compiled too,
-NARROWER = 8  # by this factor
+WIDE_WINDOW = 64  # from this width on, a search of windows narrower by the next factor is compiled too
+NARROWER = 8
 
 
 class Constraints(NamedTuple, Generic[ArrayT]):

@@ -19,7 +19,7 @@ from genrec.decoding.sharded_index import ShardedIndex, shard_bounds
 from genrec.decoding.sorted_table import CatalogueError, SortedTable
 from genrec.input_pipeline.mentions import EXISTS
 
-FILTERS = 8  # default number of filters kept at a time; each takes about a byte per item
+FILTERS = 8  # default number of filters kept at a time; each takes a byte per item and, at levels with runs, bits
 MIN_EXCLUDED = 16  # lists of excluded items are padded to this length, or the next power of 2
 TRANSITIONS_UNIT = 2**31  # the sum of the probabilities of all items, as integers
 MAX_EXCLUDED = 1024  # a longer list becomes a filter of its own while the index keeps enough filters

@@ -9,8 +9,9 @@ step every device finds the k best children of its own beams, and the k best of 
     device 2, first codes 181 to 255   beams 4, 5       its k best children ┘
 
 Shards are in table order, so that of equal scores the first still wins. Only the best children travel between devices
-and, if a search samples, the scores of the first codes. Columns, items and `FilterArrays.shared`, which grow with the
-catalogue, are sharded; every device has a boundary table for the whole catalogue, whose budget limits it.
+and, if a search samples, the scores of the first codes. Columns, runs, items, `FilterArrays.shared` and its bits of
+runs, which grow with the catalogue, are sharded; every device has a boundary table for the whole catalogue, whose
+budget limits it.
 """
 
 import dataclasses

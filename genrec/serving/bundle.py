@@ -74,7 +74,8 @@ class Card:
     @property
     def index_layout(self) -> Layout:
         """Returns the layout of the index, which the programs are compiled for."""
-        return Layout(**{name: tuple(of) if isinstance(of, list) else of for name, of in self.layout.items()})
+        sizes, windows, runs = (tuple(self.layout[name]) for name in ("sizes", "windows", "runs"))
+        return Layout(sizes, self.layout["tables"], windows, runs, self.layout["capacity"])
 
 
 def sha256(content: bytes) -> str:

@@ -44,6 +44,7 @@ def test_constraint_overhead():
         "catalogue",
         "filter of 30%",
         "skewed catalogue",
+        "its largest ranges",
         "50 seen",
     ]
     assert "of unconstrained" in header and all(len(numbers(line)) == 3 for line in lines)

@@ -254,7 +254,7 @@ def test_another_version_is_refused(folder, tmp_path):
 def test_a_card_keeps_the_layout_of_the_index(served):
     layout = Layout((4, 3, 2), 1, (3, 40, 5), (True, False), 128)
     fields = json.loads(json.dumps(dataclasses.asdict(layout)))
-    assert dataclasses.replace(served.model.card, layout=fields).index_layout == layout
+    assert dataclasses.replace(served.card, layout=fields).index_layout == layout
 
 
 def test_a_folder_of_something_else_is_not_replaced(loaded, workdir):
