@@ -338,16 +338,19 @@ class CatalogueIndex(IndexArrays[jax.Array]):
             return places, starts[prefix], starts[prefix + 1], prefix
         later = state.level - self.tables
         column, window, runs = self.columns[later], self.layout.windows[later], self.runs[later]
-        first = jnp.take_along_axis(self._candidates(state)[0], parents, axis=1) + places
+        begin = jnp.take_along_axis(self._candidates(state)[0], parents, axis=1)
+        first = begin + places
         code = column[first]
         if runs is not None:
             return code, runs.starts[first], runs.starts[first + 1], jnp.zeros_like(first)
         if window == 1:
             return code, first, first + 1, jnp.zeros_like(first)
-        end = jnp.take_along_axis(state.end, parents, axis=1)
-        inside = first[..., None] + jnp.arange(window) < end[..., None]
-        run = inside & (_read(column, first, window) == code[..., None])  # [batch, k, window]
-        return code, first, first + run.sum(axis=-1, dtype=jnp.int32), jnp.zeros_like(first)
+        # All rows of the code, not from the first eligible one on: `log_shares` are of all items.
+        end, codes = jnp.take_along_axis(state.end, parents, axis=1), _read(column, begin, window)
+        inside = begin[..., None] + jnp.arange(window) < end[..., None]
+        first = begin + (inside & (codes < code[..., None])).sum(axis=-1, dtype=jnp.int32)
+        rows = (inside & (codes == code[..., None])).sum(axis=-1, dtype=jnp.int32)
+        return code, first, first + rows, jnp.zeros_like(first)
 
     def single(self, state: BeamState) -> jax.Array:
         """Returns bool[]: whether every live beam has a single row, whose later codes `remaining` returns."""

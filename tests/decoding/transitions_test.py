@@ -7,8 +7,9 @@ from flax import nnx
 from random_transitions import ITEMS, SIZES, codes_of, random_mixture
 
 from genrec import config, sharding
+from genrec.data.filters import Filter
 from genrec.decoding import index_arrays
-from genrec.decoding.live_index import LiveIndex
+from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Retriever
 from genrec.decoding.sorted_table import SortedTable
 from genrec.input_pipeline import examples
@@ -64,15 +65,18 @@ def test_scores_are_the_likelihoods_of_training(model, tokenizer, likelihoods, b
     graphdef, params = model
     mesh = sharding.make_mesh(config.Mesh(data=1, tensor=shards))
     table = SortedTable.build(tokenizer.code_shares.codes, SIZES)
-    live = LiveIndex(table, filters=0, mesh=mesh, sharded=shards > 1, boundary_budget=budget)
+    live = LiveIndex(table, filters=1, mesh=mesh, sharded=shards > 1, boundary_budget=budget)
     assert set(live.index.layout.runs) <= {runs}
     retriever = Retriever(graphdef, live, beams=ITEMS)
     histories = examples.histories(["u"] * 3, [np.array(one, np.int32) for one in HISTORIES], tokenizer, 10)
     placed = jax.tree.map(lambda x: sharding.put(mesh, np.asarray(x)), params)
-    found = retriever(placed, histories).on_host()
-    assert (np.sort(found.items, axis=1) == np.arange(ITEMS)).all()
-    np.testing.assert_allclose(found.scores, np.take_along_axis(likelihoods, found.items, axis=1), atol=2e-4)
-    assert np.isfinite(found.scores).all() and (found.scores <= 0).all()
+    restrictions = [Restriction(), *[Restriction(Filter(allow=frozenset(range(1, ITEMS, 2))))] * 2]
+    found = retriever(placed, histories, live.constraints(restrictions)).on_host()
+    for row, (items, scores) in enumerate(zip(found.items, found.scores, strict=True)):
+        eligible = np.arange(ITEMS) if row == 0 else np.arange(1, ITEMS, 2)
+        assert (np.sort(items[items >= 0]) == eligible).all()
+        np.testing.assert_allclose(scores[: len(eligible)], likelihoods[row, items[: len(eligible)]], atol=2e-4)
+        assert (scores <= 0).all()
 
 
 def test_likelihoods_of_items_sum_to_less_than_1_and_nearly_all_of_it(likelihoods):
