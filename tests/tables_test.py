@@ -37,3 +37,8 @@ def test_markdown_has_a_header_line():
 
 def test_no_rows_leave_the_header():
     assert tables.text([], ["a", "b"]).split() == ["a", "b"] and tables.text([]) == ""
+
+
+def test_wide_characters_take_two_places():
+    wide, narrow = tables.text([["夜曲", 0.5], ["Plain", 0.5]], ["title", "score"]).splitlines()[1:]
+    assert narrow.index("0.5") - wide.index("0.5") == len("夜曲")
