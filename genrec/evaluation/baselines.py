@@ -1,6 +1,6 @@
 """Baselines of an evaluation: lists of simpler methods for the same users."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,23 +21,10 @@ class Baseline(NamedTuple):
     beyond_accuracy: dict[str, float]
 
 
-def evaluate(
-    source: Source,
-    dataset: Dataset,
-    split: str,
-    top: int,
-    max_history: int,
-    exclude_history: bool = False,
-    name: str = "",
-    *,
-    beyond_accuracy: BeyondAccuracy,
-) -> Baseline:
-    """Returns the results of a source for all users of a split, whose lists are counted in `beyond_accuracy`.
-
-    For the other arguments see `recommend`.
-    """
+def evaluate(found: Iterable[tuple[np.ndarray, Lists]], beyond_accuracy: BeyondAccuracy) -> Baseline:
+    """Returns the results of the targets and lists that `recommend` yields, which are counted in `beyond_accuracy`."""
     ranks = []
-    for targets, lists in recommend(source, dataset, split, top, max_history, exclude_history, name):
+    for targets, lists in found:
         ranks.append(item_ranks(lists.items, targets))
         beyond_accuracy.add(lists.items)
     return Baseline(np.concatenate(ranks), beyond_accuracy.figures())

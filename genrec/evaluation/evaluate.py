@@ -167,14 +167,8 @@ class CheckpointEvaluator:
         sources = assembly.load_baselines(self._experiment, self._workdir, self._dataset, self._popularity, self._mesh)
         return {
             name: baselines.evaluate(
-                source,
-                self._dataset,
-                self._split,
-                cfg.beams,
-                limit,
-                cfg.exclude_history,
-                name,
-                beyond_accuracy=self._beyond_accuracy(),
+                baselines.recommend(source, self._dataset, self._split, cfg.beams, limit, cfg.exclude_history, name),
+                self._beyond_accuracy(),
             )
             for name, source in sources.items()
         }

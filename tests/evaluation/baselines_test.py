@@ -27,7 +27,7 @@ def test_histories_end_before_the_target_and_batches_change_nothing(given_datase
         monkeypatch.setattr(baselines, "USERS_AT_A_TIME", at_a_time)
         source = Newest()
         beyond_accuracy = BeyondAccuracy(np.ones(10), None, 2)
-        found = baselines.evaluate(source, dataset, "validation", 2, 3, beyond_accuracy=beyond_accuracy)
+        found = baselines.evaluate(baselines.recommend(source, dataset, "validation", 2, 3), beyond_accuracy)
         assert source.asked == {"u0": [1, 2, 3], "u1": [4], "u2": [7, 8, 9]}
         assert found.ranks.tolist() == [2, 0, 0]
         lists = np.array([[3, 2], [4, 4], [9, 8]])
