@@ -53,13 +53,6 @@ class BeyondAccuracy:
         return found
 
 
-def measure(recommended: np.ndarray, popularity: np.ndarray, embeddings: np.ndarray | None, k: int) -> dict[str, float]:
-    """Returns the metrics of lists; for the arguments see `BeyondAccuracy`."""
-    metrics = BeyondAccuracy(popularity, embeddings, k)
-    metrics.add(recommended)
-    return metrics.figures()
-
-
 def gini(counts: np.ndarray) -> float:
     """Returns the Gini coefficient of int[n]: half the mean difference of two of them, relative to their mean.
 

@@ -3,7 +3,6 @@
 import numpy as np
 
 from genrec.evaluation import baselines
-from genrec.evaluation import beyond_accuracy as beyond_accuracies
 from genrec.evaluation.beyond_accuracy import BeyondAccuracy
 from genrec.ranking.lists import Lists
 
@@ -30,8 +29,9 @@ def test_histories_end_before_the_target_and_batches_change_nothing(given_datase
         found = baselines.evaluate(baselines.recommend(source, dataset, "validation", 2, 3), beyond_accuracy)
         assert source.asked == {"u0": [1, 2, 3], "u1": [4], "u2": [7, 8, 9]}
         assert found.ranks.tolist() == [2, 0, 0]
-        lists = np.array([[3, 2], [4, 4], [9, 8]])
-        assert found.beyond_accuracy == beyond_accuracies.measure(lists, np.ones(10), None, 2)
+        expected = BeyondAccuracy(np.ones(10), None, 2)
+        expected.add(np.array([[3, 2], [4, 4], [9, 8]]))
+        assert found.beyond_accuracy == expected.figures()
         list(baselines.recommend(source, dataset, "validation", 2, max_history=0))
         assert source.asked == {"u0": [], "u1": [], "u2": []} and source.exclude is None
 

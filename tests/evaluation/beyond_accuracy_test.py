@@ -10,9 +10,16 @@ from genrec.evaluation import beyond_accuracy
 LISTS = np.array([[0, 1, 3], [0, 2, 3], [0, -1, -1]])
 
 
+def measure(lists, popularity, embeddings, k):
+    """Returns the figures of lists that are added at once."""
+    metrics = beyond_accuracy.BeyondAccuracy(popularity, embeddings, k)
+    metrics.add(lists)
+    return metrics.figures()
+
+
 def test_metrics_of_the_first_places():
     popularity = np.array([5, 1, 0, 0])  # one added each: shares .6, .2, .1, .1
-    figures = beyond_accuracy.measure(LISTS, popularity, None, 2)
+    figures = measure(LISTS, popularity, None, 2)
     assert figures["coverage@2"] == 3 / 4
     np.testing.assert_allclose(figures["novelty@2"], -(3 * np.log2(0.6) + np.log2(0.2) + np.log2(0.1)) / 5)
     np.testing.assert_allclose(figures["gini@2"], beyond_accuracy.gini([3, 1, 1, 0]))
@@ -44,7 +51,7 @@ def test_diversity_is_the_mean_distance_of_pairs():
         unit = [embeddings[item] / max(np.linalg.norm(embeddings[item]), 1e-9) for item in items]
         # An item without content is told apart from everything: the cosine with it is 0.
         expected.append(np.mean([1 - a @ b for a, b in itertools.combinations(unit, 2)]))
-    figures = beyond_accuracy.measure(lists, np.ones(9), embeddings, 5)
+    figures = measure(lists, np.ones(9), embeddings, 5)
     assert figures["intra_list_diversity@5"] == pytest.approx(np.mean(expected))
 
 
@@ -54,7 +61,7 @@ def test_the_table_has_a_line_per_metric():
 
 
 def test_every_metric_has_a_better_direction():
-    measured = beyond_accuracy.measure(np.array([[0, 1]]), np.ones(2), np.eye(2), 2)
+    measured = measure(np.array([[0, 1]]), np.ones(2), np.eye(2), 2)
     better = {name.partition("@")[0]: beyond_accuracy.better(name) for name in measured}
     assert better == {"coverage": "higher", "gini": "lower", "novelty": "higher", "intra_list_diversity": "higher"}
 
@@ -67,4 +74,4 @@ def test_any_division_of_the_lists_gives_equal_figures(part):
     metrics = beyond_accuracy.BeyondAccuracy(popularity, embeddings, 3)
     for start in range(0, len(lists), part):
         metrics.add(lists[start : start + part])
-    assert metrics.figures() == beyond_accuracy.measure(lists, popularity, embeddings, 3)
+    assert metrics.figures() == measure(lists, popularity, embeddings, 3)
