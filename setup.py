@@ -31,6 +31,7 @@ REQUIRED = [
     "tabulate[widechars]>=0.9",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.10",
+    "threadpoolctl>=3.1",
     "tqdm>=4.66",
 ]
 

@@ -121,7 +121,7 @@ def search(experiment: Experiment, catalogue: Catalogue, mesh: Mesh) -> Program:
 
 
 def learning_of_codes(experiment: Experiment, catalogue: Catalogue, mesh: Mesh, width: int = 0) -> list[Program]:
-    """Returns seeding and one iteration of k-means at the largest level, for embeddings of a width.
+    """Returns the programs of k-means at the largest level, for embeddings of a width.
 
     By default that of TF-IDF and co-occurrence in the settings.
     """

@@ -5,28 +5,30 @@ with every level. It also initializes the codebooks of the RQ-VAE.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from absl import logging
 from jax.sharding import Mesh
 
 from genrec import config as config_lib
 from genrec import sharding
 from genrec.progress import progress
+from genrec.semantic_ids import cpu_clusters
 from genrec.semantic_ids.codes import SemanticIdError
 
 MAX_ITERATIONS = 60
 TOLERANCE = 1e-4  # k-means stops when the mean squared error falls by less than this share
-ROWS_PER_CODE = 256  # embeddings per code in the sample from which centers are learned; all embeddings are encoded
-SEED_CANDIDATES = 8  # candidate points for each initial center
+ROWS_PER_CODE = 320  # embeddings per code in the sample from which centers are learned; all embeddings are encoded
+ROUNDS = 6  # of moves of centers to where they lower the error most
+ROUND_ITERATIONS = 3  # of Lloyd's before each of them
+SPLIT_GAIN = 0.08  # share of the error of a cluster that a second center is expected to save
+SPLIT_OFFSET = 0.3  # of the two centers from that of the cluster they split, as a share of its radius
 DISTANCES_AT_ONCE = 1 << 24  # elements of the largest intermediate array
-
-Pair = tuple[jax.Array, jax.Array]
 
 
 class Quantizer(Protocol):
@@ -51,6 +53,8 @@ class ResidualCodebooks:
     mesh: Mesh | None = None  # the devices that share the items, by default one
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
+        if cpu_clusters.fits(self.mesh or sharding.one_device()):
+            return cpu_clusters.quantize(embeddings, self.codebooks)
         books = tuple(self.codebooks)
         return in_blocks(lambda block: quantize(block, books), embeddings, max(map(len, books)), self.mesh)
 
@@ -90,8 +94,7 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
     check_sizes(len(embeddings), config.codes)
     residual, codebooks = sample(embeddings, config), []
     for level, size in enumerate(config.codes):
-        key = jax.random.fold_in(jax.random.key(config.seed), level)
-        book = kmeans(residual, size, key, f"k-means, level {level + 1} of {len(config.codes)}", mesh)
+        book = kmeans(residual, size, (config.seed, level), f"k-means, level {level + 1} of {len(config.codes)}", mesh)
         codebooks.append(book)
         level_codes = ResidualCodebooks([book], mesh)
         residual = residual - level_codes.reconstruct(level_codes.encode(residual))
@@ -116,50 +119,102 @@ def check_sizes(items: int, codes: Sequence[int]) -> None:
         )
 
 
+class Assignment(NamedTuple):
+    """The nearest center of each point."""
+
+    clusters: np.ndarray  # int32[points], the nearest center
+    distances: np.ndarray  # float32[points], its squared distance
+    others: np.ndarray  # float32[points], the squared distance of the second nearest center
+
+
 def kmeans(
-    points: np.ndarray, size: int, key: jax.Array, description: str = "k-means", mesh: Mesh | None = None
+    points: np.ndarray, size: int, seed: int | Sequence[int], description: str = "k-means", mesh: Mesh | None = None
 ) -> np.ndarray:
     """Returns float32[size, width]: cluster centers of float32[points, width], which are sharded over `mesh`.
 
-    Greedy k-means++ seeding (Arthur and Vassilvitskii 2007: of several candidates, drawn by their squared distance from
-    the centers so far, the one that lowers the error most), then Lloyd's iterations. A center without points moves to
-    one of the points that are farthest from their own center.
+    Lloyd's iterations from points drawn at random. In between, centers that lower the error least move to split the
+    clusters of the largest error (Patane and Russo 2001, "The enhanced LBG algorithm"). A center without points moves
+    to one of the points that are farthest from their own center.
     """
-    mesh = mesh or sharding.one_device()
+    points = np.ascontiguousarray(points, np.float32)
+    assign, random = assignment(points, size, mesh or sharding.one_device()), np.random.default_rng(seed)
+    centers, previous = points[random.choice(len(points), size, replace=False)], np.inf
+    for iteration in progress(range(ROUNDS * ROUND_ITERATIONS + MAX_ITERATIONS), description):
+        found = assign(centers)
+        error, centers = float(found.distances.mean(dtype=np.float64)), means(points, found, size)
+        rounds, place = divmod(iteration, ROUND_ITERATIONS)
+        if 0 < rounds <= ROUNDS and not place:
+            centers = split_largest(points, centers, found, random)
+        elif rounds > ROUNDS and previous - error <= TOLERANCE * error:
+            break
+        previous = error
+    logging.info("%s: mean squared error %.5f", description, error)
+    return centers
+
+
+def assignment(points: np.ndarray, size: int, mesh: Mesh) -> Callable[[np.ndarray], Assignment]:
+    """Returns the function that assigns float32[points, width] to centers float32[size, width], on the mesh."""
+    if cpu_clusters.fits(mesh):
+        return lambda centers: Assignment(*cpu_clusters.two_nearest(points, centers))
     rows = _block_rows(size, len(points), mesh)
     blocks = -(-len(points) // rows)
-    padded = np.pad(points.astype(np.float32), ((0, blocks * rows - len(points)), (0, 0)))
-    real = (np.arange(len(padded)) < len(points)).astype(np.float32)
+    padded = np.pad(points, ((0, blocks * rows - len(points)), (0, 0)))
     placed = sharding.put(mesh, padded.reshape(blocks, rows, -1), None, "items")
-    weights = sharding.put(mesh, real.reshape(blocks, rows), None, "items")
-    previous = np.inf
-    with jax.set_mesh(mesh):
-        centers = _seed_centers(placed, weights, size, key)
-        for _ in progress(range(MAX_ITERATIONS), description):
-            centers, total_error = _lloyd(centers, placed, weights)
-            error = float(total_error) / len(points)
-            if previous - error <= TOLERANCE * error:
-                break
-            previous = error
-    logging.info("%s: mean squared error %.5f", description, error)
-    return np.asarray(centers)
+
+    def assign(centers: np.ndarray) -> Assignment:
+        with jax.set_mesh(mesh):
+            found = _two_nearest(centers, placed)
+        return Assignment(*(sharding.fetch(array).reshape(-1)[: len(points)] for array in found))
+
+    return assign
+
+
+def means(points: np.ndarray, found: Assignment, size: int) -> np.ndarray:
+    """Returns float32[size, width], the means of the clusters; for empty ones, the points farthest from their own."""
+    members = scipy.sparse.csr_matrix(
+        (np.ones(len(points), np.float32), found.clusters, np.arange(len(points) + 1)), shape=(len(points), size)
+    )
+    counts = np.bincount(found.clusters, minlength=size)
+    centers = (members.T @ points / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    empty = np.flatnonzero(counts == 0)
+    centers[empty] = points[np.argsort(-found.distances, kind="stable")[: len(empty)]]
+    return centers
+
+
+def split_largest(
+    points: np.ndarray, centers: np.ndarray, found: Assignment, random: np.random.Generator
+) -> np.ndarray:
+    """Returns the centers float32[size, width], some of them moved to split the clusters of the largest error.
+
+    A center moves if without it the error would grow by less than splitting is expected to save. `random` decides the
+    directions in which clusters of points float32[points, width] are split.
+    """
+    size = len(centers)
+    errors = np.bincount(found.clusters, found.distances, size)
+    losses = np.bincount(found.clusters, found.others - found.distances, size)
+    takers, givers = np.argsort(-errors, kind="stable"), np.argsort(losses, kind="stable")
+    takers = takers[: min(np.count_nonzero(losses[givers] < SPLIT_GAIN * errors[takers]), size // 2)]
+    givers = givers[~np.isin(givers, takers)][: len(takers)]
+    moved = losses[givers] < SPLIT_GAIN * errors[takers]
+    givers, takers = givers[moved], takers[moved]
+    members, order = np.zeros(size, np.int64), random.permutation(len(points))
+    members[found.clusters[order]] = order  # one point of each cluster, at random
+    offsets = SPLIT_OFFSET * (points[members[takers]] - centers[takers])
+    centers = centers.copy()
+    centers[givers], centers[takers] = centers[takers] - offsets, centers[takers] + offsets
+    return centers
 
 
 def lower(items: int, width: int, size: int, mesh: Mesh) -> dict[str, jax.stages.Lowered]:
-    """Returns the programs that `kmeans` runs for a sample of `items` embeddings, lowered without any array."""
+    """Returns the program that `kmeans` runs for a sample of `items` embeddings, lowered without any array."""
     points = min(items, size * ROWS_PER_CODE)
     rows = _block_rows(size, points, mesh)
-    sharded, whole = sharding.named(mesh, None, "items"), sharding.named(mesh)
-    shape = (-(-points // rows), rows)
-    placed = jax.ShapeDtypeStruct((*shape, width), jnp.float32, sharding=sharded)
-    weights = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharded)
-    key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=whole)
-    centers = jax.ShapeDtypeStruct((size, width), jnp.float32, sharding=whole)
+    placed = jax.ShapeDtypeStruct(
+        (-(-points // rows), rows, width), jnp.float32, sharding=sharding.named(mesh, None, "items")
+    )
+    centers = jax.ShapeDtypeStruct((size, width), jnp.float32, sharding=sharding.named(mesh))
     with jax.set_mesh(mesh):
-        return {
-            "k-means, seeding": _seed_centers.lower(placed, weights, size, key),
-            "k-means, iteration": _lloyd.lower(centers, placed, weights),
-        }
+        return {"k-means, iteration": _two_nearest.lower(centers, placed)}
 
 
 @jax.jit
@@ -179,60 +234,17 @@ def squared_distances(points: jax.Array, centers: jax.Array) -> jax.Array:
     return jnp.sum(points**2, axis=-1)[..., None] - 2 * products + jnp.sum(centers**2, axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def _seed_centers(points: jax.Array, weights: jax.Array, size: int, key: jax.Array) -> jax.Array:
-    """Returns the initial centers [size, width] of points [blocks, rows, width] with weights [blocks, rows]."""
-
-    def draw(key: jax.Array, mass: jax.Array, count: int) -> jax.Array:  # [count, width], in proportion to mass
-        cumulative = jnp.cumsum(mass.reshape(-1))
-        places = jnp.searchsorted(cumulative, jax.random.uniform(key, (count,)) * cumulative[-1], side="right")
-        return _take(points, jnp.minimum(places, cumulative.size - 1))
-
-    def add(index: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        centers, nearest = state
-        candidates = draw(jax.random.fold_in(key, index), nearest, SEED_CANDIDATES)
-        distances = jnp.maximum(squared_distances(points, candidates), 0) * weights[..., None]
-        after = jnp.minimum(distances, nearest[..., None])
-        best = jnp.argmin(after.sum(axis=(0, 1)))
-        return centers.at[index].set(candidates[best]), after[..., best]
-
-    first = draw(key, weights, 1)
-    centers = jnp.zeros((size, points.shape[-1]), points.dtype).at[0].set(first[0])
-    nearest = jnp.maximum(squared_distances(points, first)[..., 0], 0) * weights
-    return jax.lax.fori_loop(1, size, add, (centers, nearest))[0]
-
-
-def _take(points: jax.Array, places: jax.Array) -> jax.Array:
-    """Returns rows of points [blocks, rows, width], numbered block after block.
-
-    The points are not flattened: a block is sharded over several devices, so that all of them would move.
-    """
-    rows = points.shape[1]
-    return points[places // rows, places % rows]
-
-
 @jax.jit
-def _lloyd(centers: jax.Array, points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Runs one iteration over points [blocks, rows, width]; returns new centers and the total error of the old ones."""
+def _two_nearest(centers: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns for points [blocks, rows, width] the nearest center and two squared distances, [blocks, rows] each."""
 
-    def block(sums: Pair, inputs: Pair) -> tuple[Pair, jax.Array]:
-        total, counts = sums
-        points, weights = inputs
-        distances = squared_distances(points, centers)
-        chosen = jnp.argmin(distances, axis=1)
-        # Sums per cluster as a matrix product: scattered additions are slow on every kind of device.
-        members = jax.nn.one_hot(chosen, len(centers)) * weights[:, None]  # [rows, codes]
-        total += jnp.matmul(members.T, points, precision=jax.lax.Precision.HIGHEST)
-        error = jnp.maximum(distances.min(axis=1), 0) * weights
-        return (total, counts + members.sum(axis=0)), error
+    def block(_: None, points: jax.Array) -> tuple[None, tuple[jax.Array, jax.Array, jax.Array]]:
+        distances = jnp.maximum(squared_distances(points, centers), 0)
+        nearest = jnp.argmin(distances, axis=1)
+        others = jnp.where(jnp.arange(len(centers)) == nearest[:, None], jnp.inf, distances)
+        return None, (nearest.astype(jnp.int32), distances.min(axis=1), others.min(axis=1))
 
-    start = jnp.zeros_like(centers), jnp.zeros(len(centers), centers.dtype)
-    (total, counts), errors = jax.lax.scan(block, start, (points, weights))
-    empty = counts == 0
-    farthest = jax.lax.top_k(errors.reshape(-1), len(centers))[1]  # [codes] rows, largest error first
-    rescued = _take(points, farthest[jnp.cumsum(empty) - 1])
-    means = total / jnp.maximum(counts, 1)[:, None]
-    return jnp.where(empty[:, None], rescued, means), errors.sum()
+    return jax.lax.scan(block, None, points)[1]
 
 
 def sample(embeddings: np.ndarray, config: config_lib.SemanticIdLearning) -> np.ndarray:

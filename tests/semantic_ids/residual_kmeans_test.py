@@ -2,12 +2,11 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
 from genrec import config, sharding
-from genrec.semantic_ids import residual_kmeans
+from genrec.semantic_ids import cpu_clusters, residual_kmeans
 from genrec.semantic_ids.codes import SemanticIdError
 
 
@@ -31,7 +30,7 @@ def test_separate_clusters_are_found_exactly():
     generator = np.random.default_rng(1)
     centers = generator.permutation(np.eye(8, dtype=np.float32) * 10)
     points = np.repeat(centers, 30, axis=0) + 0.01 * generator.normal(size=(240, 8)).astype(np.float32)
-    found = residual_kmeans.kmeans(points, 8, jax.random.key(0))
+    found = residual_kmeans.kmeans(points, 8, 0)
     distances = np.linalg.norm(centers[:, None] - found[None], axis=-1)
     assert sorted(distances.argmin(axis=1)) == list(range(8))
     assert distances.min(axis=1).max() < 0.05
@@ -100,9 +99,46 @@ def test_centers_come_from_a_sample_when_there_are_many_items(vectors, monkeypat
 def test_a_center_without_points_moves_to_the_point_of_largest_error():
     points = np.array([[0.0, 0], [0, 0.1], [0.1, 0], [9, 9]], np.float32)
     centers = np.array([[0, 0], [-50, -50]], np.float32)
-    moved, total = residual_kmeans._lloyd(centers, points[None], np.ones((1, 4), np.float32))
-    np.testing.assert_array_equal(moved[1], [9, 9])
-    np.testing.assert_allclose(total, 162.02, rtol=1e-4)
+    found = residual_kmeans.Assignment(*cpu_clusters.two_nearest(points, centers))
+    np.testing.assert_allclose(found.distances.sum(), 162.02, rtol=1e-4)
+    moved = residual_kmeans.means(points, found, 2)
+    np.testing.assert_allclose(moved, [points.mean(axis=0), [9, 9]], rtol=1e-5)
+
+
+def test_devices_and_the_cpu_find_the_same_centers_and_distances(vectors):
+    centers = vectors[:20]
+    found = cpu_clusters.two_nearest(vectors, centers)
+    every = ((vectors[:, None] - centers[None]) ** 2).sum(axis=-1)
+    np.testing.assert_array_equal(found[0], every.argmin(axis=1))
+    np.testing.assert_allclose(np.stack(found[1:]), np.sort(every, axis=1)[:, :2].T, atol=1e-4)
+    sharded = residual_kmeans.assignment(vectors, 20, sharding.make_mesh(config.Mesh(2, 2, 2)))(centers)
+    for of_devices, expected in zip(sharded, found, strict=True):
+        np.testing.assert_allclose(of_devices, expected, atol=1e-4)
+
+
+def test_centers_that_are_hardly_needed_move_to_clusters_of_large_error():
+    generator = np.random.default_rng(2)
+    points = np.concatenate([generator.normal(size=(60, 4)), generator.normal(size=(60, 4)) + 40])
+    points = np.concatenate([points, 0.01 * generator.normal(size=(30, 4)) - 60]).astype(np.float32)
+    # One center for two far clusters, and three for one small cluster.
+    centers = np.array([[20, 20, 20, 20], *points[-3:]], np.float32)
+    found = residual_kmeans.Assignment(*cpu_clusters.two_nearest(points, centers))
+    moved = cpu_clusters.two_nearest(points, residual_kmeans.split_largest(points, centers, found, generator))[1]
+    assert moved.sum() < 0.9 * found.distances.sum()
+    assert (moved[-30:] < 1).all()
+
+
+def test_the_error_is_near_the_same_whatever_the_seed_and_below_that_of_random_centers(vectors):
+    generator = np.random.default_rng(0)
+    # Tight groups of few points beside a wide one of many, in which centers at points drawn at random are missing.
+    points = np.concatenate([vectors, np.repeat(5 * generator.normal(size=(40, 12)), 3, axis=0)]).astype(np.float32)
+    assign = residual_kmeans.assignment(points, 60, sharding.one_device())
+    errors = [assign(residual_kmeans.kmeans(points, 60, seed)).distances.mean() for seed in range(3)]
+    random = points[generator.choice(len(points), 60, replace=False)]
+    for _ in range(50):
+        random = residual_kmeans.means(points, assign(random), 60)
+    assert max(errors) < 1.1 * min(errors)
+    assert max(errors) < assign(random).distances.mean()
 
 
 def test_more_codes_than_items_are_refused_with_advice(vectors):
