@@ -199,6 +199,12 @@ class SemanticIdLearning:
     fit_codes: bool = setting(
         False, "reduces the codes of a level, where the catalogue has fewer than eight items for each, to suit its size"
     )
+    encoding_beams: int = setting(
+        1,
+        "code sequences kept for an item while it is encoded, level by level; 1 takes the nearest code at each level",
+        at_least=1,
+        at_most=1000,
+    )
     seed: int = setting(0, "random seed", at_least=0)
     # RQ-VAE only.
     hidden: tuple[int, ...] = setting(

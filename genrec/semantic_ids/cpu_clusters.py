@@ -39,18 +39,35 @@ def two_nearest(points: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np
     return found, *distances
 
 
-def quantize(vectors: np.ndarray, codebooks: list[np.ndarray]) -> np.ndarray:
-    """Returns int32[items, levels] for [items, width]: the code nearest to the residual at each level."""
+def quantize(vectors: np.ndarray, codebooks: list[np.ndarray], beams: int = 1) -> np.ndarray:
+    """Returns int32[items, levels] for [items, width], as `residual_kmeans.quantize` does."""
     codes = np.empty((len(vectors), len(codebooks)), np.int32)
 
     def fill(rows: slice) -> None:
-        residual = vectors[rows].astype(np.float32)  # a copy, which is reduced in place
-        for level, book in enumerate(codebooks):
-            codes[rows, level] = _products(residual, book).argmax(axis=1)
-            residual -= book[codes[rows, level]]
+        residual = vectors[rows, None].astype(np.float32)  # [rows, sequences kept, width]
+        every, kept = np.arange(len(residual))[:, None], np.empty((len(residual), 1, 0), np.int32)
+        for book in codebooks:
+            falling = _products(residual.reshape(-1, residual.shape[-1]), book).reshape(*residual.shape[:2], len(book))
+            falling -= np.einsum("ijk,ijk->ij", residual, residual)[..., None] / 2
+            sequences, found = np.divmod(_largest(falling.reshape(len(residual), -1), beams), len(book))
+            residual = residual[every, sequences] - book[found]
+            kept = np.concatenate([kept[every, sequences], found[..., None]], axis=2)
+        codes[rows] = kept[:, 0]
 
-    _in_threads(fill, len(vectors), max(map(len, codebooks)))
+    _in_threads(fill, len(vectors), beams * max(map(len, codebooks)))
     return codes
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Returns the columns of the `count` largest of float32[rows, columns], largest first; overwrites them.
+
+    A few passes over a block in the cache take less time than a partial sort.
+    """
+    every, places = np.arange(len(values)), np.empty((len(values), min(count, values.shape[1])), np.int64)
+    for place in range(places.shape[1]):
+        places[:, place] = values.argmax(axis=1)
+        values[every, places[:, place]] = -np.inf
+    return places
 
 
 def _products(points: np.ndarray, centers: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def load(workdir: epath.PathLike, dataset: Dataset) -> FrozenCodebooks | None:
     def quantize(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         if isinstance(quantizer, rqvae.LearnedRqvae):
             rows = nnx.merge(quantizer.graphdef, quantizer.params).encoder((rows - quantizer.mean) / quantizer.scale)
-        found, residual = residual_kmeans.quantize(rows, books), rows
+        found, residual = residual_kmeans.quantize(rows, books, quantizer.beams), rows
         for level, book in enumerate(books[:-1]):
             residual -= book[found[:, level]]
         return found[0], residual_kmeans.squared_distances(residual, books[-1])[0]

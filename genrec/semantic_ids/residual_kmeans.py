@@ -5,6 +5,7 @@ with every level. It also initializes the codebooks of the RQ-VAE.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -38,6 +39,10 @@ class Quantizer(Protocol):
     def codebooks(self) -> list[np.ndarray]:
         """float32[codes, width] per level."""
 
+    @property
+    def beams(self) -> int:
+        """Code sequences kept while an item is encoded, see `quantize`."""
+
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns int32[items, levels] for float32[items, width]."""
 
@@ -51,12 +56,13 @@ class ResidualCodebooks:
 
     codebooks: list[np.ndarray]
     mesh: Mesh | None = None  # the devices that share the items, by default one
+    beams: int = 1  # see `quantize`
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         if cpu_clusters.fits(self.mesh or sharding.one_device()):
-            return cpu_clusters.quantize(embeddings, self.codebooks)
-        books = tuple(self.codebooks)
-        return in_blocks(lambda block: quantize(block, books), embeddings, max(map(len, books)), self.mesh)
+            return cpu_clusters.quantize(embeddings, self.codebooks, self.beams)
+        books, largest = tuple(self.codebooks), self.beams * max(map(len, self.codebooks))
+        return in_blocks(lambda block: quantize(block, books, self.beams), embeddings, largest, self.mesh)
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
         levels = len(self.codebooks) if levels is None else levels
@@ -98,7 +104,7 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
         codebooks.append(book)
         level_codes = ResidualCodebooks([book], mesh)
         residual = residual - level_codes.reconstruct(level_codes.encode(residual))
-    return ResidualCodebooks(codebooks, mesh)
+    return ResidualCodebooks(codebooks, mesh, config.encoding_beams)
 
 
 def fitted_sizes(codes: Sequence[int], items: int) -> tuple[int, ...]:
@@ -217,14 +223,26 @@ def lower(items: int, width: int, size: int, mesh: Mesh) -> dict[str, jax.stages
         return {"k-means, iteration": _two_nearest.lower(centers, placed)}
 
 
-@jax.jit
-def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...]) -> jax.Array:
-    """Returns int32[batch, levels] for float32[batch, width]: the code nearest to the residual at each level."""
-    codes = []
+@functools.partial(jax.jit, static_argnames="beams")
+def quantize(vectors: jax.Array, codebooks: tuple[jax.Array, ...], beams: int = 1) -> jax.Array:
+    """Returns int32[batch, levels] for float32[batch, width]: the code nearest to the residual at each level.
+
+    With several beams, the codes of least error that a beam search finds, which keeps as many code sequences from level
+    to level (Babenko and Lempitsky 2014, "Additive Quantization for Extreme Vector Compression").
+    """
+    residual = vectors[:, None]  # [batch, sequences kept, width]
+    kept = jnp.zeros((len(vectors), 1, 0), jnp.int32)
     for book in codebooks:
-        codes.append(jnp.argmin(squared_distances(vectors, book), axis=1))
-        vectors = vectors - book[codes[-1]]
-    return jnp.stack(codes, axis=1).astype(jnp.int32)
+        distances = squared_distances(residual, book).reshape(len(vectors), -1)
+        if beams == 1:
+            places = jnp.argmin(distances, axis=1, keepdims=True)
+        else:
+            places = jax.lax.top_k(-distances, min(beams, distances.shape[1]))[1]
+        sequences, found = jnp.divmod(places, len(book))
+        residual = jnp.take_along_axis(residual, sequences[..., None], axis=1) - book[found]
+        kept = jnp.take_along_axis(kept, sequences[..., None], axis=1)
+        kept = jnp.concatenate([kept, found[..., None].astype(jnp.int32)], axis=2)
+    return kept[:, 0]
 
 
 def squared_distances(points: jax.Array, centers: jax.Array) -> jax.Array:

@@ -72,6 +72,7 @@ class LearnedRqvae:
     mean: np.ndarray  # float32[width], subtracted from embeddings
     scale: float  # divides embeddings
     mesh: Mesh  # the devices that share the items
+    beams: int  # see `residual_kmeans.quantize`
 
     @property
     def codebooks(self) -> list[np.ndarray]:
@@ -92,13 +93,14 @@ class LearnedRqvae:
         graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Rqvae(len(mean), config, nnx.Rngs(0))))
         leaves = [arrays[f"parameter_{number}"] for number in range(len(jax.tree.leaves(abstract)))]
         params = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-        return LearnedRqvae(graphdef, params, mean, float(arrays["scale"]), mesh or sharding.one_device())
+        mesh = mesh or sharding.one_device()
+        return LearnedRqvae(graphdef, params, mean, float(arrays["scale"]), mesh, config.encoding_beams)
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         latents = self._in_blocks(
             lambda rows: _encode(self.graphdef, self.params, (rows - self.mean) / self.scale), embeddings
         )
-        return residual_kmeans.ResidualCodebooks(self.codebooks, self.mesh).encode(latents)
+        return residual_kmeans.ResidualCodebooks(self.codebooks, self.mesh, self.beams).encode(latents)
 
     def reconstruct(self, codes: np.ndarray, levels: int | None = None) -> np.ndarray:
         latents = residual_kmeans.ResidualCodebooks(self.codebooks).reconstruct(codes, levels)
@@ -159,7 +161,7 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
                 f"RQ-VAE epoch {epoch + 1} of {config.epochs}: reconstruction {reconstruction:.4f}, "
                 f"commitment {commitment:.4f}, codes in use {used.tolist()}"
             )
-    return LearnedRqvae(graphdef, params, mean, scale, mesh)
+    return LearnedRqvae(graphdef, params, mean, scale, mesh, config.encoding_beams)
 
 
 def _blocks(items: int) -> list[slice]:
@@ -294,7 +296,7 @@ def _reset_unused_codes(
 def _initialize_codebooks(model: Rqvae, data: np.ndarray, config: config_lib.SemanticIdLearning, mesh: Mesh) -> None:
     """Initializes the codebooks by residual k-means of the untrained encoder's latents, of a sample of the data."""
     graphdef, params = nnx.split(model)
-    untrained = LearnedRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0, mesh)
+    untrained = LearnedRqvae(graphdef, params, np.zeros(data.shape[1], np.float32), 1.0, mesh, beams=1)
     latents = untrained._in_blocks(lambda block: _encode(graphdef, params, block), data)
     for book, start in zip(model.codebooks, residual_kmeans.learn(latents, config, mesh).codebooks, strict=True):
         book[...] = jnp.asarray(start)

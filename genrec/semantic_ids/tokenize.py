@@ -119,7 +119,8 @@ def load_quantizer(path: epath.PathLike) -> residual_kmeans.Quantizer:
     with files.reading(path / name, "the parameters of a quantizer"):
         if config.method == "rqvae":
             return rqvae.LearnedRqvae.of_arrays(arrays, config)
-        return residual_kmeans.ResidualCodebooks([arrays[f"level_{level}"] for level in range(len(arrays))])
+        books = [arrays[f"level_{level}"] for level in range(len(arrays))]
+        return residual_kmeans.ResidualCodebooks(books, beams=config.encoding_beams)
 
 
 def copy_quantizer(source: epath.PathLike, target: epath.Path) -> None:

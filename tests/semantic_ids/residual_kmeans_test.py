@@ -1,5 +1,6 @@
 """Properties of k-means and of residual k-means."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -139,6 +140,27 @@ def test_the_error_is_near_the_same_whatever_the_seed_and_below_that_of_random_c
         random = residual_kmeans.means(points, assign(random), 60)
     assert max(errors) < 1.1 * min(errors)
     assert max(errors) < assign(random).distances.mean()
+
+
+def test_encoding_by_as_many_beams_as_sequences_finds_the_codes_of_least_error(vectors):
+    books = residual_kmeans.learn(vectors, settings(4, 3, 4)).codebooks
+    every = np.array(list(itertools.product(range(4), range(3), range(4))))
+    restored = residual_kmeans.ResidualCodebooks(books).reconstruct(every)
+    best = every[((vectors[:, None] - restored[None]) ** 2).sum(axis=2).argmin(axis=1)]
+    for mesh in (sharding.one_device(), sharding.make_mesh(config.Mesh(2, 2, 2))):
+        np.testing.assert_array_equal(residual_kmeans.ResidualCodebooks(books, mesh, beams=48).encode(vectors), best)
+
+
+def test_more_beams_lower_the_error_of_the_same_codebooks_and_devices_agree(vectors):
+    learned = residual_kmeans.learn(vectors, settings(8, 8, 8))
+    errors = []
+    for beams in (1, 2, 4):
+        books = dataclasses.replace(learned, beams=beams)
+        codes = books.encode(vectors)
+        sharded = dataclasses.replace(books, mesh=sharding.make_mesh(config.Mesh(2, 2, 2)))
+        np.testing.assert_array_equal(sharded.encode(vectors), codes)
+        errors.append(error(vectors, books.reconstruct(codes)))
+    assert errors[0] > errors[1] > errors[2]
 
 
 def test_more_codes_than_items_are_refused_with_advice(vectors):
