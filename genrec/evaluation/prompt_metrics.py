@@ -10,7 +10,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -302,7 +302,6 @@ def evaluate(
     items: int,
     exclude_history: bool = False,
     phrases: epath.PathLike = "",
-    show: Callable[[str], None] = printing.show,
 ) -> None:
     """Measures a checkpoint, with the paraphrases of a file if any, writes WORKDIR/prompts and shows the tables.
 
@@ -318,8 +317,8 @@ def evaluate(
     files.write_text(folder / PICTURE, _picture(measured))
     files.write_text(folder / f"{split}.txt", text)
     files.write_json(folder / f"{split}.json", figures)
-    show(text)
-    show(f"the curve is {folder / PICTURE}")
+    printing.show(text)
+    printing.show(f"the curve is {folder / PICTURE}")
 
 
 def _tables(figures: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from forked_scripts import Script
 
 from genrec.data.errors import DataError
 from genrec.decoding import loaded_model
@@ -21,8 +22,10 @@ def loaded(listener):
 
 
 @pytest.fixture(scope="module")
-def measured(listener):
-    prompt_metrics.evaluate(listener, "test", "best", 12, 20, [0.0, 1.0, 2.0], 9, show=lambda text: None)
+def measured(listener, tmp_path_factory):
+    flags = f"--workdir={listener}", "--users=12", "--beams=20", "--strengths=0,1,2", "--items=9"
+    script = Script(tmp_path_factory.mktemp("logs"), "tools/evaluate_prompts.py", *flags)
+    assert script.wait() == 0 and "violations: 0" in script.output, script.errors[-3000:]
     return json.loads((listener / "prompts" / "test.json").read_text()), listener / "prompts"
 
 
