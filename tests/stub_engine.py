@@ -147,7 +147,7 @@ def serving(
 ) -> Iterator[Served]:
     """Serves an engine at a free port, with a client that waits for it to be ready."""
     engine = engine or StubEngine()
-    settings = ServerSettings(**{"port": 0, "poll_seconds": 0.05, **settings})
+    settings = ServerSettings(**{"port": 0, "poll_seconds": 0.05, "search_threads": 1, **settings})
     service = Service(engine, "bundle", Store.open(store_url), Tokens(tokens), settings)
     server, started = run.Server(app.make(service), service), threading.Event()
 

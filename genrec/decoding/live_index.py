@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,10 @@ class _Eligible:
 
 
 class LiveIndex:
-    """Catalogue index that can be updated. Not thread-safe; earlier results of `index` and `constraints` stay valid."""
+    """Catalogue index that can be updated; earlier results of `index` and `constraints` stay valid.
+
+    Several threads may search it at once with `constrained`, but not during an update.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class LiveIndex:
 
         Raises CatalogueError if the table is sharded but the budget allows no boundary table.
         """
-        self.mesh = mesh or sharding.one_device()
+        self.mesh, self._lock = mesh or sharding.one_device(), threading.Lock()
         self._catalogue, self._filters, self._budget = catalogue, filters, boundary_budget
         self._sharded, self._only_layout, self._width = sharded, layout, excluded
         self._axes = ("table",) if sharded else ()  # names of the first axis of every array
@@ -170,7 +174,11 @@ class LiveIndex:
         return found
 
     def constraints(self, restrictions: Sequence[Restriction]) -> Constraints[np.ndarray]:
-        """Returns the constraints of a batch, for the `index` as it is after this call.
+        """Returns the constraints of a batch, for the `index` as it is after this call; see `constrained`."""
+        return self.constrained(restrictions)[0]
+
+    def constrained(self, restrictions: Sequence[Restriction]) -> tuple[Constraints[np.ndarray], CatalogueIndex]:
+        """Returns the constraints of a batch, and the index that they are for: a later batch may drop its filters.
 
         Raises CatalogueError for more different filters than are kept, and DataError for an invalid condition.
         """
@@ -184,7 +192,8 @@ class LiveIndex:
                 excluded, room = excluded[:0], room - 1
             filters.append(wanted)
             lists.append(excluded)
-        return self._constraints(np.array(self._slots_of(filters), np.int32), lists)
+        with self._lock:
+            return self._constraints(np.array(self._slots_of(filters), np.int32), lists), self.index
 
     def _slots_of(self, filters: list[Filter]) -> list[int]:
         """Returns the slot of each filter; new filters take those of the least recently used."""

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from genrec import sharding
 from genrec.decoding.beam_search import Diversity, RankedItems
-from genrec.decoding.catalogue_index import Constraints
+from genrec.decoding.catalogue_index import CatalogueIndex, Constraints
 from genrec.decoding.guidance import Guidance
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.sampling import Sampling
@@ -32,8 +32,15 @@ class Searcher:
         """`beams` is the width of a search, `top` the length of the lists, by default the width."""
         self.live, self.beams, self.top = live, beams, beams if top is None else top
 
-    def _run(self, params: Any, inputs: Inputs[np.ndarray], groups: np.ndarray | None, width: int) -> Any:
-        """Returns the `RankedItems` of inputs, by a search with `width` beams."""
+    def _run(
+        self,
+        params: Any,
+        inputs: Inputs[np.ndarray],
+        groups: np.ndarray | None,
+        width: int,
+        index: CatalogueIndex | None = None,
+    ) -> Any:
+        """Returns the `RankedItems` of inputs, by a search with `width` beams of `index`, by default the live one."""
         raise NotImplementedError
 
     def round_up(self, rows: int) -> int:
@@ -62,12 +69,14 @@ class Searcher:
         """
         return self._search(params, Inputs(histories, constraints, sampling, diversity, guidance), beams)
 
-    def _search(self, params: Any, inputs: Inputs[np.ndarray], beams: int | None = None) -> RankedItems[jax.Array]:
+    def _search(
+        self, params: Any, inputs: Inputs[np.ndarray], beams: int | None = None, index: CatalogueIndex | None = None
+    ) -> RankedItems[jax.Array]:
         groups, diversity = None, inputs.diversity
         if diversity is not None and diversity.groups is not None:
             groups = diversity.groups
             inputs = inputs._replace(diversity=diversity._replace(groups=None))
-        return self._run(params, inputs, groups, self.beams if beams is None else beams)
+        return self._run(params, inputs, groups, self.beams if beams is None else beams, index)
 
     def widening_search(
         self,
@@ -78,18 +87,19 @@ class Searcher:
         constraints: Constraints[np.ndarray] | None = None,
         sampling: Sampling[np.ndarray] | None = None,
         guidance: Guidance[np.ndarray] | None = None,
+        index: CatalogueIndex | None = None,
     ) -> RankedItems[np.ndarray]:
         """Searches, doubling the beams up to `max_beams` until the first `certify` items are certified.
 
-        `certify` is one number, or int[rows]. Only the rows that are not certified are searched again; sampled items
-        never are.
+        `index` is that of the constraints, by default the live one. `certify` is one number, or int[rows]. Only rows
+        that are not certified are searched again; sampled items never are.
         """
         inputs = Inputs(histories, constraints, sampling, None, guidance)
-        found = self._search(params, inputs).on_host()
+        found = self._search(params, inputs, index=index).on_host()
         beams = self.beams
         while sampling is None and beams < max_beams and len(rows := np.flatnonzero(~_certified(found, certify))):
             beams = min(2 * beams, max_beams)
-            again = self._search(params, take(inputs, self._padded(rows, len(found.bound))), beams).on_host()
+            again = self._search(params, take(inputs, self._padded(rows, len(found.bound))), beams, index).on_host()
             found.items[rows], found.scores[rows] = again.items[: len(rows)], again.scores[: len(rows)]
             found.bound[rows] = again.bound[: len(rows)]
         return found
@@ -110,8 +120,9 @@ class Searcher:
         list has `tops` int[rows] items, by default `top`, or no item is left. Each such row needs a filter of its own,
         for which the index must have room.
         """
-        inputs = Inputs(histories, self.live.constraints(restrictions), sampling, diversity, guidance)
-        found = self._search(params, inputs).on_host()
+        constraints, index = self.live.constrained(restrictions)
+        inputs = Inputs(histories, constraints, sampling, diversity, guidance)
+        found = self._search(params, inputs, index=index).on_host()
         groups = diversity.groups
         if groups is None:  # first codes are limited during the search
             return found
@@ -125,11 +136,9 @@ class Searcher:
                 for row in rows.tolist()
             }
             part = take(inputs, padded)
-            part = part._replace(
-                constraints=self.live.constraints([narrowed[row] for row in padded.tolist()]),
-                diversity=part.diversity._replace(groups=groups),
-            )
-            again = self._search(params, part).on_host()
+            constraints, index = self.live.constrained([narrowed[row] for row in padded.tolist()])
+            part = part._replace(constraints=constraints, diversity=part.diversity._replace(groups=groups))
+            again = self._search(params, part, index=index).on_host()
             before = (found.items[rows] >= 0).sum(axis=1)
             for row, items, scores in zip(rows, again.items, again.scores, strict=False):
                 items, scores = np.append(found.items[row], items), np.append(found.scores[row], scores)
@@ -175,13 +184,18 @@ class Retriever(Searcher):
         return Retriever(graphdef, LiveIndex(table, filters=0, mesh=mesh, sharded=sharded), beams)
 
     def _run(
-        self, params: Any, inputs: Inputs[np.ndarray], groups: np.ndarray | None, width: int
+        self,
+        params: Any,
+        inputs: Inputs[np.ndarray],
+        groups: np.ndarray | None,
+        width: int,
+        index: CatalogueIndex | None = None,
     ) -> RankedItems[jax.Array]:
         mesh, rows = self.live.mesh, len(inputs.histories.tokens)
         own = in_index_form(take(inputs, sharding.own_rows(mesh, rows)), self.live)
         placed, of_items = sharding.put_rows(mesh, own, rows), None if groups is None else sharding.put(mesh, groups)
         with jax.set_mesh(mesh):
-            return self._compiled(params, self.live.index, of_items, placed, width)
+            return self._compiled(params, self.live.index if index is None else index, of_items, placed, width)
 
 
 def in_index_form(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.ndarray]:

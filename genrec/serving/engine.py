@@ -416,8 +416,9 @@ class Engine:
         if diversity is not None:
             found = searcher.diverse_search(params, encoded, restrictions, diversity, sample, guided, tops)
         else:
-            constraints, beams = searcher.live.constraints(restrictions), max(options[0].max_beams, searcher.beams)
-            found = searcher.widening_search(params, encoded, beams, tops, constraints, sample, guided)
+            constraints, index = searcher.live.constrained(restrictions)
+            beams = max(options[0].max_beams, searcher.beams)
+            found = searcher.widening_search(params, encoded, beams, tops, constraints, sample, guided, index)
         certified = (found.scores >= found.bound[:, None]) & (found.items >= 0)
         return [
             Recommendations(items[:top][items[:top] >= 0], scores[:top][items[:top] >= 0], int(sure[:top].sum()))

@@ -7,6 +7,7 @@ computations, so that both give the same lists, bit by bit.
 
 import collections
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from genrec.decoding.beam_search import Diversity, RankedItems
+from genrec.decoding.catalogue_index import CatalogueIndex
 from genrec.decoding.guidance import Guidance, NegativePrompts
 from genrec.decoding.live_index import LiveIndex, Restriction
 from genrec.decoding.retrieval import Searcher, in_index_form, take
@@ -111,32 +113,35 @@ def without_encoder_inputs(inputs: Inputs) -> Inputs:
 
 
 class EncodedHistories:
-    """Cache of encoder outputs, least recently used first, limited by bytes. Not thread-safe."""
+    """Cache of encoder outputs, least recently used first, limited by bytes, for any number of threads."""
 
     def __init__(self, most_bytes: int = CACHE_BYTES):
         self._rows: collections.OrderedDict[bytes, np.ndarray] = collections.OrderedDict()
         self._most, self.bytes, self.hits, self.misses = most_bytes, 0, 0, 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def get(self, key: bytes) -> np.ndarray | None:
         """Returns the encoder output of a key, or None."""
-        found = self._rows.get(key)
-        if found is None:
-            self.misses += 1
-        else:
-            self.hits += 1
-            self._rows.move_to_end(key)
-        return found
+        with self._lock:
+            found = self._rows.get(key)
+            if found is None:
+                self.misses += 1
+            else:
+                self.hits += 1
+                self._rows.move_to_end(key)
+            return found
 
     def put(self, key: bytes, row: np.ndarray) -> None:
         """Adds an encoder output, in place of those that were not used for the longest time."""
-        if key not in self._rows:
-            self._rows[key] = row = row.copy()  # not a part of its batch, which would stay in memory
-            self.bytes += row.nbytes
-        while self.bytes > self._most and self._rows:
-            self.bytes -= self._rows.popitem(last=False)[1].nbytes
+        with self._lock:
+            if key not in self._rows:
+                self._rows[key] = row = row.copy()  # not a part of its batch, which would stay in memory
+                self.bytes += row.nbytes
+            while self.bytes > self._most and self._rows:
+                self.bytes -= self._rows.popitem(last=False)[1].nbytes
 
 
 def cache_keys(histories: Histories) -> list[bytes]:
@@ -199,8 +204,14 @@ class EncodedSearcher(Searcher):
         return EncodedSearcher(live, loaded.tokenizer, loaded.max_history, encoder, run, beams, top, first_codes, sizes)
 
     def _run(
-        self, params: Any, inputs: Inputs[np.ndarray], groups: np.ndarray | None, width: int
+        self,
+        params: Any,
+        inputs: Inputs[np.ndarray],
+        groups: np.ndarray | None,
+        width: int,
+        index: CatalogueIndex | None = None,
     ) -> RankedItems[np.ndarray]:
+        index = self.live.index if index is None else index
         rows, kind, guidance = len(inputs.histories.tokens), "plain", 0
         if inputs.sampling is not None or inputs.diversity is not None:
             kind = "sampled" if inputs.sampling is not None else "diverse"
@@ -218,7 +229,7 @@ class EncodedSearcher(Searcher):
             encoded = tuple(self._encoded(params, one) for one in padded.encoder)
             converted = without_encoder_inputs(in_index_form(padded, self.live))
             with jax.set_mesh(self.live.mesh):
-                listed = self._compiled(params, key, self.live.index, groups, converted, encoded)
+                listed = self._compiled(params, key, index, groups, converted, encoded)
             of_part = slice(0, len(part))
             found.append(RankedItems(*(np.array(x)[of_part] for x in (listed.items, listed.scores, listed.bound))))
         return found[0] if len(found) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class ServedEngine:
-    """Answers requests from a bundle. Searches, scores, explanations and changes are for one thread."""
+    """Answers requests from a bundle, in any number of threads; but a change must run alone."""
 
     def __init__(self, bundle: Bundle, cache_bytes: int = CACHE_BYTES):
         """`cache_bytes` limits the cache of encoded histories."""

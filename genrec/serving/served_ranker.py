@@ -1,6 +1,7 @@
 """The ranker of a bundle: the sequential model (SASRec or BSARec) by its programs, and features of the catalogue."""
 
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ class ServedRanker:
         weights: dict[str, Any] | None = settings["weights"]
         self._sequential, self._weights, self._catalogue = sequential, weights, catalogue
         self._later: list[np.ndarray] = []  # vectors of the items that were added since the features were computed
-        self._is_current = False
+        self._is_current, self._lock = False, threading.Lock()
         self._features = Features(
             arrays["popularity"],
             features.unit(item_vectors) if settings["reads_content"] and item_vectors is not None else None,
@@ -94,10 +95,11 @@ class ServedRanker:
 
     def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
         """Returns scores float32[users, n] of items int32[users, n], comparable within a user; NaN for row -1."""
-        if not self._is_current:
-            content = self._features.content
-            if content is not None:
-                content = np.concatenate([content, *self._later])
-            self._features = self._features.over(self._catalogue, content)
-            self._later, self._is_current = [], True
+        with self._lock:
+            if not self._is_current:
+                content = self._features.content
+                if content is not None:
+                    content = np.concatenate([content, *self._later])
+                self._features = self._features.over(self._catalogue, content)
+                self._later, self._is_current = [], True
         return FeatureRanker(self._sequential, self._features, self._weights).score(user_ids, histories, items)

@@ -1,5 +1,6 @@
 """A bundle gives the lists of its model, follows changes of the catalogue, and is refused where it was changed."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
@@ -18,6 +19,7 @@ from genrec import config, files
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding import loaded_model
 from genrec.decoding.index_arrays import Layout
+from genrec.decoding.live_index import Restriction
 from genrec.decoding.sorted_table import CatalogueError
 from genrec.errors import GenrecError
 from genrec.input_pipeline import learn_transitions
@@ -175,6 +177,38 @@ def test_a_history_is_encoded_once(served):
     assert (served.cache.misses, served.cache.hits) == (1, 1)
     served.recommend([Query(Request("u", np.array([3, 4, 5])), Options(top=3))])
     assert served.cache.misses == 2
+
+
+def test_a_search_keeps_its_filter_while_others_take_its_place_in_the_index(served, loaded, monkeypatch):
+    live, user = served._model.search.live, user_requests.sample_users(loaded.dataset.split("test"), 1)[0]
+    query = Query(user, Options(top=5), Filter(deny=frozenset(range(0, 120, 2))))
+    expected, alone = served.recommend([query])[0], live.constrained
+
+    def constrained(restrictions):
+        found = alone(restrictions)
+        for item in range(SIZES[-1] + 1):  # as other threads do meanwhile
+            alone([Restriction(Filter(deny=frozenset({item})))])
+        return found
+
+    monkeypatch.setattr(live, "constrained", constrained)
+    found = served.recommend([query])[0]
+    assert set(found.items % 2) == {1}
+    np.testing.assert_array_equal(found.items, expected.items)
+
+
+def test_threads_find_what_one_finds_with_more_filters_than_the_index_keeps(served, loaded):
+    items = np.arange(len(loaded.dataset.catalogue))
+    users = user_requests.sample_users(loaded.dataset.split("test"), 6)
+    queries = [
+        Query(users[n % 6], Options(top=5, exclude_history=n % 2 == 0), Filter(deny=frozenset(items[n::7].tolist())))
+        for n in range(7 * 6)
+    ]
+    expected = [served.recommend([query])[0] for query in queries]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda query: served.recommend([query])[0], queries * 3))
+    for one, other in zip(expected * 3, found, strict=True):
+        np.testing.assert_array_equal(one.items, other.items)
+        np.testing.assert_array_equal(one.scores, other.scores)
 
 
 def test_items_are_added_changed_and_removed_while_serving(served):

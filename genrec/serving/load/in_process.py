@@ -1,7 +1,9 @@
 """The searches of a load test without a server: the same requests, in full batches of a bundle's engine."""
 
 import collections
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from etils import epath
@@ -16,8 +18,10 @@ from genrec.serving.served_engine import Query, ServedEngine
 class Searches:
     """An engine of a bundle, and the source of its requests."""
 
-    def __init__(self, bundle: epath.PathLike, source: RequestSource):
-        self._engine, self._source = ServedEngine.load(bundle), source
+    def __init__(self, bundle: epath.PathLike, source: RequestSource, threads: int = 1):
+        """`threads` search at a time, as those of the server do."""
+        self._engine, self._source, self._threads = ServedEngine.load(bundle), source, threads
+        self._drawing = threading.Lock()
         self._engine.warm_up()
 
     @property
@@ -31,10 +35,16 @@ class Searches:
         return {str(size): self._throughput(size, seconds / len(sizes)) for size in sizes}
 
     def _throughput(self, size: int, seconds: float) -> float:
+        with ThreadPoolExecutor(self._threads) as pool:
+            return sum(pool.map(lambda _: self._throughput_of_thread(size, seconds), range(self._threads)))
+
+    def _throughput_of_thread(self, size: int, seconds: float) -> float:
         waiting: dict[Program, list[PreparedQuery]] = collections.defaultdict(list)
         searched, start = 0, time.perf_counter()
         while (now := time.perf_counter()) < start + seconds or not searched:
-            prepared = self._engine.prepare(self._query(self._source.draw().request))
+            with self._drawing:
+                request = self._source.draw().request
+            prepared = self._engine.prepare(self._query(request))
             batch = waiting[prepared.program]
             batch.append(prepared)
             if len(batch) == size:

@@ -1,7 +1,10 @@
-"""Batches: the searches that wait together are computed together, by the one thread that owns the device.
+"""Batches: the searches that wait together are computed together, by the few threads that use the device.
+
+An accelerator has one. A search keeps little more than one core of a CPU busy, so there each core has a thread.
 
 Of the searches that wait, the one with the earliest deadline is next, and with it those of the same program, as many as
 are answered per second the most. Nothing waits for a batch to fill: while the device computes one, the next gathers.
+What changes the catalogue runs alone.
 
 Under more load than the device can take, those are refused at once whose wait would use up too much of their time: so
 those that are accepted keep their deadline, and no batch is computed for answers that come too late.
@@ -14,11 +17,13 @@ import functools
 import heapq
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
+import jax
 import numpy as np
 
 from genrec.data.filters import EVERYTHING
@@ -35,6 +40,7 @@ MARGIN = 2.0  # the wait for a batch may be longer than expected by this factor;
 CLOSE = 0.9  # share of the best throughput with which a smaller batch is taken, whose requests wait less
 AT_ONCE = 8  # answers that are delivered before the event loop does other things
 LEARNING = 0.2  # weight of the last batch in the expected time of the next
+MOST_THREADS = 4  # by default: their own work in Python takes turns
 MOST_PROGRAMS = 1000  # whose times are kept
 MEASURED = 10  # items of the history that is searched for to measure the time
 Found = tuple[Recommendations, Shortage | None]
@@ -44,13 +50,14 @@ _count = itertools.count()
 class Job:
     """Work for the device: a search, or a call of a function."""
 
-    __slots__ = ("arrived", "cost", "deadline", "future", "prepared", "run")
+    __slots__ = ("alone", "arrived", "cost", "deadline", "future", "prepared", "run")
 
     def __init__(self, deadline: float, cost: float, future: "asyncio.Future[object]"):
         """Times are those of `time.monotonic`, in seconds; `cost` is the time that it is expected to take."""
         self.deadline, self.cost, self.future, self.arrived = deadline, cost, future, time.monotonic()
         self.prepared: PreparedQuery | None = None
         self.run: Callable[[], object] | None = None
+        self.alone = False  # whether nothing else may run meanwhile
 
 
 class SupersededError(Exception):
@@ -58,9 +65,16 @@ class SupersededError(Exception):
 
 
 class Batcher:
-    """The queue of one engine, and the thread that computes what is in it. Its methods are for the event loop."""
+    """The queue of one engine, and the threads that compute what is in it. Its methods are for the event loop."""
 
-    def __init__(self, engine: ServedEngine, metrics: Metrics, max_queue: int, seconds: dict[int, float] | None = None):
+    def __init__(
+        self,
+        engine: ServedEngine,
+        metrics: Metrics,
+        max_queue: int,
+        seconds: dict[int, float] | None = None,
+        threads: int = 1,
+    ):
         """`seconds` are the times of a search by batch size, as `measure` returns them."""
         self._engine, self._metrics, self._max_queue = engine, metrics, max_queue
         self._sizes = sorted(engine.batch_sizes)
@@ -69,8 +83,9 @@ class Batcher:
         self._call_seconds: dict[str, float] = collections.defaultdict(float)  # by name of a call
         # Of each program the jobs that wait, by deadline. Guarded by the condition, as is what follows.
         self._groups: dict[Hashable, list[tuple[float, int, Job]]] = {}
-        self._waiting, self._load, self._busy_until = 0, 0.0, 0.0
-        self._closed = False
+        self._waiting, self._load = 0, 0.0
+        self._busy_until = [0.0] * threads  # when each thread is expected to end its batch; 0 for one without
+        self._running, self._alone, self._closed = 0, False, False
         self._changed = threading.Condition()
         self._loop = asyncio.get_running_loop()
         labels = engine.card.fingerprint[:12]
@@ -82,18 +97,23 @@ class Batcher:
         metrics.compilations.labels(labels).set_function(lambda: engine.compilations)
         self._queue_seconds = metrics.queue_seconds
         metrics.waiting.set_function(lambda: self._waiting)
-        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"device {number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_running(self) -> bool:
-        """True while the thread of the device runs."""
-        return self._thread.is_alive()
+        """True while all threads of the device run."""
+        return all(thread.is_alive() for thread in self._threads)
 
     @property
     def stuck_seconds(self) -> float:
         """How much longer than expected the device has been busy."""
-        return max(0.0, time.monotonic() - self._busy_until) if self._busy_until else 0.0
+        now = time.monotonic()
+        return max(max(0.0, now - busy_until) if busy_until else 0.0 for busy_until in self._busy_until)
 
     def admit(self, deadline: float) -> None:
         """Raises ProblemError if a search that is asked for now would come after the deadline, or the queue is full."""
@@ -113,14 +133,18 @@ class Batcher:
         self._add(program, job)
         return job.future  # type: ignore[return-value]  # jobs have results of several types
 
-    def call(self, name: str, function: Callable[[], T], deadline: float, refuse: bool = True) -> "asyncio.Future[T]":
-        """Returns the future result of a function that needs the device; see `search`. `name` is that of its kind.
+    def call(self, name: str, function: Callable[[], T], deadline: float) -> "asyncio.Future[T]":
+        """Returns the future result of a function that needs the device; see `search`. `name` is that of its kind."""
+        self._admit(deadline, self._call_seconds[name])
+        return self._call(name, function, deadline, alone=False)
 
-        Without `refuse`, it waits however many wait.
-        """
-        if refuse:
-            self._admit(deadline, self._call_seconds[name])
+    def call_alone(self, name: str, function: Callable[[], T], deadline: float) -> "asyncio.Future[T]":
+        """As `call`, of a function beside which nothing else may run; it waits however many wait."""
+        return self._call(name, function, deadline, alone=True)
+
+    def _call(self, name: str, function: Callable[[], T], deadline: float, alone: bool) -> "asyncio.Future[T]":
         job = Job(deadline, self._call_seconds[name], self._loop.create_future())
+        job.alone = alone
 
         def timed() -> T:
             start = time.monotonic()
@@ -133,17 +157,17 @@ class Batcher:
         return job.future  # type: ignore[return-value]  # jobs have results of several types
 
     async def close(self) -> None:
-        """Waits until all that waits is computed, and ends the thread; nothing may be added meanwhile."""
+        """Waits until all that waits is computed, and ends the threads; nothing may be added meanwhile."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        while self._thread.is_alive():
+            self._changed.notify_all()
+        while any(thread.is_alive() for thread in self._threads):
             await asyncio.sleep(0.01)
 
     def _admit(self, deadline: float, seconds: float) -> None:
         """Raises ProblemError if the queue is full, or too long for a job that takes `seconds` by itself."""
         now = time.monotonic()
-        wait = max(0.0, self._busy_until - now) + self._load
+        wait = max(0.0, min(self._busy_until) - now) + self._load / len(self._threads)
         if self._waiting >= self._max_queue or (wait and now + MARGIN * (wait + seconds) > deadline):
             self._metrics.refused.labels("queue").inc()
             raise unavailable("the server is busy. Try again later, or with a later deadline_ms.", wait)
@@ -167,25 +191,38 @@ class Batcher:
     def _expected(self, program: Hashable, size: int) -> float:
         return self._seconds.get((program, size), self._usual[size])
 
-    # The thread of the device.
+    # The threads of the device.
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while True:
             with self._changed:
-                while not self._groups and not self._closed:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._may_take() or (self._closed and not self._groups))
                 if not self._groups:
                     return
-                program, jobs, size = self._take()
-            if jobs:
-                self._compute(program, jobs, size)
+                program, jobs, size, seconds = self._take()
+                if not jobs:
+                    continue
+                self._busy_until[number] = time.monotonic() + seconds
+                self._running, self._alone = self._running + 1, jobs[0].alone
+            self._compute(number, program, jobs, size)
+            with self._changed:
+                self._running, self._alone = self._running - 1, False
+                self._changed.notify_all()
 
-    def _take(self) -> tuple[Hashable, list[Job], int]:
-        """Returns the next jobs, of one program, and the batch size for them; none if nobody waits for them."""
-        program = min(self._groups, key=lambda one: self._groups[one][0])
+    def _may_take(self) -> bool:
+        """Returns whether the next job may run beside those that do."""
+        return bool(self._groups) and not self._alone and not (self._running and self._groups[self._next()][0][2].alone)
+
+    def _next(self) -> Hashable:
+        return min(self._groups, key=lambda one: self._groups[one][0])
+
+    def _take(self) -> tuple[Hashable, list[Job], int, float]:
+        """Returns the next jobs, of one program, and the batch size and time for them; no jobs if nobody waits."""
+        program = self._next()
         group, jobs, late, now = self._groups[program], list[Job](), list[Job](), time.monotonic()
         is_call = group[0][2].run is not None
-        size = 1 if is_call else self._best_size(program, len(group))
+        # Other threads that are idle take their part of those who wait.
+        size = 1 if is_call else self._best_size(program, -(-len(group) // (len(self._threads) - self._running)))
         seconds = group[0][2].cost if is_call else self._expected(program, size)
         while group and len(jobs) < size:
             _, _, job = heapq.heappop(group)
@@ -205,18 +242,17 @@ class Batcher:
         if len(jobs) < size and jobs and not is_call:
             size = min(one for one in self._sizes if one >= len(jobs))
             seconds = self._expected(program, size)
-        self._busy_until = now + seconds if jobs else 0.0
-        return program, jobs, size
+        return program, jobs, size, seconds
 
     def _best_size(self, program: Hashable, waiting: int) -> int:
         """Returns the smallest batch size with about the best throughput for those who wait."""
         rates = {size: min(waiting, size) / max(self._expected(program, size), 1e-6) for size in self._sizes}
         return min(size for size in self._sizes if rates[size] >= CLOSE * max(rates.values()))
 
-    def _compute(self, program: Hashable, jobs: Sequence[Job], size: int) -> None:
+    def _compute(self, number: int, program: Hashable, jobs: Sequence[Job], size: int) -> None:
         if (run := jobs[0].run) is not None:
             outcome = _outcome(run)
-            self._busy_until = 0.0
+            self._busy_until[number] = 0.0
             self._deliver(jobs, [outcome])
             return
         start = time.monotonic()
@@ -224,7 +260,7 @@ class Batcher:
             self._queue_seconds.observe(start - job.arrived)
         prepared = [job.prepared for job in jobs if job.prepared is not None]
         results = self._search(prepared)
-        self._busy_until = 0.0  # before the answers: who has one may ask again at once
+        self._busy_until[number] = 0.0  # before the answers: who has one may ask again at once
         seconds = time.monotonic() - start
         self._learn(program, size, seconds)
         self._batch_requests.observe(len(jobs))
@@ -294,6 +330,14 @@ def _outcome(run: Callable[[], object]) -> object:
 def _is_short(query: Query, found: Recommendations | Exception) -> bool:
     """Returns whether a prompt may have rules that leave fewer items than asked for."""
     return isinstance(found, Recommendations) and bool(query.request.prompt) and len(found.items) < query.options.top
+
+
+def usual_threads() -> int:
+    """Returns how many searches run at a time: one for each core that this process may use, or one accelerator."""
+    if jax.default_backend() != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_THREADS, cores)
 
 
 def measure(engine: ServedEngine) -> dict[int, float]:

@@ -64,6 +64,7 @@ class Service:
     def __init__(self, engine: ServedEngine, folder: str, store: Store, tokens: Tokens, settings: ServerSettings):
         self.settings, self.store, self._tokens = settings, store, tokens
         self.metrics, self._rate = Metrics(), Rate(settings.rate)
+        self._search_threads = settings.search_threads or batching.usual_threads()
         self.draining = False
         self._first, self._folder = engine, folder
         self._answering: Answering | None = None
@@ -88,7 +89,7 @@ class Service:
 
     @property
     def is_alive(self) -> bool:
-        """True unless the thread of the device has ended or is stuck."""
+        """True unless a thread of the device has ended or is stuck."""
         return self._answering is None or (
             self._answering.batcher.is_running and self._answering.batcher.stuck_seconds < STUCK
         )
@@ -140,7 +141,7 @@ class Service:
 
     async def _answer_with(self, engine: ServedEngine, folder: str) -> Answering:
         loaded = await _apart(lambda: _prepared(engine, self.store))
-        batcher = batching.Batcher(engine, self.metrics, self.settings.max_queue, loaded.seconds)
+        batcher = batching.Batcher(engine, self.metrics, self.settings.max_queue, loaded.seconds, self._search_threads)
         new = Answering(engine, batcher, loaded.listing, loaded.change, folder, loaded.refused)
         await self.catch_up(new)  # with what came while it was made ready
         before, self._answering, self._folder = self._answering, new, folder
@@ -164,7 +165,7 @@ class Service:
             for part in item_changes.parts(rows):
                 deadline = time.monotonic() + CHANGES_DEADLINE
                 change = functools.partial(item_changes.apply, answering.engine, part)
-                applied = await answering.batcher.call("change", change, deadline, refuse=False)
+                applied = await answering.batcher.call_alone("change", change, deadline)
                 answering.listing.changed(applied.item_ids)
                 answering.refused |= applied.refused
                 answering.change = part[-1][0]

@@ -22,6 +22,9 @@ class ServerSettings:
         1000, "Deadline of a request that gives none, in milliseconds.", at_least=1, at_most=600_000
     )
     max_queue: int = setting(512, "Most requests that wait for the device; further ones are refused.", at_least=1)
+    search_threads: int = setting(
+        0, "Searches at a time; 0 is one for each core of a CPU, four at most, and one on an accelerator.", at_least=0
+    )
     threads: int = setting(8, "Threads that read and write the store.", at_least=1, at_most=1000)
     history_events: int = setting(500, "Most events of a user that are read from the store, the latest.", at_least=1)
     poll_seconds: float = setting(

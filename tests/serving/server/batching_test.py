@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 
 import numpy as np
@@ -20,9 +21,11 @@ def query(*history: int, top: int = 3, **options) -> Query:
     return Query(Request("u", np.array(history, np.int32)), Options(top=top, **options), EVERYTHING)
 
 
-def with_batcher(test, engine: StubEngine, max_queue: int = 100, seconds: dict[int, float] | None = None):
+def with_batcher(
+    test, engine: StubEngine, max_queue: int = 100, seconds: dict[int, float] | None = None, threads: int = 1
+):
     async def run():
-        batcher = Batcher(engine, Metrics(), max_queue, seconds)
+        batcher = Batcher(engine, Metrics(), max_queue, seconds, threads)
         try:
             return await test(
                 batcher, lambda one, wait=SOON: batcher.search(engine.prepare(one), time.monotonic() + wait)
@@ -222,6 +225,48 @@ def test_calls_run_in_the_thread_of_the_device_and_their_errors_are_told():
     two, error = with_batcher(run, engine)
     assert two == 2
     assert isinstance(error, ZeroDivisionError)
+
+
+def test_threads_search_at_once_and_share_those_who_wait():
+    engine, together = StubEngine(), threading.Barrier(2)  # which no thread passes alone
+    one = engine.search
+
+    def search_together(prepared):
+        together.wait(SOON)
+        return one(prepared)
+
+    engine.search = search_together
+
+    async def run(batcher, search):
+        with batcher._changed:  # nothing is taken until all wait
+            found = [search(query(n)) for n in range(8)]
+        return await asyncio.gather(*found)
+
+    found = with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 1e-3}, threads=2)
+    assert engine.batches == [4, 4]
+    assert len(found) == 8
+
+
+def test_nothing_runs_beside_what_must_run_alone():
+    engine, events = StubEngine(), []
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+
+        def change():
+            events.append("changing")
+            time.sleep(0.05)
+            events.append(len(engine.batches))
+
+        changed = batcher.call_alone("change", change, time.monotonic() + SOON / 2)
+        later = [search(query(n)) for n in range(3)]  # whose deadline is later
+        await asyncio.sleep(0.05)
+        assert events == [] and engine.batches == []  # the first search still runs
+        engine.gate.set()
+        await asyncio.gather(first, changed, *later)
+
+    with_batcher(run, engine, threads=3)
+    assert events == ["changing", 1]
 
 
 def test_closing_answers_those_who_wait_and_takes_no_more():
