@@ -22,9 +22,11 @@ from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
 from genrec.input_pipeline.prompts import parse_columns
 from genrec.serving import history_words
 from genrec.serving.profiles import Phrase, Profile
-from genrec.serving.prompt_rules import LESS, ONLY, PromptRules, Understanding
+from genrec.serving.prompt_grammar import LESS, ONLY
+from genrec.serving.prompt_rules import PromptRules
 from genrec.serving.requests import Request
 from genrec.serving.suggestions import values_of
+from genrec.serving.understanding import Understanding
 from genrec.settings import setting
 
 

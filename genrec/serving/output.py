@@ -8,8 +8,8 @@ from genrec import printing, tables
 from genrec.data.dataset import Catalogue
 from genrec.serving.engine import Recommendations, Shortage
 from genrec.serving.explanations import Explanation
-from genrec.serving.prompt_rules import Understanding
 from genrec.serving.requests import Request
+from genrec.serving.understanding import Understanding
 
 TITLE_WIDTH = 48  # characters
 

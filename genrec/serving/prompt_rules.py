@@ -7,148 +7,20 @@ The rest of a prompt is taste: it conditions the model only. A prompt in another
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from genrec.data.cells import value_sets
 from genrec.data.dataset import Catalogue
-from genrec.data.errors import DataError
-from genrec.data.filters import SEPARATOR, Condition, Filter
-from genrec.errors import cut
+from genrec.data.filters import Condition
 from genrec.input_pipeline import prompts
-from genrec.serving import prompt_grammar, prompt_words
-from genrec.serving.prompt_grammar import LESS, NOT, ONLY, Clause, Item, Meaning, Qualifier, Statement
+from genrec.serving import prompt_clauses, prompt_grammar, prompt_values, prompt_words, understanding
+from genrec.serving.prompt_clauses import Clause, Item, Qualifier
+from genrec.serving.prompt_grammar import NOT, ONLY, Statement
+from genrec.serving.prompt_values import Meaning, ValueIndex
 from genrec.serving.prompt_words import Word
+from genrec.serving.understanding import TASTE, Part, Understanding
 
-TASTE = "taste"
 BOOLEANS = ("true", "false")  # a column of these is matched by its name
 PEOPLE = "artist artists author authors band brand composer creator director host narrator performer singer".split()
-NOT_PLURAL = ("news", "series", "blues", "classics")  # of no singular that means the same
-NOT_ENGLISH = "not in English, so that no part of it is a rule"
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A part of a prompt as it was understood."""
-
-    kind: str  # ONLY, NOT, LESS or TASTE
-    conditions: tuple[Condition, ...]  # of the items that it speaks of, which fulfill all; none if no value is known
-    text: str  # in words, such as "sad music"
-    words: str  # of the prompt
-    rule: bool  # constrains the search, rather than condition the model only
-    line: int
-    start: int  # place of the words in the line
-    stop: int
-    names: tuple[str, ...] = ()  # what the conditions are about, in words: alternatives
-    number: int = 0  # of the part in the whole prompt, counted from 1: it stays when others are switched off
-
-    @property
-    def place(self) -> tuple[int, int, int, str]:
-        """Tells the part from others, also of a longer prompt."""
-        return self.line, self.start, self.stop, self.text
-
-
-@dataclasses.dataclass(frozen=True)
-class Understanding:
-    """Parts of a prompt as they were understood. Later lines override earlier ones that contradict them."""
-
-    prompt: str
-    parts: tuple[Part, ...] = ()
-    overridden: tuple[Part, ...] = ()
-    english: bool = True
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """The rules about one column each: one of the values asked for, none of the refused ones."""
-        return (*self._single(ONLY), *self._single(NOT))
-
-    @property
-    def deny_where(self) -> tuple[tuple[Condition, ...], ...]:
-        """The refusals of items that fulfill several conditions at once."""
-        refused = [part for part in self.parts if part.rule and part.kind == NOT]
-        return tuple(part.conditions for part in refused if len(part.conditions) > 1)
-
-    def _single(self, kind: str) -> list[Condition]:
-        found: dict[tuple[str, str], tuple[str, ...]] = {}
-        for part in self.parts:
-            if part.rule and part.kind == kind and len(part.conditions) == 1:
-                (condition,) = part.conditions
-                key = condition.column, condition.operator if kind == ONLY else f"!{condition.operator}"
-                found[key] = tuple(dict.fromkeys((*found.get(key, ()), *condition.values)))
-        return [Condition(column, operator, values) for (column, operator), values in found.items()]
-
-    def restrict(self, item_filter: Filter) -> Filter:
-        """Returns `item_filter` with the rules."""
-        return dataclasses.replace(
-            item_filter,
-            conditions=(*item_filter.conditions, *self.conditions),
-            deny_where=(*item_filter.deny_where, *self.deny_where),
-        )
-
-    def without(self, numbers: Collection[int]) -> "Understanding":
-        """Returns the rest where parts of some numbers are switched off: rules become taste, taste is dropped.
-
-        Raises DataError for a number that no part has.
-        """
-        if not numbers:
-            return self
-        unknown = sorted(set(numbers) - {part.number for part in self.parts})
-        if unknown and self.prompt:
-            raise DataError(f"the prompt has {len(self.parts)} parts and no part {unknown[0]}: {cut(self.as_text())}")
-        kept, dropped = [], list(self.overridden)
-        for part in self.parts:
-            if part.number not in numbers:
-                kept.append(part)
-            elif part.rule:
-                kept.append(dataclasses.replace(part, rule=False))
-            else:
-                dropped.append(part)
-        return dataclasses.replace(self, parts=tuple(kept), overridden=tuple(dropped))
-
-    def lines(self) -> list[str]:
-        """Returns the lines of the prompt as the model reads them, without clauses that are overridden or dropped."""
-        lines = self.prompt.split("\n")
-        spans = {(part.line, part.start, part.stop) for part in self.overridden}
-        for line, start, stop in sorted(spans - {(p.line, p.start, p.stop) for p in self.parts}, reverse=True):
-            lines[line] = f"{lines[line][:start].rstrip(' ,')}{lines[line][stop:]}".strip(" ,")
-        return [line for line in lines if line.strip()]
-
-    def negative_prompt(self) -> str:
-        """Returns a prompt for what is refused and is no rule, "" if there is nothing."""
-        refused = [part for part in self.parts if part.kind in (NOT, LESS) and not part.rule]
-        return ", ".join(name for part in refused for name in part.names)
-
-    def as_text(self) -> str:
-        """Returns one line for people: "only podcasts; not: true crime; taste: calm"."""
-        wanted = ", ".join(part.text for part in self.parts if part.rule and part.kind == ONLY)
-        refused = ", ".join(part.text for part in self.parts if part.rule and part.kind == NOT)
-        taste = ", ".join(part.text if part.kind == TASTE else part.words for part in self.parts if not part.rule)
-        said = [f"{name} {text}" for name, text in (("only", wanted), ("not:", refused), ("taste:", taste)) if text]
-        return "; ".join([*said, *([] if self.english else [NOT_ENGLISH])])
-
-    def as_table(self) -> list[str]:
-        """Returns a line for each part, with its number and the words that it came from."""
-        return [
-            f"part {part.number}, {part.kind if part.rule else TASTE}: {part.text}, from {part.words!r}"
-            for part in self.parts
-        ]
-
-    def as_json(self) -> dict[str, object]:
-        """Returns the fields for programs."""
-        parts = [
-            {
-                "number": part.number,
-                "kind": part.kind,
-                "rule": part.rule,
-                "text": part.text,
-                "words": part.words,
-                "conditions": {condition.column: list(condition.values) for condition in part.conditions},
-            }
-            for part in self.parts
-        ]
-        return {"text": self.as_text(), "english": self.english, "parts": parts}
 
 
 class PromptRules:
@@ -165,7 +37,7 @@ class PromptRules:
         self._roles: dict[str, str] = {}
         for column in dict.fromkeys((*columns, *(name for name, role in roles.items() if role != "words"))):
             role = roles.get(column, "")
-            values, lists = _values(catalogue.column(column))
+            values, lists = prompt_values.values(catalogue.column(column))
             if lists:
                 self._lists.add(column)
             if values and set(values) <= set(BOOLEANS):
@@ -176,7 +48,7 @@ class PromptRules:
             self._roles[column] = known or ("by" if column.lower() in PEOPLE else "about")
             for value in values:
                 meaning = Meaning(column, self._roles[column], value)
-                self._index.add(meaning, _forms(self._roles[column], value))
+                self._index.add(meaning, prompt_values.forms(self._roles[column], value))
 
     def read(self, prompt: str, rules: bool = True) -> Understanding:
         """Returns what is understood of a prompt, each of its lines after the others; without `rules`, all is taste."""
@@ -191,10 +63,10 @@ class PromptRules:
                 if line.strip():
                     parts.append(Part(TASTE, (), line.strip(), line.strip(), False, number, 0, len(line)))
                 continue
-            found = prompt_grammar.tokens(words, self._index.at)
+            found = prompt_clauses.tokens(words, self._index.at)
             new = [part for pair in prompt_grammar.statements(found) for part in self._parts(line, number, *pair)]
-            new = _without_contradictions(new)
-            parts, lost = _overridden(parts, new)
+            new = understanding.without_contradictions(new)
+            parts, lost = understanding.overridden(parts, new)
             overridden += lost
             parts += new
         parts = [
@@ -316,100 +188,6 @@ class PromptRules:
         return [*merged.values(), *several]
 
 
-class ValueIndex:
-    """Values by the words of their forms. Those that are ordinary words count only where they are marked."""
-
-    def __init__(self) -> None:
-        self._values: dict[tuple[str, ...], list[Meaning]] = {}
-        self._marked: dict[tuple[str, ...], list[Meaning]] = {}
-        self._longest: dict[str, int] = {}  # words of the longest form, by its first word
-        self._names: dict[tuple[str, ...], str] = {}  # columns by their names
-        self._longest_name = 0
-
-    def add(self, meaning: Meaning, forms: Iterable[str]) -> None:
-        """Adds a value with its forms in prompts."""
-        for form in forms:
-            key = prompt_words.key_of(form)
-            if not key:
-                continue
-            if meaning.role == "by":
-                ordinary = len(key) == 1 or all(word in prompt_words.GRAMMAR for word in key)
-            else:
-                ordinary = prompt_words.LETTERS.get(key, "j") not in "jgG"
-            meanings = (self._marked if ordinary else self._values).setdefault(key, [])
-            if meaning not in meanings:
-                meanings.append(meaning)
-            self._longest[key[0]] = max(self._longest.get(key[0], 0), len(key))
-        name = tuple(meaning.column.replace("_", " ").lower().split())
-        self._names[name] = meaning.column
-        self._longest_name = max(self._longest_name, len(name))
-
-    def at(self, words: Sequence[Word], place: int) -> tuple[int, tuple[Meaning, ...], bool]:
-        """Returns how many words from a place name a value, its meanings, and whether it is one of a countable kind."""
-        word = words[place]
-        if word.letter == prompt_words.QUOTED:
-            key = prompt_words.key_of(word.text)
-            meanings = (*self._values.get(key, ()), *self._marked.get(key, ()))
-            return (1, meanings, False) if meanings else (0, (), False)
-        for length in range(min(self._longest_name, len(words) - place), 0, -1):
-            column = self._names.get(tuple(one.text for one in words[place : place + length]))
-            after = place + length
-            if column is None or after >= len(words):
-                continue
-            after += words[after].text in (":", "=", "is")
-            more, meanings = self._longest_from(words, after, marked=True)
-            meanings = tuple(one for one in meanings if one.column == column and one.value != "true")
-            if meanings:
-                return after - place + more, meanings, False
-        marked = place > 0 and words[place - 1].text == "by"
-        length, meanings = self._longest_from(words, place, marked)
-        singular = length == 1 and any(
-            one.role == "kind" and prompts.surface_form("kind", one.value).lower() != word.text for one in meanings
-        )
-        return length, meanings, singular
-
-    def _longest_from(self, words: Sequence[Word], place: int, marked: bool) -> tuple[int, tuple[Meaning, ...]]:
-        if place >= len(words):
-            return 0, ()
-        longest = self._longest.get(words[place].text, 0)
-        for length in range(min(longest, len(words) - place), 0, -1):
-            stop = place + length
-            if stop < len(words) and words[stop].glued:
-                continue
-            key = tuple(word.text for word in words[place:stop])
-            meanings = (*self._values.get(key, ()), *(self._marked.get(key, ()) if marked else ()))
-            if meanings:
-                return length, meanings
-        return 0, ()
-
-
-def _values(column: pa.Array) -> tuple[list[str], bool]:
-    """Returns the distinct values of a column, and whether cells have several: in a list, or separated by "|"."""
-    if pa.types.is_nested(column.type):
-        return sorted({value for cell in value_sets(column) for value in cell}), True
-    cells = pc.unique(column.cast(pa.string())).to_pylist()
-    lists = any(cell and SEPARATOR in cell for cell in cells)
-    if lists:
-        cells = [value.strip() for cell in cells if cell for value in cell.split(SEPARATOR)]
-    return sorted({cell for cell in cells if cell}), lists
-
-
-def _forms(role: str, value: str) -> set[str]:
-    """Returns a value as prompts write it: as it is, and as a plural or singular."""
-    text = value.replace("_", " ")
-    forms = {text}
-    if role not in ("kind", "about"):
-        return forms
-    forms.add(prompts.surface_form("kind", text))
-    if text.endswith("y") and text[-2:-1] not in "aeiou":
-        forms.add(f"{text[:-1]}ies")
-    if role == "kind" and text.endswith("s") and not text.endswith("ss") and text.lower() not in NOT_PLURAL:
-        forms.add(text[:-1])
-        if text.endswith("ies"):
-            forms.add(f"{text[:-3]}y")
-    return forms
-
-
 def _unnamed(words: Sequence[Word], places: Sequence[tuple[int, tuple[Meaning, ...], bool]]) -> list[str]:
     """Returns the words that name no value."""
     found, place = [], 0
@@ -450,33 +228,3 @@ def _shared(row: Mapping[str, tuple[str, ...]], last: Item) -> dict[str, tuple[s
     if len(heads) > 1:
         shared.append(heads[-1])
     return {column: values for column, values in _all_columns(shared).items() if column not in row}
-
-
-def _values_by_column(parts: Iterable[Part], kind: str) -> set[tuple[str, str]]:
-    single = [part.conditions[0] for part in parts if part.kind == kind and len(part.conditions) == 1]
-    return {(condition.column, value) for condition in single for value in condition.values}
-
-
-def _without_contradictions(parts: list[Part]) -> list[Part]:
-    """Returns the parts of a line, those that ask for and refuse the same value as taste."""
-    both = _values_by_column(parts, ONLY) & _values_by_column(parts, NOT)
-    found = []
-    for part in parts:
-        contradicts = part.kind in (ONLY, NOT) and _values_by_column([part], part.kind) & both
-        found.append(dataclasses.replace(part, kind=TASTE, conditions=(), rule=False) if contradicts else part)
-    return found
-
-
-def _overridden(parts: Sequence[Part], new: Sequence[Part]) -> tuple[list[Part], list[Part]]:
-    """Returns the parts of earlier lines that the `new` ones leave, and those that they override."""
-    wanted, refused = _values_by_column(new, ONLY), _values_by_column(new, NOT)
-    columns = {column for column, _ in wanted}
-    kept: list[Part] = []
-    lost: list[Part] = []
-    for part in parts:
-        mine = _values_by_column([part], part.kind)
-        overrides = (part.kind == ONLY and (mine & refused or any(column in columns for column, _ in mine))) or (
-            part.kind == NOT and mine & wanted
-        )
-        (lost if overrides else kept).append(part)
-    return kept, lost

@@ -14,11 +14,11 @@ from genrec.input_pipeline.context import RequestContext
 from genrec.serving.bundle import Bundle, BundleError, Card
 from genrec.serving.engine import Engine, Options, PreparedQuery, Program, Query, Recommendations, Shortage
 from genrec.serving.explanations import Explainer, Explanation
-from genrec.serving.prompt_rules import Understanding
 from genrec.serving.requests import Request
 from genrec.serving.search_programs import CACHE_BYTES, EncodedHistories
 from genrec.serving.served_catalogue import ItemChange, ServedCatalogue
 from genrec.serving.served_model import ServedModel
+from genrec.serving.understanding import Understanding
 
 __all__ = [
     "BundleError",

@@ -8,7 +8,7 @@ from genrec.data.errors import DataError
 from genrec.data.filters import Filter
 from genrec.errors import shown
 from genrec.serving.engine import Engine, Recommendations
-from genrec.serving.prompt_rules import NOT, ONLY
+from genrec.serving.prompt_grammar import NOT, ONLY
 from genrec.serving.requests import Request
 
 
