@@ -31,14 +31,22 @@ HELP = """Type a prompt, and more lines to refine it. Also: undo, why not X?, no
   :prompt             clear the prompt; :prompt X begins another one
   :undo               go back to before the last line
   :quit"""
-_WHY_NOT = re.compile(r"why\s+(?:not|no|isn't|is not)\s+(.+?)[\s?!.]*", re.IGNORECASE)
+_UNDO = re.compile(r"(?:undo|go back)(?:\s+(?:that|it|please))*[.!]?", re.IGNORECASE)
+_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5}
+_THAT = r"that one|this one|that|this|it"
+_PLACE = rf"(?:(?:number|item|#)\s*)?\d{{1,9}}|the (?:{'|'.join(_ORDINALS)}|last)(?: one)?"
+_WHY = re.compile(rf"why\s+(?P<item>{_PLACE}|{_THAT})[\s?!.]*", re.IGNORECASE)
+_WHY_NOT = re.compile(r"why\s+(?:not|no|isn't|is not)\s+(.+?)(?:\s+(?:in|on)\s+the\s+list)?[\s?!.]*", re.IGNORECASE)
 _NOT_ITEM = re.compile(
-    r"(?:not|no|skip|hide)\s+(?:(?:number\s+|item\s+|#)?(?P<number>\d{1,9})|that|this|it|that one|this one)"
+    rf"(?:not|no|skip|hide)\s+(?P<items>(?:{_PLACE}|{_THAT})(?:(?:\s*[,/&]\s*|\s+)(?:(?:and|or|nor|not)\s+)?(?:{_PLACE}))*)"
     r"(?:\s+(?:again|please))*[.!]?",
     re.IGNORECASE,
 )
+# "Them" may be things ("podcasts? I hate them"), and "for her" is a listener.
 _PERSON = re.compile(
-    r"\b(?:him|her|them|(?:that|this) (?:artist|author|singer|band))\b(?=\W*(?:$|again|please|any))", re.I
+    r"\b(?:(?<!for )(?:him|her)|(?<=by )them|(?<=^not )them|(?:that|this) (?:artist|author|singer|band))\b"
+    r"(?=\W*(?:$|again|please|any))",
+    re.IGNORECASE,
 )
 
 
@@ -133,15 +141,21 @@ class Conversation:
 
     def _say(self, line: str) -> None:
         """Takes a line in words: a question, an item that is turned down, or a refinement of the prompt."""
-        if re.fullmatch(r"undo[.!]?", line, re.IGNORECASE):
+        if _UNDO.fullmatch(line):
             self._undo()
-        elif asked := _WHY_NOT.fullmatch(line):
+            return
+        if asked := _WHY.fullmatch(line):
+            self._write(printing.clean(self._explained(self._items(asked["item"])[0])))
+            return
+        if asked := _WHY_NOT.fullmatch(line):
             self._write(printing.clean(self._answer(":why_not", asked[1])))
-        elif refused := _NOT_ITEM.fullmatch(line):
-            item = self._item(refused["number"]) if refused["number"] else self._that()
-            self._recommend(self._request, dataclasses.replace(self._filter, deny=self._filter.deny | {item}))
+            return
+        if refused := _NOT_ITEM.fullmatch(line):
+            denied = self._filter.deny.union(self._items(refused["items"]))
+            self._recommend(self._request, dataclasses.replace(self._filter, deny=denied))
         else:
             self._recommend(self._refined(self._with_names(line)), self._filter)
+        self._meant = None  # of the new list, "that" is the first
 
     def _answer(self, command: str, argument: str) -> str:
         request = self._request
@@ -149,8 +163,11 @@ class Conversation:
             return request.profile.as_text(self._engine.catalogue)
         if command == ":why_not":
             return why_not.answer(self._engine, request, self._found, self._filter, argument)
-        self._meant = self._item(argument)
-        return self._explainer.as_text(request, [self._meant], reasons=10)
+        return self._explained(self._item(argument))
+
+    def _explained(self, item: int) -> str:
+        self._meant = item
+        return self._explainer.as_text(self._request, [item], reasons=10)
 
     def _undo(self) -> None:
         if not self._earlier:
@@ -188,18 +205,36 @@ class Conversation:
 
     def _with_names(self, line: str) -> str:
         """Returns a line with the names of those who made the item that is meant, for "him" and the like."""
-        if not _PERSON.search(line):
+        person = _PERSON.search(line)
+        if person is None or "by" in self._roles_in(line[: person.start()]):
             return line
+        if line.casefold().startswith("not them") and "kind" in self._roles_in(self._request.prompt):
+            raise DataError("them: say whom or what you mean")
         creators = self._engine.creators_of(self._that())
         if not creators:
             title = self._engine.catalogue.titles[self._that()]
             raise DataError(f"nobody is named as the maker of {shown(title)}: say whom you mean")
-        names = " or ".join(f'"{creator}"' for creator in creators)
+        names = " or ".join(creator if '"' in creator else f'"{creator}"' for creator in creators)
         return _PERSON.sub(lambda found: names, line)
+
+    def _roles_in(self, text: str) -> set[str]:
+        """Returns the roles of the values that a text names."""
+        return {meaning.role for meaning in self._engine.named_in(text)}
+
+    def _items(self, text: str) -> list[int]:
+        """Returns the catalogue rows of items in words: "3", "2 and 5", "the last one", "that"."""
+        places = [
+            str(len(self._found.items) if found == "last" else _ORDINALS.get(found, found))
+            for found in re.findall(rf"\d+|{'|'.join(_ORDINALS)}|last", text.casefold())
+        ]
+        rest = [self._that()] if re.match(_THAT, text, re.IGNORECASE) else []
+        return rest + [self._item(place) for place in places]
 
     def _item(self, text: str) -> int:
         """Returns the catalogue row at a place of the last list, counted from 1."""
         items = self._found.items
+        if not len(items):
+            raise DataError("the list is empty: go back (undo), or change the prompt")
         if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= len(items):
             raise DataError(f"give the number of an item of the list, 1 to {len(items)}")
         return int(items[int(text) - 1])

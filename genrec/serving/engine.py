@@ -24,6 +24,7 @@ from genrec.serving import history_words
 from genrec.serving.profiles import Phrase, Profile
 from genrec.serving.prompt_grammar import LESS, ONLY
 from genrec.serving.prompt_rules import PromptRules
+from genrec.serving.prompt_values import Meaning
 from genrec.serving.requests import Request
 from genrec.serving.suggestions import values_of
 from genrec.serving.understanding import Understanding
@@ -212,6 +213,10 @@ class Engine:
         if not asked:
             return np.zeros(0, np.int64)
         return np.flatnonzero(np.logical_and.reduce([condition.mask(self.catalogue) for condition in asked]))
+
+    def named_in(self, text: str) -> list[Meaning]:
+        """Returns the values that a text names, whatever it says of them."""
+        return self._rules.named_in(text)
 
     def creators_of(self, item: int) -> list[str]:
         """Returns who made an item, a catalogue row, by the columns that prompts name with "by"."""

@@ -17,13 +17,17 @@ import numpy as np
 
 from genrec import printing
 from genrec.data.dataset import Catalogue
+from genrec.data.filters import Condition
 from genrec.input_pipeline import prompts
 from genrec.input_pipeline.context import ABSENT, SEQUENTIAL, SUMMARY, UNKNOWN, VECTOR, Feature
 from genrec.serving.engine import Engine
+from genrec.serving.history_words import CHOSEN
 from genrec.serving.profile_entries import LEARNED, SIGNS, Entry
 from genrec.serving.profiles import Profile
+from genrec.serving.prompt_grammar import ONLY
 from genrec.serving.requests import Request
 from genrec.serving.suggestions import values_of
+from genrec.serving.understanding import TASTE
 
 ROWS = 16  # batches are padded to a multiple of this: each size is a compilation
 WORDS = 4  # of the description of a prefix
@@ -32,13 +36,6 @@ STATED = 3  # most reasons of an item in words
 LEAST = 0.1  # change of the log-probability from which a reason is stated: a tenth more likely
 DAY = 86_400  # seconds
 PERIODS = ((DAY, "in the last day"), (7 * DAY, "in the last week"), (30 * DAY, "in the last month"))
-CLAUSE_END = re.compile(r"[,.;:!?]|\bbut\b")
-# Words after which, or in whose clause, a value may be refused: it is not stated as a match.
-NEGATORS = re.compile(
-    r"\b(?:no|not|nor|none|never|nothing|less|fewer|without|except|instead|than|other|hate|dislike|avoid|skip|stop|tired|"
-    r"bored|boring|sick|enough|spare|leave|anything but)\b|n['\u2019]t\b",
-    re.IGNORECASE,
-)
 VECTOR_WORDS = {
     VECTOR: "of what is known of you beside your history",
     SUMMARY: "of your earlier history as a whole",
@@ -55,7 +52,7 @@ class Ablation(NamedTuple):
     withheld: frozenset[str] = frozenset()  # features and vectors
     words: str = ""  # what follows "because"; empty if no words fit
     entry: Entry | None = None  # if the input is one of the profile
-    prompt: str = ""  # if the input is the prompt
+    asked: tuple[Condition, ...] = ()  # what the prompt asks for, if the input is the prompt
 
 
 class Reason(NamedTuple):
@@ -118,7 +115,9 @@ class Explainer:
                 found.append(Ablation(f"soft tokens: {soft.name}", request, frozenset({soft.name}), words))
         if request.prompt:
             without, words = dataclasses.replace(request, prompt=""), f'you asked for "{request.prompt}"'
-            found.append(Ablation(f"prompt: {request.prompt}", without, words=words, prompt=request.prompt))
+            parts = self._engine.understand(request).parts
+            asked = tuple(one for part in parts if part.kind in (ONLY, TASTE) for one in part.conditions)
+            found.append(Ablation(f"prompt: {request.prompt}", without, words=words, asked=asked))
         profile = self._engine.profile_of(request)
         for entry in profile.entries:
             others = Profile(profile.user, tuple(one for one in profile.entries if one != entry))
@@ -132,7 +131,8 @@ class Explainer:
         places = np.flatnonzero(request.history == item)
         chosen = self._engine.chosen
         name = f"{chosen} {back} ago" if len(places) == 1 else f"{chosen} {len(places)} times, last {back} ago"
-        words = f'you chose "{title}"{self._counted(request, places)}'
+        did = "chose" if chosen == CHOSEN else chosen
+        words = f'you {did} "{title}"{self._counted(request, places)}'
         return Ablation(f"{name}: {title}", request.without_events(places), words=words)
 
     def _counted(self, request: Request, places: np.ndarray) -> str:
@@ -180,14 +180,12 @@ class Explainer:
         catalogue = self._engine.catalogue
         if ablation.entry is not None and SIGNS[ablation.entry.kind] > 0 and not ablation.entry.items:
             return " (this matches)" if item in ablation.entry.rows(catalogue) else ""
-        said = []
-        for column, role in self._engine.prompt_columns if ablation.prompt else ():
-            if role != "words":
-                forms = (
-                    prompts.surface_form(role, value) for value in values_of(catalogue.column(column)[item].as_py())
-                )
-                said += [f'"{form}"' for form in forms if _asks_for(ablation.prompt, form)]
-        return f" (this matches {', '.join(said)})" if said else ""
+        roles, said = dict(self._engine.prompt_columns), list[str]()
+        for condition in ablation.asked:
+            if role := roles.get(condition.column):
+                values = values_of(catalogue.column(condition.column)[item].as_py())
+                said += [f'"{prompts.surface_form(role, value)}"' for value in values if value in condition.values]
+        return f" (this matches {', '.join(dict.fromkeys(said))})" if said else ""
 
     def _scores(self, ablations: Sequence[Ablation], items: Sequence[int] | np.ndarray) -> np.ndarray:
         """Returns float32[ablations, items]: log-probabilities of catalogue rows."""
@@ -227,15 +225,6 @@ def _feature_words(feature: Feature, code: int) -> str:
     name, value = feature.name.replace("_", " "), feature.meaning(code)
     owner = "your" if feature.of == "user" else "the"
     return "" if code == UNKNOWN else f"{owner} {name} is {value}"
-
-
-def _asks_for(prompt: str, form: str) -> bool:
-    """Returns whether a prompt has a value's form, with no word before it, or in its clause, that could refuse it."""
-    found = re.search(rf"(?<!\w){re.escape(form)}(?!\w)", prompt, re.IGNORECASE)
-    if found is None:
-        return False
-    end = CLAUSE_END.search(prompt, found.end())
-    return not NEGATORS.search(prompt[: end.start() if end else len(prompt)]) and "no thank" not in prompt.lower()
 
 
 class PrefixWords:

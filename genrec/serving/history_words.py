@@ -1,4 +1,4 @@
-"""Verbs for events of a history that fit the catalogue: played, read, watched, bought."""
+"""Verbs for events of a history that fit the catalogue: played, read, watched, bought, else chosen."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

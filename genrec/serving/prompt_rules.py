@@ -75,6 +75,11 @@ class PromptRules:
         ]
         return Understanding(prompt, tuple(parts), tuple(overridden), english)
 
+    def named_in(self, text: str) -> list[Meaning]:
+        """Returns the values that a text names, whatever it says of them."""
+        words = prompt_words.words(text)
+        return [meaning for token in prompt_clauses.tokens(words, self._index.at) for meaning in token.meanings]
+
     def conditions(self, prompt: str) -> tuple[Condition, ...]:
         """Returns the rules of a prompt that are about one column each."""
         return self.read(prompt).conditions

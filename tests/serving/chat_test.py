@@ -145,6 +145,42 @@ def test_who_is_not_wanted_again_is_not_returned(engine):
     assert listed(answers[4]) == listed(answers[2]) and listed(answers[2])[0] not in listed(answers[5])
 
 
+def test_several_items_are_turned_down_at_once(engine):
+    answers, _ = talk(engine, "music", "not 2 and 4", "no the last one, please", "not 9")
+    before, after, last = map(listed, answers[1:4])
+    assert before[0] == after[0] and not {before[1], before[3]} & set(after) and "1 to 5" in answers[4]
+    last_title = after[-1]
+    assert last_title not in last
+
+
+def test_that_is_the_first_of_each_new_list_unless_one_was_explained(engine):
+    answers, _ = talk(
+        engine, "music", "not that one", "not that one", "why the second?", "not that one", "not that one"
+    )
+    lists = [listed(answer) for answer in answers]
+    assert lists[1][0] not in lists[2] and lists[2][0] not in lists[3]
+    assert lists[3][1] in answers[4] and lists[3][1] not in lists[5] and lists[3][0] == lists[5][0]
+    assert lists[5][0] not in lists[6]
+
+
+@pytest.mark.parametrize(
+    ("lines", "understood"),
+    [
+        (["podcasts, I hate them"], "not: podcasts"),
+        (["audiobooks: can't stand them"], "not: audiobooks"),
+        (["play music for her"], "only music"),
+    ],
+)
+def test_a_pronoun_stands_for_people_only_where_it_can(engine, lines, understood):
+    answers, _ = talk(engine, *lines)
+    assert f"understood: {understood}\n" in answers[-1]
+
+
+def test_them_that_may_be_items_or_people_is_asked_for(engine):
+    answers, _ = talk(engine, "podcasts", "not them again", ":prompt", "not them again")
+    assert "whom or what" in answers[2] and "understood: not: " in answers[4]
+
+
 def test_parts_of_the_prompt_are_switched_off_and_on(engine):
     answers, _ = talk(
         engine, "podcasts", "no audiobooks", ":off 1", "calm", ":on 1", ":rules off", ":off 9", ":rules x"

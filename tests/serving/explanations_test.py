@@ -125,14 +125,14 @@ def test_words_count_what_was_chosen_and_when(engine):
     request = Request("u", history, ages=ages)
     assert (
         words_of(engine, request, "played 3 times, last 1 ago")
-        == f'you chose "{title[3]}" 3 times, once in the last day'
+        == f'you played "{title[3]}" 3 times, once in the last day'
     )
-    assert words_of(engine, request, "played 2 ago") == f'you chose "{title[5]}" in the last week'
-    assert words_of(engine, request, "played 4 ago") == f'you chose "{title[4]}" in the last month'
+    assert words_of(engine, request, "played 2 ago") == f'you played "{title[5]}" in the last week'
+    assert words_of(engine, request, "played 4 ago") == f'you played "{title[4]}" in the last month'
     assert words_of(engine, request.with_event(4), "played 2 times").endswith("twice, once in the last day")
     older = dataclasses.replace(request, ages=ages + 400 * day)
     for unknown in (older, dataclasses.replace(request, ages=None), dataclasses.replace(request, ages=ages[:4])):
-        assert words_of(engine, unknown, "played 3 times") == f'you chose "{title[3]}" 3 times'
+        assert words_of(engine, unknown, "played 3 times") == f'you played "{title[3]}" 3 times'
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,8 @@ def test_words_count_what_was_chosen_and_when(engine):
         ("I don't want {mood} things", False),
         ("{mood} things are boring", False),
         ("{mood}, no thanks", False),
+        ("{mood}? nah", False),
+        ("down with {mood} things", False),
         ("something {mood}ish", False),
     ],
 )
