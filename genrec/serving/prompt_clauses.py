@@ -14,6 +14,8 @@ from genrec.serving import prompt_words
 from genrec.serving.prompt_values import Meaning, ValuesAt
 from genrec.serving.prompt_words import ASKING, NEGATIVE, NEW_PHRASE, Word
 
+PARTICLES = ("up", "down", "off")  # "warm up" names no mood
+
 
 class Token(NamedTuple):
     """A phrase of a prompt with its class of `prompt_words`."""
@@ -77,19 +79,27 @@ def tokens(found: Sequence[Word], values_at: ValuesAt) -> list[Token]:
             joined += 1
         length, meanings, singular = values_at(found, first)
         letter, phrase = prompt_words.letter_at(found, first)
-        if meanings and length >= phrase:
+        if meanings and all(one.role == "mood" for one in meanings) and _text(found, first + length) in PARTICLES:
+            letter, length, meanings = prompt_words.UNKNOWN, length + 1, ()  # "warm up"
+        elif meanings and length >= phrase:
             letter = prompt_words.VALUE
         else:
             length, meanings, singular = phrase, (), False
         if length < joined:
             made += _hyphenated(found[first : first + joined], values_at)
             length = joined
+            if made[-1].meanings and first + length < len(found) and values_at(found, first + length)[0]:
+                made.append(Token(prompt_words.COLON, "", made[-1].stop, made[-1].stop))  # "podcast-free | music"
         else:
             read = found[first : first + length]
             text = " ".join(word.text for word in read)
             made.append(Token(letter, text, read[0].start, read[-1].stop, meanings, singular))
         first += length
     return made
+
+
+def _text(found: Sequence[Word], place: int) -> str:
+    return found[place].text if place < len(found) else ""
 
 
 def _hyphenated(found: Sequence[Word], values_at: ValuesAt) -> list[Token]:
@@ -117,6 +127,7 @@ def clauses(found: Sequence[Token]) -> list[Clause]:
         if letter in NEGATIVE and token.text != "not" and current and current[-1].text == token.text:
             continue  # "no no no podcasts"
         refuses = letter in "nNZ" and re.search("V[hgGj]*[Wr]?$", letters) and not re.search("[nNmMXqRP]", letters)
+        refuses = refuses or (letter in "nN" and _is_repeated(current, letters, found, place))
         if letter in ".?:,cbYFeEC" or refuses:
             if current:
                 done.append(Clause(tuple(current), joint, comma, letter == "?"))
@@ -133,6 +144,14 @@ def clauses(found: Sequence[Token]) -> list[Clause]:
     if current:
         done.append(Clause(tuple(current), joint, comma, False))
     return done
+
+
+def _is_repeated(current: Sequence[Token], letters: str, found: Sequence[Token], place: int) -> bool:
+    """Returns whether the same word refuses once more, without a comma: "no podcasts no audiobooks"."""
+    refusal = re.fullmatch("[hcb]*(?P<negator>[nN])[dgj]*V[hgG]*", letters)
+    if refusal is None or current[refusal.start("negator")].text != found[place].text:
+        return False
+    return re.match("[dgj]*V", "".join(token.letter for token in found[place + 1 :])) is not None
 
 
 def _continues(letters: str, found: Sequence[Token], place: int) -> bool:
@@ -195,7 +214,8 @@ def _item(found: Sequence[Token], joint: str) -> Item:
             mode = "like" if token.text == "like" else token.letter
             after = after or token.letter in "fTr"
         elif token.letter in "jUDG":
-            before, after = before or place < head or head < 0, after or place > head
+            behind = place > head >= 0 and token.letter != "G"  # in "sad songs", "sad" qualifies songs
+            before, after = before or not behind, after or behind
     if any(token.singular for token in found) and any(token.text in ("that", "those", "the") for token in found):
         before = True  # one in particular
     asks = any(token.text in ASKING for token in found)

@@ -40,12 +40,12 @@ class Statement(NamedTuple):
 
 
 _ASKING = re.compile(
-    r"[hcb]*(?P<prefix>(?:i[hXo]*)?w(?:[hoX]|T[vx]|[vxL])*|(?:H[ho]*)?[vx][ho]*L?[ho]*|K[ho]*|A[ho]*"
+    r"[hcb]*(?P<prefix>(?:i[hXo]*)?w(?:[hoX]|T[vx]|[vxL])*|(?:i?[hX]*H[ho]*)?[vx][ho]*L?[ho]*|K[ho]*|A[ho]*"
     r"|i[hX]*o[hX]*[vxwlLf]T?[hvx]*|)(?P<phrase>[dDgGjUVBaWOhof].*)"
 )
 _WHICH = re.compile(r"[hcb]*q[jU]{0,2}(?P<phrase>V+)[XHAxh]")
 # The first noun phrase of what is asked for: with a head, or by a preposition alone.
-_HEADED = re.compile(r"[hodDO]*(?:gf[hdDU]*|g[hdD]*)?(?P<before>[jUV]*)V[gG]?(?P<rest>.*)")
+_HEADED = re.compile(r"[hodDO]*(?:gf[hdDU]*|g[hdD]*(?!j*U))?(?P<before>[jUV]*)V[gG]?(?P<rest>.*)")
 _HEADLESS = re.compile(r"[hodD]*[gG]?h*[BaWO][dDh]*(?P<before>)V(?P<rest>.*)")
 _REST = re.compile(r"[oh]*(?:$|[BaWOfTr,c])")
 _LIST = r"(?P<phrase>[dgGjUVBaWOfT,ch]*V.*)"
@@ -58,14 +58,16 @@ _REFUSING = (
     (NOT, re.compile(r"[hcb]*(?P<phrase>[dgjUVBaW,c]*V[gBaWUjdV]*)h*(?:X+h*)?Mh*$")),
     (NOT, re.compile(r"[hcb]*ih*x(?P<phrase>[dgjUV,c]*V[gBaWUjdV]*)h*X*h*Mh*$")),
     (NOT, re.compile(r"[hcb]*(?P<phrase>[dgjUV,c]*V[gBaWUjdV]*),?i[hX]*mh*$")),
+    (NOT, re.compile(r"[hcbiXHwoTK]*p(?P<phrase>[dgjV,c]*V[gBaWjdV]*)h*[kM](?:[BOaf]?[dDiUGg]*)h*$")),
 )
 _IN_LISTS = "dDgGjUVBaWOfTrh,c"
 # Complaints ("I can't hear the podcasts"), reports ("I play no podcasts") and questions.
 _UNSURE = re.compile(r"i[hX]*nh*[xL]|i[hX]*[vx][hX]*N|A.*[Nn]|[hcb]*r|[hcb]*X(?!nh*[vwxlLf])")
 _REFERS_BACK = re.compile(r"[hcb]*i?[hX]*(?:[nNZ]+[hXwfvT]*|m[hv]*|X*h*M)[htdi]*")
 _BARE_NO = re.compile(r"[hcb]*(?:[nNZ]+|m)h*")
-_WITHOUT_OBJECT = re.compile(r"[^UVg]*[nm][^UVg]*")  # "do not, under any circumstances, ..."
+_WITHOUT_OBJECT = re.compile(r"[^UV]*[nm][^UV]*")  # "do not, under any circumstances, ...", "what I hate most, ..."
 _BARE = re.compile(r"[hcb]*K?[hdgGjUVBaWOf,c]*V[hgG]*")
+_FURTHER = ("more", "no more", "any more", "not any more", "no further", "further")
 _PARTICULAR = ("a", "an", "those", "that", "many", "much", *NEW_PHRASE)  # "some podcasts are boring" refuses nothing
 
 
@@ -87,6 +89,10 @@ def statements(found: Sequence[Token]) -> list[tuple[Clause, Statement | None]]:
             continue
         if clause.letters[0] == "F" and not clause.comma:
             made[place - 1] = None
+        elif place == 1 and read[0].letters[0] == "e" and clause.has("nNmM"):
+            made[0] = None  # "except for podcasts, I hate everything"
+        elif clause.joint == "N" and clause.tokens[0].text == "without" and made[place - 1] is None:
+            made[place] = None  # "I am sad without music"
         elif clause.letters[0] in "eEC":
             _relate_exception(read, made, place)
         elif clause.joint == "b" and made[place] is not None:
@@ -125,7 +131,10 @@ def _statement(clause: Clause) -> Statement | None:
             return None
         if subject and any(token.text in _PARTICULAR for token in phrase):
             return None
-        return Statement(kind, items(phrase), clause.tokens[0].start, clause.tokens[-1].stop)
+        refused = items(phrase)
+        if re.fullmatch("[hcb]*n[hd]*", letters[:first]) and not any(item.joint == "c" for item in refused):
+            refused = refused[:1]  # "not jazz, metal": a list only with "or"
+        return Statement(kind, refused, clause.tokens[0].start, clause.tokens[-1].stop)
     return None
 
 
@@ -141,7 +150,11 @@ def _asked(clause: Clause, letters: str) -> Statement | None:
         asked = _ASKING.fullmatch(letters)
         if asked is None or not _is_asked(asked["phrase"], bare=not asked["prefix"]):
             return None
+        if clause.question and not clause.has("HAKwvx") and _asks(clause) and clause.tokens[-1].text not in ASKING:
+            return None  # "only podcasts?"
     phrase = clause.tokens[asked.start("phrase") : asked.end("phrase")]
+    if _has_verb(phrase):
+        return None
     return Statement(ONLY, items(phrase), clause.tokens[0].start, clause.tokens[-1].stop)
 
 
@@ -155,6 +168,18 @@ def _is_asked(phrase: str, bare: bool) -> bool:
     return unknown <= 3 and not (bare and (unknown or statement))
 
 
+def _has_verb(phrase: Sequence[Token]) -> bool:
+    """Returns whether an unknown word in a noun phrase may be a verb: "deleting podcasts", "music lacking jazz"."""
+    for place, token in enumerate(phrase):
+        if token.letter in "aWBOfrT":
+            return False
+        if token.letter == "U" and any(one.letter == "V" for one in phrase[place:]):
+            after_kind = place and any(one.role == "kind" for one in phrase[place - 1].meanings)
+            if after_kind or token.text.endswith("ing"):
+                return True
+    return False
+
+
 def _relate_exception(read: Sequence[Clause], made: list[Statement | None], place: int) -> None:
     """Keeps the refusal of "except", "other than" and "instead of" only where what stands before them allows it."""
     clause, left = read[place], read[place - 1]
@@ -163,7 +188,7 @@ def _relate_exception(read: Sequence[Clause], made: list[Statement | None], plac
         if first.letter == "C":
             made[place] = None
         return
-    known = re.fullmatch("[^U]*(?:[vwxK][^U]*U.*)?", left.letters)
+    known = re.fullmatch("[^U]*(?:[vwxK][^U]*U.*)?|[hcbovK]*g[dj]*[aWB][^iXy]*", left.letters)
     if left.has(NEGATIVE + BLOCKING) or not known:
         made[place] = None
         if first.letter != "E":
@@ -195,11 +220,14 @@ def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: 
         back -= 1
     before = made[back]
     if clause.question or clause.has("VU"):
-        if made[place] is not None and _BARE_NO.fullmatch(read[back].letters) and _BARE.fullmatch(clause.letters):
+        if made[place] is not None and _BARE.fullmatch(clause.letters) and not _asks(clause):
+            named = clause.joint == ":" and before is None and read[back].has(NEGATIVE + BLOCKING + "UM")
             referred = back and made[back - 1] is not None
-            if not referred and not _asks(clause):
-                made[place] = None  # "no, podcasts"
-        if _turns_away(clause, read[place - 1]) and made[place] is None and not clause.has("V"):
+            if named or (_BARE_NO.fullmatch(read[back].letters) and not referred):
+                made[place] = None  # "no, podcasts", "my nightmare: podcasts"
+        if _is_doubted(read[back], clause, made[place]):
+            made[back] = None
+        elif _turns_away(clause, read[place - 1]) and made[place] is None and not clause.has("V"):
             made[place - 1] = None  # "podcasts not welcome"
         elif made[place] is None and clause.has("t") and clause.has(NEGATIVE + BLOCKING + "U") and not clause.has("lV"):
             made[back] = None  # "podcasts, my wife hates them"
@@ -208,9 +236,26 @@ def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: 
     elif _REFERS_BACK.fullmatch(clause.letters):
         if before is not None and before.kind == ONLY:
             refuses = clause.joint != "c" and _BARE.fullmatch(read[back].letters)
+            if read[back].has("dg") and any(token.text in _FURTHER for token in clause.tokens):
+                refuses = None  # "two podcasts, no more" is a number
             made[back] = before._replace(kind=NOT) if refuses else None
-    elif _turns_away(clause, read[place - 1]):
-        made[place - 1] = None
+    elif _turns_away(clause, read[place - 1]) or _is_doubted(read[back], clause, made[place]):
+        made[back] = None
+
+
+def _is_doubted(asked: Clause, clause: Clause, statement: Statement | None) -> bool:
+    """Returns whether a clause comments on the mere noun phrase `asked`: "podcasts, you must be joking"."""
+    if not _BARE.fullmatch(asked.letters) or _asks(asked) or clause.joint not in (",", ":", "?"):
+        return False
+    if re.fullmatch("[hcbt]*", clause.letters):
+        return False
+    if asked.question:
+        return not (clause.question and statement is not None)  # but not "music? podcasts?"
+    if statement is not None:
+        return False
+    tag = "[hdDgGjU]*" if clause.joint == "," else "[hdDgGj]*"  # "music, lo-fi"
+    phrase = re.fullmatch(rf"{tag}|[hdDgGjU]*[aWBO][^iXy]*", clause.letters)
+    return clause.has(BLOCKING + "MmkZ") or (clause.has("U") and phrase is None)
 
 
 def _turns_away(clause: Clause, before: Clause) -> bool:
@@ -219,4 +264,4 @@ def _turns_away(clause: Clause, before: Clause) -> bool:
 
 
 def _asks(clause: Clause) -> bool:
-    return any(token.text in ASKING for token in clause.tokens)
+    return any(token.text in ASKING or token.text == "just" or token.letter == "o" for token in clause.tokens)

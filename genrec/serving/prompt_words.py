@@ -20,29 +20,30 @@ _CLASSES = {
     "bunch of|any kind of|any sort of|entire|whole|piece of|couple of|all of",
     "D": "last week's|last night's|last month's|this week's|this|these|my|your|its|our|their|most|several|certain|"
     "half|both|each|one of",
-    "g": "something|anything|everything|things|thing|stuff|one|ones|content|item|items|titles|material|else|anyone|"
-    "anybody|somebody|someone|everyone|everybody",
+    "g": "something|anything|everything|whatever|whichever|things|thing|stuff|one|ones|content|item|items|titles|"
+    "material|else|anyone|anybody|somebody|someone|everyone|everybody",
     "G": "song|songs|track|tracks|tune|tunes|album|albums|episode|episodes|show|shows|story|stories|book|books|series|"
     "playlist|playlists|mix|sounds|vibes|voice|voices|lyrics|language",
     "j": "new|newer|newest|old|older|good|better|best|great|nice|fine|short|shorter|long|longer|quiet|quieter|loud|"
     "relaxing|upbeat|funny|slow|fast|fresh|soft|happy|popular|latest|recent|classic|classical|interesting|"
     "instrumental|acoustic|live|chill|light|modern|soothing|peaceful|mellow|cheerful|energetic|gentle|lovely|cool|"
     "different|similar|other|same|favorite|favourite|random|decent|proper|real|little|big|deep|exciting|fun|easy|"
-    "ambient|background|english|german|french|spanish|italian|american|british|famous|unknown|smart|serious|heavy|"
-    "scary|hard|free",
+    "ambient|background|clean|uplifting|inspiring|calming|thrilling|entertaining|amusing|gripping|touching|moving|"
+    "charming|amazing|outstanding|english|german|french|spanish|italian|american|british|famous|unknown|smart|serious|"
+    "heavy|scary|hard|free",
     # Words that change nothing: hedges, politeness, time.
     "h": "please|after all|preferably|ideally|maybe|perhaps|possibly|now|today|tonight|again|then|really|very|so|too|"
-    "also|as well|ok|okay|hey|hi|hello|thanks|thank you|kindly|actually|instead|rather|well|oh|um|uh|hmm|yes|yeah|"
-    "yep|sure|just|simply|right now|right away|for now|for today|for tonight|for once|for a while|for a change|"
-    "for a bit|this time|at all|anymore|any more|any longer|no matter what|ever|ever again|whatsoever|in it|in there|"
-    "in here|in the list|in my list|at the moment|for the moment|for the time being|this morning|this evening|"
-    "this afternoon|this week|these days|on my way home|at home|if you can|if possible|if you could|"
-    "if you do not mind|if you please|if i may|for me|to me|for us|for him|for her|for them|for my kids|with me|here|"
-    "i think|i guess|i believe|i said|i told you|as i said|like i said|i mean|you know|by the way|honestly|frankly|"
-    "seriously|personally|definitely|absolutely|always|still|even|quite|pretty|a bit|a little bit|totally|completely|"
-    "clearly|would be nice|would be great|would be good|would be fine|would be lovely|would be perfect|first|next|"
-    "later|finally|my friend|dear|sorry|excuse me|on second thought|for heaven s sake|for god s sake|to be honest|"
-    "once|once more|as usual",
+    "also|as well|ok|okay|hey|hi|hello|thanks|thank you|kindly|actually|instead|rather|well|oh|um|uh|hmm|yes|yeah|yep|"
+    "sure|just|simply|right now|right away|for now|for today|for tonight|for once|for a while|for a change|for a bit|"
+    "this time|at all|anymore|any more|any longer|no matter what|ever|ever again|whatsoever|in it|in there|in here|"
+    "bro|dude|mate|buddy|folks|guys|alexa|siri|google|computer|in the list|in my list|at the moment|for the moment|"
+    "for the time being|this morning|this evening|this afternoon|this week|these days|on my way home|at home|"
+    "if you can|if possible|if you could|if you do not mind|if you please|if i may|for me|to me|for us|for him|"
+    "for her|for them|for my kids|with me|here|i think|i guess|i believe|i said|i told you|as i said|like i said|"
+    "i mean|you know|by the way|honestly|frankly|seriously|personally|definitely|absolutely|always|still|even|quite|"
+    "pretty|a bit|a little bit|totally|completely|clearly|would be nice|would be great|would be good|would be fine|"
+    "would be lovely|would be perfect|first|next|finally|my friend|dear|sorry|excuse me|on second thought|"
+    "for heaven s sake|for god s sake|to be honest|once|once more|as usual",
     "o": "only|solely|exclusively|strictly|purely|nothing but|nothing except|nothing other than|nothing besides|"
     "nothing else but|nothing else than|nothing else|and nothing else|none but|no one but|nobody but|no one except|"
     "nobody except|and that is it|alone",
@@ -51,14 +52,13 @@ _CLASSES = {
     "y": "you",
     "X": "am|is|are|be|do|does|will|would|can|could|should|may|might|must|shall|have|has|been|being",
     # Wanting, and doing.
-    "w": "want|want you to|need|need you to|would like|would like you to|would love|would prefer|would rather|"
-    "would rather have|would rather you|feel like|am in the mood for|in the mood for|up for|am up for|am looking for|"
-    "looking for|am searching for|searching for|am after|fancy|am craving|craving|crave|could do with|could use|"
-    "am ready for|ready for|wish for|hoping for|game for|hungry for|ask for|asking for|insist on|make it|"
-    "let there be|it should be|it must be|it has to be|should be|must be|has to be|let it be|i will take|i will have|"
-    "i would go for|could go for|would take|keep it|stay with|stick to|stick with|switch to|change to|change it to|"
-    "back to|go back to|go with|go for|continue with|start with|surprise me with|hit me with|skip to|skip ahead to|"
-    "skip forward to|yes to|bring on",
+    "w": "want|need|would like|would love|would prefer|would rather|would rather have|feel like|am in the mood for|"
+    "in the mood for|up for|am up for|am looking for|looking for|am searching for|searching for|am after|fancy|"
+    "am craving|craving|crave|could do with|could use|am ready for|ready for|wish for|hoping for|game for|hungry for|"
+    "ask for|asking for|insist on|make it|let there be|it should be|it must be|it has to be|should be|must be|"
+    "has to be|let it be|i will take|i will have|i would go for|could go for|would take|keep it|stay with|stick to|"
+    "stick with|switch to|change to|change it to|back to|go back to|go with|go for|continue with|start with|"
+    "surprise me with|hit me with|skip to|skip ahead to|skip forward to|yes to|bring on",
     "v": "play|play me|listen to|give me|give us|show me|show us|put on|recommend|recommend me|suggest|bring me|queue|"
     "queue up|let me hear|let me have|let us hear|let us have|let us listen to|let us try|let us do|let us go with|"
     "stream|offer|offer me|send me|serve me|throw on|try|pick|choose|select|look for|search|search for|find me|"
@@ -73,16 +73,18 @@ _CLASSES = {
     "H": "can you|could you|would you|will you|can we|could we|can i|could i|may i|may we|might i|would you mind|"
     "would you please|you should|you must|you can|you could|you may|you need to|you have to|you had better|it should|"
     "it must|it can|it may|there should be|there must be|there shall be|there can be|let us|let me|please let|"
-    "as long as it is|so long as it is|as long as they are|provided it is|we should|i should|make sure it is|"
-    "make sure there are|make sure there is|try to|i ask you to|i beg you to|feel free to|be so kind to",
+    "want you to|need you to|would like you to|would rather you|as long as it is|so long as it is|as long as they are|"
+    "provided it is|we should|i should|make sure it is|make sure there are|make sure there is|try to|i ask you to|"
+    "i beg you to|feel free to|be so kind to",
     "A": "do you have|have you got|is there|are there|do we have|got|what else is there|have you any",
     "B": "by|from|by the artist|by an artist called|by someone called|of the artist",
     "a": "about|on|on the subject of|on the topic of|regarding|concerning|dealing with|that deals with|that deal with|"
     "that is about|that are about|covering",
-    "W": "with",
+    "W": "with|featuring|including|containing|involving|starring",
     "O": "of",
     "T": "to",
-    "f": "for|in|at|under|than|like|as|through|during|before|after|between|near|around|up|off|down|via|within|towards",
+    "f": "for|in|at|under|than|like|as|through|during|before|after|between|near|around|up|via|within|towards|over|"
+    "above|below|across|past|versus|vs",
     "r": "that is|that are|which is|which are|who is|who are|that s|that do|that does|that has|that have|that i|"
     "which i|that contain|that contains|that involves|that involve",
     "c": "and|or|nor|and also|or even|and or|and then",
@@ -104,9 +106,9 @@ _CLASSES = {
     "not a single|no kind of|no sort of|no type of|no such|nothing more|no longer any|free of|free from",
     "n": "not|never|never ever|no longer|not any|not any more|not even|not another|not anymore|rather not|by no means|"
     "under no circumstances|in no way",
-    "Z": "nope|as if|nah|no thanks|no thank you|no way|hell no|hard pass|pass|yuck|ugh|eww|not today|not now|"
-    "not tonight|not again|not interested|no interest|not a fan|not for today|thumbs down|no chance|never again|"
-    "rather not please",
+    "Z": "nope|as if|nah|no thanks|no thank you|no way|hell no|hard pass|pass|yuck|ugh|eww|ew|maybe later|omg|oh god|"
+    "oh my god|god|jeez|good grief|oh come on|come on|not today|not now|not tonight|not again|not interested|"
+    "no interest|not a fan|not for today|thumbs down|no chance|never again|rather not please",
     "m": "hate|that is enough|that is enough of|have gone off|go off|detest|loathe|despise|dislike|abhor|resent|"
     "can not stand|could not stand|can not bear|can not take|can not handle|can not abide|can not tolerate|"
     "can not deal with|can not listen to|can do without|could do without|do without|can live without|"
@@ -116,11 +118,11 @@ _CLASSES = {
     "stay away from|keep away from|keep me away from|steer clear of|stay clear of|get rid of|rid me of|be rid of|"
     "pass on|pass over|forget|forget about|enough|enough of|enough with|had enough|had enough of|heard enough|"
     "heard enough of|have enough|have had enough|have had enough of|have heard enough|have heard enough of|"
-    "had it with|have had it with|had my fill of|have had my fill of|had too much|have had too much|"
-    "have had too many|sick of|sick and tired of|sick to death of|tired of|tired with|bored of|bored with|bored by|"
-    "fed up with|fed up of|weary of|done with|am over|am so over|so over|through with|finished with|allergic to|"
-    "annoyed by|annoyed with|annoyed at|against|averse to|refuse|reject|turn off|turn off the|switch off|shut off|"
-    "shut up|do away with|away with|down with|to hell with|screw|no thanks to|no to|say no to|no interest in|"
+    "had it with|have had it with|had my fill of|have had my fill of|had too much|have had too much|have had too many|"
+    "sick of|sick and tired of|sick to death of|tired of|tired with|bored of|bored with|bored by|fed up with|"
+    "fed up of|weary of|done with|am over|am so over|so over|through with|finished with|allergic to|annoyed by|"
+    "annoyed with|annoyed at|against|averse to|refuse|reject|turn off|turn off the|switch off|shut off|shut up|"
+    "do away with|away with|down with|to hell with|screw|no thanks to|no to|say no to|no interest in|"
     "have no interest in|zero interest in|no time for|have no time for|no patience for|have no patience for|"
     "no need for|have no need for|no use for|have no use for|no fan of|a hater of|lost interest in|"
     "have lost interest in|the last thing i want is|the last thing i need is|never liked|never cared for|"
@@ -153,16 +155,20 @@ _CLASSES = {
     "u": "not just|not only|not merely|not solely|not exclusively|not simply|not all|not every|not always|"
     "not necessarily|not yet|not sure|not sure if|not bad|no idea|no clue|no doubt|no matter|no problem|no worries|"
     "no wonder|no offense|no offence|no pressure|no rush|no kidding|no hurry|do not know|do not care|do not mind|"
-    "would not mind|can not|could not|there is no|there are no|is there no|are there no|have no|has no|do not have|"
-    "nothing like|nothing beats|nothing better than|nothing more than|nothing less than|not the only|no less than|"
-    "not until|nothing wrong|not to mention|if not|whether or not|believe it or not|more often than not|why not|"
-    "not enough|good enough|long enough|enough to|ban on|will not stop|more or less|none the less|nonetheless|"
-    "no such thing as|no end of|no shortage of|no other|not other|not different|nothing against|not against|"
-    "do not worry|not exactly|not quite|not that i|worse than|not unlike|not without|never mind|nevermind|not as|"
-    "not so|never enough|not half|not nothing|but also",
+    "would not mind|can not|could not|down|gone|to go|to go away|to stop|to end|to disappear|to vanish|to leave|"
+    "to die|there is no|there are no|is there no|are there no|have no|has no|do not have|nothing like|nothing beats|"
+    "nothing better than|nothing more than|nothing less than|not the only|no less than|not until|nothing wrong|"
+    "not to mention|if not|whether or not|believe it or not|more often than not|why not|not enough|good enough|"
+    "long enough|enough to|ban on|will not stop|more or less|none the less|nonetheless|no such thing as|no end of|"
+    "no shortage of|no other|not other|not different|nothing against|not against|do not worry|not exactly|not quite|"
+    "not that i|worse than|not unlike|not without|never mind|nevermind|not as|not so|never enough|not half|"
+    "not nothing|but also",
+    # Verbs that refuse with a particle after the object: "leave podcasts out". A particle alone makes no rule.
+    "p": "leave|cut|filter|take|turn|switch|shut|rule|weed|throw|kick|keep|put",
+    "k": "off|away|aside",
 }
 # Of refusing and doubting. A clause with more than one of them makes no rule.
-NEGATIVE = "nNmMesuZEC"
+NEGATIVE = "nNmMesuZECk"
 BLOCKING = "qFRzPy"
 NEW_PHRASE = ("some", "more", "something", "another", "a lot of", "lots of", "plenty of")  # begin no further refusal
 ASKING = ("please", "instead", "thanks", "thank you", "rather", "then")
@@ -177,7 +183,7 @@ _SHORT = {f"{base}nt": f"{base} not" for base in _NEGATED.split()} | {
             "im: i am|ive: i have|id: i would|wanna: want to|gimme: give me|lemme: let me|gonna: will|thats: that is|"
             "theres: there is|whats: what is|lets: let us|theyre: they are|youre: you are|youve: you have|"
             "dunno: do not know|pls: please|plz: please|thx: thanks|nothin: nothing|somethin: something|non: no|"
-            "whithout: without"
+            "whithout: without|w/o: without|w/: with"
         ).split("|")
     )
 }
@@ -187,7 +193,8 @@ _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u2032\uff07
 _PIECES = re.compile(
     r"""["\u201c\u201d\u201e\u00ab\u00bb](?P<quoted>[^"\u201c\u201d\u201e\u00ab\u00bb\n]+)["\u201c\u201d\u00ab\u00bb]"""
     r"|(?<!\w)'(?P<single>[^'\n]+)'(?!\w)"
-    r"|(?P<word>[^\W_]+(?:['.&][^\W_]+)*)"
+    r"|(?P<word>w/o?(?!\w)|\d+/\d+|[^\W_]+(?:['.&][^\W_]+)*)"
+    r"|(?P<happy>[:;=]-?[)\]D](?!\w))|(?P<unhappy>[:;=]['-]?[(\[/\\|](?!\w))"
     r"|(?P<line>\n)|(?P<break>\.+|[;:()\[\]\u2026\u2013\u2014|]|!(?!\w)|(?<=\w)-(?=\s)|(?<=\s)-(?=\s))|(?P<question>[?\u00bf]+)"
     r"|(?P<comma>,)|(?P<conjunction>[/&])|(?P<hyphen>(?<=\w)[-\u2010\u2011](?=\w))|(?P<apostrophe>')|(?P<symbol>[^\s])"
 )
@@ -224,8 +231,8 @@ def words(text: str) -> list[Word]:
             case "conjunction":
                 found.append(Word("or", start, stop))
             case "break" | "line":
-                found.append(Word(piece[0], start, stop, COLON if piece[0] in ":-\u2013\u2014" else BREAK))
-            case "symbol":
+                found.append(Word(piece[0], start, stop, BREAK if piece[0] in (".", ";", "|", "!", "\n") else COLON))
+            case "symbol" | "unhappy":
                 found.append(Word(piece[0], start, stop, UNKNOWN))
         glued = kind == "hyphen"
     return found
@@ -240,6 +247,9 @@ def key_of(text: str) -> tuple[str, ...]:
 
 
 def _in_full(word: str) -> list[str]:
+    if word not in _WORDS and re.search(r"(\w)\1\1", word):  # "nooo"
+        once, twice = (re.sub(r"(\w)\1\1+", letters, word) for letters in (r"\1", r"\1\1"))
+        word = next((known for known in (once, twice) if known in _WORDS or known in _SHORT), word)
     bare = word.replace("'", "")
     if bare in _SHORT and (bare != "id" or "'" not in word):
         return _SHORT[bare].split()
@@ -263,6 +273,7 @@ LETTERS = dict(_phrases())
 _LONGEST: dict[str, int] = {}
 for _phrase in LETTERS:
     _LONGEST[_phrase[0]] = max(_LONGEST.get(_phrase[0], 0), len(_phrase))
+_WORDS = frozenset(word for phrase in LETTERS for word in phrase)
 # Words of the grammar alone. A value that has no others, such as an artist named Yes, has to be marked as one.
 GRAMMAR = frozenset(word for phrase, letter in LETTERS.items() if letter not in "jgG" for word in phrase)
 
@@ -275,6 +286,8 @@ def letter_at(found: Sequence[Word], place: int) -> tuple[str, int]:
     if found[place].letter:
         return (UNKNOWN if found[place].letter == QUOTED else found[place].letter), 1
     first = found[place].text
+    if first == "no" and place + 1 < len(found) and found[place + 1].text.isdecimal():
+        return "j", 2  # "the no 1 podcasts"
     for length in range(min(_LONGEST.get(first, 0), len(found) - place), 0, -1):
         phrase = found[place : place + length]
         if any(word.letter for word in phrase):
@@ -283,7 +296,31 @@ def letter_at(found: Sequence[Word], place: int) -> tuple[str, int]:
             return letter, length
     if first.isdecimal():
         return "d", 1
+    if _is_misspelt_refusal(first):
+        return "u", 1
     return ("D" if first.endswith("'s") else UNKNOWN), 1
+
+
+_REFUSALS = "except|excluding|exclude|without|nothing|never|hate|skip|instead|besides|neither|avoid|dislike|enough"
+
+
+def _shorter(word: str) -> set[str]:
+    """Returns a word, and all that are left of it without one letter."""
+    return {word, *(word[:place] + word[place + 1 :] for place in range(len(word)))}
+
+
+_ALMOST_REFUSALS = {word: _shorter(word) for word in _REFUSALS.split("|")}
+
+
+def _is_misspelt_refusal(word: str) -> bool:
+    """Returns whether a word lacks a letter of a refusal, has one too many, or two in the wrong order."""
+    return len(word) > 2 and any(
+        word in shorter
+        or refusal in (less := _shorter(word))
+        or (len(word) == len(refusal) and sorted(word) == sorted(refusal) and less & shorter)
+        for refusal, shorter in _ALMOST_REFUSALS.items()
+        if abs(len(word) - len(refusal)) < 2
+    )
 
 
 # Function words of other languages that are no English words, by language; those that refuse.
