@@ -40,7 +40,7 @@ class Statement(NamedTuple):
 
 
 _ASKING = re.compile(
-    r"[hcb]*(?P<prefix>(?:i[hXo]*)?w(?:[hoX]|T[vx]|[vxL])*|(?:i?[hX]*H[ho]*)?[vx][ho]*L?[ho]*|K[ho]*|A[ho]*"
+    r"[hcb]*(?P<prefix>(?:i[hXo]*)?w(?:[hoX]|T[vx]|[vxL])*|(?:i?[hX]*H[ho]*)?[vx][ho]*L?[ho]*|K[ho]*L?|A[ho]*"
     r"|i[hX]*o[hX]*[vxwlLf]T?[hvx]*|)(?P<phrase>[dDgGjUVBaWOhof].*)"
 )
 _WHICH = re.compile(r"[hcb]*q[jU]{0,2}(?P<phrase>V+)[XHAxh]")
@@ -64,6 +64,8 @@ _IN_LISTS = "dDgGjUVBaWOfTrh,c"
 # Complaints ("I can't hear the podcasts"), reports ("I play no podcasts") and questions.
 _UNSURE = re.compile(r"i[hX]*nh*[xL]|i[hX]*[vx][hX]*N|A.*[Nn]|[hcb]*r|[hcb]*X(?!nh*[vwxlLf])")
 _REFERS_BACK = re.compile(r"[hcb]*i?[hX]*(?:[nNZ]+[hXwfvT]*|m[hv]*|X*h*M)[htdi]*")
+_ASKING_BACK = re.compile(r"[hcbvwxiXoHT]*[gdt]h*")
+_PRONOUNS = ("one", "some", "it", "them", "those", "two", "a few")
 _BARE_NO = re.compile(r"[hcb]*(?:[nNZ]+|m)h*")
 _WITHOUT_OBJECT = re.compile(r"[^UV]*[nm][^UV]*")  # "do not, under any circumstances, ...", "what I hate most, ..."
 _BARE = re.compile(r"[hcb]*K?[hdgGjUVBaWOf,c]*V[hgG]*")
@@ -150,8 +152,8 @@ def _asked(clause: Clause, letters: str) -> Statement | None:
         asked = _ASKING.fullmatch(letters)
         if asked is None or not _is_asked(asked["phrase"], bare=not asked["prefix"]):
             return None
-        if clause.question and not clause.has("HAKwvx") and _asks(clause) and clause.tokens[-1].text not in ASKING:
-            return None  # "only podcasts?"
+        if not clause.has("HAKwvx") and _is_complaint(clause):
+            return None
     phrase = clause.tokens[asked.start("phrase") : asked.end("phrase")]
     if _has_verb(phrase):
         return None
@@ -166,6 +168,13 @@ def _is_asked(phrase: str, bare: bool) -> bool:
     unknown = found["before"].count("U")
     statement = re.search("[XilvxwLMt]", found["rest"].partition("r")[0])
     return unknown <= 3 and not (bare and (unknown or statement))
+
+
+def _is_complaint(clause: Clause) -> bool:
+    """Returns whether a noun phrase may complain of what it names: "only podcasts?", "podcasts again"."""
+    texts = [token.text for token in clause.tokens]
+    again = "again" in texts and not set(texts) & set(ASKING)
+    return again or (clause.question and _asks(clause) and texts[-1] not in ASKING)
 
 
 def _has_verb(phrase: Sequence[Token]) -> bool:
@@ -231,6 +240,9 @@ def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: 
             made[place - 1] = None  # "podcasts not welcome"
         elif made[place] is None and clause.has("t") and clause.has(NEGATIVE + BLOCKING + "U") and not clause.has("lV"):
             made[back] = None  # "podcasts, my wife hates them"
+    elif before is not None and before.kind == NOT and _ASKING_BACK.fullmatch(clause.letters):
+        if any(token.text in _PRONOUNS for token in clause.tokens):
+            made[back] = None  # "podcasts are boring, but play one"
     elif clause.has("s") or (clause.has("t") and clause.has(BLOCKING)):
         made[back] = None  # "podcasts, not so much", "podcasts? who needs them"
     elif _REFERS_BACK.fullmatch(clause.letters):
@@ -245,7 +257,7 @@ def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: 
 
 def _is_doubted(asked: Clause, clause: Clause, statement: Statement | None) -> bool:
     """Returns whether a clause comments on the mere noun phrase `asked`: "podcasts, you must be joking"."""
-    if not _BARE.fullmatch(asked.letters) or _asks(asked) or clause.joint not in (",", ":", "?"):
+    if not _BARE.fullmatch(asked.letters) or _asks(asked) or clause.joint not in (",", ":", "?", "Z"):
         return False
     if re.fullmatch("[hcbt]*", clause.letters):
         return False

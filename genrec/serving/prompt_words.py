@@ -40,10 +40,10 @@ _CLASSES = {
     "for the time being|this morning|this evening|this afternoon|this week|these days|on my way home|at home|"
     "if you can|if possible|if you could|if you do not mind|if you please|if i may|for me|to me|for us|for him|"
     "for her|for them|for my kids|with me|here|i think|i guess|i believe|i said|i told you|as i said|like i said|"
-    "i mean|you know|by the way|honestly|frankly|seriously|personally|definitely|absolutely|always|still|even|quite|"
-    "pretty|a bit|a little bit|totally|completely|clearly|would be nice|would be great|would be good|would be fine|"
-    "would be lovely|would be perfect|first|next|finally|my friend|dear|sorry|excuse me|on second thought|"
-    "for heaven s sake|for god s sake|to be honest|once|once more|as usual",
+    "i mean|i mean it|you know|by the way|honestly|frankly|seriously|personally|definitely|absolutely|always|still|"
+    "even|quite|pretty|a bit|a little bit|totally|completely|clearly|would be nice|would be great|would be good|"
+    "would be fine|would be lovely|would be perfect|first|next|finally|my friend|dear|sorry|excuse me|"
+    "on second thought|for heaven s sake|for god s sake|to be honest|once|once more|as usual|anyway|anyhow",
     "o": "only|solely|exclusively|strictly|purely|nothing but|nothing except|nothing other than|nothing besides|"
     "nothing else but|nothing else than|nothing else|and nothing else|none but|no one but|nobody but|no one except|"
     "nobody except|and that is it|alone",
@@ -91,14 +91,14 @@ _CLASSES = {
     "b": "but|yet|however",
     "Y": "because|since|while|although|though|even though|until|till|so that|as i|cause",
     # Conditions; reports; the past; others; questions. No rule comes of them.
-    "F": "if|unless|when|whenever|whether|in case|supposing|suppose|were i|had i|otherwise|wish|if only|imagine|"
-    "assuming",
+    "F": "as much as|much as|if|unless|when|whenever|whether|in case|supposing|suppose|were i|had i|otherwise|if only|"
+    "imagine|assuming",
     "R": "said|says|say|told|tells|thinks|think|claims|claim|reckons|believes|asked|asks|wrote|heard that|"
     "according to|insists|mentioned|recommends|suggests|suggested|recommended|titled|called|named|quote",
     "z": "was|were|did|had|wanted|hated|heard|played|listened|listened to|liked|loved|disliked|enjoyed|used to|"
     "already|yesterday|ago|last year|stopped|skipped|needed|preferred|tried|finished|back then|before that|"
     "once upon a time|have been|has been|would have|could have|should have|got tired|grew up|in the past|formerly|"
-    "earlier",
+    "earlier|wish",
     "P": "he|she|they|him|his|hers|her|everyone else|people|someone else|nobody else|somebody else",
     "q": "why|whose|whom|where|how|how come|what|which|who|how many|how much|what if",
     # Refusing. "no" and its like stand before a noun, "not" and its like before anything.
@@ -106,9 +106,10 @@ _CLASSES = {
     "not a single|no kind of|no sort of|no type of|no such|nothing more|no longer any|free of|free from",
     "n": "not|never|never ever|no longer|not any|not any more|not even|not another|not anymore|rather not|by no means|"
     "under no circumstances|in no way",
-    "Z": "nope|as if|nah|no thanks|no thank you|no way|hell no|hard pass|pass|yuck|ugh|eww|ew|maybe later|omg|oh god|"
-    "oh my god|god|jeez|good grief|oh come on|come on|not today|not now|not tonight|not again|not interested|"
-    "no interest|not a fan|not for today|thumbs down|no chance|never again|rather not please",
+    "Z": "nope|as if|nah|goodbye|bye|bye bye|farewell|so long|rip|oh great|oh joy|oh wonderful|no thanks|no thank you|"
+    "no way|hell no|hard pass|pass|yuck|ugh|eww|ew|maybe later|omg|oh god|oh my god|god|jeez|good grief|oh come on|"
+    "come on|not today|not now|not tonight|not again|not interested|no interest|not a fan|not for today|thumbs down|"
+    "no chance|never again|rather not please|of all things|of all places",
     "m": "hate|that is enough|that is enough of|have gone off|go off|detest|loathe|despise|dislike|abhor|resent|"
     "can not stand|could not stand|can not bear|can not take|can not handle|can not abide|can not tolerate|"
     "can not deal with|can not listen to|can do without|could do without|do without|can live without|"
@@ -152,17 +153,17 @@ _CLASSES = {
     "seldom|only a few|a little less|a bit less|somewhat less|much less|few|cut down on|go easy on|tone down|reduce|"
     "limit|minimal|fewer of|less of|occasionally|sometimes",
     # Negations of which no refusal follows.
-    "u": "not just|not only|not merely|not solely|not exclusively|not simply|not all|not every|not always|"
-    "not necessarily|not yet|not sure|not sure if|not bad|no idea|no clue|no doubt|no matter|no problem|no worries|"
-    "no wonder|no offense|no offence|no pressure|no rush|no kidding|no hurry|do not know|do not care|do not mind|"
-    "would not mind|can not|could not|down|gone|to go|to go away|to stop|to end|to disappear|to vanish|to leave|"
-    "to die|there is no|there are no|is there no|are there no|have no|has no|do not have|nothing like|nothing beats|"
-    "nothing better than|nothing more than|nothing less than|not the only|no less than|not until|nothing wrong|"
-    "not to mention|if not|whether or not|believe it or not|more often than not|why not|not enough|good enough|"
-    "long enough|enough to|ban on|will not stop|more or less|none the less|nonetheless|no such thing as|no end of|"
-    "no shortage of|no other|not other|not different|nothing against|not against|do not worry|not exactly|not quite|"
-    "not that i|worse than|not unlike|not without|never mind|nevermind|not as|not so|never enough|not half|"
-    "not nothing|but also",
+    "u": "like i|like a hole in the head|not just|not only|not merely|not solely|not exclusively|not simply|not all|"
+    "not every|not always|not necessarily|not yet|not sure|not sure if|not bad|no idea|no clue|no doubt|no matter|"
+    "no problem|no worries|no wonder|no offense|no offence|no pressure|no rush|no kidding|no hurry|do not know|"
+    "do not care|do not mind|would not mind|can not|could not|down|gone|to go|to go away|to stop|to end|to disappear|"
+    "to vanish|to leave|to die|there is no|there are no|is there no|are there no|have no|has no|do not have|"
+    "nothing like|nothing beats|nothing better than|nothing more than|nothing less than|not the only|no less than|"
+    "not until|nothing wrong|not to mention|if not|whether or not|believe it or not|more often than not|why not|"
+    "not enough|good enough|long enough|enough to|ban on|will not stop|more or less|none the less|nonetheless|"
+    "no such thing as|no end of|no shortage of|no other|not other|not different|nothing against|not against|"
+    "do not worry|not exactly|not quite|not that i|worse than|not unlike|not without|never mind|nevermind|not as|"
+    "not so|never enough|not half|not nothing|but also",
     # Verbs that refuse with a particle after the object: "leave podcasts out". A particle alone makes no rule.
     "p": "leave|cut|filter|take|turn|switch|shut|rule|weed|throw|kick|keep|put",
     "k": "off|away|aside",
