@@ -40,6 +40,12 @@ def one_line(text: str) -> str:
     return clean(_BREAKS.sub(" ", text))
 
 
+def counted(number: int, name: str) -> str:
+    """Returns a number of things in words, such as "1 item" and "2,000 items"."""
+    plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+    return f"{number:,} {name if number == 1 else plural}"
+
+
 def escape_json(text: str) -> str:
     """Returns the same JSON with control characters as escapes, so that `show` leaves it as it is."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

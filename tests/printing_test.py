@@ -60,3 +60,8 @@ def test_nothing_else_prints():
         if isinstance(node, ast.Name) and node.id == "print"
     ]
     assert printers == ["genrec/printing.py"]
+
+
+def test_numbers_of_things_agree_with_their_nouns():
+    assert [printing.counted(number, "entry") for number in (0, 1, 2000)] == ["0 entries", "1 entry", "2,000 entries"]
+    assert [printing.counted(number, "item") for number in (1, 2)] == ["1 item", "2 items"]

@@ -252,7 +252,7 @@ class Conversation:
                 moved = "  new" if item not in before else _moved(before[item] - place)
             lines.append(printing.one_line(f"{place + 1:3}. {titles[item]}{moved}"))
         if shortage := self._engine.shortage(request, found, item_filter):
-            lines.append(output.short_list(shortage, self._engine.catalogue))
+            lines.append(output.short_list(shortage, self._engine.catalogue, in_chat=True))
         elif not len(found.items):
             lines.append("no item passes all filters: change the prompt or remove an entry of the profile")
         gone = [titles[item] for item in before if item not in set(found.items.tolist())]
@@ -271,7 +271,8 @@ class Conversation:
 
     def _heading(self, request: Request) -> str:
         lines = " - ".join(f'"{line}"' for line in request.prompt.split("\n"))
-        return f"{len(request.history)} items {self._engine.chosen}, {lines if request.prompt else 'no prompt'}"
+        events = printing.counted(len(request.history), "item")
+        return f"{events} {self._engine.chosen}, {lines if request.prompt else 'no prompt'}"
 
 
 def _moved(places: int) -> str:

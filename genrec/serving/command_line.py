@@ -149,7 +149,8 @@ def export_profile(path: epath.PathLike, to: epath.PathLike) -> str:
     if epath.Path(to).exists():
         raise ProfileError(f"{to}: there is a file already. Choose another path, or delete it first.")
     profile.save(to)
-    return f"{to}: a copy of the profile of {printing.one_line(profile.user)}, {len(profile.entries)} entries"
+    entries = printing.counted(len(profile.entries), "entry")
+    return f"{to}: a copy of the profile of {printing.one_line(profile.user)}, {entries}"
 
 
 def delete_profile(path: epath.PathLike, user: str = "") -> str:

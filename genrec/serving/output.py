@@ -43,13 +43,15 @@ def understanding(understood: Understanding) -> str:
     return "\n".join(map(printing.one_line, lines))
 
 
-def short_list(shortage: Shortage, catalogue: Catalogue) -> str:
+def short_list(shortage: Shortage, catalogue: Catalogue, in_chat: bool = False) -> str:
     """Returns how many items pass the rules of a prompt and would without each, and the list with some of them off."""
-    without = ", ".join(f"{items:,} without {number}" for number, items in shortage.without.items())
-    lines = [f"only {shortage.eligible:,} items pass the rules of the prompt ({without})"]
+    without = ", ".join(f"{items:,} without part {number}" for number, items in shortage.without.items())
+    lines = [f"{printing.counted(shortage.eligible, 'item')} under the rules of the prompt ({without})"]
     if shortage.found is not None:
-        numbers = ",".join(map(str, shortage.loosened))
-        lines.append(f"with {numbers} as taste, not as a rule (off:{numbers}):")
+        numbers = [str(number) for number in shortage.loosened]
+        off = ", ".join(f":off {number}" for number in numbers) if in_chat else f"--rules=off:{','.join(numbers)}"
+        parts = f"part{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}"
+        lines.append(f"with {parts} as taste rather than as a rule ({off}):")
         lines += [f"  - {catalogue.titles[item]}" for item in shortage.found.items]
     return "\n".join(map(printing.one_line, lines))
 

@@ -209,7 +209,8 @@ class Profile:
         for entry in self.entries:
             matching = entry.rows(catalogue)
             titles = [catalogue.titles[row] for row in matching] if entry.items else []
-            effect = f"{len(matching)} items are never returned" if entry.denies else f"taste: {len(matching)} items"
+            items = printing.counted(len(matching), "item")
+            effect = f"{items} never returned" if entry.denies else f"taste: {items}"
             end = "" if entry.until is None else f"until {entry.until}"
             if not entry.holds_on(today):
                 effect, end = "no effect", f"expired after {entry.until}"
@@ -217,7 +218,8 @@ class Profile:
             about = ", ".join(titles) or entry.about
             rows.append([entry.kind, about, f"{entry.source} {entry.since}", end, strength, effect])
         used = [[cell for place, cell in enumerate(row) if any(one[place] for one in rows)] for row in rows]
-        return f"{printing.one_line(self.user)}: {len(self.entries)} entries\n{tables.text(used, align='l')}".rstrip()
+        heading = f"{printing.one_line(self.user)}: {printing.counted(len(self.entries), 'entry')}"
+        return f"{heading}\n{tables.text(used, align='l')}".rstrip()
 
 
 NO_PROFILE = Profile("")

@@ -14,10 +14,15 @@ What is liked or told ("I love podcasts", "I listen to podcasts") is taste.
 A clause refuses ("not") if exactly one word of refusal or aversion in it stands before a list of noun phrases ("no",
 "not", "never", "without", "hate", "sick of", "skip", "except", "anything but", "instead of"), or after one ("podcasts
 are boring", "podcasts? no thanks"); the subject, if any, is I or we. It refuses all in the list: "no podcasts,
-audiobooks or true crime". Two such words make no rule ("I don't mind", "don't stop the music"), nor does a question
-("why not podcasts?"), a condition, a report of others or of the past. What qualifies a value narrows what is refused:
-"no sad music" refuses items that are sad and music, and "no long podcasts" nothing, as no column says what is long.
-"Less" and its like make no rule.
+audiobooks or true crime"; after "not" only with "or", since "not jazz, metal" may ask for metal. Two such words make no
+rule ("I don't mind", "don't stop the music"), nor does a question ("why not podcasts?"), a condition, a report of
+others or of the past. What qualifies a value narrows what is refused: "no sad music" refuses items that are sad and
+music, and "no long podcasts" nothing, as no column says what is long. "Less" and its like make no rule.
+
+A mere noun phrase is doubted, and makes no rule, if the next clause comments on it ("podcasts, you must be joking",
+"podcasts? I'd rather die") or the one before introduces it as something unknown ("my pet peeve: podcasts"). Nor does a
+phrase with an unknown word that may be a verb ("deleting podcasts", "music lacking jazz") or a misspelt refusal
+("everything exept podcasts").
 """
 
 import re
@@ -221,6 +226,11 @@ def _columns(statement: Statement) -> set[str]:
     return {one.column for item in statement.items for value in item.values for one in value.meanings}
 
 
+def _is_introduced(clause: Clause, introduction: Clause, statement: Statement | None) -> bool:
+    """Returns whether a colon introduces a mere noun phrase by words that may refuse it: "my pet peeve: podcasts"."""
+    return clause.joint == ":" and statement is None and introduction.has(NEGATIVE + BLOCKING + "UM")
+
+
 def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: int) -> None:
     """Relates a clause such as "no thanks" or "I hate them" to the noun phrase before it, which it refuses."""
     clause = read[place]
@@ -230,10 +240,9 @@ def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: 
     before = made[back]
     if clause.question or clause.has("VU"):
         if made[place] is not None and _BARE.fullmatch(clause.letters) and not _asks(clause):
-            named = clause.joint == ":" and before is None and read[back].has(NEGATIVE + BLOCKING + "UM")
             referred = back and made[back - 1] is not None
-            if named or (_BARE_NO.fullmatch(read[back].letters) and not referred):
-                made[place] = None  # "no, podcasts", "my nightmare: podcasts"
+            if _is_introduced(clause, read[back], before) or (_BARE_NO.fullmatch(read[back].letters) and not referred):
+                made[place] = None  # "no, podcasts"
         if _is_doubted(read[back], clause, made[place]):
             made[back] = None
         elif _turns_away(clause, read[place - 1]) and made[place] is None and not clause.has("V"):

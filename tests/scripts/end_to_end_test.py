@@ -156,7 +156,7 @@ def test_a_model_that_reads_everything_takes_the_same_path(run, tmp_path):
     profile = f"--profile={tmp_path / 'taste.json'}"
     edits = "--add=blocked:media_type=music", "--add=more_of:mood=calm"
     shown = run("tools/taste_profile.py", workdir, profile, f"--user={user}", *edits).output
-    assert "items are never returned" in shown
+    assert "never returned" in shown
     answer = json.loads(run("tools/recommend.py", workdir, profile, f"--user={user}", "--output=json").output)
     assert "music" not in {media_type[one["item_id"]] for one in answer["recommended"]}
     talk = "more podcasts\n:why 1\n:dislikes mood=dark\n:quit\n"
