@@ -39,7 +39,7 @@ _WHY = re.compile(rf"why\s+(?P<item>{_PLACE}|{_THAT})[\s?!.]*", re.IGNORECASE)
 _WHY_NOT = re.compile(r"why\s+(?:not|no|isn't|is not)\s+(.+?)(?:\s+(?:in|on)\s+the\s+list)?[\s?!.]*", re.IGNORECASE)
 _NOT_ITEM = re.compile(
     rf"(?:not|no|skip|hide)\s+(?P<items>(?:{_PLACE}|{_THAT})(?:(?:\s*[,/&]\s*|\s+)(?:(?:and|or|nor|not)\s+)?(?:{_PLACE}))*)"
-    r"(?:\s+(?:again|please))*[.!]?",
+    r"(?:[\s,]+(?:again|please))*[.!]?",
     re.IGNORECASE,
 )
 # "Them" may be things ("podcasts? I hate them"), and "for her" is a listener.

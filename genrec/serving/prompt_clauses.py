@@ -119,6 +119,8 @@ def clauses(found: Sequence[Token]) -> list[Clause]:
     joint, comma = "", False
     for place, token in enumerate(found):
         letter, letters = token.letter, "".join(one.letter for one in current)
+        if letter == prompt_words.COLON and found[place + 1 : place + 2] and found[place + 1].letter == "c":
+            continue  # "no podcasts (or audiobooks)"
         if letter in ",c" and _continues(letters, found, place):
             if letter == "c" and letters.endswith(","):
                 current.pop()

@@ -70,6 +70,7 @@ _IN_LISTS = "dDgGjUVBaWOfTrh,c"
 _UNSURE = re.compile(r"i[hX]*nh*[xL]|i[hX]*[vx][hX]*N|A.*[Nn]|[hcb]*r|[hcb]*X(?!nh*[vwxlLf])")
 _REFERS_BACK = re.compile(r"[hcb]*i?[hX]*(?:[nNZ]+[hXwfvT]*|m[hv]*|X*h*M)[htdi]*")
 _ASKING_BACK = re.compile(r"[hcbvwxiXoHT]*[gdt]h*")
+_ALL = ("any", "every", "all ", "whatever")
 _PRONOUNS = ("one", "some", "it", "them", "those", "two", "a few")
 _BARE_NO = re.compile(r"[hcb]*(?:[nNZ]+|m)h*")
 _WITHOUT_OBJECT = re.compile(r"[^UV]*[nm][^UV]*")  # "do not, under any circumstances, ...", "what I hate most, ..."
@@ -201,6 +202,8 @@ def _relate_exception(read: Sequence[Clause], made: list[Statement | None], plac
     if clause.comma or clause.joint in ".?:":
         if first.letter == "C":
             made[place] = None
+        if first.letter != "E" and left.has(NEGATIVE) and not first.text.startswith(_ALL):
+            made[place - 1] = made[place] = None  # "no podcasts, except true crime"
         return
     known = re.fullmatch("[^U]*(?:[vwxK][^U]*U.*)?|[hcbovK]*g[dj]*[aWB][^iXy]*", left.letters)
     if left.has(NEGATIVE + BLOCKING) or not known:
@@ -228,7 +231,11 @@ def _columns(statement: Statement) -> set[str]:
 
 def _is_introduced(clause: Clause, introduction: Clause, statement: Statement | None) -> bool:
     """Returns whether a colon introduces a mere noun phrase by words that may refuse it: "my pet peeve: podcasts"."""
-    return clause.joint == ":" and statement is None and introduction.has(NEGATIVE + BLOCKING + "UM")
+    if clause.joint != ":":
+        return False
+    if statement is not None:
+        return statement.kind == NOT  # "no music (jazz)"
+    return introduction.has(NEGATIVE + BLOCKING + "UM")
 
 
 def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: int) -> None:
@@ -255,13 +262,18 @@ def _relate_answer(read: Sequence[Clause], made: list[Statement | None], place: 
     elif clause.has("s") or (clause.has("t") and clause.has(BLOCKING)):
         made[back] = None  # "podcasts, not so much", "podcasts? who needs them"
     elif _REFERS_BACK.fullmatch(clause.letters):
-        if before is not None and before.kind == ONLY:
-            refuses = clause.joint != "c" and _BARE.fullmatch(read[back].letters)
-            if read[back].has("dg") and any(token.text in _FURTHER for token in clause.tokens):
-                refuses = None  # "two podcasts, no more" is a number
-            made[back] = before._replace(kind=NOT) if refuses else None
+        after = read[place + 1 : place + 2]
+        introduces = after and after[0].joint == ":" and _BARE.fullmatch(after[0].letters)  # "in: jazz, out: metal"
+        if before is not None and before.kind == ONLY and not introduces:
+            made[back] = before._replace(kind=NOT) if _is_refused(read[back], clause) else None
     elif _turns_away(clause, read[place - 1]) or _is_doubted(read[back], clause, made[place]):
         made[back] = None
+
+
+def _is_refused(asked: Clause, clause: Clause) -> bool:
+    """Returns whether a clause such as "no thanks" refuses the mere noun phrase `asked`."""
+    number = asked.has("dg") and any(token.text in _FURTHER for token in clause.tokens)  # "two podcasts, no more"
+    return clause.joint != "c" and _BARE.fullmatch(asked.letters) is not None and not number
 
 
 def _is_doubted(asked: Clause, clause: Clause, statement: Statement | None) -> bool:

@@ -201,6 +201,9 @@ _PIECES = re.compile(
 )
 
 
+REFUSING_SYMBOLS = tuple("!-~\u26d4\u274c\u2716\u2717\u2718\U0001f44e\U0001f6ab")
+
+
 class Word(NamedTuple):
     """A word, a punctuation mark or a quotation, in the form in which it is looked up."""
 
@@ -234,7 +237,7 @@ def words(text: str) -> list[Word]:
             case "break" | "line":
                 found.append(Word(piece[0], start, stop, BREAK if piece[0] in (".", ";", "|", "!", "\n") else COLON))
             case "symbol" | "unhappy":
-                found.append(Word(piece[0], start, stop, UNKNOWN))
+                found.append(Word(piece[0], start, stop, "u" if piece[0] in REFUSING_SYMBOLS else UNKNOWN))
         glued = kind == "hyphen"
     return found
 
