@@ -148,7 +148,7 @@ class Conversation:
             self._write(printing.clean(self._explained(self._items(asked["item"])[0])))
             return
         if asked := _WHY_NOT.fullmatch(line):
-            self._write(printing.clean(self._answer(":why_not", asked[1])))
+            self._write(printing.clean(self._answer(":why_not", self._with_names(asked[1]))))
             return
         if refused := _NOT_ITEM.fullmatch(line):
             denied = self._filter.deny.union(self._items(refused["items"]))

@@ -114,10 +114,11 @@ class Explainer:
                     words = f"{words} and your profile" if len(earlier[0]) else "of your profile"
                 found.append(Ablation(f"soft tokens: {soft.name}", request, frozenset({soft.name}), words))
         if request.prompt:
-            without, words = dataclasses.replace(request, prompt=""), f'you asked for "{request.prompt}"'
+            said = request.prompt.replace("\n", ", ")
+            without, words = dataclasses.replace(request, prompt=""), f'you asked for "{said}"'
             parts = self._engine.understand(request).parts
             asked = tuple(one for part in parts if part.kind in (ONLY, TASTE) for one in part.conditions)
-            found.append(Ablation(f"prompt: {request.prompt}", without, words=words, asked=asked))
+            found.append(Ablation(f"prompt: {said}", without, words=words, asked=asked))
         profile = self._engine.profile_of(request)
         for entry in profile.entries:
             others = Profile(profile.user, tuple(one for one in profile.entries if one != entry))

@@ -31,17 +31,16 @@ def answer(engine: Engine, request: Request, found: Recommendations, item_filter
     if not len(best.items):
         return f"{name}: not reached by the search; a wider one (--beams) may list it"
     some = f"; {len(rows) - len(eligible):,} of them are excluded by {' and by '.join(reasons)}" if reasons else ""
-    score = f"{best.scores[0]:.2f}" if len(rows) == 1 else f"{best.scores[0]:.2f} of the best, {titles[best.items[0]]}"
+    whose = "its score" if len(rows) == 1 else f"the score of the best of them, {titles[best.items[0]]},"
+    score = f"{whose} is {best.scores[0]:.2f}"
     if not len(found.scores):
-        return f"{name}: its score is {score}{some}"
+        return f"{name}: {score}{some}"
     last = float(found.scores[-1])
     if len(found.scores) < engine.options.top or best.scores[0] > last:
-        compared = f"while the last of the list has {last:.2f}; the search did not reach it, a wider one (--beams) may"
+        compared = f"the last item of the list has {last:.2f}; the search did not reach it, a wider one (--beams) may"
     else:
         compared = f"below {last:.2f} of the last item of the list"
-    return (
-        f"{name}: nothing excludes {'it' if len(rows) == 1 else 'all of them'}; the score is {score}, {compared}{some}"
-    )
+    return f"{name}: nothing excludes {'it' if len(rows) == 1 else 'all of them'}; {score}, {compared}{some}"
 
 
 def _named(engine: Engine, wanted: str) -> np.ndarray:

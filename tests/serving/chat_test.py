@@ -135,7 +135,7 @@ def test_lines_refine_the_prompt_and_undo_goes_back(engine):
 
 
 def test_who_is_not_wanted_again_is_not_returned(engine):
-    answers, _ = talk(engine, "music", "not him again", "not 2", ":undo", "not that one")
+    answers, _ = talk(engine, "music", "not him again", "not 2", ":undo", "not that one", "why not her?")
     catalogue = engine.catalogue
     artist = dict(zip(catalogue.titles, catalogue.column("artist").to_pylist(), strict=True))
     unwanted = artist[listed(answers[1])[0]]
@@ -143,6 +143,7 @@ def test_who_is_not_wanted_again_is_not_returned(engine):
     assert unwanted not in map(artist.get, listed(answers[2]) + listed(answers[3]))
     assert listed(answers[2])[1] not in listed(answers[3])
     assert listed(answers[4]) == listed(answers[2]) and listed(answers[2])[0] not in listed(answers[5])
+    assert artist[listed(answers[5])[0]] in answers[6] and "in the list" in answers[6]
 
 
 def test_several_items_are_turned_down_at_once(engine):

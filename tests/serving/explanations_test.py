@@ -135,6 +135,11 @@ def test_words_count_what_was_chosen_and_when(engine):
         assert words_of(engine, unknown, "played 3 times") == f'you played "{title[3]}" 3 times'
 
 
+def test_words_join_the_lines_of_a_prompt(engine):
+    request = Request("u", np.array([3]), prompt="something calm\nno jazz")
+    assert words_of(engine, request, "prompt: something calm, no jazz") == 'you asked for "something calm, no jazz"'
+
+
 @pytest.mark.parametrize(
     ("prompt", "claimed"),
     [
