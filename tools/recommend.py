@@ -6,7 +6,7 @@
         --filter=media_type=podcast --filter=countries~DE,all --filter='release_time>=2023-06-01'
     python tools/recommend.py --workdir=runs/streaming --users=3 --temperature=1 --max_share=0.2 --share_of=artist
     python tools/recommend.py --workdir=runs/streaming --users=1 --prompt="something calm, no podcasts" --explain
-    python tools/recommend.py --workdir=runs/streaming --users=1 --prompt="podcasts only, no true crime" --rules=off:2
+    python tools/recommend.py --workdir=runs/streaming --users=1 --prompt="no podcasts, something calm" --rules=off:1
     python tools/recommend.py --workdir=runs/streaming --users=1 --interactive
 
 Needs no --config: the checkpoint has the settings of its model. All conditions of --filter must hold.

@@ -35,8 +35,10 @@ _UNDO = re.compile(r"(?:undo|go back)(?:\s+(?:that|it|please))*[.!]?", re.IGNORE
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5}
 _THAT = r"that one|this one|that|this|it"
 _PLACE = rf"(?:(?:number|item|#)\s*)?\d{{1,9}}|the (?:{'|'.join(_ORDINALS)}|last)(?: one)?"
-_WHY = re.compile(rf"why\s+(?P<item>{_PLACE}|{_THAT})[\s?!.]*", re.IGNORECASE)
-_WHY_NOT = re.compile(r"why\s+(?:not|no|isn't|is not)\s+(.+?)(?:\s+(?:in|on)\s+the\s+list)?[\s?!.]*", re.IGNORECASE)
+_WHY = re.compile(rf"why(?:\s+(?P<item>{_PLACE}|{_THAT}))?[\s?!.]*", re.IGNORECASE)
+_WHY_NOT = re.compile(
+    r"why\s+(?:not|no|isn't|is not)(?:\s+(.+?)|)(?:\s+(?:in|on)\s+the\s+list)?[\s?!.]*", re.IGNORECASE
+)
 _NOT_ITEM = re.compile(
     rf"(?:not|no|skip|hide)\s+(?P<items>(?:{_PLACE}|{_THAT})(?:(?:\s*[,/&]\s*|\s+)(?:(?:and|or|nor|not)\s+)?(?:{_PLACE}))*)"
     r"(?:[\s,]+(?:again|please))*[.!]?",
@@ -77,6 +79,7 @@ class Conversation:
         self._request = dataclasses.replace(request, profile=profile)
         self._found = Recommendations(np.zeros(0, np.int32), np.zeros(0, np.float32), 0)  # for self._request
         self._read, self._write, self._filter, self._save = read, write, item_filter, save
+        self._denied = item_filter.deny  # before any item is turned down
         self._earlier: list[tuple[Request, Filter]] = []  # before each line that changed something
         self._meant: int | None = None  # the item, a catalogue row, that was last chosen or explained
 
@@ -145,11 +148,13 @@ class Conversation:
             self._undo()
             return
         if asked := _WHY.fullmatch(line):
-            self._write(printing.clean(self._explained(self._items(asked["item"])[0])))
+            self._write(printing.clean(self._explained(self._items(asked["item"] or "that")[0])))
             return
         if asked := _WHY_NOT.fullmatch(line):
-            self._write(printing.clean(self._answer(":why_not", self._with_names(asked[1]))))
+            self._write(printing.clean(self._answer(":why_not", self._with_names(asked[1] or ""))))
             return
+        if re.fullmatch(_PLACE, line, re.IGNORECASE):
+            raise DataError(f"{line}: write :{self._engine.chosen} {line}, why {line}? or not {line}")
         if refused := _NOT_ITEM.fullmatch(line):
             denied = self._filter.deny.union(self._items(refused["items"]))
             self._recommend(self._request, dataclasses.replace(self._filter, deny=denied))
@@ -243,7 +248,7 @@ class Conversation:
         """Shows the list of `request`, which becomes the current request once the search has succeeded."""
         found, titles = self._engine.recommend([request], item_filter)[0], self._engine.catalogue.titles
         before = {int(item): place for place, item in enumerate(self._found.items)}
-        lines = [printing.one_line(self._heading(request))]
+        lines = [printing.one_line(self._heading(request, len(item_filter.deny - self._denied)))]
         if request.prompt:
             lines.append(output.understanding(self._engine.understand(request)))
         for place, item in enumerate(map(int, found.items)):
@@ -269,10 +274,11 @@ class Conversation:
         if changed:
             self._save(request.profile)
 
-    def _heading(self, request: Request) -> str:
+    def _heading(self, request: Request, turned_down: int) -> str:
         lines = " - ".join(f'"{line}"' for line in request.prompt.split("\n"))
         events = printing.counted(len(request.history), "item")
-        return f"{events} {self._engine.chosen}, {lines if request.prompt else 'no prompt'}"
+        down = f", {printing.counted(turned_down, 'item')} turned down" if turned_down else ""
+        return f"{events} {self._engine.chosen}, {lines if request.prompt else 'no prompt'}{down}"
 
 
 def _moved(places: int) -> str:

@@ -30,7 +30,7 @@ def render(
     if output == "json":
         return as_json(request, found, catalogue, explanations, understood, shortage)
     lines = [table(request, found, catalogue)]
-    if understood is not None and understood.parts:
+    if understood is not None and understood.prompt:
         lines[:0] = [understanding(understood)]
     if shortage is not None:
         lines.append(short_list(shortage, catalogue))
@@ -40,6 +40,7 @@ def render(
 def understanding(understood: Understanding) -> str:
     """Returns what was understood of a prompt, and a line for each part."""
     lines = [f"understood: {understood.as_text()}", *(f"  {line}" for line in understood.as_table())]
+    lines += [f"  no part: {line!r} names nothing that is known" for line in understood.unknown_lines()]
     return "\n".join(map(printing.one_line, lines))
 
 

@@ -44,8 +44,10 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
         (value for value in by_case if wanted in value or (len(value) > 2 and value in wanted)), key=len
     )
     near = dict.fromkeys([*difflib.get_close_matches(wanted, by_case, MOST), *containing])
-    names = ", ".join(shown(by_case[value]) for value in list(near or sorted(by_case))[:MOST])
-    return f" {'the nearest are' if near else 'there are, for instance,'} {names}" if names else ""
+    names = [shown(by_case[value]) for value in list(near or sorted(by_case))[:MOST]]
+    if len(names) == 1:
+        return f" {'the nearest is' if near else 'there is only'} {names[0]}"
+    return f" {'the nearest are' if near else 'there are, for instance,'} {', '.join(names)}" if names else ""
 
 
 def nearest_item(wanted: str, catalogue: Catalogue) -> str:
@@ -54,4 +56,6 @@ def nearest_item(wanted: str, catalogue: Catalogue) -> str:
     rows = (row for row, title in enumerate(catalogue.titles) if len(words) > 2 and words in title.casefold())
     found = [(catalogue.item_ids[row], catalogue.titles[row]) for row in itertools.islice(rows, MOST)]
     titled = ", ".join(f"{shown(item_id)} ({cut(title, 40)})" for item_id, title in found)
-    return f" the nearest are {titled}" if titled else nearest(wanted, catalogue.item_ids)
+    if not titled:
+        return nearest(wanted, catalogue.item_ids)
+    return f" the nearest {'is' if len(found) == 1 else 'are'} {titled}"

@@ -109,14 +109,22 @@ class Understanding:
         refused = ", ".join(part.text for part in self.parts if part.rule and part.kind == NOT)
         taste = ", ".join(part.text if part.kind == TASTE else part.words for part in self.parts if not part.rule)
         said = [f"{name} {text}" for name, text in (("only", wanted), ("not:", refused), ("taste:", taste)) if text]
-        return "; ".join([*said, *([] if self.english else [NOT_ENGLISH])])
+        return "; ".join([*(said or ["nothing"]), *([] if self.english else [NOT_ENGLISH])])
 
     def as_table(self) -> list[str]:
         """Returns a line for each part, with its number and the words that it came from."""
+        sign = {NOT: "no ", LESS: "less "}
         return [
-            f"part {part.number}, {part.kind if part.rule else TASTE}: {part.text}, from {part.words!r}"
+            f"part {part.number}, {part.kind}: {part.text}, from {part.words!r}"
+            if part.rule
+            else f"part {part.number}, {TASTE}: {sign.get(part.kind, '')}{part.text}, from {part.words!r}"
             for part in self.parts
         ]
+
+    def unknown_lines(self) -> list[str]:
+        """Returns the lines of the prompt that no part is made of: the model alone reads them."""
+        known = {part.line for part in (*self.parts, *self.overridden)}
+        return [line for number, line in enumerate(self.prompt.split("\n")) if line.strip() and number not in known]
 
     def as_json(self) -> dict[str, object]:
         """Returns the fields for programs."""

@@ -17,9 +17,11 @@ def answer(engine: Engine, request: Request, found: Recommendations, item_filter
 
     `item_filter` is that of the search. Raises DataError if the catalogue has nothing of that name.
     """
+    if not wanted.strip(" ?!."):
+        raise DataError("why not what? Name an item, a title or a value, such as podcasts")
     rows = _named(engine, wanted)
     titles, listed = engine.catalogue.titles, found.items.tolist()
-    places = [listed.index(row) + 1 for row in rows.tolist() if row in listed]
+    places = sorted(listed.index(row) + 1 for row in rows.tolist() if row in listed)
     name = titles[rows[0]] if len(rows) == 1 else f"{wanted} ({len(rows):,} items)"
     if places:
         return f"{name}: in the list, number {', '.join(map(str, places))}"

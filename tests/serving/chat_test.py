@@ -165,16 +165,22 @@ def test_that_is_the_first_of_each_new_list_unless_one_was_explained(engine):
 
 
 @pytest.mark.parametrize(
-    ("lines", "understood"),
+    ("line", "understood"),
     [
-        (["podcasts, I hate them"], "not: podcasts"),
-        (["audiobooks: can't stand them"], "not: audiobooks"),
-        (["play music for her"], "only music"),
+        ("podcasts, I hate them", "not: podcasts"),
+        ("audiobooks: can't stand them", "not: audiobooks"),
+        ("play music for her", "only music"),
     ],
 )
-def test_a_pronoun_stands_for_people_only_where_it_can(engine, lines, understood):
-    answers, _ = talk(engine, *lines)
-    assert f"understood: {understood}\n" in answers[-1]
+def test_a_pronoun_stands_for_people_only_where_it_can(engine, line, understood):
+    assert f"understood: {understood}\n" in talk(engine, line)[0][1]
+
+
+def test_lines_that_name_nothing_are_said_to(engine):
+    answers, _ = talk(engine, "thanks", "calm", "3", "why?", "why not?", "not 2")
+    assert "understood: nothing" in answers[1] and "no part: 'thanks'" in answers[2] and "taste: calm" in answers[2]
+    assert "not 3" in answers[3] and listed(answers[2])[0] in answers[4] and "why not what" in answers[5]
+    assert "1 item turned down" in answers[6]
 
 
 def test_them_that_may_be_items_or_people_is_asked_for(engine):

@@ -119,19 +119,19 @@ def test_malformed_profiles_are_an_error(text, message):
 
 def test_entries_about_unknown_items_and_columns_are_an_error(catalogue, tmp_path):
     for about, message in (
-        ("genre=jazz|Jaz", "'Jaz'.*nearest are 'jazz'"),
+        ("genre=jazz|Jaz", "'Jaz'.*nearest is 'jazz'"),
         ("explicit=true & genre=roc", "'roc'"),
         ("artist=Zoe & genre=jazz", "at once"),
         ("year=1990 & genre=jazz & artist=Uma", "at once.*year beside the rest.*'1991'"),
         ("artist=a", "nearest are 'Ada'"),
         ("rating=high", "rating=high"),
-        ("item=Title C", "nearest are 'c'"),
+        ("item=Title C", "nearest is 'c'"),
         ("item=x", "no item 'x'.* 'a'"),
         ("color=red", "no column 'color'"),
-        ("genres=jazz", "nearest are 'genre'"),
-        ("genre=Jaz", "'Jaz'.*no effect.*nearest are 'jazz'"),
-        ("artist=ada", "nearest are 'Ada'"),
-        ("countries=DEU", "nearest are 'DE'"),
+        ("genres=jazz", "nearest is 'genre'"),
+        ("genre=Jaz", "'Jaz'.*no effect.*nearest is 'jazz'"),
+        ("artist=ada", "nearest is 'Ada'"),
+        ("countries=DEU", "nearest is 'DE'"),
         ("regions=XX", "for instance, 'DE', 'FR'"),
         ("year=199", "nearest are '199"),
     ):
@@ -229,6 +229,8 @@ def test_an_entry_in_words_has_a_strength_and_an_end(text, kind, until, strength
         ("likes x11:genre=jazz", "strength"),
         ("likes for 9999 years:genre=jazz", "9999.*end out"),
         ("likes until tomorrow:genre=jazz", "until.*date"),
+        ("blocked for two weeks:genre=jazz", "for 3 days"),
+        ("likes twice:genre=jazz", "likes x2"),
         ("likes until 2024-01-28:genre=jazz", "before since"),
     ],
 )

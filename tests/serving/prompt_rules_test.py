@@ -129,6 +129,10 @@ def test_values_of_columns_without_rules_are_taste(catalogue):
     assert rules_of(understood) == ["media_type=podcast"]
     assert understood.negative_prompt() == "true crime, metal"
     assert understood.as_text() == "only podcasts; taste: calm, no true crime, less metal"
+    assert [line.split(": ")[1] for line in understood.as_table()[2:]] == [
+        "no true crime, from 'no true crime'",
+        "less metal, from 'less metal'",
+    ]
     assert rules_of(rules.read("no sad music")) == ["!(media_type=music&mood=sad)"]
 
 
