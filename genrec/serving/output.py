@@ -40,7 +40,7 @@ def render(
 def understanding(understood: Understanding) -> str:
     """Returns what was understood of a prompt, and a line for each part."""
     lines = [f"understood: {understood.as_text()}", *(f"  {line}" for line in understood.as_table())]
-    lines += [f"  no part: {line!r} names nothing that is known" for line in understood.unknown_lines()]
+    lines += [f"  no part: {line!r} names no value of the catalogue" for line in understood.unknown_lines()]
     return "\n".join(map(printing.one_line, lines))
 
 

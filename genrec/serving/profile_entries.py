@@ -111,7 +111,8 @@ class Entry:
         and including its last day, so never for less than the time given.
         """
         found = _ENTRY.fullmatch(text)
-        if found is None or ":" in found["about"].partition("=")[0]:
+        column = "" if found is None else found["about"].partition("=")[0]
+        if found is None or ":" in column or column.startswith(("for ", "until ")):
             raise ProfileError(
                 f"{shown(text)}: write KIND:COLUMN=VALUE, KIND one of {', '.join(KINDS)}, and after it, if wanted, a "
                 'strength and an end: "likes x2:...", "blocked for 3 days:...", "blocked until 2024-01-31:..."'

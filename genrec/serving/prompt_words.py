@@ -104,7 +104,7 @@ _CLASSES = {
     # Refusing. "no" and its like stand before a noun, "not" and its like before anything.
     "N": "no|zero|nothing|without|none of|none of the|neither|no more|no more of|no further|sans|not one|none|0|"
     "not a single|no kind of|no sort of|no type of|no such|nothing more|no longer any|free of|free from",
-    "n": "not|never|never ever|no longer|not any|not any more|not even|not another|not anymore|rather not|by no means|"
+    "n": "not|never|never ever|no longer|not any|not any more|not another|not anymore|rather not|by no means|"
     "under no circumstances|in no way",
     "Z": "nope|as if|nah|goodbye|bye|bye bye|farewell|so long|rip|oh great|oh joy|oh wonderful|no thanks|no thank you|"
     "no way|hell no|hard pass|pass|yuck|ugh|eww|ew|maybe later|omg|oh god|oh my god|god|jeez|good grief|oh come on|"
@@ -163,7 +163,7 @@ _CLASSES = {
     "not enough|good enough|long enough|enough to|ban on|will not stop|more or less|none the less|nonetheless|"
     "no such thing as|no end of|no shortage of|no other|not other|not different|nothing against|not against|"
     "do not worry|not exactly|not quite|not that i|worse than|not unlike|not without|never mind|nevermind|not as|"
-    "not so|never enough|not half|not nothing|but also",
+    "not so|never enough|not half|not nothing|but also|not even",
     # Verbs that refuse with a particle after the object: "leave podcasts out". A particle alone makes no rule.
     "p": "leave|cut|filter|take|turn|switch|shut|rule|weed|throw|kick|keep|put",
     "k": "off|away|aside",

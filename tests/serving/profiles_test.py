@@ -230,6 +230,7 @@ def test_an_entry_in_words_has_a_strength_and_an_end(text, kind, until, strength
         ("likes for 9999 years:genre=jazz", "9999.*end out"),
         ("likes until tomorrow:genre=jazz", "until.*date"),
         ("blocked for two weeks:genre=jazz", "for 3 days"),
+        ("blocked for two weeks genre=jazz", "for 3 days"),
         ("likes twice:genre=jazz", "likes x2"),
         ("likes until 2024-01-28:genre=jazz", "before since"),
     ],
