@@ -15,8 +15,8 @@ import pyarrow as pa
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import EVERYTHING
 from genrec.decoding.sorted_table import CatalogueError
-from genrec.serving.engine import Recommendations, Shortage
 from genrec.serving.explanations import Explanation, Reason
+from genrec.serving.queries import Recommendations, Shortage
 from genrec.serving.server import app, run
 from genrec.serving.server.limits import Tokens
 from genrec.serving.server.service import Service
@@ -50,6 +50,7 @@ class StubEngine:
         self.batch_sizes, self.compilations, self.removed = (1, 4, 16), 7, frozenset()
         self.cache = SimpleNamespace(hits=3, misses=1, bytes=1000)
         self.takes_prompts = self.has_ranker = True
+        self.sources = ("generator", "item-kNN")
         self.batches: list[int] = []
         self.histories: list[list[int]] = []
         self.entered, self.gate = threading.Event(), threading.Event()
@@ -82,7 +83,9 @@ class StubEngine:
         passing[list(self.removed)] = False
         if query.options.exclude_history:
             passing[query.request.history] = False
-        items = np.flatnonzero(passing)[: query.options.top].astype(np.int32)
+        items = np.flatnonzero(passing)[:: -1 if query.source == "item-kNN" else 1][: query.options.top].astype(
+            np.int32
+        )
         return Recommendations(items, -np.arange(len(items), dtype=np.float32), min(2, len(items)))
 
     def understand(self, request):
@@ -100,6 +103,11 @@ class StubEngine:
 
     def explain(self, request, items):
         return [Explanation([Reason("event 1 ago", 0.5, "you chose it")], 0.7) for _ in items]
+
+    def check_change(self, change):
+        unknown = change.fields.keys() - set(self.catalogue.table.column_names)
+        if unknown or change.fields.get("year") == -1:
+            raise CatalogueError(f"cannot {change.kind} {change.item_id}: {unknown}")
 
     def change_items(self, changes):
         rows, removed = self.catalogue.table.to_pylist(), set(self.removed)

@@ -3,7 +3,8 @@
     python tools/export_bundle.py --workdir=runs/quickstart --output=runs/quickstart/bundle
 
 With SASRec (launch/train_sasrec.py) the bundle has a ranker, with the weights of tools/evaluate_multi_stage.py if that
-was run. Serving needs none of the libraries of training. docs/serving.md describes the folder and its use.
+was run, and then the multi-stage recommender too. Item-kNN has the settings of the evaluation of the work directory.
+Serving needs none of the libraries of training. docs/serving.md describes the folder and its use.
 """
 
 from absl import flags
@@ -26,9 +27,11 @@ def main() -> None:
     codebooks = frozen.load(_WORKDIR.value, loaded.dataset)
     card = bundle_export.export(loaded, _WORKDIR.value, _OUTPUT.value, options, codebooks)
     size, ranker = sum(size for size, _ in card.files.values()), "a" if bundle.RANKER in card.files else "no"
+    sources = ", ".join(name for name, file in bundle.SOURCES.items() if file in card.files) or "none"
     printing.show(
         f"wrote {_OUTPUT.value}: {card.items:,} items, {card.parameters:,} parameters, {len(card.files)} files, "
-        f"{size / 2**20:.0f} MiB, {ranker} ranker, fingerprint {card.fingerprint}"
+        f"{size / 2**20:.0f} MiB, {ranker} ranker, sources beside the generator: {sources}, "
+        f"fingerprint {card.fingerprint}"
     )
 
 

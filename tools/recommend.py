@@ -18,7 +18,8 @@ from genrec import command, script_flags
 from genrec.data.filters import Filter
 from genrec.decoding import loaded_model
 from genrec.evaluation import evaluate
-from genrec.serving import command_line, engine
+from genrec.serving import command_line
+from genrec.serving.queries import Options
 from genrec.serving.requests import build_requests, with_allow_deny
 
 _WORKDIR = script_flags.define_path("workdir", "Work directory, with the results of all stages.", required=True)
@@ -38,7 +39,7 @@ _INTERACTIVE = flags.DEFINE_bool("interactive", False, "Chat: read prompts until
 _OUTPUT = flags.DEFINE_enum("output", "table", ("table", "json"), "Format: a table, or a line of JSON per history.")
 _CHECKPOINTS_OF = script_flags.define_path("checkpoints_of", "Folder of the checkpoints, if not --workdir.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Checkpoint: best (by validation metric), latest, or a step.")
-_OPTIONS = script_flags.define_fields(engine.Options)
+_OPTIONS = script_flags.define_fields(Options)
 
 
 def main() -> None:

@@ -43,14 +43,14 @@ class Condition:
     @staticmethod
     def parse(text: str) -> "Condition":
         """Parses "media_type=music", "countries~DE,all" or "release_time>=2024-01-31"; raises DataError for others."""
-        found = re.fullmatch(rf"\s*([^!<>=~]+?)\s*({'|'.join(OPERATORS)})(.*)", text)
-        if found is None:
+        found = re.fullmatch(rf"([^!<>=~]++)({'|'.join(OPERATORS)})(.*)", text)  # possessive: in linear time
+        if found is None or not found[1].strip():
             raise DataError(
                 f"cannot parse the filter {text!r}. Write COLUMN, one of {', '.join(OPERATORS)}, and one or several "
                 "values separated by commas: media_type=music,podcast"
             )
         column, operator, values = found.groups()
-        return Condition(column, operator, tuple(value.strip() for value in values.split(",")))
+        return Condition(column.strip(), operator, tuple(value.strip() for value in values.split(",")))
 
     def mask(self, catalogue: Catalogue) -> np.ndarray:
         """Returns bool[items], True where the condition holds.

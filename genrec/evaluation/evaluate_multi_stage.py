@@ -2,6 +2,7 @@
 
 multi_stage/, in the work directory
   weights.json             weights of the ranker's features and of the final scores
+  trees.json               the trees, where they make the final scores
   test.json, test.txt, test_users.parquet   the files of genrec.evaluation.results; `stages` has a row per stage
 """
 
@@ -15,13 +16,13 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from genrec import files, printing, settings_check, tables
+from genrec import artifacts, files, printing, settings_check, tables
 from genrec.config import ConfigError, Experiment
 from genrec.data.dataset import Dataset
 from genrec.evaluation import identity, metrics, results
 from genrec.evaluation.evaluator import Evaluation, item_ranks
 from genrec.ranking import boosted_trees, multi_stage, scoring
-from genrec.ranking.assembly import FOLDER, WEIGHTS, load_ranker, load_sources
+from genrec.ranking.assembly import FOLDER, TREES, WEIGHTS, load_ranker, load_sources
 from genrec.ranking.boosted_trees import BoostedTrees
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.multi_stage import RANKER, MultiStageRecommender
@@ -67,7 +68,7 @@ def evaluate(
     reading = experiment.training.max_history, exclude_history
     compared = _fit(recommender, ranker, _read(dataset, "validation", reading, cfg.fit_users), given, cfg.trees)
     weights = {"final": recommender.weights, "ranker": ranker.weights if ranker else None}
-    files.write_json(folder / WEIGHTS, weights)
+    trees = _write_fitted(folder, weights, recommender.trees)
 
     users = _read(dataset, "test", reading)
     stages, seconds = _timed(recommender, users, max(cutoffs))
@@ -84,8 +85,11 @@ def evaluate(
     details = {
         "dataset": dataset.fingerprint,
         "settings": dataclasses.asdict(cfg),
+        "sources": dict(zip(found, dict.fromkeys(cfg.sources), strict=True)),  # by their names in tables
+        "item_knn": dataclasses.asdict(experiment.item_knn),
         "weights": weights,
         "final": "weighted sum" if recommender.trees is None else "trees",
+        "trees": trees,
         "validation_ndcg": compared,
         "stages": rows,
         "seconds": round(seconds, 1),
@@ -95,6 +99,14 @@ def evaluate(
     of = dataset.catalogue.item_ids
     printing.show(results.write(folder, "test", evaluation, ranks, of, details, text, exclude_history=exclude_history))
     printing.show(f"written to {folder}")
+
+
+def _write_fitted(folder: epath.Path, weights: Mapping[str, object], trees: BoostedTrees | None) -> str:
+    """Writes what was fitted; returns the hash of the trees."""
+    fields = None if trees is None else trees.for_serving().as_json()
+    files.write_json(folder / WEIGHTS, weights)
+    files.write_text(folder / TREES, files.to_json({"trees": fields}))
+    return artifacts.hash_of(fields)
 
 
 def _timed(recommender: MultiStageRecommender, users: Users, top: int) -> tuple[multi_stage.Stages, float]:

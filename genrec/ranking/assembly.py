@@ -20,15 +20,14 @@ from genrec.models import checkpoints, user_context
 from genrec.ranking import popular
 from genrec.ranking.features import Features
 from genrec.ranking.item_knn import ItemKnn
-from genrec.ranking.lists import Source
+from genrec.ranking.lists import GENERATOR, KNN, POPULAR, SASREC, TRANSITIONS, Source
 from genrec.ranking.model_sources import ModelSource, SasRec
 from genrec.ranking.multi_stage import RANKER
 from genrec.ranking.popular import MostPopular
 from genrec.ranking.ranker import SEQUENTIAL, FeatureRanker
 from genrec.ranking.transitions import Transitions
 
-FOLDER, WEIGHTS = "multi_stage", "weights.json"
-GENERATOR, POPULAR, KNN, TRANSITIONS, SASREC = "generator", "most popular", "item-kNN", "transitions", "SASRec"
+FOLDER, WEIGHTS, TREES = "multi_stage", "weights.json", "trees.json"
 
 
 def load_baselines(

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from genrec.ranking import tree_scores
 from genrec.ranking.candidates import Candidates
-from genrec.ranking.scoring import impute
+from genrec.ranking.tree_scores import TreeScores
 
 TREES, LEAVES, LEARNING_RATE = 150, 15, 0.06
 LEAST_ROWS = 200  # candidates in a leaf
@@ -30,6 +31,7 @@ class BoostedTrees:
         if not known.any():
             raise ValueError("no target is among the candidates: trees cannot be fitted")
         rows = (candidates.items >= 0) & known[:, None]
+        self._names = list(candidates.scores), list(candidates.features)
         self._model = HistGradientBoostingClassifier(
             learning_rate=LEARNING_RATE,
             max_iter=TREES,
@@ -38,15 +40,33 @@ class BoostedTrees:
             l2_regularization=5.0,
             early_stopping=False,
             random_state=0,
-        ).fit(_inputs(candidates, rows), hit[rows])
+        ).fit(tree_scores.inputs(candidates, rows), hit[rows])
 
     def score(self, candidates: Candidates) -> np.ndarray:
         """Returns float32[users, candidates], the log-odds of each; -inf where there is no candidate."""
         rows = candidates.items >= 0
         found = np.full(rows.shape, -np.inf, np.float32)
         if rows.any():
-            found[rows] = self._model.decision_function(_inputs(candidates, rows))
+            found[rows] = self._model.decision_function(tree_scores.inputs(candidates, rows))
         return found
+
+    def for_serving(self) -> TreeScores:
+        """Returns the trees as arrays, which score candidates as these do."""
+        # scikit-learn has no public name for the trees; a test compares the scores.
+        trees = [nodes.nodes for (nodes,) in self._model._predictors]
+        roots = np.cumsum([0, *map(len, trees)])[:-1].astype(np.int32)
+        nodes, root = np.concatenate(trees), np.repeat(roots, [len(tree) for tree in trees])
+        own, leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
+        found = {
+            "feature": np.where(leaf, 0, nodes["feature_idx"]),
+            "threshold": np.where(leaf, 0.0, np.nan_to_num(nodes["num_threshold"])),  # JSON has no infinity
+            "left": np.where(leaf, own, root + nodes["left"]),
+            "right": np.where(leaf, own, root + nodes["right"]),
+            "value": nodes["value"],
+        }
+        arrays = {name: found[name].astype(kind) for name, kind in tree_scores.FIELDS.items()}
+        depth, start = int(nodes["depth"].max()), float(self._model._baseline_prediction.item())
+        return TreeScores(self._names, roots, arrays, depth, start)
 
 
 def choose(
@@ -80,21 +100,3 @@ def _users(candidates: Candidates, users: np.ndarray) -> Candidates:
     """Returns the candidates of the users bool[users]."""
     scores = {name: of[users] for name, of in candidates.scores.items()}
     return Candidates(candidates.items[users], scores, {name: of[users] for name, of in candidates.features.items()})
-
-
-def _inputs(candidates: Candidates, rows: np.ndarray) -> np.ndarray:
-    """Returns float32[sum of rows, inputs] of the candidates bool[users, candidates].
-
-    The inputs are each score and feature, the same relative to the user's best, and the reciprocal rank in the list of
-    each source: trees cannot compare the candidates of a user, so that the comparison is among their inputs.
-    """
-    columns, real = [], candidates.items >= 0
-    for values in (*candidates.scores.values(), *candidates.features.values()):
-        filled = impute(values, candidates.items)
-        best = filled.max(axis=1, keepdims=True)
-        columns += [filled[rows], (filled - np.where(np.isfinite(best), best, 0))[rows]]
-    for values in candidates.scores.values():
-        listed = np.where(np.isnan(values) | ~real, -np.inf, values)
-        rank = np.argsort(np.argsort(-listed, axis=1, kind="stable"), axis=1, kind="stable")
-        columns.append(np.where(np.isfinite(listed), 1 / (1 + rank), 0)[rows])
-    return np.stack(columns, axis=1).astype(np.float32)

@@ -6,14 +6,15 @@ of item i. The score of an item is the sum of its similarities to the items of t
 as much as the one after it.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import scipy.sparse
 
 from genrec import config, settings_check
 from genrec.data.dataset import Dataset
-from genrec.ranking.lists import Lists, best
+from genrec.ranking.lists import Lists, ScoredItems, best, outside, ranked
 
 COLUMNS = 2048  # of the similarities computed at a time
 
@@ -52,25 +53,41 @@ class ItemKnn:
         exclude: Sequence[np.ndarray] | None = None,
     ) -> Lists:
         """Returns the nearest items; see `lists.Source`. A list ends early where no further item shares a user."""
-        lengths = np.array([len(history) for history in histories])
-        ages = np.concatenate([np.arange(length)[::-1] for length in lengths]) if len(lengths) else np.zeros(0)
+        eligible = outside(exclude, self._similarities.shape[0])
+        return ranked(self.scored(histories), len(histories), top, eligible)
+
+    def scored(self, histories: Sequence[np.ndarray]) -> Iterator[ScoredItems]:
+        """Yields the neighbors of the items of each history; see `lists.Scorer`.
+
+        Items of a history that came after the training split have no neighbors, but let those before them be older.
+        """
+        users, items = len(histories), self._similarities.shape[0]
+        lengths = np.array([len(history) for history in histories], np.int64)
+        chosen = np.concatenate([np.zeros(0, np.int32), *histories])
+        ages = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(chosen))
+        known, owners = chosen < items, np.repeat(np.arange(users), lengths)
+        ends = np.cumsum(np.bincount(owners[known], minlength=users))
         weights = scipy.sparse.csr_matrix(
-            (self._decay**ages, np.concatenate(histories), np.concatenate([[0], np.cumsum(lengths)])),
-            (len(histories), self._similarities.shape[0]),
+            (self._decay ** ages[known], chosen[known], np.concatenate([[0], ends])),
+            (users, items),
             dtype=np.float32,
         )
         weights.sum_duplicates()
         found = weights @ self._similarities
-        items = np.full((len(histories), top), -1, np.int32)
-        scores = np.full(items.shape, -np.inf, np.float32)
-        for row, (start, stop) in enumerate(zip(found.indptr[:-1], found.indptr[1:], strict=True)):
-            rows, values = found.indices[start:stop], found.data[start:stop]
-            if exclude is not None:
-                kept = ~np.isin(rows, exclude[row])
-                rows, values = rows[kept], values[kept]
-            rows, values = best(values, rows, top)
-            items[row, : len(rows)], scores[row, : len(rows)] = rows, values
-        return Lists(items, scores)
+        for start, stop in itertools.pairwise(found.indptr):
+            yield found.indices[start:stop], found.data[start:stop]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the recommender as arrays by name; see `of_arrays`."""
+        parts = {name: getattr(self._similarities, name) for name in ("data", "indices", "indptr")}
+        return {**parts, "decay": np.array([self._decay])}
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, np.ndarray]) -> "ItemKnn":
+        """Returns the recommender of the result of `arrays`."""
+        items = len(arrays["indptr"]) - 1
+        parts = arrays["data"], arrays["indices"], arrays["indptr"]
+        return ItemKnn(scipy.sparse.csr_matrix(parts, (items, items)), float(arrays["decay"][0]))
 
 
 def _distinct(offsets: np.ndarray, chosen: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Ranked lists, and the interface of the sources that propose them."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -8,6 +9,11 @@ import numpy as np
 from genrec.data import dataset as datasets
 
 CHUNK = 8192  # sequences read at a time
+GENERATOR, POPULAR, KNN, TRANSITIONS, SASREC = "generator", "most popular", "item-kNN", "transitions", "SASRec"
+MULTI_STAGE = "multi-stage"  # the recommender that combines them
+
+# Items int[n], catalogue rows, and their scores float32[n].
+ScoredItems = tuple[np.ndarray, np.ndarray]
 
 
 class Lists(NamedTuple):
@@ -31,6 +37,36 @@ class Source(Protocol):
 
         `exclude` are the catalogue rows int[n] that each list leaves out: the next best take their places.
         """
+
+
+class Scorer(Protocol):
+    """Scores items after histories; `ranked` makes lists of the scores."""
+
+    def scored(self, histories: Sequence[np.ndarray]) -> Iterator[ScoredItems]:
+        """Yields the items that have a score after each history, catalogue rows int[n], oldest first."""
+
+
+def ranked(scored: Iterable[ScoredItems], users: int, top: int, eligible: Iterable[np.ndarray | None]) -> Lists:
+    """Returns the `top` of the scored items of each user, of those that are True in `eligible` bool[items], if any."""
+    found = Lists(np.full((users, top), -1, np.int32), np.full((users, top), -np.inf, np.float32))
+    for row, ((items, scores), mask) in enumerate(zip(scored, eligible, strict=False)):
+        if mask is not None:
+            kept = mask[items]
+            items, scores = items[kept], scores[kept]
+        items, scores = best(scores, items, top)
+        found.items[row, : len(items)], found.scores[row, : len(items)] = items, scores
+    return found
+
+
+def outside(exclude: Sequence[np.ndarray] | None, items: int) -> Iterable[np.ndarray | None]:
+    """Yields bool[items] for each catalogue rows int[n] of `exclude`, False for those; without `exclude`, None."""
+    if exclude is None:
+        yield from itertools.repeat(None)
+        return
+    for rows in exclude:
+        mask = np.ones(items, bool)
+        mask[rows] = False
+        yield mask
 
 
 def best(scores: np.ndarray, items: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:

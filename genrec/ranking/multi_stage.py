@@ -6,16 +6,18 @@ well as item-kNN; re-ranking the generator's candidates by SASRec is one configu
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from genrec import tables
 from genrec.ranking import candidates as candidate_lists
 from genrec.ranking import scoring
-from genrec.ranking.boosted_trees import BoostedTrees
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.lists import Lists, Source
+
+if TYPE_CHECKING:
+    from genrec.ranking.boosted_trees import BoostedTrees  # servers do without scikit-learn
 
 RANKER = "ranker"  # its scores among those of the sources
 

@@ -1,11 +1,11 @@
 """The most-popular baseline: the items with the most training interactions, the same for all users."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from genrec.data.dataset import Dataset
-from genrec.ranking.lists import Lists, without
+from genrec.ranking.lists import Lists, ScoredItems, without
 
 
 def popularity(dataset: Dataset) -> np.ndarray:
@@ -43,3 +43,7 @@ class MostPopular:
         items[:found], scores[:found] = self._order[:length], self._scores[:length]
         lists = Lists(np.tile(items, (len(user_ids), 1)), np.tile(scores, (len(user_ids), 1)))
         return lists if exclude is None else without(lists, exclude, top)
+
+    def scored(self, histories: Sequence[np.ndarray]) -> Iterator[ScoredItems]:
+        """Yields all items after each history; see `lists.Scorer`."""
+        return ((self._order, self._scores) for _ in histories)

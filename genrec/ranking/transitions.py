@@ -1,13 +1,13 @@
 """The mixture of transitions as a source of candidates (genrec.input_pipeline.transitions)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from etils import epath
 
 from genrec import artifacts
 from genrec.input_pipeline import transitions
-from genrec.ranking.lists import Lists, best
+from genrec.ranking.lists import Lists, ScoredItems, outside, ranked
 
 
 class Transitions:
@@ -34,14 +34,13 @@ class Transitions:
         exclude: Sequence[np.ndarray] | None = None,
     ) -> Lists:
         """Returns the most probable items; see `lists.Source`."""
-        items = np.full((len(histories), top), -1, np.int32)
-        scores = np.full(items.shape, -np.inf, np.float32)
-        every = np.arange(self._mixture.items)
-        at_once = self._mixture.at_once
+        return ranked(self.scored(histories), len(histories), top, outside(exclude, self._mixture.items))
+
+    def scored(self, histories: Sequence[np.ndarray]) -> Iterator[ScoredItems]:
+        """Yields all items of the mixture after each history; see `lists.Scorer`. It reads no later ones."""
+        items, at_once = self._mixture.items, self._mixture.at_once
+        every = np.arange(items)
         for start in range(0, len(histories), at_once):
             some = [np.asarray(one, np.int64) for one in histories[start : start + at_once]]
-            for row, values in enumerate(np.log(self._mixture.dense(some)), start):
-                eligible = every if exclude is None else np.delete(every, exclude[row])
-                found, of_found = best(values[eligible], eligible, top)
-                items[row, : len(found)], scores[row, : len(found)] = found, of_found
-        return Lists(items, scores)
+            for scores in np.log(self._mixture.dense([one[one < items] for one in some])):
+                yield every, scores

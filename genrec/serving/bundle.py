@@ -9,7 +9,9 @@
     catalogue.parquet      the items
     arrays.safetensors     semantic IDs; of models and of new items, what they read beside texts
     users.parquet          features of users, where a model reads them
-    transitions.safetensors    where a model reads them
+    transitions.safetensors    where a model reads them, and as a source of lists
+    item_knn.safetensors, popularity.safetensors   further sources of lists
+    multi_stage.json           weights and rules of the multi-stage recommender over the sources
 
 `genrec.serving.bundle_export` writes bundles, `genrec.serving.served_engine` answers requests from them.
 """
@@ -28,13 +30,23 @@ from etils import epath
 import genrec
 from genrec import artifacts, files
 from genrec.decoding.index_arrays import Layout
-from genrec.errors import GenrecError
+from genrec.errors import GenrecError, cut
+from genrec.ranking import lists
 
-FORMAT = 3  # version of the bundle; raise it when another version of genrec could not read it
+FORMAT = 4  # version of the bundle; raise it when another version of genrec could not read it
 CARD, RECORD, WEIGHTS, CATALOGUE = "card.json", "record.json", "weights.safetensors", "catalogue.parquet"
 ARRAYS, USERS, TRANSITIONS = "arrays.safetensors", "users.parquet", "transitions.safetensors"
+ITEM_KNN, POPULARITY, MULTI_STAGE = "item_knn.safetensors", "popularity.safetensors", "multi_stage.json"
 SEQUENTIAL, SEQUENTIAL_WEIGHTS = "sequential.json", "sequential.safetensors"
 RANKER, RANKER_ARRAYS = "ranker.json", "ranker.safetensors"
+# Files of the sources of lists beside the generator, by their names.
+SOURCES = {
+    lists.SASREC: RANKER,  # whose programs score all items
+    lists.KNN: ITEM_KNN,
+    lists.TRANSITIONS: TRANSITIONS,
+    lists.POPULAR: POPULARITY,
+    lists.MULTI_STAGE: MULTI_STAGE,
+}
 PROGRAMS = "programs"
 TUPLES = ("sizes", "text_fields", "batch_sizes", "weights", "sequential_weights")  # fields of a card
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -95,7 +107,11 @@ class Bundle:
         """Reads the card; raises BundleError if the folder has none, or one of another version."""
         self.folder = epath.Path(folder)
         path = self.folder / CARD
-        if not path.exists():
+        try:
+            is_there = path.exists()
+        except Exception as problem:  # each kind of bucket has its own
+            raise BundleError(f"{self.folder}: cannot be read here ({cut(str(problem))}).") from problem
+        if not is_there:
             raise BundleError(f"{self.folder}: no bundle here, {CARD} is missing. tools/export_bundle.py makes one.")
         fields = files.read_json(path)
         version = fields.get("format")

@@ -20,10 +20,11 @@ from genrec.input_pipeline import examples
 from genrec.input_pipeline.context import SUMMARY, VECTOR
 from genrec.input_pipeline.examples import ANONYMOUS, NO_ITEMS, Examples, Histories
 from genrec.input_pipeline.mentions import ItemTokens
+from genrec.input_pipeline.transitions import Transitions
 from genrec.models import user_context
 from genrec.progress import progress
 from genrec.semantic_ids.codes import FrozenCodebooks
-from genrec.serving import bundle, ranker_export, search_programs
+from genrec.serving import bundle, ranker_export, search_programs, sources_export
 from genrec.serving.bundle import BundleError, Card
 from genrec.serving.bundle_writer import BundleWriter
 from genrec.serving.ranker_export import Ranker
@@ -44,6 +45,11 @@ class ExportOptions:
     )
     batch_sizes: tuple[int, ...] = setting(
         search_programs.BATCH_SIZES, "Batch sizes of the programs, ascending.", at_least=1, at_most=2**16, fewest=1
+    )
+    sources: tuple[str, ...] = setting(
+        sources_export.CHOICES,
+        "Sources of lists beside the generator and SASRec, of those that the work directory has.",
+        choices=sources_export.CHOICES,
     )
     room: float = setting(0.5, "Room for items that are added later, as a share of the items.", at_least=0, at_most=100)
 
@@ -93,7 +99,10 @@ def _write(
     writer.json(bundle.RECORD, dataclasses.asdict(loaded.record))
     writer.table(bundle.CATALOGUE, loaded.dataset.catalogue.table)
     sequential_weights, ranker = _write_ranker(writer, loaded, workdir, options)
-    arrays = {"codes": np.asarray(loaded.semantic_ids.codes), **_write_features(writer, loaded, workdir, ranker)}
+    mixture = sources_export.load_transitions(options.sources, workdir, loaded.dataset)
+    features = _write_features(writer, loaded, workdir, ranker, mixture)
+    sources_export.write(writer, options.sources, workdir, loaded.dataset, options.beams)
+    arrays = {"codes": np.asarray(loaded.semantic_ids.codes), **features}
     if codebooks is not None:
         arrays |= {f"new_items.{name}": array for name, array in codebooks.arrays.items()}
         writer.program("quantize", codebooks.quantize, np.zeros((1, codebooks.width), np.float32))
@@ -146,9 +155,16 @@ def _write_ranker(
 
 
 def _write_features(
-    writer: BundleWriter, loaded: LoadedGenerator, workdir: epath.Path, ranker: Ranker | None
+    writer: BundleWriter,
+    loaded: LoadedGenerator,
+    workdir: epath.Path,
+    ranker: Ranker | None,
+    mixture: Transitions | None,
 ) -> dict[str, np.ndarray]:
-    """Writes the users and transitions that generator and ranker read; returns the item vectors, if they do."""
+    """Writes the users that generator and ranker read, and the transitions; returns the item vectors, if they are read.
+
+    `mixture` are the transitions as a source of lists, if they are one; where a model reads them, they are the same.
+    """
     context, users, shares = loaded.tokenizer.context, loaded.dataset.users, loaded.tokenizer.code_shares
     vectors = [vector.name for vector in context.vectors]
     wanted = [feature.name for feature in context.features if feature.of == "user"]
@@ -156,11 +172,12 @@ def _write_features(
     wanted += [] if ranker is None else ranker.features.contexts
     if users is not None and (columns := [name for name in wanted if name in users.column_names]):
         writer.table(bundle.USERS, users.select(list(dict.fromkeys(["user_id", *columns]))))
-    transitions = None if ranker is None else ranker.features.transitions
+    if mixture is None and ranker is not None:
+        mixture = ranker.features.transitions
     if shares is not None:
-        transitions = shares.transitions
-    if transitions is not None:
-        writer.arrays(bundle.TRANSITIONS, transitions.arrays())
+        mixture = shares.transitions
+    if mixture is not None:
+        writer.arrays(bundle.TRANSITIONS, mixture.arrays())
     if SUMMARY in vectors or (ranker is not None and ranker.features.content is not None):
         return {"item_vectors": files.load_array(user_context.embeddings_file(workdir))}
     return {}

@@ -11,10 +11,11 @@ from genrec.data.errors import DataError
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.errors import GenrecError, shown
 from genrec.serving import output, why_not
-from genrec.serving.engine import Engine, Recommendations
+from genrec.serving.engine import Engine
 from genrec.serving.explanations import Explainer
 from genrec.serving.profile_entries import KINDS
 from genrec.serving.profiles import NO_PROFILE, Profile
+from genrec.serving.queries import Recommendations
 from genrec.serving.requests import Request
 
 HELP = """Type a prompt, and more lines to refine it. Also: undo, why not X?, not him again, not 3; or a command:

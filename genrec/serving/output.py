@@ -6,8 +6,8 @@ from collections.abc import Sequence as AbstractSequence
 
 from genrec import printing, tables
 from genrec.data.dataset import Catalogue
-from genrec.serving.engine import Recommendations, Shortage
 from genrec.serving.explanations import Explanation
+from genrec.serving.queries import Recommendations, Shortage
 from genrec.serving.requests import Request
 from genrec.serving.understanding import Understanding
 

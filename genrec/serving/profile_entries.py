@@ -34,7 +34,8 @@ SAID, LEARNED = "said", "learned"  # sources: by the user, or from the log
 ITEM = "item"  # in the place of a column: an item id
 MAX_STRENGTH = 10.0
 
-_NEXT_PART = r"\s+&\s+(?=[^=&|\"]+=)"
+# Possessive, and from the first of several spaces alone: long texts take linear time.
+_NEXT_PART = r"(?<!\s)\s++&\s++(?=[^=&|\"]++=)"
 _COLUMN = re.compile(r"[^=]+=")
 _QUOTED = re.compile(rf'\s*("(?:[^"\\]|\\.)*")\s*(?=\||$|{_NEXT_PART})', re.DOTALL)
 _BARE = re.compile(rf".*?(?=\||$|{_NEXT_PART})", re.DOTALL)

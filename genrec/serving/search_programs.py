@@ -23,7 +23,7 @@ from genrec.decoding.sampling import Sampling
 from genrec.decoding.search_inputs import Inputs
 from genrec.input_pipeline import examples
 from genrec.input_pipeline.examples import ANONYMOUS, NO_ITEMS, Histories, Tokenizer
-from genrec.serving.engine import Program
+from genrec.serving.queries import Program
 
 if TYPE_CHECKING:
     from genrec.decoding.loaded_model import LoadedGenerator
@@ -42,7 +42,7 @@ class SearchKey(NamedTuple):
 
     kind: str
     room: int  # for prompts, in pieces
-    guidance: int  # see `engine.Program`
+    guidance: int  # see `queries.Program`
     batch: int
     width: int  # beams
 

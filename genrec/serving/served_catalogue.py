@@ -146,6 +146,12 @@ class ServedCatalogue:
         add, remove = (np.array(sorted(rows), np.int64) for rows in (kept + back, gone))
         return Grown(catalogue, frozenset(removed), add, remove, *found)
 
+    def check(self, change: ItemChange) -> None:
+        """Raises CatalogueError for a change that this catalogue never takes: of other columns, types, or vectors."""
+        self._check_fields([change])
+        if change.kind == "add" and change.item_id not in self.catalogue.index:
+            self._new_vectors([change])
+
     def use(self, grown: Grown) -> None:
         """Keeps changes."""
         self.catalogue, self.removed = grown.catalogue, grown.removed
@@ -195,17 +201,8 @@ class ServedCatalogue:
         """
         if not new:
             return np.zeros((0, self._levels), np.uint16), np.zeros((0, 0), np.float32)
-        if self._vectors is None or self._quantize is None:
-            raise CatalogueError(
-                "this bundle cannot give codes to new items: its semantic IDs were not learned from texts or vectors "
-                "(docs/serving.md). Items can be changed and removed"
-            )
-        columns = [
-            _column(field, [(one.item_id, {"item_id": one.item_id, **one.fields}.get(field.name)) for one in new])
-            for field in self.catalogue.table.schema
-        ]
-        items = Catalogue(pa.table(columns, schema=self.catalogue.table.schema), self.catalogue.text_fields)
-        vectors = self._vectors.of(items, [one.vector for one in new])
+        vectors = self._new_vectors(new)
+        assert self._quantize is not None  # else there are no vectors
         found: list[tuple[int, ...]] = []
         try:
             for vector in vectors:
@@ -217,6 +214,20 @@ class ServedCatalogue:
                 self._free.release(codes)
             raise
         return np.array(found, np.uint16), vectors
+
+    def _new_vectors(self, new: Sequence[ItemChange]) -> np.ndarray:
+        """Returns float32[new, width], the vectors of new items."""
+        if self._vectors is None:
+            raise CatalogueError(
+                "this bundle cannot give codes to new items: its semantic IDs were not learned from texts or vectors "
+                "(docs/serving.md). Items can be changed and removed"
+            )
+        columns = [
+            _column(field, [(one.item_id, {"item_id": one.item_id, **one.fields}.get(field.name)) for one in new])
+            for field in self.catalogue.table.schema
+        ]
+        items = Catalogue(pa.table(columns, schema=self.catalogue.table.schema), self.catalogue.text_fields)
+        return self._vectors.of(items, [one.vector for one in new])
 
 
 def _column(field: pa.Field, cells: Sequence[tuple[str, object]]) -> pa.Array:
@@ -277,7 +288,7 @@ class NewItemVectors:
     def _checked(self, item_id: str, vector: Sequence[float]) -> np.ndarray:
         try:
             found = np.asarray(vector, np.float32)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last of whole numbers beyond all floats
             found = np.zeros(0, np.float32)
         if found.shape != (self._width,) or not np.isfinite(found).all():
             raise CatalogueError(f"item {shown(item_id)}: its vector must be {self._width} finite numbers")

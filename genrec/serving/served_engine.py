@@ -10,14 +10,19 @@ from etils import epath
 from genrec import config
 from genrec.data.dataset import Catalogue
 from genrec.data.filters import EVERYTHING, Filter
+from genrec.decoding.live_index import Restriction
 from genrec.input_pipeline.context import RequestContext
+from genrec.ranking.lists import GENERATOR
+from genrec.serving import bundle
 from genrec.serving.bundle import Bundle, BundleError, Card
-from genrec.serving.engine import Engine, Options, PreparedQuery, Program, Query, Recommendations, Shortage
+from genrec.serving.engine import Engine
 from genrec.serving.explanations import Explainer, Explanation
+from genrec.serving.queries import Options, PreparedQuery, Program, Query, Recommendations, Shortage
 from genrec.serving.requests import Request
 from genrec.serving.search_programs import CACHE_BYTES, EncodedHistories
 from genrec.serving.served_catalogue import ItemChange, ServedCatalogue
 from genrec.serving.served_model import ServedModel
+from genrec.serving.served_sources import MultiStage, ServedSources
 from genrec.serving.understanding import Understanding
 
 __all__ = [
@@ -36,14 +41,20 @@ __all__ = [
 class ServedEngine:
     """Answers requests from a bundle, in any number of threads; but a change must run alone."""
 
-    def __init__(self, bundle: Bundle, cache_bytes: int = CACHE_BYTES):
+    def __init__(self, of: Bundle, cache_bytes: int = CACHE_BYTES):
         """`cache_bytes` limits the cache of encoded histories."""
-        self.card, self._model = bundle.card, ServedModel(bundle, cache_bytes)
+        self.card, self._model = of.card, ServedModel(of, cache_bytes)
         self.batch_sizes = self.card.batch_sizes
         options = Options(top=min(10, self.card.beams), beams=self.card.beams)
         self.engine = Engine(self._model, options, self.batch_sizes[-1])
         self._own_options = functools.lru_cache(maxsize=4096)(self._with_beams)
         self._explainer = Explainer(self.engine)
+        multi_stage = None
+        if bundle.MULTI_STAGE in of:
+            popularity = of.arrays(bundle.POPULARITY)["counts"]
+            multi_stage = MultiStage(of.json(bundle.MULTI_STAGE), self._model.ranker, popularity)
+        catalogue, max_history = self._model.dataset.catalogue, self._model.max_history
+        self._sources = ServedSources(self._model.scorers, multi_stage, self._generate, catalogue, max_history)
         quantize = None
         if "quantize" in self._model.programs.names:
             quantize = self._quantize
@@ -63,9 +74,9 @@ class ServedEngine:
 
         Raises BundleError if it is missing, changed, or of another version.
         """
-        bundle = Bundle(folder)
-        bundle.check()
-        return ServedEngine(bundle, cache_bytes)
+        found = Bundle(folder)
+        found.check()
+        return ServedEngine(found, cache_bytes)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -81,6 +92,11 @@ class ServedEngine:
     def takes_prompts(self) -> bool:
         """True if the model was trained with prompts; another one refuses them."""
         return bool(self.engine.prompt_columns)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources of lists: the generator, and others of the bundle."""
+        return (GENERATOR, *self._sources.names)
 
     @property
     def compilations(self) -> int:
@@ -102,8 +118,11 @@ class ServedEngine:
     def prepare(self, query: Query) -> PreparedQuery:
         """Returns what the search of a query reads; those of the same `program` can be searched together.
 
-        Raises PromptError, DataError and ProfileError for a request, and ConfigError for options, that cannot be met.
+        Raises PromptError, DataError and ProfileError for a request, ConfigError for options, and BundleError for a
+        source, that cannot be met.
         """
+        if query.source != GENERATOR:
+            return self._sources.prepare(query, self.engine)
         return self.engine.prepare(self._own(query))
 
     def _own(self, query: Query) -> Query:
@@ -130,9 +149,16 @@ class ServedEngine:
         for of_program in places.values():
             for start in range(0, len(of_program), self.batch_sizes[-1]):
                 some = of_program[start : start + self.batch_sizes[-1]]
-                lists = self.engine.search([prepared[place] for place in some])
+                queries = [prepared[place] for place in some]
+                is_generated = queries[0].query.source == GENERATOR
+                lists = self.engine.search(queries) if is_generated else self._sources.search(queries)
                 found.update(zip(some, lists, strict=True))
         return [found[place] for place in range(len(prepared))]
+
+    def _generate(self, queries: Sequence[Query], restrictions: Sequence[Restriction]) -> list[Recommendations]:
+        """Returns the list of the generator for each query, with a restriction in place of its own."""
+        prepared = [self.prepare(query) for query in queries]
+        return self.search([one._replace(restriction=other) for one, other in zip(prepared, restrictions, strict=True)])
 
     def score(self, request: Request, items: Sequence[int]) -> np.ndarray:
         """Returns float32[n]: log-probabilities of items, catalogue rows, after a request, before guidance."""
@@ -178,6 +204,10 @@ class ServedEngine:
         removed = dataclasses.replace(own.filter, deny=own.filter.deny | self.removed)
         return self.engine.shortage(own.request, found, removed, own.options)
 
+    def check_change(self, change: ItemChange) -> None:
+        """Raises CatalogueError for a change that the catalogue of this bundle never takes; for any thread."""
+        self._items.check(change)
+
     def change_items(self, changes: Sequence[ItemChange]) -> None:
         """Adds, changes and removes items, for all later searches.
 
@@ -194,6 +224,7 @@ class ServedEngine:
             raise
         self._model.grow(grown.catalogue, grown.codes, grown.vectors)
         self._items.use(grown)
+        self._sources.use(grown.catalogue, grown.removed)
         self.engine.use(grown.catalogue)
         self._explainer = Explainer(self.engine)
 

@@ -22,6 +22,10 @@ from genrec.input_pipeline.context import SUMMARY, Context, RequestContext, User
 from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
 from genrec.input_pipeline.transitions import CodeShares, Transitions
 from genrec.models.run_record import RunRecord
+from genrec.ranking.item_knn import ItemKnn
+from genrec.ranking.lists import KNN, POPULAR, SASREC, TRANSITIONS, Scorer
+from genrec.ranking.popular import MostPopular
+from genrec.ranking.transitions import Transitions as TransitionSource
 from genrec.semantic_ids.codes import SemanticIds
 from genrec.serving import bundle
 from genrec.serving.bundle import Bundle, Programs
@@ -80,6 +84,18 @@ class ServedCodes:
     codes: np.ndarray  # uint16[items, levels]
 
 
+def _scorers(of: Bundle, mixture: Transitions | None) -> dict[str, Scorer]:
+    """Returns the baselines of a bundle by name."""
+    found: dict[str, Scorer] = {}
+    if bundle.ITEM_KNN in of:
+        found[KNN] = ItemKnn.of_arrays(of.arrays(bundle.ITEM_KNN))
+    if mixture is not None:
+        found[TRANSITIONS] = TransitionSource(mixture)
+    if bundle.POPULARITY in of:
+        found[POPULAR] = MostPopular(of.arrays(bundle.POPULARITY)["counts"])
+    return found
+
+
 class ServedModel:
     """The model of a bundle. Its catalogue grows by `grow`."""
 
@@ -100,10 +116,11 @@ class ServedModel:
         if bundle.SEQUENTIAL in of:
             sequential = ServedSequential(of, self.programs)
         self.tokenizer = self._tokenizer(users, item_vectors, sequential)
-        self.ranker = None
+        self.ranker, self.scorers = None, _scorers(of, self._transitions)
         if sequential is not None and bundle.RANKER in of:
             catalogue, transitions = self.dataset.catalogue, self._transitions
             self.ranker = ServedRanker(of, sequential, catalogue, users, item_vectors, transitions)
+            self.scorers[SASREC] = sequential
         live = LiveIndex(
             SortedTable.build(arrays["codes"], of.card.sizes),
             self.dataset.catalogue,

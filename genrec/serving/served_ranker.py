@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from genrec.input_pipeline.transitions import Transitions
 from genrec.models.run_record import RunRecord
 from genrec.ranking import features
 from genrec.ranking.features import Features
+from genrec.ranking.lists import ScoredItems
 from genrec.ranking.ranker import FeatureRanker
 from genrec.serving import bundle
 from genrec.serving.bundle import Bundle, Programs
@@ -41,6 +42,11 @@ class ServedSequential:
         known = (items >= 0) & (items < self._record.sizes[0])
         scores = self._run(SCORES, histories, self._sizes)
         return np.where(known, np.take_along_axis(scores, np.where(known, items, 0), axis=1), np.nan)
+
+    def scored(self, histories: Sequence[np.ndarray]) -> Iterator[ScoredItems]:
+        """Yields all items that the model knows after each history; see `lists.Scorer`."""
+        every = np.arange(self._record.sizes[0])
+        return ((every, scores) for scores in self._run(SCORES, histories, self._sizes))
 
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Returns float32[histories, width], the output after each history."""
@@ -93,8 +99,9 @@ class ServedRanker:
         if len(new_vectors):
             self._later.append(features.unit(new_vectors))
 
-    def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
-        """Returns scores float32[users, n] of items int32[users, n], comparable within a user; NaN for row -1."""
+    @property
+    def ranker(self) -> FeatureRanker:
+        """The ranker over the present catalogue."""
         with self._lock:
             if not self._is_current:
                 content = self._features.content
@@ -102,4 +109,8 @@ class ServedRanker:
                     content = np.concatenate([content, *self._later])
                 self._features = self._features.over(self._catalogue, content)
                 self._later, self._is_current = [], True
-        return FeatureRanker(self._sequential, self._features, self._weights).score(user_ids, histories, items)
+        return FeatureRanker(self._sequential, self._features, self._weights)
+
+    def score(self, user_ids: Sequence[str], histories: Sequence[np.ndarray], items: np.ndarray) -> np.ndarray:
+        """Returns scores float32[users, n] of items int32[users, n], comparable within a user; NaN for row -1."""
+        return self.ranker.score(user_ids, histories, items)

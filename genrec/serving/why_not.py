@@ -7,8 +7,9 @@ import numpy as np
 from genrec.data.errors import DataError
 from genrec.data.filters import Filter
 from genrec.errors import shown
-from genrec.serving.engine import Engine, Recommendations
+from genrec.serving.engine import Engine
 from genrec.serving.prompt_grammar import NOT, ONLY
+from genrec.serving.queries import Recommendations
 from genrec.serving.requests import Request
 
 

@@ -52,6 +52,7 @@ def test_copied_files_exist_and_are_in_the_build_context(dockerfile):
         ("genrec/cluster/slurm.sh", [TRAINING, SERVING]),
         ("genrec/serving/server/page/index.html", [TRAINING, SERVING]),
         ("tools/serve.py", [TRAINING, SERVING]),
+        ("tools/recommend.py", [TRAINING]),
         ("launch/run.py", [TRAINING]),
         ("configs/quickstart.py", [TRAINING]),
         ("runs/quickstart/metrics.jsonl", []),
@@ -64,14 +65,35 @@ def test_the_images_hold_their_code_and_nothing_else(path, images):
     assert [image for image in (TRAINING, SERVING) if in_context(image, path)] == images
 
 
-def test_the_extras_exist(dockerfile, monkeypatch):
+@pytest.fixture
+def packaging(monkeypatch) -> dict:
+    """What setup.py says."""
     found = {}
     monkeypatch.setattr(setuptools, "setup", found.update)
     runpy.run_path(str(ROOT / "setup.py"))
-    given = re.findall(r"EXTRAS=([\w,]+)", dockerfile.read_text())
+    return found
+
+
+def test_the_extras_exist(packaging):
+    given = re.findall(r"EXTRAS=([\w,]+)", TRAINING.read_text())
     assert given
-    assert {extra for extras in given for extra in extras.split(",")} <= found["extras_require"].keys()
-    assert any("EXTRAS" in run and "-c requirements.lock" in run for run in instructions(dockerfile, "RUN"))
+    assert {extra for extras in given for extra in extras.split(",")} <= packaging["extras_require"].keys()
+    assert any("EXTRAS" in run and "-c requirements.lock" in run for run in instructions(TRAINING, "RUN"))
+
+
+def test_the_server_has_what_serving_imports_and_no_library_of_training(packaging):
+    def names(texts: list[str]) -> set[str]:
+        return {re.split("[<>=;]", text)[0].strip() for text in texts if not text.startswith("#")}
+
+    extras, required = packaging["extras_require"], names(packaging["install_requires"])
+    given = names((SERVING.parent / "requirements.txt").read_text().splitlines())
+    training = {"array_record", "duckdb", "flax", "grain", "importlib_resources", "jinja2", "matplotlib", "optax"}
+    training |= {"orbax-checkpoint", "pyyaml", "scikit-learn", "tensorboardX", "tensorflow-datasets"}
+    assert given == (required | names(extras["serve"])) - training - {"jax"}
+    (install,) = (run for run in instructions(SERVING, "RUN") if "pip" in run)
+    assert "-c requirements.lock" in install and "${JAX}" in install
+    assert set(re.findall(r"JAX=(\S+)", SERVING.read_text())) == {"jax", "jax[cuda12]"}
+    assert names(extras["cuda"]) == {"jax[cuda12]"}
 
 
 def test_its_user_is_the_one_of_the_pods(dockerfile):

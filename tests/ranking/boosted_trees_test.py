@@ -1,11 +1,14 @@
 """Boosted trees as final scores."""
 
+import json
+
 import numpy as np
 import pytest
 
 from genrec.ranking import boosted_trees, scoring
 from genrec.ranking.boosted_trees import BoostedTrees
 from genrec.ranking.candidates import Candidates
+from genrec.ranking.tree_scores import TreeScores
 
 USERS, COUNT = 1500, 6
 
@@ -44,6 +47,19 @@ def test_the_weighted_sum_is_as_good_where_the_truth_is_one():
         Candidates(items, dict(zip("ab", scores, strict=True))), drawn(2 * scores[0], random), weighted_sum
     )
     assert compared["weighted sum"] >= compared["trees"]
+
+
+def test_served_trees_score_as_those_that_were_fitted(interacting):
+    candidates, targets = interacting
+    items, scores = candidates.items.copy(), {name: of.copy() for name, of in candidates.scores.items()}
+    items[::3, -1], scores["first"][:, 0] = -1, np.nan
+    given = Candidates(items, scores, candidates.features)
+    trees = BoostedTrees(given, targets)
+    served = TreeScores.from_json(json.loads(json.dumps(trees.for_serving().as_json())))
+    np.testing.assert_allclose(served.score(given), trees.score(given), rtol=1e-6)
+    turned = Candidates(items, dict(reversed(scores.items())), candidates.features)
+    np.testing.assert_array_equal(served.score(turned), served.score(given))
+    assert (served.score(Candidates(np.full((2, 3), -1), {}, {})) == -np.inf).all()
 
 
 def test_missing_scores_and_candidates(interacting):

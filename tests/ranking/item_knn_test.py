@@ -48,6 +48,17 @@ def test_only_the_nearest_neighbors_count(given_dataset):
     assert set(knn.recommend(["u"], [np.array([0])], 5).items[0].tolist()) == {1, 2, -1}
 
 
+def test_items_that_came_later_only_make_the_others_of_a_history_older(given_dataset):
+    cfg = config.ItemKnn(shrinkage=1.0, decay=0.5)
+    learned = ItemKnn.learn(given_dataset(ITEMS, train=[[0, 1, 2], [1, 2], [0, 3]]), cfg)
+    knn = ItemKnn.of_arrays(learned.arrays())
+    before, after = (knn.recommend(["u"], [np.array(history)], 5) for history in ([0, 2], [0, 2, ITEMS + 3]))
+    np.testing.assert_array_equal(before.items, after.items)
+    np.testing.assert_array_equal(before.scores / 2, after.scores)
+    np.testing.assert_array_equal(before.scores, learned.recommend(["u"], [np.array([0, 2])], 5).scores)
+    assert (knn.recommend(["u"], [np.array([ITEMS])], 5).items == -1).all()
+
+
 @pytest.mark.parametrize("setting", [{"neighbors": 0}, {"decay": 0.0}, {"decay": 1.1}, {"shrinkage": -1.0}])
 def test_invalid_settings_are_an_error(setting, given_dataset):
     with pytest.raises(config.ConfigError, match=next(iter(setting))):

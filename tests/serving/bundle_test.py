@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 import genrec
-from genrec import config, files
+from genrec import artifacts, config, files
+from genrec.data.dataset import Dataset
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding import loaded_model
 from genrec.decoding.index_arrays import Layout
@@ -24,13 +26,16 @@ from genrec.decoding.sorted_table import CatalogueError
 from genrec.errors import GenrecError
 from genrec.input_pipeline import learn_transitions
 from genrec.models import checkpoints, load
-from genrec.ranking import assembly
+from genrec.ranking import assembly, multi_stage, scoring
+from genrec.ranking.boosted_trees import BoostedTrees
+from genrec.ranking.lists import GENERATOR
 from genrec.ranking.popular import popularity
 from genrec.semantic_ids.codes import FrozenCodebooks
-from genrec.serving import bundle, bundle_export, command_line, ranker_export
+from genrec.serving import bundle, bundle_export, bundle_writer, command_line, ranker_export, sources_export
 from genrec.serving import requests as user_requests
 from genrec.serving.engine import Engine, Options
 from genrec.serving.item_scorer import ItemScorer
+from genrec.serving.profiles import Profile
 from genrec.serving.requests import Request
 from genrec.serving.search_programs import EncodedSearcher
 from genrec.serving.served_engine import BundleError, ItemChange, Query, ServedEngine
@@ -45,11 +50,21 @@ EXPERIMENT = config.Experiment(
     sasrec=config.SasRec(
         config.SasRecModel(width=16, encoder_layers=1, heads=2, head_width=8, mlp=32), config.Training(max_history=6)
     ),
-    multi_stage=config.MultiStage(item_columns=("media_type",), user_columns=("country",)),
-    evaluation=config.Evaluation(batch=2),
+    multi_stage=config.MultiStage(
+        sources=("generator", "SASRec", "item-kNN", "transitions"),
+        candidates=10,
+        item_columns=("media_type",),
+        user_columns=("country",),
+        scoring=config.FinalScoring(boosts=("media_type=podcast:0.5",), max_share=0.5, share_of="media_type"),
+    ),
+    evaluation=config.Evaluation(batch=8, beams=12),
+    item_knn=config.ItemKnn(neighbors=20, shrinkage=1.0, decay=0.7),
 )
 WEIGHTS = {"SASRec": 0.5, "popularity": 0.3, "repeat": -0.7, "content of the history": 2.0, "transitions": 0.4}
 WEIGHTS |= {"content of the last item": 1.5, "same media_type": 0.2, "country and media_type": 0.9}
+FINAL = {"generator": 0.3, "SASRec": 0.2, "item-kNN": 1.0, "transitions": 0.4, "ranker": 0.7}
+EVERY = 120  # items
+BASELINES = ["SASRec", "item-kNN", "transitions", "most popular"]
 BEAMS, SIZES, WIDTH = 12, (2,), 6  # width of the embeddings that the fixture makes
 HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "orbax", "flax", "apache_beam", "optax", "sklearn")
 
@@ -64,7 +79,9 @@ def workdir(tokenized, untrained, tmp_path_factory):
     with contextlib.closing(checkpoints.Checkpoints(workdir / checkpoints.SASREC)) as store:
         store.save(1, {"ema": jax.tree.map(lambda x: x * 3, params), "params": params}, {}, record, 0.5)
     untrained(workdir, EXPERIMENT)
-    files.write_json(workdir / assembly.FOLDER / assembly.WEIGHTS, {"ranker": WEIGHTS})
+    files.write_json(workdir / assembly.FOLDER / assembly.WEIGHTS, {"final": FINAL, "ranker": WEIGHTS})
+    identity = {"dataset": Dataset(workdir / "dataset").fingerprint, "item_knn": vars(EXPERIMENT.item_knn)}
+    files.write_json(workdir / "evaluation" / "test.json", {"identity": identity})
     return workdir
 
 
@@ -74,7 +91,39 @@ def loaded(workdir):
 
 
 @pytest.fixture(scope="module")
-def folder(loaded, workdir, tmp_path_factory):
+def users(loaded):
+    split = loaded.dataset.split("test")
+    return user_requests.sample_users(split, len(split))
+
+
+def of_users(users):
+    """Returns names and histories, as evaluations read them."""
+    return [user.name for user in users], [user.history[-EXPERIMENT.training.max_history :] for user in users]
+
+
+@pytest.fixture(scope="module")
+def recommender(workdir, loaded, users):
+    """The multi-stage recommender of the work directory, which has what its evaluation leaves."""
+    dataset, cfg = loaded.dataset, EXPERIMENT.multi_stage
+    popular, count = popularity(dataset), len(dataset.catalogue)
+    sources = assembly.load_sources(EXPERIMENT, workdir, dataset, popular, "best")
+    ranker = assembly.load_ranker(EXPERIMENT, workdir, dataset, popular)
+    rules = scoring.Rules(cfg.scoring, dataset.catalogue, popular)
+    made = multi_stage.MultiStageRecommender(sources, ranker, rules, FINAL, cfg.candidates, count)
+    _, found, _ = made.candidates(*of_users(users))
+    best = scoring.impute(found.scores["transitions"], found.items).argmax(axis=1)[:, None]
+    made.trees = BoostedTrees(found, np.take_along_axis(found.items, best, axis=1)[:, 0])
+    trees, folder = made.trees.for_serving().as_json(), workdir / assembly.FOLDER
+    files.write_json(folder / assembly.TREES, {"trees": trees})
+    of_files = {"weights": {"final": FINAL, "ranker": WEIGHTS}, "trees": artifacts.hash_of(trees)}
+    named = {"sources": dict(zip(sources, cfg.sources, strict=True)), "item_knn": vars(EXPERIMENT.item_knn)}
+    settings = {"dataset": dataset.fingerprint, "settings": dataclasses.asdict(cfg)}
+    files.write_json(folder / "test.json", settings | named | of_files)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(loaded, workdir, recommender, tmp_path_factory):
     output = tmp_path_factory.mktemp("bundles") / "bundle"
     options = bundle_export.ExportOptions(beams=BEAMS, batch_sizes=SIZES)
     width = WIDTH
@@ -168,6 +217,140 @@ def test_a_work_directory_without_a_fitting_sequential_model_has_no_ranker(loade
 def test_without_fitted_weights_the_ranker_is_the_sequential_model(loaded, tmp_path):
     ranker = ranker_export.Ranker.load(tmp_path, loaded.dataset)
     assert ranker.weights is None and ranker.features.content is None and not ranker.features.values
+
+
+def of_source(served, source, user, *, conditions=(), **options):
+    """Returns the list of a source of the bundle for a user."""
+    query = Query(user, Options(**{"top": 9, **options}), Filter.parse(conditions), source)
+    return served.recommend([query])[0]
+
+
+@pytest.mark.parametrize("source", BASELINES)
+def test_lists_of_other_sources_are_those_of_the_evaluation(workdir, loaded, served, users, source):
+    assert set(served.sources) == {GENERATOR, *BASELINES, "multi-stage"}
+    dataset = loaded.dataset
+    expected_of = assembly.load_baselines(EXPERIMENT, workdir, dataset, popularity(dataset))[source]
+    some = [*users[:5], Request("nobody", np.zeros(0, np.int32))]
+    every = [user.history for user in some]
+    assert max(map(len, every)) > EXPERIMENT.training.max_history
+    for exclude in (None, every):
+        expected = expected_of.recommend(*of_users(some), 9, exclude)
+        options = Options(top=9, exclude_history=exclude is not None)
+        found = served.recommend([Query(user, options, EVERYTHING, source) for user in some])
+        for items, scores, one in zip(expected.items, expected.scores, found, strict=True):
+            np.testing.assert_array_equal(one.items, items[items >= 0])
+            if source == "SASRec":  # other compiled functions
+                np.testing.assert_allclose(one.scores, scores[items >= 0], rtol=1e-5)
+            else:
+                np.testing.assert_array_equal(one.scores, scores[items >= 0])
+            assert one.certified == len(one.items)
+    assert len(found[0].items) and (source == "item-kNN") == (not len(found[-1].items))
+    mixed = served.recommend([Query(some[0], options, EVERYTHING, one) for one in (source, GENERATOR, source)])
+    np.testing.assert_array_equal(mixed[0].items, mixed[2].items)
+    assert not np.isin(mixed[1].items, some[0].history).any()
+
+
+@pytest.mark.parametrize("final", ["trees", "weighted sum"])
+def test_lists_of_the_multi_stage_recommender_are_those_of_its_evaluation(
+    served, recommender, users, final, monkeypatch
+):
+    if final == "weighted sum":
+        monkeypatch.setattr(recommender, "trees", None)
+        monkeypatch.setattr(served._sources, "_trees", None)
+    for exclude in (None, [user.history for user in users]):
+        expected = recommender.recommend(*of_users(users), 7, exclude)
+        options = Options(top=7, exclude_history=exclude is not None)
+        found = served.recommend([Query(user, options, EVERYTHING, "multi-stage") for user in users])
+        assert [len(one.items) for one in found] == (expected.items >= 0).sum(axis=1).tolist()
+        items, scores = (np.concatenate([getattr(one, name) for one in found]) for name in ("items", "scores"))
+        same = items == expected.items[expected.items >= 0]
+        off = np.abs(scores - expected.scores[expected.items >= 0])[same] > 1e-4
+        # Where scores are on a threshold, their last digits choose the way through a tree.
+        assert same.mean() > 0.95 and off.mean() < (0.2 if final == "trees" else 0.01)
+    profile = Profile(users[0].name).with_text("likes:media_type=podcast")  # which the generator alone would read
+    liking = of_source(
+        served, "multi-stage", dataclasses.replace(users[0], profile=profile), top=7, exclude_history=True
+    )
+    np.testing.assert_array_equal(liking.items, found[0].items)
+
+
+def test_new_items_are_candidates_of_the_generator(served):
+    vector = np.linspace(1, 7, WIDTH).tolist()
+    served.change_items([ItemChange("add", "new", {"media_type": "hologram"}, vector)])
+    user = Request("u", np.array([3, served.catalogue.index["new"]]))
+    found = of_source(served, "multi-stage", user, conditions=["media_type=hologram"])
+    assert [served.catalogue.item_ids[item] for item in found.items] == ["new"] and np.isfinite(found.scores).all()
+    served.change_items([ItemChange("remove", "new")])
+    assert not len(of_source(served, "multi-stage", user, conditions=["media_type=hologram"]).items)
+
+
+@pytest.mark.parametrize(
+    ("changed", "beams", "missing"),
+    [
+        ({"dataset": "of another"}, 12, "evaluate_multi_stage"),
+        ({"trees": "of another"}, 12, "evaluations"),
+        ({"weights": {}}, 12, "evaluations"),
+        ({}, 12, "SASRec"),
+        ({"settings": {"sources": [GENERATOR], "ranker": True}}, 12, "ranker"),
+        ({"settings": {"sources": [GENERATOR], "ranker": False, "candidates": 10}}, 9, "beams"),
+    ],
+)
+def test_what_a_multi_stage_recommender_lacks_is_logged(
+    loaded, workdir, recommender, tmp_path, caplog, changed, beams, missing
+):
+    folder = tmp_path / assembly.FOLDER
+    shutil.copytree(workdir / assembly.FOLDER, folder)
+    files.write_json(folder / "test.json", files.read_json(folder / "test.json") | changed)
+    writer = bundle_writer.BundleWriter(epath.Path(tmp_path / "bundle"))
+    with caplog.at_level("WARNING"):
+        sources_export.write(writer, ("multi-stage",), epath.Path(tmp_path), loaded.dataset, beams)
+    assert bundle.MULTI_STAGE not in writer.measured and missing in caplog.text
+
+
+@pytest.mark.parametrize("source", BASELINES)
+def test_lists_of_other_sources_follow_filters_profiles_and_changes_of_the_catalogue(served, source):
+    user, ids = Request("u", np.array([3, 4, 5, 9])), served.catalogue.item_ids
+    media = np.array(served.catalogue.column("media_type").to_pylist())
+    before = of_source(served, source, user, top=EVERY).items
+    kind = media[before[0]]
+    kept = before[media[before] == kind]
+    np.testing.assert_array_equal(
+        of_source(served, source, user, top=EVERY, conditions=[f"media_type={kind}"]).items, kept
+    )
+    profile = Profile("u").with_text(f"blocked:media_type={kind}").with_text(f"blocked:item={ids[before[-1]]}")
+    found = of_source(served, source, dataclasses.replace(user, profile=profile), top=EVERY).items
+    assert len(found) and kind not in media[found] and before[-1] not in found
+    vector = np.linspace(1, 7, WIDTH).tolist()
+    served.change_items(
+        [
+            ItemChange("remove", ids[before[0]]),
+            ItemChange("add", "new", {"media_type": kind}, vector),
+            ItemChange("change", ids[before[1]], {"media_type": "hologram"}),
+        ]
+    )
+    row = served.catalogue.index["new"]
+    after = of_source(served, source, user, top=EVERY).items
+    np.testing.assert_array_equal(after, before[1:])
+    changed = of_source(served, source, user, conditions=["media_type=hologram"]).items
+    np.testing.assert_array_equal(changed, before[1:2])
+    newer = dataclasses.replace(user, history=np.append(user.history, row))
+    assert row not in of_source(served, source, newer, top=EVERY).items and len(of_source(served, source, newer).items)
+    served.change_items([ItemChange("add", ids[before[0]], {"media_type": kind})])
+    np.testing.assert_array_equal(of_source(served, source, user, top=EVERY).items, before)
+
+
+def test_a_source_that_the_bundle_does_not_have_is_refused(served):
+    with pytest.raises(BundleError, match="oracle"):
+        of_source(served, "oracle", Request("u", np.array([3])))
+
+
+def test_item_knn_needs_an_evaluation_of_the_dataset(workdir, loaded, tmp_path):
+    assert sources_export.item_knn_settings(workdir, loaded.dataset) == EXPERIMENT.item_knn
+    assert sources_export.item_knn_settings(tmp_path, loaded.dataset) is None
+    other = SimpleNamespace(fingerprint="of another")
+    assert sources_export.item_knn_settings(workdir, other) is None
+    assert sources_export.load_transitions(sources_export.CHOICES, workdir, other) is None
+    assert sources_export.load_transitions((), workdir, loaded.dataset) is None
 
 
 def test_a_history_is_encoded_once(served):
@@ -264,7 +447,7 @@ def test_more_items_than_beams_are_refused(served):
         served.prepare(Query(Request("u", np.array([3])), Options(top=BEAMS + 1)))
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "catalogue.parquet", "card.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "item_knn.safetensors", "card.json"])
 def test_changed_and_missing_files_are_named(folder, tmp_path, name):
     copy = shutil.copytree(folder, tmp_path / "copy")
     content = bytearray((copy / name).read_bytes())
@@ -291,6 +474,12 @@ def test_a_card_keeps_the_layout_of_the_index(served):
     assert dataclasses.replace(served.card, layout=fields).index_layout == layout
 
 
+@pytest.mark.parametrize("place", ["nowhere", "no-such-kind://nowhere/x", "a\0b", "a" * 3000])
+def test_a_place_without_a_bundle_is_named(place):
+    with pytest.raises(BundleError, match=place[:10]):
+        bundle.Bundle(place)
+
+
 def test_a_folder_of_something_else_is_not_replaced(loaded, workdir):
     with pytest.raises(BundleError, match="something else"):
         bundle_export.export(loaded, workdir, workdir / "dataset", bundle_export.ExportOptions(), None)
@@ -302,6 +491,7 @@ def test_a_bundle_answers_without_the_libraries_of_training(folder):
         "from genrec.serving.served_engine import *;"
         f"e = ServedEngine.load({str(folder)!r}); e.recommend([Query(Request('u', np.array([1])), Options(top=3))]);"
         "e.rank(Request('u', np.array([1])), [2, 3]);"
+        "[e.recommend([Query(Request('u', np.array([1])), Options(), source=one)]) for one in e.sources];"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import pytest
 from genrec import printing
 from genrec.data.dataset import Dataset
 from genrec.serving import output, requests
-from genrec.serving.engine import Recommendations
+from genrec.serving.queries import Recommendations
 
 
 @pytest.fixture(scope="module")

@@ -240,6 +240,12 @@ def test_an_entry_that_cannot_be_read_is_an_error(text, message):
         Entry.parse(text, datetime.date(2024, 1, 29))
 
 
+def test_long_texts_are_read_at_once():
+    spaces = " " * 100_000  # in quadratic time, an hour
+    for text in (f"likes:a={spaces}x", f"likes:a=b &{spaces}c"):
+        assert Entry.parse(text, datetime.date(2024, 1, 1)).parts[0].column == "a"
+
+
 def test_an_entry_expires_after_its_last_day(catalogue):
     day = datetime.date(2024, 1, 29)
     profile = Profile("u").with_entries(Entry.parse("blocked for a week:genre=jazz", day))

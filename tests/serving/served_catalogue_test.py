@@ -63,6 +63,28 @@ def test_changes_have_the_same_result_however_many_are_made_at_once(at_once):
 
 
 @pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (ItemChange("change", "a", {"color": "red"}), "color"),
+        (ItemChange("change", "a", {"plays": 10**400}), "plays"),
+        (ItemChange("change", "a", {"title": [[[]]]}), "title"),
+        (ItemChange("add", "new", {"plays": "many"}), "plays"),
+        (ItemChange("add", "new", {}, [1.0]), "finite"),
+        (ItemChange("add", "new", {}, [10**400, 1, 2, 3]), "finite"),
+    ],
+)
+def test_a_change_that_is_never_taken_is_refused_before_it_is_made(change, named):
+    served = catalogue()
+    with pytest.raises(CatalogueError, match=named):
+        served.check(change)
+    with pytest.raises(CatalogueError, match=named):
+        served.changed([change])
+    for good in CHANGES:
+        served.check(good)
+    assert len(served.catalogue) == 2
+
+
+@pytest.mark.parametrize(
     ("fields", "named"),
     [({"plays": "many"}, "many"), ({"day": "soon"}, "soon"), ({"color": "red"}, "color"), ({"title": 3}, "title")],
 )

@@ -10,8 +10,8 @@ from etils import epath
 
 from genrec.data.filters import Filter
 from genrec.serving import requests
-from genrec.serving.engine import Options, PreparedQuery, Program
 from genrec.serving.load.mix import RequestSource
+from genrec.serving.queries import Options, PreparedQuery, Program
 from genrec.serving.served_engine import Query, ServedEngine
 
 

@@ -5,12 +5,16 @@ The OpenAPI document (`genrec.serving.server.openapi`) has the same objects, so 
 
 from typing import Any
 
+from genrec.ranking.lists import GENERATOR
+from genrec.serving.bundle import SOURCES
+
 Schema = dict[str, Any]
 
 MOST_REQUESTS = 64  # of a call of /v1/recommend
 MOST_ITEMS = 1000  # of a list that is asked for or sent
 MOST_EXPLAINED = 50
 LONGEST_TEXT = 10_000  # characters
+LONGEST_PROMPT = 2000  # to understand a longer one would keep all others waiting
 
 
 def _text(description: str = "", longest: int = LONGEST_TEXT, shortest: int = 0, **more: Any) -> Schema:
@@ -64,7 +68,7 @@ PROFILE = _object(("entries",), user=_text(longest=1000), entries=_list(ref("Ent
 _REQUEST = {
     "user": USER,
     "history": _list(ID, 2000, description="Item ids, oldest first, in place of the stored events."),
-    "prompt": _text("What the user asks for, in words."),
+    "prompt": _text("What the user asks for, in words.", LONGEST_PROMPT),
     "rules": _text(
         "Rules of the prompt: on, off, or off:1,3 without some parts.",
         100,
@@ -87,11 +91,16 @@ _REQUEST = {
     "profile": {**ref("Profile"), "description": "In place of the stored one."},
     "deadline_ms": DEADLINE,
 }
+SOURCE: Schema = {
+    "enum": [GENERATOR, *SOURCES],
+    "description": "What makes the list: the generator, or a baseline of the bundle (/version names those it has), "
+    "which reads the history alone; filters, and entries of the profile that block, hold for each.",
+}
 ITEM = _object(("item_id", "title", "attributes"), item_id=ID, title={"type": "string"}, attributes={"type": "object"})
 LISTED = _object(
     ("item_id", "title", "attributes", "score"),
     **ITEM["properties"],
-    score=_number("Log-probability, after guidance."),
+    score=_number("Log-probability, after guidance; a score of its own of another source."),
 )
 PROBLEM = _object(
     ("type", "title", "status", "detail", "request_id"),
@@ -112,8 +121,9 @@ SHORTAGE = _object(
     recommended=_list(ref("Listed")),
 )
 RESULT = _object(
-    ("user", "recommended", "certified", "history_items"),
+    ("user", "source", "recommended", "certified", "history_items"),
     user={"type": ["string", "null"]},
+    source={"enum": [GENERATOR, *SOURCES], "description": "What made the list."},
     recommended=_list(ref("Listed")),
     certified={**COUNT, "description": "How many first items are proven to be the most likely."},
     understood=UNDERSTOOD,
@@ -149,7 +159,7 @@ STORED_PROFILE = _object(
 COMPONENTS: dict[str, Schema] = {
     "Entry": ENTRY,
     "Profile": PROFILE,
-    "Request": _object((), **_REQUEST),
+    "Request": _object((), **_REQUEST, source=SOURCE),
     "Item": ITEM,
     "Listed": LISTED,
     "Problem": PROBLEM,
@@ -210,10 +220,11 @@ DELETED = _object(("events", "profile"), events=COUNT, profile={"type": "boolean
 COLUMNS = _object(("columns",), columns=_list(COLUMN, 100_000))
 USERS = _object(("users",), users=_list(_object(("user", "events"), user={"type": "string"}, events=COUNT)))
 VERSION = _object(
-    ("genrec", "bundle", "prompts", "metrics"),
+    ("genrec", "bundle", "prompts", "sources", "metrics"),
     genrec={"type": "string"},
     bundle=ref("Bundle"),
     prompts={"type": "boolean", "description": "Whether the model takes prompts."},
+    sources=_list({"type": "string"}, description="Sources of lists that requests may name."),
     metrics={"type": "object"},
 )
 STATE = _object(("status",), status={"type": "string"}, store={"type": "string"})

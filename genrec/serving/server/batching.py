@@ -28,7 +28,7 @@ import numpy as np
 
 from genrec.data.filters import EVERYTHING
 from genrec.errors import GenrecError
-from genrec.serving.engine import PreparedQuery, Recommendations, Shortage
+from genrec.serving.queries import PreparedQuery, Recommendations, Shortage
 from genrec.serving.requests import Request
 from genrec.serving.served_engine import Options, Query, ServedEngine
 from genrec.serving.server.metrics import CACHE_FIGURES, Metrics

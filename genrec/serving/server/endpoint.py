@@ -144,6 +144,8 @@ class Endpoint:
             schema.validate(value)
         except jsonschema_rs.ValidationError as error:
             raise ProblemError(422, _wrong(error)) from None
+        except ValueError as error:  # lists within lists, hundreds deep
+            raise ProblemError(400, f"the body cannot be checked ({cut(str(error))})") from None
         return value
 
 

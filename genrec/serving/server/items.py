@@ -2,7 +2,7 @@
 
 import json
 
-from genrec.errors import cut, shown
+from genrec.errors import shown
 from genrec.serving.served_engine import ItemChange
 from genrec.serving.server.endpoint import Answer, Call
 from genrec.serving.server.problems import ProblemError
@@ -24,20 +24,18 @@ async def item(call: Call) -> Answer:
 async def put(call: Call) -> Answer:
     """Answers PUT /v1/items/{item_id}."""
     item_id, listing, fields = call.path["item_id"], call.service.answering.listing, call.body["fields"]
-    _check_columns(call)
     if listing.row(item_id) is None:
-        await call.service.change(ItemChange("add", item_id, fields, call.body.get("vector")))
+        await _change(call, ItemChange("add", item_id, fields, call.body.get("vector")))
         return _answer(call, 201)
     # It keeps its semantic ID, which histories and the model know: texts or a vector give one to new items alone.
-    await call.service.change(ItemChange("change", item_id, dict.fromkeys(listing.columns_to_set) | fields))
+    await _change(call, ItemChange("change", item_id, dict.fromkeys(listing.columns_to_set) | fields))
     return _answer(call)
 
 
 async def patch(call: Call) -> Answer:
     """Answers PATCH /v1/items/{item_id}."""
     _row(call)
-    _check_columns(call)
-    await call.service.change(ItemChange("change", call.path["item_id"], call.body["fields"]))
+    await _change(call, ItemChange("change", call.path["item_id"], call.body["fields"]))
     return _answer(call)
 
 
@@ -48,12 +46,10 @@ async def remove(call: Call) -> Answer:
     return Answer(status=204)
 
 
-def _check_columns(call: Call) -> None:
-    """Raises ProblemError for columns that the catalogue has not; the store is not to keep such changes."""
-    known = call.service.answering.listing.columns_to_set
-    for name in call.body["fields"]:
-        if name not in known:
-            raise ProblemError(422, f"the catalogue has no column {shown(name)} to set; it has {cut(', '.join(known))}")
+async def _change(call: Call, change: ItemChange) -> None:
+    """Makes a change; raises CatalogueError before the store has it, whose changes later bundles take too."""
+    await call.service.in_thread(call.service.answering.engine.check_change, change)
+    await call.service.change(change)
 
 
 def _row(call: Call) -> int:

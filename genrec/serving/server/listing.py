@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genrec.data.dataset import Catalogue
-from genrec.serving.engine import Recommendations
+from genrec.serving.queries import Recommendations
 from genrec.serving.served_engine import ServedEngine
 from genrec.serving.suggestions import values_of
 

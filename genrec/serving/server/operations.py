@@ -38,7 +38,7 @@ async def version(call: Call) -> Answer:
     engine = answering.engine
     metrics = dict(engine.card.metrics.get("metrics", {}))
     fields = {"genrec": genrec.__version__, "bundle": answering.fields, "prompts": engine.takes_prompts}
-    return answer({**fields, "metrics": metrics})
+    return answer({**fields, "sources": engine.sources, "metrics": metrics})
 
 
 async def reload(call: Call) -> Answer:

@@ -14,6 +14,7 @@ import numpy as np
 
 from genrec.data.filters import EVERYTHING, Filter
 from genrec.errors import shown
+from genrec.ranking.lists import GENERATOR
 from genrec.serving.profiles import NO_PROFILE, Profile
 from genrec.serving.requests import Request, catalogue_rows, with_allow_deny
 from genrec.serving.served_engine import Options, PreparedQuery, Query
@@ -24,11 +25,14 @@ from genrec.serving.server.service import Answering, Service
 from genrec.serving.store.store import Known
 
 T = TypeVar("T")
-RANKER, GENERATOR = "ranker", "generator"  # models that score items
+RANKER = "ranker"  # a model that scores items, as the generator
 TOP = 10  # items of a list, by default
 EXPLAINING = 10.0  # seconds that explanations have beside the deadline: they score without each input
 SECOND = 1_000_000  # microseconds
 OPTIONS = frozenset(("top", "exclude_history", "guidance", "temperature", "top_p", "seed", "max_share", "share_of"))
+WHOLE = frozenset(("top", "seed"))  # whole numbers, which JSON may write as 10.0
+# Fields that the generator alone reads.
+CONDITIONING = ("prompt", "rules", "context", "guidance", "temperature", "top_p", "seed", "max_share", "share_of")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -102,10 +106,24 @@ def filter_of(answering: Answering, fields: Mapping[str, Any]) -> Filter:
 
 def prepare(answering: Answering, fields: Mapping[str, Any], known: Known | None) -> PreparedQuery:
     """Returns the query of the fields of api.REQUEST; raises GenrecError where that cannot be answered."""
+    source = _source(answering, fields)
     request = request_of(answering, fields, known)
     given = {"top": min(TOP, answering.engine.card.beams)} | {name: fields[name] for name in OPTIONS & fields.keys()}
+    given |= {name: int(given[name]) for name in WHOLE & given.keys()}
     options = _options(tuple(sorted(given.items())))
-    return answering.engine.prepare(Query(request, options, filter_of(answering, fields)))
+    return answering.engine.prepare(Query(request, options, filter_of(answering, fields), source))
+
+
+def _source(answering: Answering, fields: Mapping[str, Any]) -> str:
+    """Returns the source of a list; raises ProblemError if the bundle does not have it, or if it reads too little."""
+    source: str = fields.get("source", GENERATOR)
+    if source == GENERATOR:
+        return source
+    if source not in (known := answering.engine.sources):
+        raise ProblemError(422, f"this bundle has no source {source}; it has {', '.join(known)}")
+    if unread := [name for name in CONDITIONING if fields.get(name)]:
+        raise ProblemError(422, f"{source} reads no {unread[0]}: leave it out, or leave out source")
+    return source
 
 
 async def _known(service: Service, fields: Mapping[str, Any]) -> Known | None:
@@ -151,7 +169,8 @@ async def _list(service: Service, fields: Mapping[str, Any], start: float) -> st
 def _rendered(answering: Answering, request: Request, fields: Mapping[str, Any], found: Found) -> str:
     listing, (ranked, shortage) = answering.listing, found
     parts = [
-        f'"user": {json.dumps(fields.get("user"))}, "recommended": {listing.ranked(ranked)}',
+        f'"user": {json.dumps(fields.get("user"))}, "source": {json.dumps(fields.get("source", GENERATOR))}',
+        f'"recommended": {listing.ranked(ranked)}',
         f'"certified": {ranked.certified}, "history_items": {len(request.history)}',
     ]
     if request.prompt:

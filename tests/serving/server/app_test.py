@@ -49,6 +49,7 @@ def test_a_list_has_items_scores_and_the_bundle(served):
         "tags": ["calm"],
     }
     assert result["history_items"] == 1
+    assert result["source"] == "generator"
     assert result["certified"] == 2
     assert "understood" not in result
 
@@ -85,6 +86,8 @@ def test_of_several_requests_each_has_its_answer_or_problem(served):
         ({"history": [], "top_p": 0.5}, 422, "temperature"),
         ({"history": "i1"}, 422, "history"),
         ({"history": [], "rules": "maybe"}, 422, "rules"),
+        ({"history": [], "filters": [" " * 9_000]}, 422, "filter"),  # at once: nobody else is answered meanwhile
+        ({"history": [], "prompt": "-" * 9_000}, 422, "prompt"),
         ({"history": [], "profile": {"entries": [{"kind": "likes", "about": "nothing"}]}}, 422, "COLUMN"),
         ({"history": ["i14"]}, 500, "request_id"),
     ],
@@ -103,6 +106,7 @@ def test_what_cannot_be_answered_is_a_problem_that_names_it(served, fields, stat
         (b'{"requests": [{"history": [], "guidance": 1e999}]}', "application/json", 400),
         (b'{"requests": [{"prompt": "\\ud800"}]}', "application/json", 400),
         (b"[" * 50_000, "application/json", 400),
+        (b'{"requests": [{"history": ' + b"[" * 300 + b"]" * 300 + b"}]}", "application/json", 400),
         (b"\xff", "application/json", 400),
         (b"{}", "application/json", 422),
         (b'{"requests": []}', "text/plain", 415),
@@ -154,6 +158,24 @@ def test_the_ranker_scores_items_where_there_is_one(served, monkeypatch):
     assert served.client.post("/v1/score", json=body).json()["model"] == "generator"
     refused = served.client.post("/v1/score", json={**body, "model": "ranker"})
     assert refused.status_code == 422 and "train_sasrec" in problem(refused)["detail"]
+
+
+def test_whole_numbers_may_be_written_as_others(served):
+    assert len(served.items(history=[], top=4.0, seed=1.0)) == 4
+
+
+def test_a_list_may_be_of_another_source(served):
+    assert served.client.get("/version").json()["sources"] == ["generator", "item-kNN"]
+    asked = {"history": ["i39"], "top": 2, "exclude_history": True, "source": "item-kNN"}
+    (result,) = served.recommend(**asked, filters=["media_type=podcast"]).raise_for_status().json()["results"]
+    assert result["source"] == "item-kNN"
+    assert [one["item_id"] for one in result["recommended"]] == ["i37", "i34"]
+    for name, value in (("prompt", "calm"), ("temperature", 0.5), ("context", {"country": "DE"}), ("max_share", 0.5)):
+        refused = served.recommend(**asked, **{name: value})
+        assert refused.status_code == 422 and f"item-kNN reads no {name}" in problem(refused)["detail"]
+    refused = served.recommend(**{**asked, "source": "transitions"})
+    assert refused.status_code == 422 and "no source transitions" in problem(refused)["detail"]
+    assert served.recommend(**{**asked, "source": "oracle"}).status_code == 422
 
 
 def test_a_request_whose_client_has_gone_is_not_computed(served):
@@ -289,6 +311,7 @@ def test_items_are_added_changed_and_removed_for_all_servers_and_after_a_restart
         assert problem(one.client.delete("/v1/items/i0"))["status"] == 404
         assert problem(one.client.patch("/v1/items/i1", json={"fields": {"colour": "red"}}))["status"] == 422
         assert problem(one.client.patch("/v1/items/i1", json={"fields": {"year": -1}}))["status"] == 422
+        assert not any("colour" in change or "-1" in change for _, change in one.service.store.changes(0))
         assert one.items(history=[], allow=["new/1", "i0", "i1"]) == ["i1", "new/1"]
         eventually(lambda: other.client.get("/v1/items/i0").status_code == 404)  # the last change
         assert other.client.get(path).json()["attributes"]["year"] == 2024
