@@ -78,7 +78,8 @@ def define_fields(options: Callable[..., T]) -> Callable[[], T]:
 
 def of_environment(prefix: str) -> list[str]:
     """Returns arguments for the flags of the script that environment variables set, such as GENREC_PORT for --port."""
-    names = [flag.name for flag in flags.FLAGS.flags_by_module_dict().get(sys.argv[0], ())]
+    by_module = flags.FLAGS.flags_by_module_dict()
+    names = [flag.name for module in (sys.argv[0], __name__) for flag in by_module.get(module, ())]  # of settings, too
     variables = {name: prefix + name.upper() for name in names}
     return [f"--{name}={os.environ[variable]}" for name, variable in variables.items() if variable in os.environ]
 

@@ -1,10 +1,13 @@
 """Config files of users, and values of flags."""
 
+import dataclasses
+
 import pytest
+from absl import flags
 
 from genrec import script_flags
 from genrec.config import ConfigError, Experiment
-from genrec.settings import Setting
+from genrec.settings import Setting, setting
 
 MISSPELLED = """
 from genrec.config import Experiment
@@ -94,3 +97,17 @@ def test_a_path_is_expanded_and_not_empty(monkeypatch):
     for empty in ("", " "):
         with pytest.raises(ValueError, match="path"):
             parser.parse(empty)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    width_of_test: int = setting(3, "for a test")
+
+
+def test_the_environment_sets_flags_of_settings(monkeypatch):
+    monkeypatch.setenv("TEST_WIDTH_OF_TEST", "4")
+    script_flags.define_fields(Options)
+    try:
+        assert script_flags.of_environment("TEST_") == ["--width_of_test=4"]
+    finally:
+        delattr(flags.FLAGS, "width_of_test")

@@ -33,6 +33,7 @@ def start(folder, bundle, *flags: str) -> tuple[Script, httpx.Client]:
     script = Script(folder / "logs", "tools/serve.py", *flags, environment=environment)
     script.wait_for('"message": "ready"')
     (url,) = [line["url"] for line in lines(script) if line["message"] == "listening"]
+    assert not url.endswith(":8080") and (folder / "store.sqlite").exists()  # but as the environment says
     return script, httpx.Client(base_url=url, timeout=60)
 
 
