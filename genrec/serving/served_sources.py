@@ -179,7 +179,8 @@ class ServedSources:
 
 def _scoring(fields: Mapping[str, Any]) -> FinalScoring:
     """Returns the rules of their JSON, which has lists for tuples."""
-    return FinalScoring(**{name: tuple(one) if isinstance(one, list) else one for name, one in fields.items()})
+    given: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in fields.items()}
+    return FinalScoring(**given)
 
 
 def _as_lists(found: Sequence[Recommendations], top: int) -> Lists:
