@@ -105,14 +105,17 @@ class Bundle:
 
     def __init__(self, folder: epath.PathLike):
         """Reads the card; raises BundleError if the folder has none, or one of another version."""
-        self.folder = epath.Path(folder)
-        path = self.folder / CARD
         try:
+            self.folder = epath.Path(folder)
+            path = self.folder / CARD
             is_there = path.exists()
         except Exception as problem:  # each kind of bucket has its own
-            raise BundleError(f"{self.folder}: cannot be read here ({cut(str(problem))}).") from problem
+            reason = cut(str(problem))
+            raise BundleError(f"{cut(str(folder))}: no bundle can be read here ({reason}). Give a folder.") from problem
         if not is_there:
-            raise BundleError(f"{self.folder}: no bundle here, {CARD} is missing. tools/export_bundle.py makes one.")
+            raise BundleError(
+                f"{cut(str(folder))}: no bundle here, {CARD} is missing. tools/export_bundle.py makes one."
+            )
         fields = files.read_json(path)
         version = fields.get("format")
         if version != FORMAT or fields.get("version") != genrec.__version__:

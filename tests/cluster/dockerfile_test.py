@@ -88,7 +88,7 @@ def test_the_server_has_what_serving_imports_and_no_library_of_training(packagin
     extras, required = packaging["extras_require"], names(packaging["install_requires"])
     given = names((SERVING.parent / "requirements.txt").read_text().splitlines())
     training = {"array_record", "duckdb", "flax", "grain", "importlib_resources", "jinja2", "matplotlib", "optax"}
-    training |= {"orbax-checkpoint", "pyyaml", "scikit-learn", "tensorboardX", "tensorflow-datasets"}
+    training |= {"orbax-checkpoint", "pyyaml", "scikit-learn", "tensorboardX", "tensorflow-datasets", "threadpoolctl"}
     assert given == (required | names(extras["serve"])) - training - {"jax"}
     (install,) = (run for run in instructions(SERVING, "RUN") if "pip" in run)
     assert "-c requirements.lock" in install and "${JAX}" in install

@@ -6,12 +6,14 @@ import json
 import numpy as np
 import pyarrow.parquet
 import pytest
+from etils import epath
 
 from genrec import artifacts, config
 from genrec.data import dataset as datasets
 from genrec.data.prepare import prepare
 from genrec.evaluation import evaluate_multi_stage, metrics, significance
 from genrec.input_pipeline import learn_transitions
+from genrec.serving import bundle, bundle_writer, sources_export
 from genrec.training import train
 
 EXPERIMENT = config.Experiment(
@@ -39,7 +41,7 @@ def workdir(tmp_path_factory, untrained):
     return workdir
 
 
-def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, capsys):
+def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared_and_served(workdir, capsys, tmp_path):
     evaluate_multi_stage.evaluate(EXPERIMENT, workdir)
     assert "lift" in capsys.readouterr().out
     figures = json.loads((workdir / "multi_stage" / "test.json").read_text())
@@ -60,6 +62,12 @@ def test_all_stages_are_evaluated_and_the_final_lists_can_be_compared(workdir, c
     other = workdir / "multi_stage" / "test_users_item-knn.parquet"
     ranks = significance.ranks_of_same_users(workdir / "multi_stage" / "test_users.parquet", other)
     assert len(ranks[0]) == len(users)
+    writer = bundle_writer.BundleWriter(epath.Path(tmp_path / "bundle"))
+    writer.measured |= {file: (0, "") for name, file in bundle.SOURCES.items() if name != "multi-stage"}
+    sources_export.write(writer, ("multi-stage",), epath.Path(workdir), datasets.Dataset(workdir / "dataset"), 10)
+    served = json.loads((writer.folder / bundle.MULTI_STAGE).read_text())
+    assert served["sources"] == {name: name for name in EXPERIMENT.multi_stage.sources}
+    assert (served["trees"] is not None) == (better == "trees") and served["weights"] == weights
 
 
 def test_no_stage_has_items_of_the_history_if_they_are_excluded(workdir, tmp_path, capsys):
