@@ -144,7 +144,7 @@ class PromptEvaluator:
         """Returns the shares of lists that fulfill phrases, of which each user gets one in turn, and those by phrase.
 
         Refused alone is the most frequent value of the user's list, and the shares are those of the items that still
-        have it. Phrases for which no values fill a list are left out.
+        have it. Phrases for which no values fill a list are left out; if all are, there are no shares.
         """
         requests, asked, before, texts, roles = [], [], [], [], dict(self.prompts.columns)
         for number, (request, listed) in enumerate(zip(self.requests, unprompted, strict=True)):
@@ -159,6 +159,8 @@ class PromptEvaluator:
                 asked.append(values)
                 before.append(listed)
                 texts.append(phrase.text)
+        if not requests:
+            return {"lists": 0}, {}
         holds = [self.sampler.fulfilling(one) == bool(one.wanted) for one in asked]
 
         def shares(found: Sequence[Recommendations]) -> np.ndarray:

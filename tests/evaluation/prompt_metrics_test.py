@@ -57,6 +57,7 @@ def test_phrases_are_counted_by_what_they_ask_for(loaded):
     # No artist with items enough to fill a list has two genres.
     assert figures["lists"] == 3 and set(by_phrase) == {"some {media_type}"}
     assert by_phrase["some {media_type}"] == pytest.approx(figures["prompted"])
+    assert evaluator.phrase_shares(phrases[1:], unprompted) == ({"lists": 0}, {})
     refused, _ = evaluator.phrase_shares([Paraphrase("stop {!media_type}")], unprompted)
     commonest = evaluator.most_frequent("media_type", unprompted)
     assert refused["unprompted"] == pytest.approx(evaluator.share("media_type", commonest, unprompted))
