@@ -1,17 +1,19 @@
 """Transformer layers of T5 (Raffel et al. 2020): RMSNorm, relative position bias, no other biases.
 
 Shapes: `batch` rows; `tokens` encoder tokens of a row; `groups` independent decoder sequences of a row (targets in
-training, beams in decoding), each of `new` tokens. Layers keep no state: dropout keys and caches are arguments and
+training, beams in decoding), each of `new` tokens; `inner` the width of all heads. The decoder's tokens are
+[batch, groups * new, ...] in the order of `flat`. Layers keep no state: dropout keys and caches are arguments and
 results.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from genrec import config
@@ -19,6 +21,7 @@ from genrec.sharding import constrain, on_tpu
 
 Layer = TypeVar("Layer", bound=nnx.Module)
 
+FEW = 8  # tokens of a group up to which TPUs attend token by token; texts have more
 LAYER_KEYS = 1 << 16  # offset that separates the dropout keys of layers from those of calls
 MASKED = -1e9  # added to masked attention logits; finite, so that fully masked padding stays finite
 
@@ -31,32 +34,98 @@ class Dropout:
     on CPUs).
     """
 
-    def __init__(self, rate: float, key: jax.Array | None):
-        self.rate, self.key, self.calls = rate, key if rate > 0 else None, 0
+    def __init__(self, rate: float, key: jax.Array | None, new: int = 1):
+        """`new`: tokens of a group, for arrays in the order of `flat`."""
+        self.rate, self.key, self.new, self.calls = rate, key if rate > 0 else None, new, 0
 
-    def of_layer(self, number: int | jax.Array) -> "Dropout":
+    def of_layer(self, number: int | jax.Array, new: int = 1) -> "Dropout":
         """Returns the dropout of one layer, which depends on the layer's number alone, scanned or not."""
-        return self if self.key is None else Dropout(self.rate, jax.random.fold_in(self.key, LAYER_KEYS + number))
+        return self if self.key is None else Dropout(self.rate, jax.random.fold_in(self.key, LAYER_KEYS + number), new)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, new: int | None = None) -> jax.Array:
         if self.key is None:
             return x
+        return jnp.where(self._keep(x, self.new if new is None else new), x / (1 - self.rate), 0).astype(x.dtype)
+
+    def of_relu(self, x: jax.Array) -> jax.Array:
+        """Returns the dropout of the ReLU of x. Its gradient needs the result alone, neither x nor random numbers."""
+        return jax.nn.relu(x) if self.key is None else _kept_relu(self.rate, x, self._keep(x, self.new))
+
+    def _keep(self, x: jax.Array, new: int) -> jax.Array:
+        assert self.key is not None
         self.calls += 1
         add, flip = jax.random.bits(jax.random.fold_in(self.key, self.calls), (2,), jnp.uint32)
-        width = x.shape[-1]
-        row = jax.lax.iota(jnp.uint32, x.size // width).reshape(*x.shape[:-1], 1)
-        bits = (row * jnp.uint32(width) + jax.lax.iota(jnp.uint32, width)) * jnp.uint32(0x9E3779B1) + add
+        width, spread = x.shape[-1], 0x9E3779B1
+        # Of the index, row * width + column: in this form most is computed once for a row or a column.
+        row = _row_numbers(x.shape[:-1], new)[..., None] * jnp.uint32(width * spread % 2**32)
+        bits = row + (jax.lax.iota(jnp.uint32, width) * jnp.uint32(spread) + add)
         bits = (bits ^ (bits >> 16) ^ flip) * jnp.uint32(0x85EBCA6B)
         bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
-        keep = (bits ^ (bits >> 16)) >= jnp.uint32(round(self.rate * 2**32))
-        return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
+        return (bits ^ (bits >> 16)) >= jnp.uint32(round(self.rate * 2**32))
+
+
+def _row_numbers(shape: tuple[int, ...], new: int) -> jax.Array:
+    """Returns uint32[shape]: the number of each row, group after group also where `flat` has another order."""
+    if new == 1 or not on_tpu():
+        return jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    batch, tokens = shape
+    places = np.arange(tokens, dtype=np.uint32).reshape(-1, new).T.reshape(-1)
+    return jax.lax.iota(jnp.uint32, batch)[:, None] * jnp.uint32(tokens) + places
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _kept_relu(rate: float, x: jax.Array, keep: jax.Array) -> jax.Array:
+    return jnp.where(keep, jax.nn.relu(x) / (1 - rate), 0).astype(x.dtype)
+
+
+def _kept_relu_forward(rate: float, x: jax.Array, keep: jax.Array) -> tuple[jax.Array, jax.Array]:
+    kept = _kept_relu(rate, x, keep)
+    return kept, kept
+
+
+def _kept_relu_backward(rate: float, kept: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
+    return jnp.where(kept > 0, gradient / (1 - rate), 0).astype(gradient.dtype), None
+
+
+_kept_relu.defvjp(_kept_relu_forward, _kept_relu_backward)
 
 
 class KeysValues(NamedTuple):
     """The keys and values of attention."""
 
-    keys: jax.Array  # [..., tokens, heads, head_width]
-    values: jax.Array  # [..., tokens, heads, head_width]
+    keys: jax.Array  # [..., tokens, heads, head_width]; of one token of a group on TPUs, [..., inner]
+    values: jax.Array  # of the same shape
+
+
+def flat(x: jax.Array) -> jax.Array:
+    """Returns [batch, groups * new, ...] for [batch, groups, new, ...]: group after group, on TPUs token after token.
+
+    TPU memory has tiles of 8 x 128: the few tokens of a group would fill half of one.
+    """
+    x = x.swapaxes(1, 2) if on_tpu() else x
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
+def flat_bias(bias: jax.Array, new: int) -> jax.Array:
+    """Returns [batch, heads or 1, groups * new or 1, keys] for [batch, heads or 1, groups or 1, keys]."""
+    if new == 1 or bias.shape[2] == 1:
+        return bias
+    return jnp.tile(bias, (1, 1, new, 1)) if on_tpu() else jnp.repeat(bias, new, axis=2)
+
+
+def grouped(x: jax.Array, new: int) -> jax.Array:
+    """Returns [batch, groups, new, ...] for what `flat` returned."""
+    if on_tpu():
+        return x.reshape(x.shape[0], new, -1, *x.shape[2:]).swapaxes(1, 2)
+    return x.reshape(x.shape[0], -1, new, *x.shape[2:])
+
+
+def tokens_of(x: jax.Array, new: int) -> list[jax.Array]:
+    """Returns each token of the groups, [batch, groups, ...], of what `flat` returned."""
+    if on_tpu():
+        return jnp.split(x, new, axis=1)
+    groups = grouped(x, new)
+    return [groups[:, :, place] for place in range(new)]
 
 
 def linear(
@@ -122,7 +191,8 @@ def _matmul_backward(
         kernel_gradient = jnp.tensordot(x, gradient, (tokens, tokens))
     else:
         kernel_gradient = jnp.tensordot(gradient, x, (tokens, tokens)).T
-    return jnp.matmul(gradient, _gathered(axes, kernel).T), constrain(kernel_gradient, *axes)
+    # Summed over the devices as a whole: otherwise XLA multiplies for one shard after another here, too.
+    return jnp.matmul(gradient, _gathered(axes, kernel).T), constrain(_gathered(axes, kernel_gradient), *axes)
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -153,8 +223,8 @@ class MLP(nnx.Module):
     def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
         normed = self.norm(x)
         hidden = self.into(normed)
-        hidden = jax.nn.relu(hidden) if self.gate is None else jax.nn.gelu(hidden) * self.gate(normed)
-        return x + dropout(self.out(dropout(hidden)))
+        hidden = dropout.of_relu(hidden) if self.gate is None else dropout(jax.nn.gelu(hidden) * self.gate(normed))
+        return x + dropout(self.out(_once(hidden)))
 
 
 class SoftTokens(nnx.Module):
@@ -220,45 +290,88 @@ def attend(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array
     return mixed.reshape(*mixed.shape[:-2], -1)
 
 
-def attend_across(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array:
-    """Returns what `attend` does for tokens that share their bias with the others of their group.
+@jax.custom_vjp
+def attend_rows(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array:
+    """Returns what `attend` does for [batch, tokens, heads, head_width] and a bias of four dimensions.
 
-    Takes queries [batch, new, groups, heads, head_width], token after token, keys and values [batch, keys, heads,
-    head_width], and a bias [batch, heads or 1, groups or 1, keys]. Returns [batch, new, groups, heads * head_width].
-    Repeating the bias for each token would mix the few tokens of a group with the groups in the tiles of TPU memory.
+    For TPUs: keys come before queries, as tiles are summed over their 8 rows much faster than over their 128 columns;
+    each exponential is computed once, and kept for the gradients in the dtype of the values.
     """
-    logits = (
-        jnp.einsum("bnghd,bkhd->bhngk", queries, memory.keys, preferred_element_type=jnp.float32) + bias[:, :, None]
-    )
-    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
-    total = jnp.moveaxis(weights.sum(axis=-1), 1, -1)[..., None]  # [batch, new, groups, heads, 1]
-    mixed = jnp.einsum("bhngk,bkhd->bnghd", weights.astype(memory.values.dtype), memory.values)
-    mixed = (mixed / total).astype(memory.values.dtype)
-    return mixed.reshape(*mixed.shape[:-2], -1)
+    return _attend_rows_forward(queries, memory, bias)[0]
 
 
-def attend_few(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array:
+_Saved = tuple[jax.Array, KeysValues, jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _attend_rows_forward(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> tuple[jax.Array, _Saved]:
+    logits = jnp.einsum("bqhd,bkhd->bhkq", queries, memory.keys, preferred_element_type=jnp.float32)
+    logits += bias.swapaxes(2, 3)
+    weights = jnp.exp(logits - logits.max(axis=2, keepdims=True)).astype(memory.values.dtype)
+    weights = _once(weights)
+    scale = _of_heads(1 / weights.astype(jnp.float32).sum(axis=2))
+    mixed = jnp.einsum("bhkq,bkhd->bqhd", weights, memory.values, preferred_element_type=jnp.float32) * scale
+    mixed = mixed.astype(memory.values.dtype)
+    return mixed.reshape(*mixed.shape[:-2], -1), (queries, memory, weights, scale, mixed, bias[..., :0])
+
+
+def _attend_rows_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array, KeysValues, jax.Array]:
+    queries, (keys, values), weights, scale, mixed, like = saved
+    gradient = gradient.reshape(mixed.shape).astype(jnp.float32) * scale
+    change = _by_heads((gradient * mixed).sum(axis=-1, keepdims=True))  # of all logits of a softmax
+    gradient = _once(gradient.astype(values.dtype))
+    of_values = jnp.einsum("bhkq,bqhd->bkhd", weights, gradient)
+    of_logits = jnp.einsum("bqhd,bkhd->bhkq", gradient, values, preferred_element_type=jnp.float32)
+    of_logits = weights * (of_logits - change)
+    of_bias = of_logits.swapaxes(2, 3)
+    for axis, size in enumerate(like.shape[:3]):
+        of_bias = of_bias.sum(axis=axis, keepdims=True) if size == 1 else of_bias
+    of_logits = _once(of_logits.astype(keys.dtype))
+    of_queries = jnp.einsum("bhkq,bkhd->bqhd", of_logits, keys)
+    of_keys = jnp.einsum("bhkq,bqhd->bkhd", of_logits, queries)
+    return of_queries, KeysValues(of_keys, of_values), of_bias
+
+
+attend_rows.defvjp(_attend_rows_forward, _attend_rows_backward)
+
+
+def _of_heads(x: jax.Array) -> jax.Array:
+    """Returns [batch, tokens, heads, 1] for [batch, heads, tokens]."""
+    return x.swapaxes(1, 2)[..., None]
+
+
+def _by_heads(x: jax.Array) -> jax.Array:
+    """Returns [batch, heads, 1, tokens] for [batch, tokens, heads, 1]."""
+    return x[..., 0].swapaxes(1, 2)[:, :, None]
+
+
+def _once(x: jax.Array) -> jax.Array:
+    """Returns x, written to memory instead of being computed anew in each operation that uses it, on TPUs."""
+    return jax.lax.optimization_barrier(x) if on_tpu() else x
+
+
+def attend_few(queries: Sequence[jax.Array], memory: Sequence[KeysValues], bias: jax.Array) -> list[jax.Array]:
     """Returns what `attend` does for the few tokens of each group, of which the queries are the last.
 
-    Takes queries [batch, groups, new, heads, head_width], keys and values [batch, groups, tokens, heads, head_width],
-    and a bias [heads, new, tokens]. Products of 4 x 4 matrices, one for each group and head, would leave matrix units
-    idle, and the memory of TPUs, whose tiles are 8 x 128, nearly empty. So each pair of tokens is multiplied over all
-    groups and heads at once, and summed over the width of a head by a product with ones.
+    Takes and returns [batch, groups, inner] of each token, and a bias [heads, new, tokens]. Products of 4 x 4 matrices,
+    one for each group and head, would leave matrix units idle, and the memory of TPUs, whose tiles are 8 x 128, nearly
+    empty. So each pair of tokens is multiplied over all groups and heads at once, and summed over the width of a head
+    by a product with ones.
     """
-    new, tokens, (heads, width) = queries.shape[2], memory.keys.shape[2], queries.shape[3:]
-    ones = jnp.repeat(jnp.eye(heads, dtype=jnp.float32), width, axis=0)  # [heads * head_width, heads]
-    flat = [x.astype(jnp.float32).reshape(*x.shape[:3], heads * width) for x in (queries, *memory)]
-    asked, keys, values = (jnp.moveaxis(x, 2, 0) for x in flat)  # [tokens, batch, groups, heads * head_width]
+    heads, new, tokens = bias.shape
+    ones = jnp.repeat(jnp.eye(heads, dtype=jnp.float32), queries[0].shape[-1] // heads, axis=0)  # [inner, heads]
+    high = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGH)
+    keys = [one.keys.astype(jnp.float32) for one in memory]
+    values = [one.values.astype(jnp.float32) for one in memory]
     mixed = []
-    for place in range(new):
-        seen = tokens - new + place + 1
-        logits = jnp.matmul(asked[place] * keys[:seen], ones, precision=jax.lax.Precision.HIGH)
-        logits += bias[:, place, :seen].T[:, None, None]  # [seen, batch, groups, heads]
+    for place, query in enumerate(queries):
+        seen, asked = tokens - new + place + 1, query.astype(jnp.float32)
+        logits = jnp.stack([high(asked * key, ones) for key in keys[:seen]])  # [seen, batch, groups, heads]
+        logits += bias[:, place, :seen].T[:, None, None]
         weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=0)))
         weights /= weights.sum(axis=0)
-        spread = jnp.matmul(weights, ones.T, precision=jax.lax.Precision.HIGH)
-        mixed.append((spread * values[:seen]).sum(axis=0).astype(memory.values.dtype))
-    return jnp.stack(mixed, axis=2)
+        parts = [high(weight, ones.T) * value for weight, value in zip(weights, values[:seen], strict=True)]
+        mixed.append(functools.reduce(jnp.add, parts).astype(query.dtype))
+    return mixed
 
 
 class Attention(nnx.Module):
@@ -285,34 +398,54 @@ class Attention(nnx.Module):
 
 
 class SelfAttention(Attention):
-    """Self-attention with a residual connection."""
+    """Self-attention of the encoder with a residual connection."""
+
+    def __call__(self, x: jax.Array, bias: jax.Array, dropout: Dropout) -> jax.Array:
+        """Returns x [batch, tokens, width]; `bias` broadcasts to [batch, heads, tokens, tokens]."""
+        normed = self.norm(x)
+        attention = attend_rows if on_tpu() else attend
+        return x + dropout(self.out(attention(self.queries(normed), self.project_kv(normed), bias)))
+
+
+class GroupAttention(Attention):
+    """Self-attention of the decoder, within each group, with a residual connection."""
 
     def __call__(
-        self, x: jax.Array, bias: jax.Array, dropout: Dropout, past: KeysValues | None = None
-    ) -> tuple[jax.Array, KeysValues]:
-        """Returns x [..., new, width] and all keys and values; `bias` broadcasts to [..., heads, new, past + new]."""
+        self, x: jax.Array, bias: jax.Array, dropout: Dropout, past: tuple[KeysValues, ...] = ()
+    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
+        """Returns x [batch, groups * new, width] and all keys and values; `bias` is [heads, new, past + new]."""
         normed = self.norm(x)
-        memory = self.project_kv(normed)
-        if past is not None:
-            memory = jax.tree.map(lambda before, now: jnp.concatenate([before, now], axis=-3), past, memory)
-        # By the TPU compiler; on CPUs the few tokens of a group are fastest as products of small matrices.
-        attention = attend_few if x.ndim == 4 and on_tpu() else attend
-        return x + dropout(self.out(attention(self.queries(normed), memory, bias))), memory
+        queries, keys, values = (project(normed) for project in (self.query, self.key, self.value))
+        few = on_tpu() and bias.shape[2] <= FEW
+        mix = self._token_by_token if few else self._all_at_once
+        mixed, present = mix(queries, KeysValues(keys, values), bias, past)
+        return x + dropout(self.out(mixed)), present
+
+    def _token_by_token(
+        self, queries: jax.Array, own: KeysValues, bias: jax.Array, past: tuple[KeysValues, ...]
+    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
+        new = bias.shape[1]
+        present = (*past, *map(KeysValues, tokens_of(own.keys, new), tokens_of(own.values, new)))
+        return jnp.concatenate(attend_few(tokens_of(queries, new), present, bias), axis=1), present
+
+    def _all_at_once(
+        self, queries: jax.Array, own: KeysValues, bias: jax.Array, past: tuple[KeysValues, ...]
+    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
+        new = bias.shape[1]
+        asked, *both = (grouped(one, new).reshape(one.shape[0], -1, new, *self.head_shape) for one in (queries, *own))
+        memory = KeysValues(*both)
+        if past:
+            memory = jax.tree.map(lambda before, now: jnp.concatenate([before, now], axis=-3), past[0], memory)
+        return flat(attend(asked, memory, bias)), (memory,)
 
 
 class CrossAttention(Attention):
     """Cross-attention with a residual connection."""
 
     def __call__(self, x: jax.Array, memory: KeysValues, bias: jax.Array, dropout: Dropout) -> jax.Array:
-        """Returns x [batch, groups, new, width]; `bias` is [batch, heads or 1, groups or 1, tokens]."""
-        batch, groups, new, width = x.shape
-        if on_tpu():
-            queries = self.queries(self.norm(x).swapaxes(1, 2))  # [batch, new, groups, heads, head_width]
-            return x + dropout(self.out(attend_across(queries, memory, bias).swapaxes(1, 2)))
-        queries = self.queries(self.norm(x).reshape(batch, groups * new, width))
-        if bias.shape[2] != 1:
-            bias = jnp.repeat(bias, new, axis=2)
-        return x + dropout(self.out(attend(queries, memory, bias)).reshape(x.shape))
+        """Returns x [batch, groups * new, width]; `bias` is [batch, heads or 1, groups * new or 1, tokens]."""
+        attention = attend_rows if on_tpu() else attend
+        return x + dropout(self.out(attention(self.queries(self.norm(x)), memory, bias)))
 
 
 class EncoderLayer(nnx.Module):
@@ -323,14 +456,14 @@ class EncoderLayer(nnx.Module):
         self.mlp = MLP(cfg, rngs)
 
     def __call__(self, x: jax.Array, bias: jax.Array, dropout: Dropout) -> jax.Array:
-        return constrain(self.mlp(self.attention(x, bias, dropout)[0], dropout), "batch")
+        return constrain(self.mlp(self.attention(x, bias, dropout), dropout), "batch")
 
 
 class DecoderLayer(nnx.Module):
     """Self-attention, cross-attention and a feed-forward layer."""
 
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
-        self.attention = SelfAttention(cfg, rngs)
+        self.attention = GroupAttention(cfg, rngs)
         self.cross = CrossAttention(cfg, rngs)
         self.mlp = MLP(cfg, rngs)
 
@@ -341,9 +474,9 @@ class DecoderLayer(nnx.Module):
         memory: KeysValues,
         cross_bias: jax.Array,
         dropout: Dropout,
-        past: KeysValues | None = None,
-    ) -> tuple[jax.Array, KeysValues]:
-        """Returns x [batch, groups, new, width] and all keys and values; `past` are those of earlier tokens."""
+        past: tuple[KeysValues, ...] = (),
+    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
+        """Returns x [batch, groups * new, width] and all keys and values; `past` are those of earlier tokens."""
         x, present = self.attention(x, bias, dropout, past)
         x = self.cross(x, memory, cross_bias, dropout)
         return constrain(self.mlp(x, dropout), "batch"), present

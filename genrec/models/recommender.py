@@ -29,6 +29,9 @@ from genrec.models.layers import (
     PositionBias,
     RMSNorm,
     SoftTokens,
+    flat,
+    flat_bias,
+    tokens_of,
 )
 from genrec.models.prompt_bias import PromptBias, lifts
 from genrec.models.repeat_bias import RepeatBias, SeenCodes
@@ -62,7 +65,7 @@ class Memory(NamedTuple):
 class Cache(NamedTuple):
     """Decoder state after the codes chosen so far; all leaves are [batch, groups, ...]."""
 
-    layers: tuple[KeysValues, ...]  # one per decoder layer, [batch, groups, tokens, heads, head_width]
+    layers: tuple[tuple[KeysValues, ...], ...]  # per decoder layer, of all tokens or of one after another
     prefixes: jax.Array  # uint32[batch, groups], hash of the codes
 
 
@@ -187,14 +190,14 @@ class Recommender(nnx.Module):
         embedded = self._embed(examples.targets[:, :, :-1])
         start = self.start_vector[...].astype(self.cfg.compute)
         start = jnp.broadcast_to(start, (*embedded.shape[:2], 1, self.cfg.width))
-        x = constrain(dropout(jnp.concatenate([start, embedded], axis=2)), "batch")
-        x = self._decode_all(x, encoded, cross_mask, dropout)
+        x = jnp.concatenate([start, embedded], axis=2)
+        decoded = tokens_of(self._decode_all(x, encoded, cross_mask, dropout), len(self.sizes))
         losses, mentions, of_prompts = [], examples.histories.mentions, None
         if self.prompt_bias is not None and mentions is not None:
             of_prompts = lifts(self.prompt_bias.tilts(encoded, mentions), mentions, self.sizes, prefixes)
         for level, offset in enumerate(self.offsets):
             shares = None if examples.log_shares is None else examples.log_shares[level]
-            logits = self._logits(x[:, :, level], level, prefixes[level], cross_mask, shares)
+            logits = self._logits(decoded[level], level, prefixes[level], cross_mask, shares)
             if of_prompts is not None:
                 logits += of_prompts[level]
             code = examples.targets[:, :, level] - offset
@@ -225,21 +228,23 @@ class Recommender(nnx.Module):
         x = self._embed(jnp.concatenate([first[:, None], self.first_piece + pieces], axis=1))[:, None]
         last = jnp.max(histories.positions, axis=1, keepdims=True)
         cross_mask = self.cross_mask(encoded, histories, jnp.ones_like(last), last)
-        x = self._decode_all(constrain(dropout(x), "batch"), encoded, cross_mask, dropout)[:, 0]
+        x = self._decode_all(x, encoded, cross_mask, dropout)
         table = self.text_output[...].astype(x.dtype)
         return jnp.einsum("btw,pw->btp", x, table, preferred_element_type=jnp.float32)[..., : self.conditioning.pieces]
 
     def _decode_all(
         self, x: jax.Array, encoded: jax.Array, cross_mask: CrossAttentionMask, dropout: Dropout
     ) -> jax.Array:
-        """Returns the decoder outputs for x [batch, groups, tokens, width], all tokens in parallel."""
-        bias = self._decoder_bias(x.shape[2], x.shape[2])
+        """Returns the decoder outputs, in the order of `flat`, for x [batch, groups, tokens, width]."""
+        new = x.shape[2]
+        bias, cross_bias = self._decoder_bias(new, new), flat_bias(cross_mask.bias, new)
 
         def layer_of(layer: DecoderLayer, number: int | jax.Array, x: jax.Array) -> jax.Array:
-            own = dropout.of_layer(self.cfg.encoder_layers + number)
-            return layer(x, bias, layer.cross.project_kv(encoded), cross_mask.bias, own)[0]
+            own = dropout.of_layer(self.cfg.encoder_layers + number, new)
+            return layer(x, bias, layer.cross.project_kv(encoded), cross_bias, own)[0]
 
-        return dropout(self.decoder_norm(self.decoder.run(layer_of, x)))
+        x = self.decoder.run(layer_of, constrain(dropout(flat(x), new), "batch"))
+        return dropout(self.decoder_norm(x), new)
 
     def start(self, histories: Histories, encoded: jax.Array | None = None) -> Memory:
         """Encodes one user a row, to decode the next item after the whole history by `step`.
@@ -300,9 +305,9 @@ class Recommender(nnx.Module):
         At level 0 there are neither codes nor a cache, and the start vector is the input.
         """
         cross_mask, new = memory.cross_mask, 1
-        past: Sequence[KeysValues | None]
+        past: Sequence[tuple[KeysValues, ...]]
         if codes is None or cache is None:
-            batch, past = cross_mask.bias.shape[0], [None] * self.decoder.count
+            batch, past = cross_mask.bias.shape[0], [()] * self.decoder.count
             prefixes = [jnp.full((batch, 1), code_prefixes.NO_CODES, jnp.uint32)]
             x = jnp.broadcast_to(self.start_vector[...], (batch, 1, 1, self.cfg.width))
         else:
@@ -312,14 +317,13 @@ class Recommender(nnx.Module):
             for place in range(1, new):
                 prefixes.append(code_prefixes.extend(prefixes[-1], tokens[..., place]))
             x = self._embed(tokens)
-        x = x.astype(self.cfg.compute)  # [batch, beams, new, width]
+        x = flat(x.astype(self.cfg.compute))
         bias, presents = self._decoder_bias(new, level + new), []
         for layer, layer_memory, earlier in zip(self.decoder.each(), memory.layers, past, strict=True):
-            x, present = layer(x, bias, layer_memory, cross_mask.bias, NO_DROPOUT, earlier)
+            x, present = layer(x, bias, layer_memory, flat_bias(cross_mask.bias, new), NO_DROPOUT, earlier)
             presents.append(present)
-        x = self.decoder_norm(x)
         logits = [
-            self._logits(x[:, :, place], level + place, prefixes[place], cross_mask, log_shares[place])
-            for place in range(new)
+            self._logits(token, level + place, prefixes[place], cross_mask, log_shares[place])
+            for place, token in enumerate(tokens_of(self.decoder_norm(x), new))
         ]
         return logits, Cache(tuple(presents), prefixes[-1])

@@ -1,4 +1,4 @@
-"""Attention in the forms that TPUs prefer gives the results and gradients of the plain one."""
+"""The forms of layers that TPUs prefer give the results and gradients of the plain ones."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genrec.models import layers
-from genrec.models.layers import KeysValues
+from genrec.models.layers import Dropout, KeysValues
 
 HEADS, WIDTH = 3, 8
 
@@ -35,23 +35,40 @@ def test_attention_among_the_few_tokens_of_a_group(new, tokens):
     memory = KeysValues(normal(2, 5, tokens, HEADS, WIDTH), normal(5, 2, tokens, HEADS, WIDTH).swapaxes(0, 1))
     distance = np.arange(tokens)[None, :] - np.arange(tokens - new, tokens)[:, None]
     bias = normal(HEADS, new, tokens) + jnp.where(distance <= 0, 0.0, layers.MASKED)
-    assert_equal(layers.attend_few, layers.attend, queries, memory, bias)
+
+    def token_by_token(queries, memory, bias):
+        asked, *both = ([x[:, :, n].reshape(2, 5, -1) for n in range(x.shape[2])] for x in (queries, *memory))
+        return jnp.stack(layers.attend_few(asked, list(map(KeysValues, *both)), bias), axis=2)
+
+    assert_equal(token_by_token, layers.attend, queries, memory, bias)
 
 
-@pytest.mark.parametrize("bias_shape", [(2, HEADS, 5, 7), (2, 1, 5, 7), (2, 1, 1, 7)])
-def test_attention_of_the_tokens_of_groups_to_a_row(bias_shape):
-    queries = normal(2, 4, 5, HEADS, WIDTH)  # token after token
-    memory, bias = (
-        KeysValues(normal(2, 7, HEADS, WIDTH), normal(2, 7, WIDTH, HEADS).swapaxes(2, 3)),
-        normal(*bias_shape),
-    )
+@pytest.mark.parametrize(
+    "bias_shape", [(2, HEADS, 5, 7), (2, 1, 5, 7), (2, 1, 1, 7), (2, HEADS, 1, 7), (1, HEADS, 5, 7)]
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_keys_before_queries(bias_shape, masked):
+    memory = KeysValues(normal(2, 7, HEADS, WIDTH), normal(2, 7, WIDTH, HEADS).swapaxes(2, 3))
+    bias = normal(*bias_shape)
+    if masked:  # some keys, and all of the first row
+        bias = bias.at[..., ::2].add(layers.MASKED).at[:1].add(layers.MASKED)
+    assert_equal(layers.attend_rows, layers.attend, normal(2, 5, HEADS, WIDTH), memory, bias)
 
-    def plain(queries, memory, bias):
-        mixed = layers.attend(
-            queries.swapaxes(1, 2).reshape(2, 20, HEADS, WIDTH),
-            memory,
-            jnp.repeat(bias, 4, axis=2) if bias.shape[2] > 1 else bias,
-        )
-        return mixed.reshape(2, 5, 4, -1).swapaxes(1, 2)
 
-    assert_equal(layers.attend_across, plain, queries, memory, bias)
+def test_the_dropout_of_a_relu_has_the_gradient_of_both():
+    def in_turn(x):
+        return Dropout(0.3, jax.random.key(0))(jax.nn.relu(x))
+
+    assert_equal(Dropout(0.3, jax.random.key(0)).of_relu, in_turn, normal(40, 30).at[0].set(0))
+    assert (Dropout(0.3, None).of_relu(normal(4)) == jax.nn.relu(normal(4))).all()
+
+
+def test_dropout_is_that_of_each_token_in_the_order_of_tpus_too(monkeypatch):
+    x = normal(3, 5, 4, 16)
+    plain = Dropout(0.3, jax.random.key(0), new=4)(layers.flat(x))
+    monkeypatch.setattr(layers, "on_tpu", lambda: True)
+    token_after_token = layers.flat(x)
+    np.testing.assert_array_equal(token_after_token[:, 5], x[:, 0, 1])
+    np.testing.assert_array_equal(layers.grouped(token_after_token, 4), x)
+    dropped = Dropout(0.3, jax.random.key(0), new=4)(token_after_token)
+    np.testing.assert_array_equal(layers.grouped(dropped, 4), plain.reshape(x.shape))

@@ -6,6 +6,7 @@ from flax import nnx
 
 from genrec import config
 from genrec.input_pipeline.examples import Segment, Tokenizer, histories, pack
+from genrec.models import layers
 from genrec.models.layers import Dropout
 from genrec.models.recommender import Recommender
 
@@ -72,6 +73,36 @@ def test_scanned_layers_start_and_compute_as_separate_ones(tokenizer):
     examples = pack(rows, tokenizer, tokenizer.length(6), 7)
     plain, scanned = (compiled_losses(make(scan_layers=scan), examples, jax.random.key(0)) for scan in (False, True))
     np.testing.assert_allclose(scanned, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["default", "scanned"])
+def test_the_forms_for_tpus_change_neither_losses_nor_gradients_nor_search(tokenizer, monkeypatch, variant):
+    people = users(4)
+    rows = [[Segment(*one, 0, True) for one in people[:3]], [Segment(*people[3], 0, True)]]
+    examples = pack(rows, tokenizer, 3 * tokenizer.length(6), 21)
+    history = histories([user for user, _ in people], [items for _, items in people], tokenizer, 6, causal=True)
+    codes = [np.tile(np.arange(3, dtype=np.int32) % size, (4, 1)) for size in SIZES[:-1]]
+    is_target = (examples.target_segments > 0)[..., None]
+    graphdef, params = nnx.split(make(**VARIANTS[variant]))
+
+    def loss(params):
+        found = nnx.merge(graphdef, params).losses(examples, jax.random.key(1))
+        return jnp.where(is_target, found, 0).sum(), jnp.where(is_target, found, 0)
+
+    def results(params):
+        model = nnx.merge(graphdef, params)
+        memory = model.start(history)
+        logits, cache = model.step(memory, None, 0, None)
+        cache = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=1), cache)
+        at_once = model.finish(memory, jnp.stack(codes, axis=-1), 1, cache)
+        second, cache = model.step(memory, codes[0], 1, cache)
+        third, _ = model.step(memory, codes[1], 2, cache)
+        return jax.grad(loss, has_aux=True)(params), logits, second, third, at_once
+
+    plain = jax.jit(results)(params)
+    monkeypatch.setattr(layers, "on_tpu", lambda: True)
+    found = jax.jit(lambda params: results(params))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, plain)
 
 
 def test_every_position_equals_one_target_at_a_time(model, tokenizer):
