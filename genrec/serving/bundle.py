@@ -11,7 +11,7 @@
     users.parquet          features of users, where a model reads them
     transitions.safetensors    where a model reads them, and as a source of lists
     item_knn.safetensors, popularity.safetensors   further sources of lists
-    multi_stage.json           weights and rules of the multi-stage recommender over the sources
+    recommender.json           weights and rules of the multi-stage recommender over the sources
 
 `genrec.serving.bundle_export` writes bundles, `genrec.serving.served_engine` answers requests from them.
 """
@@ -36,7 +36,7 @@ from genrec.ranking import lists
 FORMAT = 4  # version of the bundle; raise it when another version of genrec could not read it
 CARD, RECORD, WEIGHTS, CATALOGUE = "card.json", "record.json", "weights.safetensors", "catalogue.parquet"
 ARRAYS, USERS, TRANSITIONS = "arrays.safetensors", "users.parquet", "transitions.safetensors"
-ITEM_KNN, POPULARITY, MULTI_STAGE = "item_knn.safetensors", "popularity.safetensors", "multi_stage.json"
+ITEM_KNN, POPULARITY, MULTI_STAGE = "item_knn.safetensors", "popularity.safetensors", "recommender.json"
 SEQUENTIAL, SEQUENTIAL_WEIGHTS = "sequential.json", "sequential.safetensors"
 RANKER, RANKER_ARRAYS = "ranker.json", "ranker.safetensors"
 # Files of the sources of lists beside the generator, by their names.
