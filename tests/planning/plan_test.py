@@ -15,7 +15,7 @@ from genrec.planning.topologies import GIB
 
 CATALOGUE = Catalogue(2000, (64, 64, 16))
 # Temporary bytes of the two programs below, by the versions that they were seen with.
-RECORDED = {("0.10.2", "0.0.42.1"): {"training step": 11_337_728, "search": 4_952_576}}
+RECORDED = {("0.10.2", "0.0.42.1"): {"training step": 11_402_240, "search": 5_082_112}}
 KNOWN_CALLS = {"sort", "TopK"}  # operations without cycles; another one would be a kernel that the schedule cannot see
 
 
