@@ -294,8 +294,8 @@ def attend(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array
 def attend_rows(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array:
     """Returns what `attend` does for [batch, tokens, heads, head_width] and a bias of four dimensions.
 
-    For TPUs: keys come before queries, as tiles are summed over their 8 rows much faster than over their 128 columns;
-    each exponential is computed once, and kept for the gradients in the dtype of the values.
+    For TPUs: keys come before queries, and each exponential is computed once, and kept for the gradients in the dtype
+    of the values.
     """
     return _attend_rows_forward(queries, memory, bias)[0]
 
