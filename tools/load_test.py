@@ -22,7 +22,6 @@ from genrec.semantic_ids import embed
 from genrec.serving.load import in_process, load_test
 from genrec.serving.load.client import Client, LoadTestError, read_token
 from genrec.serving.load.mix import Mix, RequestSource
-from genrec.serving.server import batching
 
 _URL = flags.DEFINE_string("url", "http://127.0.0.1:8080", "Address of the server.")
 _WORKDIR = script_flags.define_path("workdir", "Work directory of the model that is served.", required=True)
@@ -30,9 +29,6 @@ _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Sp
 _TOKEN_FILE = script_flags.define_path("token_file", "Token file of the server; a token of an administrator is taken.")
 _COMPARE = flags.DEFINE_bool("compare_in_process", False, "Also measure the same searches of --bundle in process.")
 _BUNDLE = script_flags.define_path("bundle", "Bundle that the server has.")
-_SEARCH_THREADS = flags.DEFINE_integer(
-    "search_threads", 0, "Searches at a time in process, as --search_threads of the server.", lower_bound=0
-)
 _VECTORS = flags.DEFINE_bool("vectors", False, "Changes add items by vectors: where the embed stage was given them.")
 _OUTPUT = script_flags.define_path("output", "File for the figures, as JSON.")
 _PLAN = script_flags.define_fields(load_test.Plan)
@@ -50,7 +46,7 @@ def main() -> None:
     gc.freeze()  # a full garbage collection would keep requests that are due waiting for 0.1 s
     test.run(plan, dataset, lambda: embed.load(workdir / "item_embeddings") if _VECTORS.value else None)
     if _COMPARE.value:
-        searches = in_process.Searches(_BUNDLE.value, source, _SEARCH_THREADS.value or batching.usual_threads())
+        searches = in_process.Searches(_BUNDLE.value, source, plan.search_threads)
         test.compare(plan, searches.measure, clients=2 * searches.largest_batch)
     printing.show(load_test.table(test.results))
     if _OUTPUT.value:

@@ -13,14 +13,16 @@ from genrec.serving import requests
 from genrec.serving.load.mix import RequestSource
 from genrec.serving.queries import Options, PreparedQuery, Program
 from genrec.serving.served_engine import Query, ServedEngine
+from genrec.serving.server import batching
 
 
 class Searches:
     """An engine of a bundle, and the source of its requests."""
 
-    def __init__(self, bundle: epath.PathLike, source: RequestSource, threads: int = 1):
-        """`threads` search at a time, as those of the server do."""
-        self._engine, self._source, self._threads = ServedEngine.load(bundle), source, threads
+    def __init__(self, bundle: epath.PathLike, source: RequestSource, threads: int = 0):
+        """`threads` search at a time, by default as many as those of a server."""
+        self._engine, self._source = ServedEngine.load(bundle), source
+        self._threads = threads or batching.usual_threads()
         self._drawing = threading.Lock()
         self._engine.warm_up()
 
