@@ -23,9 +23,7 @@ from genrec.input_pipeline.mentions import EXISTS, MOST, Mentions
 from genrec.input_pipeline.transitions import FLOOR
 from genrec.models import code_prefixes
 
-# w before training: words ask for what they name. A share n of the items then gets n e^w / (n e^w + 1 - n) of the
-# probability: of 0.6% of the items, .72 with a w of 6, and .99 with 10. A prompt of a value alone has no other number.
-START = 10.0
+START = 6.0  # w before training: words ask for what they name
 LOWEST = -16.0  # logarithm of the least tilt: of less, integers would keep nothing in a search
 STEP = 20.0  # the optimizer changes a parameter by about the learning rate in a step, and w by this much more
 PAIRS = 1 << 14  # numbers of pairs of words, which share them by a hash
