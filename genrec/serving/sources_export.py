@@ -68,7 +68,7 @@ def load_transitions(names: Sequence[str], workdir: epath.Path, dataset: Dataset
 
 
 class _MissingError(Exception):
-    """What the multi-stage recommender of a work directory needs, and the bundle does not have."""
+    """Reason why the multi-stage recommender of a work directory cannot be served."""
 
 
 def _multi_stage(workdir: epath.Path, dataset: Dataset, written: Collection[str], beams: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is understood of a prompt: parts that are rules or taste, each of which can be switched off."""
+"""Understanding of a prompt: its parts, rules or taste, each of which can be switched off."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
