@@ -38,9 +38,9 @@ class Searcher:
         inputs: Inputs[np.ndarray],
         groups: np.ndarray | None,
         width: int,
-        index: CatalogueIndex | None = None,
+        index: CatalogueIndex,
     ) -> Any:
-        """Returns the `RankedItems` of inputs, by a search with `width` beams of `index`, by default the live one."""
+        """Returns the `RankedItems` of inputs, by a search of `index` with `width` beams."""
         raise NotImplementedError
 
     def round_up(self, rows: int) -> int:
@@ -76,7 +76,8 @@ class Searcher:
         if diversity is not None and diversity.groups is not None:
             groups = diversity.groups
             inputs = inputs._replace(diversity=diversity._replace(groups=None))
-        return self._run(params, inputs, groups, self.beams if beams is None else beams, index)
+        width, index = self.beams if beams is None else beams, self.live.index if index is None else index
+        return self._run(params, inputs, groups, width, index)
 
     def widening_search(
         self,
@@ -189,13 +190,13 @@ class Retriever(Searcher):
         inputs: Inputs[np.ndarray],
         groups: np.ndarray | None,
         width: int,
-        index: CatalogueIndex | None = None,
+        index: CatalogueIndex,
     ) -> RankedItems[jax.Array]:
         mesh, rows = self.live.mesh, len(inputs.histories.tokens)
         own = in_index_form(take(inputs, sharding.own_rows(mesh, rows)), self.live)
         placed, of_items = sharding.put_rows(mesh, own, rows), None if groups is None else sharding.put(mesh, groups)
         with jax.set_mesh(mesh):
-            return self._compiled(params, self.live.index if index is None else index, of_items, placed, width)
+            return self._compiled(params, index, of_items, placed, width)
 
 
 def in_index_form(inputs: Inputs[np.ndarray], live: LiveIndex) -> Inputs[np.ndarray]:

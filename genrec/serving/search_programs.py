@@ -209,9 +209,8 @@ class EncodedSearcher(Searcher):
         inputs: Inputs[np.ndarray],
         groups: np.ndarray | None,
         width: int,
-        index: CatalogueIndex | None = None,
+        index: CatalogueIndex,
     ) -> RankedItems[np.ndarray]:
-        index = self.live.index if index is None else index
         rows, kind, guidance = len(inputs.histories.tokens), "plain", 0
         if inputs.sampling is not None or inputs.diversity is not None:
             kind = "sampled" if inputs.sampling is not None else "diverse"

@@ -37,7 +37,6 @@ class Plan:
     changes: int = setting(0, "Changes of the catalogue during a phase at the first rate.", at_least=0)
     change_rate: float = setting(50.0, "Most changes per second.", above=0)
     settle: float = setting(0.0, "Seconds until replicas must know of a change of another one.", at_least=0)
-
     search_threads: int = setting(
         0, "Searches at a time in process, as --search_threads of the server; 0 is the same as there.", at_least=0
     )
