@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Generic, NamedTuple
 
 import jax
@@ -30,7 +30,6 @@ class Tilt(NamedTuple):
 
     tilted: jax.Array  # uint32[batch, rows + 1]
     even: jax.Array  # uint32[batch, rows + 1]
-    weight: jax.Array  # float32[] or [batch, 1, 1]
 
 
 class Diversity(NamedTuple, Generic[ArrayT]):
@@ -72,7 +71,7 @@ def beam_search(
     diversity: Diversity[jax.Array] | None = None,
     finish: Finish | None = None,
     transitions: jax.Array | None = None,
-    tilts: Sequence[Tilt] = (),
+    tilt: Tilt | None = None,
 ) -> RankedItems[jax.Array]:
     """Returns the best items that a beam search finds for each row of a batch. Call it under `jax.jit`.
 
@@ -91,14 +90,14 @@ def beam_search(
       finish: Scores the remaining levels in one pass when every beam has a single item left.
       transitions: For a decoder with a transition bias, the cumulated probabilities of rows, see
         `CatalogueIndex.log_shares`.
-      tilts: For a decoder with a prompt bias, of its prompts.
+      tilt: For a decoder with a prompt bias, of its prompts.
     """
     top = beams if top is None else top
     if not 1 <= top <= beams:
         raise ValueError(f"top={top} and beams={beams}: a beam search needs 1 <= top <= beams")
     limit = None if diversity is None else diversity.max_beams
     expand = functools.partial(index.expand, constraints=constraints, sampling=sampling, limit=limit)
-    state = _last_level(step, finish, index, batch, beams, expand, transitions, tilts)
+    state = _last_level(step, finish, index, batch, beams, expand, transitions, tilt)
     items, scores, roots = index.best_items(state, constraints)
     bound = state.pruned
     if sampling is not None or diversity is not None:
@@ -118,7 +117,7 @@ def _last_level(
     beams: int,
     expand: Callable[..., Expansion],
     transitions: jax.Array | None,
-    tilts: Sequence[Tilt],
+    tilt: Tilt | None,
 ) -> BeamState:
     """Returns the state after the last level; `expand` is `index.expand` with the settings of the search."""
 
@@ -133,8 +132,8 @@ def _last_level(
     def one_level(state: BeamState, codes: jax.Array | None, cache: Any) -> BeamState:
         shares = {} if transitions is None else {"log_shares": index.log_shares(state, transitions)}
         logits, cache = step(codes, state.level, cache, **shares)
-        for tilt in tilts:
-            logits += tilt.weight * (index.log_shares(state, tilt.tilted) - index.log_shares(state, tilt.even))
+        if tilt is not None:
+            logits += index.log_shares(state, tilt.tilted) - index.log_shares(state, tilt.even)
         last = state.level + 1 == index.levels
         # The first levels may have fewer prefixes than beams: the decoder then computes no dead beams.
         width = beams if last else min(beams, state.beams * index.sizes[state.level])

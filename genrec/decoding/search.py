@@ -91,15 +91,15 @@ def _search(
     encoded: tuple[jax.Array, ...] | None = None,
 ) -> RankedItems[jax.Array]:
     diversity = None if rows.diversity is None else rows.diversity._replace(groups=groups)
-    step, finish, tilts = decoder(model, rows, encoded)
+    step, finish, tilt = decoder(model, rows, encoded)
     batch, limits = rows.histories.tokens.shape[0], (rows.constraints, rows.sampling, diversity)
-    return beam_search(step, index, batch, width, top, *limits, finish, rows.transitions, tilts)
+    return beam_search(step, index, batch, width, top, *limits, finish, rows.transitions, tilt)
 
 
 def decoder(
     model: Recommender, rows: Inputs[jax.Array], encoded: tuple[jax.Array, ...] | None = None
-) -> tuple[Step, Finish, list[Tilt]]:
-    """Returns the decoder of a beam search: the model on the histories, with guidance if any; and the tilts of prompts.
+) -> tuple[Step, Finish, Tilt | None]:
+    """Returns the decoder of a beam search, the model with guidance if any, and the tilt of its prompts.
 
     `encoded` are the encoder outputs of `rows.encoder`, where they are known. Call it under `jax.jit`.
     """
@@ -107,8 +107,8 @@ def decoder(
     memories = [model.start(*one) for one in zip(inputs, encoded or [None] * len(inputs), strict=True)]
     if guidance is None:
         (memory,) = memories
-        tilts = _tilts([(memory, rows.histories, jnp.float32(1))])
-        return functools.partial(model.step, memory), functools.partial(model.finish, memory), tilts
+        tilt = _tilt([(memory, rows.histories, jnp.float32(1))])
+        return functools.partial(model.step, memory), functools.partial(model.finish, memory), tilt
     strength = guidance.strength[:, None, None]
     weights = [strength, 1 - strength]  # in this form, strengths 0 and 1 are exact
     if guidance.negative is not None:
@@ -128,13 +128,21 @@ def decoder(
         of_each = [model.finish(one, codes, level, own, **shares) for one, own in zip(memories, cache, strict=True)]
         return [guided(logits) for logits in zip(*of_each, strict=True)]
 
-    return step, finish, _tilts(list(zip(memories, inputs, weights, strict=True)))
+    return step, finish, _tilt(list(zip(memories, inputs, weights, strict=True)))
 
 
-def _tilts(parts: list[tuple[Memory, Histories, jax.Array]]) -> list[Tilt]:
-    """Returns the tilts of the parts of a decoder that have prompts, with the weights of their logits."""
-    return [
-        Tilt(*prompt_bias.cumulated(memory.tilts, histories.mentions), weight)
+def _tilt(parts: list[tuple[Memory, Histories, jax.Array]]) -> Tilt | None:
+    """Returns the tilt by the prompts of the parts of a decoder, whose logits have weights; None without prompts.
+
+    The weights count for each item, before codes take means over their items. Means of each part apart would cancel
+    where a code leads to an item that is asked for, and to another one that is refused.
+    """
+    read = [
+        (weight * memory.log_tilts, histories.mentions)
         for memory, histories, weight in parts
-        if memory.tilts is not None and histories.mentions is not None
+        if memory.log_tilts is not None and histories.mentions is not None
     ]
+    if not read:
+        return None
+    log_tilts, (mentions, *_) = zip(*read, strict=True)
+    return Tilt(*prompt_bias.cumulated(sum(log_tilts, start=jnp.float32(0)), mentions))

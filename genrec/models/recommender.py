@@ -59,7 +59,7 @@ class Memory(NamedTuple):
 
     layers: tuple[KeysValues, ...]  # one per decoder layer, [batch, tokens, heads, head_width]
     cross_mask: CrossAttentionMask
-    tilts: jax.Array | None = None  # float32[batch, 1, rows of an index], of a prompt bias where there are prompts
+    log_tilts: jax.Array | None = None  # float32[batch, 1, rows of an index], of a prompt bias where there are prompts
 
 
 class Cache(NamedTuple):
@@ -180,7 +180,10 @@ class Recommender(nnx.Module):
         return logits
 
     def losses(self, examples: Examples, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Returns -log p of each target's codes, float32[batch, targets, levels]; meaningless at padding."""
+        """Returns -log p of each target's codes, float32[batch, targets, levels]; meaningless at padding.
+
+        A `dropout_key` is that of a training step. Without one, a prompt bias is as strong as in a search.
+        """
         dropout = Dropout(self.cfg.dropout, dropout_key)
         encoded = self.encode(examples.histories, dropout)
         cross_mask = self.cross_mask(encoded, examples.histories, examples.target_segments, examples.target_positions)
@@ -194,7 +197,8 @@ class Recommender(nnx.Module):
         decoded = tokens_of(self._decode_all(x, encoded, cross_mask, dropout), len(self.sizes))
         losses, mentions, of_prompts = [], examples.histories.mentions, None
         if self.prompt_bias is not None and mentions is not None:
-            of_prompts = lifts(self.prompt_bias.tilts(encoded, mentions), mentions, self.sizes, prefixes)
+            log_tilts = self.prompt_bias.log_tilts(encoded, mentions, sharp=dropout_key is None)
+            of_prompts = lifts(log_tilts, mentions, self.sizes, prefixes)
         for level, offset in enumerate(self.offsets):
             shares = None if examples.log_shares is None else examples.log_shares[level]
             logits = self._logits(decoded[level], level, prefixes[level], cross_mask, shares)
@@ -252,13 +256,13 @@ class Recommender(nnx.Module):
         `encoded` is the result of `encode`, where it is known. The bias of a prompt is added to the logits of `step` by
         the search (`prompt_bias.cumulated`).
         """
-        last, tilts = jnp.max(histories.positions, axis=1, keepdims=True), None
+        last, log_tilts = jnp.max(histories.positions, axis=1, keepdims=True), None
         if encoded is None:
             encoded = self.encode(histories)
         layers = tuple(layer.cross.project_kv(encoded) for layer in self.decoder.each())
         if self.prompt_bias is not None and histories.mentions is not None:
-            tilts = self.prompt_bias.tilts(encoded, histories.mentions)
-        return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last), tilts)
+            log_tilts = self.prompt_bias.log_tilts(encoded, histories.mentions)
+        return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last), log_tilts)
 
     def step(
         self,

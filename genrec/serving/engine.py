@@ -139,10 +139,13 @@ class Engine:
         cells = [self.catalogue.column(name)[item].as_py() for name, role in self.prompt_columns if role == "by"]
         return [value for cell in cells for value in values_of(cell)]
 
-    def _said(self, understood: Understanding) -> str:
-        """Returns the prompt as the model reads it; of too many lines, the latest that fit."""
+    def _said(self, understood: Understanding, refusals: bool = True) -> str:
+        """Returns the prompt as the model reads it; of too many lines, the latest that fit.
+
+        Without `refusals`, the negative prompt says what is refused.
+        """
         said, encode = "", self.loaded.tokenizer.vocabulary.encode if self.prompt_columns else None
-        for line in reversed(understood.lines()):
+        for line in reversed(understood.lines(refusals)):
             longer = f"{line}, {said}" if said else line
             if said and encode and len(encode(longer)) > self.loaded.tokenizer.longest_served_prompt:
                 break
@@ -261,7 +264,7 @@ class Engine:
         """
         request, options, tokenizer = query.request, query.options, self.loaded.tokenizer
         profile, understood = self.profile_of(request), self.understand(request)
-        said = self._said(understood)
+        said = self._said(understood, refusals=not self._with_negative_prompts)
         phrases = self._phrases(profile, said)
         context = self._context(request, profile, said, phrases)
         negative = self._negative_prompt(understood, phrases)

@@ -1,6 +1,8 @@
 """The grammar of prompts: which clauses ask for values of the catalogue, which refuse them, and which do neither.
 
-What is not sure does neither: it is taste, for the model. `genrec.serving.prompt_clauses` splits a prompt into clauses.
+What is not sure does neither: it is taste, for the model. A clause that names a value beside a word of refusal, and of
+which no refusal follows, is "unsure" ("my wife hates jazz"): the model had better not hear it, since to the model words
+that it does not know ask for what they name. `genrec.serving.prompt_clauses` splits a prompt into clauses.
 
 A clause asks ("only") if nothing in it refuses, doubts or reports, and it is one of
 
@@ -30,15 +32,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from genrec.serving.prompt_clauses import Clause, Item, Token, clauses, items
-from genrec.serving.prompt_words import ASKING, BLOCKING, NEGATIVE, NEW_PHRASE
+from genrec.serving.prompt_words import AFFIRMATIONS, ASKING, BLOCKING, NEGATIVE, NEW_PHRASE, OTHERS_REFUSE
 
-ONLY, NOT, LESS = "only", "not", "less"
+ONLY, NOT, LESS, UNSURE = "only", "not", "less", "unsure"
 
 
 class Statement(NamedTuple):
-    """Statement of a clause: the items that it asks for or refuses."""
+    """Statement of a clause: the items that it asks for or refuses; none if it is unsure which."""
 
-    kind: str  # ONLY, NOT or LESS
+    kind: str  # ONLY, NOT, LESS or UNSURE
     items: tuple[Item, ...]
     start: int  # its place in the prompt
     stop: int
@@ -63,8 +65,9 @@ _REFUSING = (
     (NOT, re.compile(r"[hcb]*(?P<phrase>[dgjUVBaW,c]*V[gBaWUjdV]*)h*(?:X+h*)?Mh*$")),
     (NOT, re.compile(r"[hcb]*ih*x(?P<phrase>[dgjUV,c]*V[gBaWUjdV]*)h*X*h*Mh*$")),
     (NOT, re.compile(r"[hcb]*(?P<phrase>[dgjUV,c]*V[gBaWUjdV]*),?i[hX]*mh*$")),
-    (NOT, re.compile(r"[hcbiXHwoTK]*p(?P<phrase>[dgjV,c]*V[gBaWjdV]*)h*[kM](?:[BOaf]?[dDiUGg]*)h*$")),
+    (NOT, re.compile(r"[hcbiXHwoTK]*p(?P<phrase>[dgjV,c]*V[gBaWjdV]*)h*[kM](?:[BOaf]?[dDiUGgt]*)h*$")),
 )
+_NEGATIONS = frozenset("no not never nothing none without except".split())
 _IN_LISTS = "dDgGjUVBaWOfTrh,c"
 # Complaints ("I can't hear the podcasts"), reports ("I play no podcasts") and questions.
 _UNSURE = re.compile(r"i[hX]*nh*[xL]|i[hX]*[vx][hX]*N|A.*[Nn]|[hcb]*r|[hcb]*X(?!nh*[vwxlLf])")
@@ -80,7 +83,7 @@ _PARTICULAR = ("a", "an", "those", "that", "many", "much", *NEW_PHRASE)  # "some
 
 
 def statements(found: Sequence[Token]) -> list[tuple[Clause, Statement | None]]:
-    """Returns the clauses of a prompt, each with what it asks for or refuses, if that is sure."""
+    """Returns the clauses of a prompt, each with what it asks for or refuses; None for those that tell a taste."""
     read = clauses(found)
     made = [_statement(clause) for clause in read]
     silent = incomplete = False  # to the end of a sentence: conditional or a report; after a refusal without an object
@@ -109,7 +112,22 @@ def statements(found: Sequence[Token]) -> list[tuple[Clause, Statement | None]]:
             made[place] = None
         else:
             _relate_answer(read, made, place)
+    for place, clause in enumerate(read):
+        if made[place] is None and _may_refuse(clause, read[place + 1 : place + 2]):
+            made[place] = Statement(UNSURE, (), clause.tokens[0].start, clause.tokens[-1].stop)
     return list(zip(read, made, strict=True))
+
+
+def _may_refuse(clause: Clause, following: Sequence[Clause]) -> bool:
+    """Returns whether a clause names a value beside a word of refusal, which an answer to it may have instead."""
+    answers = [one for one in following if not one.has("V")]
+    return clause.has("V") and any(_is_negative(token) for one in (clause, *answers) for token in one.tokens)
+
+
+def _is_negative(token: Token) -> bool:
+    if token.letter == "u":  # "can not", but neither "not only" nor "down"
+        return token.text not in AFFIRMATIONS and not _NEGATIONS.isdisjoint(token.text.split())
+    return (token.letter in "nNmMesECZ" and token.text != "out") or token.text in OTHERS_REFUSE
 
 
 def _statement(clause: Clause) -> Statement | None:

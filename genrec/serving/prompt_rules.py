@@ -14,7 +14,7 @@ from genrec.data.filters import Condition
 from genrec.input_pipeline import prompts
 from genrec.serving import prompt_clauses, prompt_grammar, prompt_values, prompt_words, understanding
 from genrec.serving.prompt_clauses import Clause, Item, Qualifier
-from genrec.serving.prompt_grammar import NOT, ONLY, Statement
+from genrec.serving.prompt_grammar import NOT, ONLY, UNSURE, Statement
 from genrec.serving.prompt_values import Meaning, ValueIndex
 from genrec.serving.prompt_words import Word
 from genrec.serving.understanding import TASTE, Part, Understanding
@@ -108,13 +108,14 @@ class PromptRules:
             for column, values in self._wanted(statement.items).items():
                 said = True
                 yield part(ONLY if column in self._columns else TASTE, {column: values}, column in self._columns)
-        elif statement is not None:
+        elif statement is not None and statement.kind != UNSURE:
             for conjunction in self._refused(statement.items):
                 said = True
                 rule = statement.kind == NOT and any(column in self._columns for column in conjunction)
                 yield part(statement.kind, conjunction, rule)
         if not said and clause.has("VUj"):
-            yield Part(TASTE, (), words, words, False, number, start, stop)
+            unsure = statement is not None and statement.kind != ONLY
+            yield Part(UNSURE if unsure else TASTE, (), words, words, False, number, start, stop)
 
     def _operator(self, column: str) -> str:
         return "~" if column in self._lists else "="

@@ -12,6 +12,20 @@ from typing import NamedTuple
 VALUE, UNKNOWN, QUOTED = "V", "U", '"'
 BREAK, QUESTION, COMMA, COLON = ".", "?", ",", ":"  # a dash is a colon
 
+OTHERS_REFUSE = "hates|dislikes|detests|loathes|despises|refuses".split("|")
+# Negations that refuse nothing: they often ask for what they name.
+AFFIRMATIONS = (
+    "not just|not only|not merely|not solely|not exclusively|not simply|why not|why do not we|why do not you|"
+    "why not go with|why not try|do not mind|would not mind|can not get enough of|could not get enough of|"
+    "never get enough of|nothing beats|nothing better than|never enough|never too much|can not go wrong with|"
+    "never go wrong with|not go wrong with|would not say no to|never say no to|will not say no to|never gets old|"
+    "never get old|"
+    "never disappoints|never disappoint|do not stop|do not stop playing|never stop playing|do not forget|"
+    "who does not love|who does not like|have no objection to|no objection to|no objections to|would not hurt|"
+    "can not wait for|can not wait to hear|can not live without|is not there|are not there|do not know|"
+    "do not know much about|nothing against|never mind|not bad|no worries|no problem|no rush|no hurry|"
+    "no pressure"
+).split("|")
 # Letter -> its words and phrases, "|" between them. Contractions are written in full: "can not", "i am".
 _CLASSES = {
     # Determiners, and those of some particular items ("this podcast"), of which nothing follows for all of them.
@@ -43,6 +57,7 @@ _CLASSES = {
     "i mean|i mean it|you know|by the way|honestly|frankly|seriously|personally|definitely|absolutely|always|still|"
     "even|quite|pretty|a bit|a little bit|totally|completely|clearly|would be nice|would be great|would be good|"
     "would be fine|would be lovely|would be perfect|first|next|finally|my friend|dear|sorry|excuse me|"
+    "from my recommendations|from my suggestions|from my list|from my queue|from my feed|from the list|from the mix|"
     "on second thought|for heaven s sake|for god s sake|to be honest|once|once more|as usual|anyway|anyhow",
     "o": "only|solely|exclusively|strictly|purely|nothing but|nothing except|nothing other than|nothing besides|"
     "nothing else but|nothing else than|nothing else|and nothing else|none but|no one but|nobody but|no one except|"
@@ -99,7 +114,7 @@ _CLASSES = {
     "already|yesterday|ago|last year|stopped|skipped|needed|preferred|tried|finished|back then|before that|"
     "once upon a time|have been|has been|would have|could have|should have|got tired|grew up|in the past|formerly|"
     "earlier|wish",
-    "P": "he|she|they|him|his|hers|her|everyone else|people|someone else|nobody else|somebody else",
+    "P": f"{'|'.join(OTHERS_REFUSE)}|he|she|they|him|his|hers|her|everyone else|people|someone else|nobody else|somebody else",
     "q": "why|whose|whom|where|how|how come|what|which|who|how many|how much|what if",
     # Refusing. "no" and its like stand before a noun, "not" and its like before anything.
     "N": "no|zero|nothing|without|none of|none of the|neither|no more|no more of|no further|sans|not one|none|0|"
@@ -129,13 +144,27 @@ _CLASSES = {
     "have lost interest in|the last thing i want is|the last thing i need is|never liked|never cared for|"
     "have never liked|do not care for|cease|can not be bothered with|put off by|overdosed on|disinterested in|"
     "uninterested in|scratch the|nix|boycott|not a fan of|not interested in|skipping|avoiding|leaving out|omitting|"
-    "removing|problem with|mind|reason not to|objection to|wrong with",
+    "removing|problem with|mind|reason not to|objection to|wrong with|quit it with|stop it with|enough already with|"
+    "knock it off with|cool it with|cut it out with|give it a rest with|lay off|lay off of|ease off|ease up on|"
+    "back off|hold off on|hold off with|go without|swap out|toss out|chuck out|phase out|had it up to here with|"
+    "have had it up to here with|fed up to here with|up to here with|had my share of|have had my share of|"
+    "had a bellyful of|have had a bellyful of|need a break from|take a break from|want a break from|"
+    "could use a break from|refrain from|in no mood for|am in no mood for|could not care less about|"
+    "need a rest from|burnt out on|burned out on|worn out by|worn out from|sick to the back teeth of|can not stomach|"
+    "can not face|can not be doing with|not in the mood for|no appetite for|have no appetite for|no room for|"
+    "no desire for|have no desire for|no wish for|no love for|have no love for|not a lover of|keep clear of|"
+    "keep me clear of|steer me away from|keep me from|spare my ears|deliver me from|move on from|moving on from|"
+    "have moved on from|move away from|grown tired of|have grown tired of|growing tired of|getting tired of|"
+    "getting sick of|am off|gone off|scrap|scrap the|dump the|axe|can the|bin the|purge|banish|outlaw|veto|eliminate|"
+    "discard|dismiss|shun|overdone|saturated with|drowning in",
     "M": "boring|annoying|awful|terrible|horrible|horrid|dull|bad|tedious|tiresome|irritating|unbearable|intolerable|"
     "insufferable|unwanted|undesired|forbidden|banned|off limits|off the table|out of the question|overrated|"
     "a waste of time|waste of time|the worst|worst|rubbish|garbage|trash|crap|crappy|lame|stupid|pointless|painful|"
     "torture|a bore|a pain|dreadful|ghastly|lousy|hateful|exhausting|unpleasant|tacky|stale|ridiculous|useless|out|"
     "not for me|not my thing|not really my thing|not my cup of tea|not my taste|not my style|not my jam|"
-    "not what i want|not what i need|not what i am looking for|not interesting|not welcome|not wanted|not allowed|"
+    "not what i want|not what i need|not what i am after|not what we want|not what i feel like|not what i fancy|"
+    "not what i am looking for|not interesting|not welcome|not wanted|not allowed|bores me to tears|bore me to tears|"
+    "the last thing i want|the last thing i need|gives me a headache|give me a headache|"
     "not ok|not okay|not an option|not acceptable|not needed|not necessary|not appreciated|bore me|bores me|annoy me|"
     "annoys me|irritate me|irritates me|suck|sucks|stink|stinks|disgust me|disgusts me|get on my nerves|"
     "gets on my nerves|drive me crazy|drives me crazy|drive me mad|drives me mad|drive me nuts|drives me nuts|"
@@ -153,17 +182,16 @@ _CLASSES = {
     "seldom|only a few|a little less|a bit less|somewhat less|much less|few|cut down on|go easy on|tone down|reduce|"
     "limit|minimal|fewer of|less of|occasionally|sometimes",
     # Negations of which no refusal follows.
-    "u": "like i|like a hole in the head|not just|not only|not merely|not solely|not exclusively|not simply|not all|"
-    "not every|not always|not necessarily|not yet|not sure|not sure if|not bad|no idea|no clue|no doubt|no matter|"
-    "no problem|no worries|no wonder|no offense|no offence|no pressure|no rush|no kidding|no hurry|do not know|"
-    "do not care|do not mind|would not mind|can not|could not|down|gone|to go|to go away|to stop|to end|to disappear|"
-    "to vanish|to leave|to die|there is no|there are no|is there no|are there no|have no|has no|do not have|"
-    "nothing like|nothing beats|nothing better than|nothing more than|nothing less than|not the only|no less than|"
-    "not until|nothing wrong|not to mention|if not|whether or not|believe it or not|more often than not|why not|"
-    "not enough|good enough|long enough|enough to|ban on|will not stop|more or less|none the less|nonetheless|"
-    "no such thing as|no end of|no shortage of|no other|not other|not different|nothing against|not against|"
-    "do not worry|not exactly|not quite|not that i|worse than|not unlike|not without|never mind|nevermind|not as|"
-    "not so|never enough|not half|not nothing|but also|not even",
+    "u": f"{'|'.join(AFFIRMATIONS)}|"
+    "like i|like a hole in the head|not all|not every|not always|not necessarily|not yet|not sure|not sure if|"
+    "no idea|no clue|no doubt|no matter|no wonder|no offense|no offence|no kidding|do not care|can not|could not|"
+    "down|gone|to go|to go away|to stop|to end|to disappear|to vanish|to leave|to die|there is no|there are no|"
+    "is there no|are there no|have no|has no|do not have|nothing like|nothing more than|nothing less than|"
+    "not the only|no less than|not until|nothing wrong|not to mention|if not|whether or not|believe it or not|"
+    "more often than not|not enough|good enough|long enough|enough to|ban on|will not stop|more or less|"
+    "none the less|nonetheless|no such thing as|no end of|no shortage of|no other|not other|not different|"
+    "not against|do not worry|not exactly|not quite|not that i|worse than|not unlike|not without|nevermind|"
+    "not as|not so|not half|not nothing|but also|not even",
     # Verbs that refuse with a particle after the object: "leave podcasts out". A particle alone makes no rule.
     "p": "leave|cut|filter|take|turn|switch|shut|rule|weed|throw|kick|keep|put",
     "k": "off|away|aside",

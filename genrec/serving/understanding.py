@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from genrec.data.errors import DataError
 from genrec.data.filters import Condition, Filter
 from genrec.errors import cut
-from genrec.serving.prompt_grammar import LESS, NOT, ONLY
+from genrec.serving.prompt_grammar import LESS, NOT, ONLY, UNSURE
 
 TASTE = "taste"
 NOT_ENGLISH = "not in English, so that no part of it is a rule"
@@ -16,7 +16,7 @@ NOT_ENGLISH = "not in English, so that no part of it is a rule"
 class Part:
     """A part of a prompt as it was understood."""
 
-    kind: str  # ONLY, NOT, LESS or TASTE
+    kind: str  # ONLY, NOT, LESS, UNSURE or TASTE
     conditions: tuple[Condition, ...]  # of the items that it speaks of, which fulfill all; none if no value is known
     text: str  # in words, such as "sad music"
     words: str  # of the prompt
@@ -90,36 +90,47 @@ class Understanding:
                 dropped.append(part)
         return dataclasses.replace(self, parts=tuple(kept), overridden=tuple(dropped))
 
-    def lines(self) -> list[str]:
-        """Returns the lines of the prompt as the model reads them, without clauses that are overridden or dropped."""
+    def lines(self, refusals: bool = True) -> list[str]:
+        """Returns the lines of the prompt as the model reads them, without clauses that are overridden or dropped.
+
+        Without `refusals`, clauses are left out too that are in the negative prompt, or unsure.
+        """
+        kept = [part for part in self.parts if refusals or (part.kind != UNSURE and part not in self._refused)]
         lines = self.prompt.split("\n")
-        spans = {(part.line, part.start, part.stop) for part in self.overridden}
-        for line, start, stop in sorted(spans - {(p.line, p.start, p.stop) for p in self.parts}, reverse=True):
+        spans = {(part.line, part.start, part.stop) for part in (*self.overridden, *self.parts)}
+        for line, start, stop in sorted(spans - {(p.line, p.start, p.stop) for p in kept}, reverse=True):
             lines[line] = f"{lines[line][:start].rstrip(' ,')}{lines[line][stop:]}".strip(" ,")
         return [line for line in lines if line.strip()]
 
     def negative_prompt(self) -> str:
         """Returns a prompt for what is refused and is no rule, "" if there is nothing."""
-        refused = [part for part in self.parts if part.kind in (NOT, LESS) and not part.rule]
-        return ", ".join(name for part in refused for name in part.names)
+        return ", ".join(name for part in self._refused for name in part.names)
+
+    @property
+    def _refused(self) -> list[Part]:
+        """The refusals that are no rules."""
+        return [part for part in self.parts if part.kind in (NOT, LESS) and not part.rule]
 
     def as_text(self) -> str:
-        """Returns one line for people: "only podcasts; not: true crime; taste: calm"."""
+        """Returns one line for people: "only podcasts; not: true crime; taste: calm; not understood: ..."."""
         wanted = ", ".join(part.text for part in self.parts if part.rule and part.kind == ONLY)
         refused = ", ".join(part.text for part in self.parts if part.rule and part.kind == NOT)
-        taste = ", ".join(part.text if part.kind == TASTE else part.words for part in self.parts if not part.rule)
-        said = [f"{name} {text}" for name, text in (("only", wanted), ("not:", refused), ("taste:", taste)) if text]
+        tastes = [part for part in self.parts if not part.rule and part.kind != UNSURE]
+        taste = ", ".join(part.text if part.kind == TASTE else part.words for part in tastes)
+        unsure = ", ".join(part.words for part in self.parts if part.kind == UNSURE)
+        parts = ("only", wanted), ("not:", refused), ("taste:", taste), ("not understood:", unsure)
+        said = [f"{name} {text}" for name, text in parts if text]
         return "; ".join([*(said or ["nothing"]), *([] if self.english else [NOT_ENGLISH])])
 
     def as_table(self) -> list[str]:
         """Returns a line for each part, with its number and the words that it came from."""
         sign = {NOT: "no ", LESS: "less "}
-        return [
-            f"part {part.number}, {part.kind}: {part.text}, from {part.words!r}"
-            if part.rule
-            else f"part {part.number}, {TASTE}: {sign.get(part.kind, '')}{part.text}, from {part.words!r}"
-            for part in self.parts
-        ]
+        found = []
+        for part in self.parts:
+            kind = part.kind if part.rule or part.kind == UNSURE else TASTE
+            what = part.text if part.rule else f"{sign.get(part.kind, '')}{part.text}"
+            found.append(f"part {part.number}, {kind}: {what}, from {part.words!r}")
+        return found
 
     def unknown_lines(self) -> list[str]:
         """Returns the lines of the prompt that no part is made of: the model alone reads them."""
@@ -148,12 +159,12 @@ def _values_by_column(parts: Iterable[Part], kind: str) -> set[tuple[str, str]]:
 
 
 def without_contradictions(parts: list[Part]) -> list[Part]:
-    """Returns the parts of a line, those that ask for and refuse the same value as taste."""
+    """Returns the parts of a line, those that ask for and refuse the same value as unsure."""
     both = _values_by_column(parts, ONLY) & _values_by_column(parts, NOT)
     found = []
     for part in parts:
         contradicts = part.kind in (ONLY, NOT) and _values_by_column([part], part.kind) & both
-        found.append(dataclasses.replace(part, kind=TASTE, conditions=(), rule=False) if contradicts else part)
+        found.append(dataclasses.replace(part, kind=UNSURE, conditions=(), rule=False) if contradicts else part)
     return found
 
 

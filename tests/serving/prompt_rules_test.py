@@ -177,7 +177,31 @@ def test_later_lines_go_on_from_earlier_ones_and_override_them(rules, lines, exp
 
 
 def test_asking_for_and_refusing_the_same_makes_no_rule(rules):
-    assert rules_of(rules.read("podcasts, no podcasts")) == []
+    understood = rules.read("podcasts, no podcasts")
+    assert rules_of(understood) == [] and understood.lines(refusals=False) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "heard", "refused"),
+    [
+        ("something calm, my wife hates jazz", "something calm", ""),
+        ("you keep giving me jazz, please stop", "please stop", ""),
+        ("jazz just doesn't do it", "", ""),
+        ("nothing to do with jazz", "", ""),
+        ("something calm, lay off the jazz", "something calm", "jazz"),
+        ("less jazz, more metal", "more metal", "jazz"),
+        ("can't get enough of jazz", "can't get enough of jazz", ""),
+        ("why don't we try jazz", "why don't we try jazz", ""),
+        ("crank up the jazz", "crank up the jazz", ""),
+        ("nothing too long", "nothing too long", ""),
+    ],
+)
+def test_the_model_hears_neither_refusals_of_a_negative_prompt_nor_what_may_be_one(rules, prompt, heard, refused):
+    """To the model, words that it does not know ask for what they name."""
+    understood = rules.read(prompt, rules=False)
+    assert ", ".join(understood.lines(refusals=False)) == heard and understood.negative_prompt() == refused
+    assert understood.lines() == [prompt], "scores without a negative prompt take all of it"
+    assert ("not understood: " in understood.as_text()) == (heard != prompt and not refused)
 
 
 @pytest.mark.parametrize(

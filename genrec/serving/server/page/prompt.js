@@ -3,7 +3,7 @@
 import { button, byId, element, hidden, rendered } from "./elements.js";
 
 const RULES = { only: "only", not: "never" };
-const TASTES = { not: "rather not", less: "less" };
+const TASTES = { not: "rather not", less: "less", unsure: "not understood" };
 
 let parts = []; // as the whole prompt was understood
 let off = new Set(); // numbers of parts
