@@ -30,7 +30,7 @@ from genrec.models import code_prefixes
 START = 6.0  # w before training: words ask for what they name
 SHARPNESS = 3.0  # chosen of 1, 1.5, 2, 2.5 and 3 by validation users of the streaming catalogue (docs/benchmarks.md)
 CLEAR = 10.0  # the most that w is after SHARPNESS
-LOWEST = -2 * CLEAR  # logarithm of the least tilt: of less, integers would keep nothing in a search
+LOWEST = -16.0  # logarithm of the least tilt: of less, integers would keep nothing in a search
 STEP = 20.0  # the optimizer changes a parameter by about the learning rate in a step, and w by this much more
 PAIRS = 1 << 14  # numbers of pairs of words, which share them by a hash
 UNITS = 2.0**31  # the sum of the tilts of all rows, as integers

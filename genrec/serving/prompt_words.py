@@ -114,7 +114,8 @@ _CLASSES = {
     "already|yesterday|ago|last year|stopped|skipped|needed|preferred|tried|finished|back then|before that|"
     "once upon a time|have been|has been|would have|could have|should have|got tired|grew up|in the past|formerly|"
     "earlier|wish",
-    "P": f"{'|'.join(OTHERS_REFUSE)}|he|she|they|him|his|hers|her|everyone else|people|someone else|nobody else|somebody else",
+    "P": f"{'|'.join(OTHERS_REFUSE)}|he|she|they|him|his|hers|her|everyone else|people|someone else|nobody else|"
+    "somebody else",
     "q": "why|whose|whom|where|how|how come|what|which|who|how many|how much|what if",
     # Refusing. "no" and its like stand before a noun, "not" and its like before anything.
     "N": "no|zero|nothing|without|none of|none of the|neither|no more|no more of|no further|sans|not one|none|0|"
