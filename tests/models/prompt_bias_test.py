@@ -18,7 +18,7 @@ from genrec.input_pipeline.context import RequestContext
 from genrec.input_pipeline.examples import Segment, Tokenizer
 from genrec.input_pipeline.mentions import MentionFinder
 from genrec.input_pipeline.vocabulary import PromptTokenizer, Vocabulary
-from genrec.models.prompt_bias import START, STEP
+from genrec.models.prompt_bias import SHARPNESS, START, STEP
 from genrec.models.recommender import Conditioning, Recommender
 
 MOODS, GENRES = ("calm", "dark", "bold"), ("jazz", "indie rock", "rock")
@@ -69,13 +69,13 @@ def likelihoods(model, histories, items):
     return -np.asarray(losses).sum(axis=-1)
 
 
-def searched(model, tokenizer, histories, shards=1, budget=None, guidance=None):
+def searched(model, tokenizer, histories, shards=1, budget=None, guidance=None, beams=ITEMS):
     graphdef, params = model
     mesh = sharding.make_mesh(config.Mesh(data=1, tensor=shards))
     live = LiveIndex(SortedTable.build(codes_of(0), SIZES), None, 0, mesh, shards > 1, budget)
     placed = jax.tree.map(lambda x: sharding.put(mesh, np.asarray(x)), params)
-    found = Retriever(graphdef, live, beams=ITEMS)(placed, histories, guidance=guidance).on_host()
-    assert (np.sort(found.items, axis=1) == np.arange(ITEMS)).all()
+    found = Retriever(graphdef, live, beams=beams)(placed, histories, guidance=guidance).on_host()
+    assert beams < ITEMS or (np.sort(found.items, axis=1) == np.arange(ITEMS)).all()
     return found
 
 
@@ -128,6 +128,46 @@ def test_guidance_and_negative_prompts_tilt_too(model, tokenizer):
     np.testing.assert_allclose(undone.scores, at_0.scores, atol=1e-4)
     other = Guidance(silent, strength, NegativePrompts(refused, strength))
     assert (searched(model, tokenizer, prompted, guidance=other).items != plain.items).any()
+
+
+def test_what_is_asked_for_and_not_refused_is_found_by_few_beams(model, tokenizer, catalogue):
+    """Codes lead to items of both kinds: tilts count for each item before codes take means."""
+    bent = nnx.merge(*model)
+    bent.prompt_bias.from_encoder[...] *= 0
+    for table in (bent.prompt_bias.before, bent.prompt_bias.after):
+        table[...] *= 0
+    bent.prompt_bias.of_column[...] *= 0  # all mentions ask
+    prompted, silent, refused = (encoded(tokenizer, [text]) for text in ("calm", "", "jazz"))
+    mood, genre = (np.array(catalogue.column(name).to_pylist()) for name in ("mood", "genre"))
+    fitting = np.flatnonzero((mood == "calm") & (genre != "jazz"))
+    strength, few = np.ones(1, np.float32), 4
+    assert len(fitting) > few
+    found = searched(
+        nnx.split(bent),
+        tokenizer,
+        prompted,
+        beams=few,
+        guidance=Guidance(silent, strength, NegativePrompts(refused, strength)),
+    )
+    assert set(found.items[0]) <= set(fitting.tolist())
+
+
+def test_searches_take_what_is_said_as_meant(model, tokenizer, catalogue):
+    """A w that is small by training is one that is clear in a search, of the same sign."""
+    histories, of_mood = encoded(tokenizer, ["dark"]), np.array(catalogue.column("mood").to_pylist()) == "dark"
+    for number in (1.0, -1.0):
+        bent = nnx.merge(*model)
+        bent.prompt_bias.from_encoder[...] *= 0
+        for table in (bent.prompt_bias.before, bent.prompt_bias.after):
+            table[...] *= 0
+        bent.prompt_bias.of_column[...] = np.full(2, (number - START) / STEP, np.float32)
+        memory = bent.encode(histories)
+        trained, meant = (
+            np.asarray(bent.prompt_bias.log_tilts(memory, histories.mentions, sharp=sharp))[0, 0]
+            for sharp in (False, True)
+        )
+        np.testing.assert_allclose(trained, np.where(of_mood, number, 0), atol=1e-5)
+        np.testing.assert_allclose(meant, np.where(of_mood, number * SHARPNESS, 0), atol=1e-5)
 
 
 def test_packed_prompts_are_read_as_in_decoding(model, tokenizer):
