@@ -16,6 +16,7 @@ from genrec import config
 from genrec.data import cells
 from genrec.data.dataset import Catalogue, Dataset
 from genrec.data.errors import DataError
+from genrec.errors import shown
 
 ABSENT = -1  # stands for the code of a feature without a value
 UNKNOWN = 0  # the code of values that training did not see
@@ -108,6 +109,14 @@ class Context:
             if name not in self.names:
                 known = ", ".join(self.names) or "nothing: it was trained without context"
                 raise DataError(f"the model has no context {name!r}; it knows {known}.")
+
+    def unknown(self, overrides: Mapping[str, str]) -> list[str]:
+        """Returns a sentence for each value that did not occur in training."""
+        return [
+            f"{feature.name}: {shown(value)} did not occur in training, the model takes it as unknown"
+            for feature in self.features
+            if (value := overrides.get(feature.name)) is not None and feature.code(value) == UNKNOWN
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Returns a form for JSON, in which `vectors` are called "soft"."""

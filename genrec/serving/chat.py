@@ -250,6 +250,7 @@ class Conversation:
         found, titles = self._engine.recommend([request], item_filter)[0], self._engine.catalogue.titles
         before = {int(item): place for place, item in enumerate(self._found.items)}
         lines = [printing.one_line(self._heading(request, len(item_filter.deny - self._denied)))]
+        lines += self._engine.loaded.tokenizer.context.unknown(request.context_overrides)
         if request.prompt:
             lines.append(output.understanding(self._engine.understand(request)))
         for place, item in enumerate(map(int, found.items)):

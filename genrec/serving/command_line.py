@@ -7,6 +7,7 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 
+from absl import logging
 from etils import epath
 
 from genrec import printing
@@ -62,6 +63,10 @@ def print_recommendations(
     engine = engine_of(loaded, options, len(requests))
     explainer = Explainer(engine)
     generator = TextGenerator(loaded) if explain and loaded.generates_texts else None
+    for problem in dict.fromkeys(
+        one for r in requests for one in loaded.tokenizer.context.unknown(r.context_overrides)
+    ):
+        logging.warning("%s.", problem)
     for request, found in zip(requests, engine.recommend(requests, item_filter), strict=True):
         reasons = explainer.explain(request, found.items) if explain and output_format == "json" else None
         understood, shortage = engine.understand(request), engine.shortage(request, found, item_filter)

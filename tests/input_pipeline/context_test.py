@@ -141,3 +141,10 @@ def test_the_time_of_day_of_a_log_without_times_is_refused():
 def test_missing_columns_and_inputs_are_errors(settings, users, words):
     with pytest.raises(config.ConfigError, match=words):
         context.learn(config.Context(**settings), GivenDataset(users))
+
+
+def test_values_that_training_did_not_see_are_told():
+    context = Context((COUNTRY, AGE))
+    (told,) = context.unknown({"country": "ZZ", "age": "20"})
+    assert "country" in told and "'ZZ'" in told
+    assert context.unknown({"country": "", "age": "20"}) == [], "left out on purpose"

@@ -92,6 +92,12 @@ def test_errors_are_shown_and_the_conversation_continues(engine):
     assert '"calm"' in answers[10] and profile.entries == ()
 
 
+def test_a_value_of_the_context_that_training_did_not_see_is_told(engine):
+    feature = next(one for one in engine.loaded.tokenizer.context.features if not one.edges)
+    answers, _ = talk(engine, f":tell {feature.name}=never seen", f":tell {feature.name}={feature.values[0]}")
+    assert "'never seen' did not occur in training" in answers[1] and "did not occur" not in answers[2]
+
+
 def test_each_change_of_the_profile_is_saved_at_once(engine):
     saved = []
 
