@@ -283,7 +283,9 @@ class Model:
         "small ones are not lost. Adam's second moments and the averaged weights stay float32",
         choices=DTYPES,
     )
-    scan_layers: bool = setting(False, "scan over stacked layers: deep models compile faster")
+    scan_layers: bool = setting(
+        False, "scan over stacked layers: deep models compile faster. On TPUs, more than four layers imply remat"
+    )
     remat: bool = setting(False, "recompute activations in the backward pass: less memory, a third more compute")
 
 

@@ -23,6 +23,7 @@ Layer = TypeVar("Layer", bound=nnx.Module)
 
 FEW = 8  # tokens of a group up to which TPUs attend token by token; texts have more
 LAYER_KEYS = 1 << 16  # offset that separates the dropout keys of layers from those of calls
+UNROLLED = 4  # stacked layers up to which TPUs run one after another in place of a scan
 MASKED = -1e9  # added to masked attention logits; finite, so that fully masked padding stays finite
 
 
@@ -49,7 +50,7 @@ class Dropout:
 
     def of_relu(self, x: jax.Array) -> jax.Array:
         """Returns the dropout of the ReLU of x. Its gradient needs the result alone, neither x nor random numbers."""
-        return jax.nn.relu(x) if self.key is None else _kept_relu(self.rate, x, self._keep(x, self.new))
+        return _once(jax.nn.relu(x)) if self.key is None else _kept_relu(self.rate, x, self._keep(x, self.new))
 
     def _keep(self, x: jax.Array, new: int) -> jax.Array:
         assert self.key is not None
@@ -75,7 +76,7 @@ def _row_numbers(shape: tuple[int, ...], new: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _kept_relu(rate: float, x: jax.Array, keep: jax.Array) -> jax.Array:
-    return jnp.where(keep, jax.nn.relu(x) / (1 - rate), 0).astype(x.dtype)
+    return _once(jnp.where(keep, jax.nn.relu(x) / (1 - rate), 0).astype(x.dtype))
 
 
 def _kept_relu_forward(rate: float, x: jax.Array, keep: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -223,8 +224,11 @@ class MLP(nnx.Module):
     def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
         normed = self.norm(x)
         hidden = self.into(normed)
-        hidden = dropout.of_relu(hidden) if self.gate is None else dropout(jax.nn.gelu(hidden) * self.gate(normed))
-        return x + dropout(self.out(_once(hidden)))
+        if self.gate is None:
+            hidden = dropout.of_relu(hidden)
+        else:
+            hidden = _once(dropout(jax.nn.gelu(hidden) * self.gate(normed)))
+        return x + dropout(self.out(hidden))
 
 
 class SoftTokens(nnx.Module):
@@ -308,20 +312,22 @@ def _attend_rows_forward(queries: jax.Array, memory: KeysValues, bias: jax.Array
     logits += bias.swapaxes(2, 3)
     weights = jnp.exp(logits - logits.max(axis=2, keepdims=True)).astype(memory.values.dtype)
     weights = _once(weights)
-    scale = _of_heads(1 / weights.astype(jnp.float32).sum(axis=2))
-    mixed = jnp.einsum("bhkq,bkhd->bqhd", weights, memory.values, preferred_element_type=jnp.float32) * scale
-    mixed = mixed.astype(memory.values.dtype)
+    scale = 1 / _sums("bhkq,bhkx->bhxq", weights, weights.shape[:3])
+    mixed = jnp.einsum("bhkq,bkhd->bqhd", weights, memory.values, preferred_element_type=jnp.float32)
+    mixed = (mixed * scale.swapaxes(1, 2)[..., None]).astype(memory.values.dtype)
     return mixed.reshape(*mixed.shape[:-2], -1), (queries, memory, weights, scale, mixed, bias[..., :0])
 
 
 def _attend_rows_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array, KeysValues, jax.Array]:
     queries, (keys, values), weights, scale, mixed, like = saved
-    gradient = gradient.reshape(mixed.shape).astype(jnp.float32) * scale
-    change = _by_heads((gradient * mixed).sum(axis=-1, keepdims=True))  # of all logits of a softmax
-    gradient = _once(gradient.astype(values.dtype))
-    of_values = jnp.einsum("bhkq,bqhd->bkhd", weights, gradient)
+    gradient = gradient.reshape(mixed.shape)
+    batch, _, heads, width = mixed.shape
+    change = _sums("bqhd,bhdx->bhxq", gradient * mixed, (batch, heads, width))  # of all logits of a softmax
+    scale, change = scale[:, :, None], change[:, :, None]
+    # Scaling the weights, and not the gradient, leaves the latter in the layout in which these products read it.
+    of_values = jnp.einsum("bhkq,bqhd->bkhd", (weights * scale).astype(values.dtype), gradient)
     of_logits = jnp.einsum("bqhd,bkhd->bhkq", gradient, values, preferred_element_type=jnp.float32)
-    of_logits = weights * (of_logits - change)
+    of_logits = weights * scale * (of_logits - change)
     of_bias = of_logits.swapaxes(2, 3)
     for axis, size in enumerate(like.shape[:3]):
         of_bias = of_bias.sum(axis=axis, keepdims=True) if size == 1 else of_bias
@@ -334,14 +340,15 @@ def _attend_rows_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array
 attend_rows.defvjp(_attend_rows_forward, _attend_rows_backward)
 
 
-def _of_heads(x: jax.Array) -> jax.Array:
-    """Returns [batch, tokens, heads, 1] for [batch, heads, tokens]."""
-    return x.swapaxes(1, 2)[..., None]
+def _sums(equation: str, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns float32[batch, heads, queries]: sums of x as products with ones of a shape [batch, heads, summed].
 
-
-def _by_heads(x: jax.Array) -> jax.Array:
-    """Returns [batch, heads, 1, tokens] for [batch, tokens, heads, 1]."""
-    return x[..., 0].swapaxes(1, 2)[:, :, None]
+    On TPUs a product takes a tenth of the cycles of a sum over the tokens or the width of a head. XLA turns one with a
+    single column back into a sum; eight columns fill no more of a tile than one does.
+    """
+    ones = _once(constrain(jnp.ones((*shape, 8), x.dtype), "batch", "heads"))
+    highest = jax.lax.Precision.HIGHEST
+    return _once(jnp.einsum(equation, x, ones, precision=highest, preferred_element_type=jnp.float32))[:, :, 0]
 
 
 def _once(x: jax.Array) -> jax.Array:
@@ -486,7 +493,8 @@ class Layers(nnx.Module, Generic[Layer]):
     """A stack of layers of one kind.
 
     With `cfg.scan_layers` their parameters are stacked, [layers, ...], and `jax.lax.scan` runs the one compiled layer;
-    with `cfg.remat` activations within a layer are recomputed for the gradients. Neither changes a result.
+    with `cfg.remat` activations within a layer are recomputed for the gradients, on TPUs in every scan. There, up to
+    UNROLLED stacked layers run one after another instead. None of this changes a result.
     """
 
     def __init__(self, make: Callable[[], Layer], count: int, cfg: config.Model):
@@ -511,10 +519,13 @@ class Layers(nnx.Module, Generic[Layer]):
             params, number = layer
             return function(nnx.merge(graphdef, params), number, x), None
 
-        if self.remat:
+        # TPUs take more time to stack what a scan saves for the gradients, layer after layer, than to compute it again.
+        few = self.count <= UNROLLED
+        if self.remat or (self.unstacked is None and on_tpu() and not few):
             body = jax.checkpoint(body)
         if self.unstacked is None:
-            return jax.lax.scan(body, x, (nnx.state(self.stacked), jnp.arange(self.count)))[0]
+            layers = (nnx.state(self.stacked), jnp.arange(self.count))
+            return jax.lax.scan(body, x, layers, unroll=on_tpu() and few)[0]
         for number, layer in enumerate(self.unstacked):
             x, _ = body(x, (nnx.state(layer), number))
         return x

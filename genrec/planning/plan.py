@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from genrec import config, sharding, tables
 from genrec.config import Experiment
+from genrec.models import layers
 from genrec.planning import programs, schedule
 from genrec.planning.programs import Catalogue, Program
 from genrec.planning.schedule import COPIES, Schedule
@@ -256,8 +257,8 @@ def advise(figures: Figures, experiment: Experiment, mesh: Mesh) -> list[str]:
     each = figures.units / sharding.parts(mesh, "batch")
     if is_step and figures.fits and figures.units and each < FEW_TARGETS:
         found.append(f"{each:.0f} targets on each part of the batch keep a chip idle: raise training.batch_targets.")
-    if is_step and figures.fits and model.remat and figures.bytes < ROOMY * figures.chip_memory:
-        found.append("Three quarters of the memory are free: model.remat=False saves a quarter of the work.")
+    if is_step and figures.fits and (off := _recomputation(model)) and figures.bytes < ROOMY * figures.chip_memory:
+        found.append(f"Three quarters of the memory are free: {off} saves a quarter of the work.")
     if (copies := figures.by_kind.get(COPIES, 0)) > LOW / 2 * max(1, figures.cycles):
         found.append(f"{copies / figures.cycles:.0%} of the time are copies into other layouts.")
     if figures.without_cycles:
@@ -277,6 +278,13 @@ def _remedy(experiment: Experiment, mesh: Mesh, state: int, memory: int) -> str:
     if not model.remat:
         return "set model.remat=True, with model.scan_layers=True"
     return f"set training.accumulate={2 * experiment.training.accumulate}"
+
+
+def _recomputation(model: config.Model) -> str:
+    """Returns how to keep the activations of layers for the gradients; empty if they are kept."""
+    deep = max(model.encoder_layers, model.decoder_layers) > layers.UNROLLED
+    causes = {"remat": model.remat, "scan_layers": model.scan_layers and deep}
+    return " with ".join(f"model.{name}=False" for name, is_cause in causes.items() if is_cause)
 
 
 def _padded(size: int) -> int:

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from genrec import config
 from genrec.models import layers
-from genrec.models.layers import Dropout, KeysValues
+from genrec.models.layers import MLP, Dropout, KeysValues, Layers
 
 HEADS, WIDTH = 3, 8
 
@@ -72,3 +74,24 @@ def test_dropout_is_that_of_each_token_in_the_order_of_tpus_too(monkeypatch):
     np.testing.assert_array_equal(layers.grouped(token_after_token, 4), x)
     dropped = Dropout(0.3, jax.random.key(0), new=4)(token_after_token)
     np.testing.assert_array_equal(layers.grouped(dropped, 4), plain.reshape(x.shape))
+
+
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_stacked_layers_on_tpus_run_one_after_another_where_they_are_few_and_are_computed_again_where_not(
+    monkeypatch, at_once
+):
+    cfg, count, rngs = config.Model(width=WIDTH, mlp=16, scan_layers=True), 3, nnx.Rngs(0)
+    graphdef, params = nnx.split(Layers(lambda: MLP(cfg, rngs), count, cfg))
+
+    def summed(params, x):
+        result = nnx.merge(graphdef, params).run(lambda layer, number, x: layer(x, Dropout(0.0, None)), x)
+        return (result * jnp.cos(result)).sum()
+
+    x = normal(2, 5, WIDTH)
+    plain = jax.jit(jax.grad(summed))(params, x)
+    monkeypatch.setattr(layers, "on_tpu", lambda: True)
+    monkeypatch.setattr(layers, "UNROLLED", at_once)
+    again = jax.make_jaxpr(jax.grad(summed))(params, x)
+    assert ("remat" in str(again) or "checkpoint" in str(again)) == (at_once < count)
+    found = jax.jit(lambda *arguments: jax.grad(summed)(*arguments))(params, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, plain)

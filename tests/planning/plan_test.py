@@ -105,6 +105,9 @@ def figures(fits: bool = True, state: float = 1, temporary: float = 1, units: fl
         (figures(units=160), {}, (16, 1, 1), "training.batch_targets"),
         (figures(state=0.1), {}, (1, 16, 1), "mesh.fsdp=1"),
         (figures(cycles=100, by_kind={"copies into other layouts": 40}), {}, (16, 1, 1), "copies"),
+        (figures(), {"remat": True}, (16, 1, 1), "model.remat=False saves"),
+        (figures(), {"scan_layers": True, "encoder_layers": 12}, (16, 1, 1), "free: model.scan_layers=False"),
+        (figures(), {"remat": True, "scan_layers": True, "decoder_layers": 12}, (16, 1, 1), "model.scan_layers=False"),
         (figures(without_cycles={"sort": 3}), {}, (16, 1, 1), "3 sort"),
     ],
 )
@@ -115,7 +118,8 @@ def test_what_does_not_fit_or_is_wasteful_is_told_with_what_to_set(found, model,
 
 
 def test_a_plan_without_waste_gives_no_advice():
-    experiment = config.Experiment(model=config.Model(head_width=128), mesh=config.Mesh())
+    model = config.Model(head_width=128, scan_layers=True, encoder_layers=4, decoder_layers=4)
+    experiment = config.Experiment(model=model, mesh=config.Mesh())
     mesh = sharding.make_mesh(experiment.mesh, topologies.slices("v5e:4x4").devices)
     assert plan.advise(figures(state=5), experiment, mesh) == []
 
