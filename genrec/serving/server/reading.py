@@ -1,4 +1,8 @@
-"""Reads of the store for recommendations: those that arrive together are read together."""
+"""Reads of the store for recommendations: those that arrive together are read together.
+
+A profile alone is read at once where the store is a file: the way to another thread and back takes longer, and most of
+all under load.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,18 +12,22 @@ from genrec.serving.store.store import Known
 
 # Reads what is known of users with their numbers of events, in another thread.
 Read = Callable[[Mapping[str, int]], Awaitable[dict[str, Known]]]
+# Reads the profile of a user without waiting; returns None where that is not possible.
+ReadAtOnce = Callable[[str], Known | None]
 
 
 class Reader:
     """Reads what the store has of users; while it reads, the next ones gather. For the event loop."""
 
-    def __init__(self, read: Read):
-        self._read = read
+    def __init__(self, read: Read, at_once: ReadAtOnce):
+        self._read, self._at_once = read, at_once
         self._wanted: list[tuple[str, int, asyncio.Future[Known]]] = []
         self._reading: asyncio.Task[None] | None = None
 
     async def known(self, user: str, last: int) -> Known:
         """Returns what the store has of a user, with at least the `last` events; raises StoreError."""
+        if last == 0 and (found := self._at_once(user)) is not None:
+            return found
         future = asyncio.get_running_loop().create_future()
         self._wanted.append((user, last, future))
         if self._reading is None:

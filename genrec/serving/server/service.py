@@ -69,7 +69,7 @@ class Service:
         self._first, self._folder = engine, folder
         self._answering: Answering | None = None
         self._threads = concurrent.futures.ThreadPoolExecutor(settings.threads, "store")
-        self.reader = Reader(functools.partial(self.in_thread, store.known))
+        self.reader = Reader(functools.partial(self.in_thread, store.known), store.profile_at_once)
         self._catching_up, self._loading = asyncio.Lock(), asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()  # the bundle could not be made ready

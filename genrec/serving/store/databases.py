@@ -47,6 +47,7 @@ class Database:
 
     engine: sa.Engine
     name: str
+    local: "LocalReader | None" = None  # of a database that is a file of this machine
 
     @contextlib.contextmanager
     def transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
@@ -60,6 +61,36 @@ class Database:
     def unavailable(self, error: Exception) -> StoreUnavailable:
         """Returns the error to raise for one of the database."""
         return StoreUnavailable(f"the store {self.name} does not answer, or takes no writes: {_reason(error)}")
+
+
+class LocalReader:
+    """A connection to a file of SQLite, for reads so short that one thread, always the same, does not wait for others.
+
+    It has none of the costs of a pool of connections, which are ten times those of reading a row.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+
+    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]] | None:
+        """Returns the rows of a statement that only reads; None if the file cannot be read at once."""
+        try:
+            file = _identity(self._path)
+            if self._connection is None or self._file != file:  # of a file that was deleted or replaced
+                self.close()
+                self._connection, self._file = _connection(self._path, timeout=0), file
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error:
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Closes the connection, until the next read."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def connect_to(text: str) -> Database:
@@ -99,10 +130,7 @@ def _sqlite(url: sa.URL) -> Database:
         raise StoreError(f"the store {path} cannot be written: {error.strerror}. Give a file in a folder.") from error
 
     def connect() -> sqlite3.Connection:
-        # Never creates a file: where it has gone, an empty one would look like a store without users.
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?mode=rw", uri=True, timeout=SECONDS, isolation_level=None, check_same_thread=False
-        )
+        connection = _connection(path, timeout=SECONDS)
         # Deleted rows are overwritten with zeros; copies may stay in the log and in unused parts of pages for a while.
         connection.executescript("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -16000;")
         return connection
@@ -126,7 +154,14 @@ def _sqlite(url: sa.URL) -> Database:
         # A transaction that reads first and writes later would fail where another has written in between.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITES) else "BEGIN")
 
-    return Database(engine, f"sqlite:///{path}")
+    return Database(engine, f"sqlite:///{path}", LocalReader(path))
+
+
+def _connection(path: Path, timeout: float) -> sqlite3.Connection:
+    # Never creates a file: where it has gone, an empty one would look like a store without users.
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -123,6 +123,7 @@ def test_a_file_is_for_its_owner_and_is_never_made_again(tmp_path):
     file.unlink()
     with pytest.raises(StoreUnavailable):
         store.append("u", [Event("b", 2)])
+    assert store.profile_at_once("u") is None
     assert not file.exists()
     store.close()
 
@@ -130,12 +131,15 @@ def test_a_file_is_for_its_owner_and_is_never_made_again(tmp_path):
 def test_a_file_that_was_replaced_is_opened(tmp_path):
     first, second = (Store.open(f"sqlite:///{tmp_path}/{name}.db") for name in ("first", "second"))
     second.append("u", [Event("restored", 1)])
+    second.put_profile("u", "[]")
     second.close()
     first.append("u", [Event("old", 1)])
     first.close()
     first.events("u", 1)
+    assert first.profile_at_once("u").profile is None
     (tmp_path / "second.db").replace(tmp_path / "first.db")
     assert first.events("u", 5) == [Event("restored", 1)]
+    assert first.profile_at_once("u").profile.text == "[]"
     first.close()
     other = sqlite3.connect(tmp_path / "first.db")
     assert other.execute("SELECT count(*) FROM events").fetchone() == (1,)

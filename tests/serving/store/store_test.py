@@ -106,6 +106,16 @@ def test_a_profile_is_replaced_only_by_who_knows_it(store):
     assert store.put_profile("v", "[]", None) > 0
 
 
+def test_a_profile_is_read_at_once_as_it_is_otherwise_or_not_at_all(store, url):
+    is_file = url.startswith("sqlite")
+    for change in (lambda: None, lambda: store.put_profile("u", "{}"), lambda: store.delete_profile("u")):
+        change()
+        assert store.profile_at_once("u") == (store.known({"u": 0})["u"] if is_file else None)
+    if is_file:
+        with pytest.raises(StoreError):
+            store.profile_at_once("\0")
+
+
 def test_the_version_of_a_deleted_profile_never_returns(store):
     version = store.put_profile("u", "{}", 0)
     assert store.delete_profile("u")
