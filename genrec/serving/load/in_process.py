@@ -21,6 +21,7 @@ class Searches:
 
     def __init__(self, bundle: epath.PathLike, source: RequestSource, threads: int = 0):
         """`threads` search at a time, by default as many as those of a server."""
+        batching.compute_in_own_thread()
         self._engine, self._source = ServedEngine.load(bundle), source
         self._threads = threads or batching.usual_threads()
         self._drawing = threading.Lock()

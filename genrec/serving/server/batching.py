@@ -3,7 +3,8 @@
 An accelerator has one. A search keeps little more than one core of a CPU busy, so there each core has a thread.
 
 Of the searches that wait, the one with the earliest deadline is next, and with it those of the same program, as many as
-are answered per second the most. Nothing waits for a batch to fill: while the device computes one, the next gathers.
+are answered per second the most, and no more than the part of one thread. Nothing waits for a batch to fill: while the
+device computes one, the next gathers.
 What changes the catalogue runs alone.
 
 Under more load than the device can take, those are refused at once whose wait would use up too much of their time: so
@@ -221,8 +222,9 @@ class Batcher:
         program = self._next()
         group, jobs, late, now = self._groups[program], list[Job](), list[Job](), time.monotonic()
         is_call = group[0][2].run is not None
-        # Other threads that are idle take their part of those who wait.
-        size = 1 if is_call else self._best_size(program, -(-len(group) // (len(self._threads) - self._running)))
+        # All threads take their part of those who wait, also those that are about to end a batch: smaller batches are
+        # answered sooner.
+        size = 1 if is_call else self._best_size(program, -(-len(group) // len(self._threads)))
         seconds = group[0][2].cost if is_call else self._expected(program, size)
         while group and len(jobs) < size:
             _, _, job = heapq.heappop(group)
@@ -338,6 +340,14 @@ def usual_threads() -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_THREADS, cores)
+
+
+def compute_in_own_thread() -> None:
+    """Lets JAX compute on a CPU in the thread that waits for the result; call it before anything is computed.
+
+    By default another thread computes, so that its caller can do other things meanwhile. Searches wait at once.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def measure(engine: ServedEngine) -> dict[int, float]:

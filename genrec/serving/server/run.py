@@ -19,7 +19,7 @@ from genrec import signals
 from genrec.config import ConfigError
 from genrec.errors import GenrecError
 from genrec.serving.served_engine import ServedEngine
-from genrec.serving.server import app, logs
+from genrec.serving.server import app, batching, logs
 from genrec.serving.server.limits import Tokens
 from genrec.serving.server.service import Service
 from genrec.serving.server.settings import ServerSettings
@@ -36,6 +36,7 @@ def run(bundle: str, settings: ServerSettings, token_file: str | None) -> None:
     Raises GenrecError where the bundle, the store or the tokens cannot be used, or the address is not free.
     """
     with logs.json_lines():
+        batching.compute_in_own_thread()
         tokens = Tokens(token_file)
         engine = ServedEngine.load(bundle)
         store = Store.open(settings.store or _default_store(bundle))

@@ -247,6 +247,23 @@ def test_threads_search_at_once_and_share_those_who_wait():
     assert len(found) == 8
 
 
+def test_a_thread_leaves_their_part_to_those_that_are_busy():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        with batcher._changed:  # nothing is taken until all wait
+            rest = [search(query(n)) for n in range(8)]
+        while batcher._waiting == 8:
+            await asyncio.sleep(0.001)
+        left = batcher._waiting
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+        return left
+
+    assert with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 1e-3}, threads=2) == 4
+
+
 def test_nothing_runs_beside_what_must_run_alone():
     engine, events = StubEngine(), []
 
