@@ -59,6 +59,9 @@ class StubEngine:
     def warm_up(self) -> None:
         pass
 
+    def sizes_of(self, program):
+        return self.batch_sizes
+
     def prepare(self, query):
         return SimpleNamespace(query=query, program=query.options.temperature > 0)
 

@@ -13,7 +13,7 @@ from genrec.data.filters import EVERYTHING, Filter
 from genrec.decoding.live_index import Restriction
 from genrec.input_pipeline.context import RequestContext
 from genrec.ranking.lists import GENERATOR
-from genrec.serving import bundle
+from genrec.serving import bundle, search_programs
 from genrec.serving.bundle import Bundle, BundleError, Card
 from genrec.serving.engine import Engine
 from genrec.serving.explanations import Explainer, Explanation
@@ -107,6 +107,12 @@ class ServedEngine:
     def cache(self) -> EncodedHistories:
         """The cache of encoded histories, which counts hits and misses."""
         return self._model.search.cache
+
+    def sizes_of(self, program: Program) -> tuple[int, ...]:
+        """Returns the batch sizes, ascending, in which queries of a program are searched at once."""
+        if program.kind not in search_programs.KINDS:
+            return self.batch_sizes
+        return search_programs.batch_sizes(program, self._model.tokenizer, self.batch_sizes)
 
     def warm_up(self) -> None:
         """Compiles all programs, so that none is compiled later, and makes a first search."""

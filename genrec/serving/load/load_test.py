@@ -182,7 +182,7 @@ def _first_error(tally: Tally) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """Returns the phases as a table, and the other figures below it."""
-    header = ["rate", "offered", "completed/s", "p50 ms", "p95", "p99", "503", "503 p99", "504", "errors"]
+    header = ["rate", "offered", "completed/s", "p50 ms", "p95", "p99", "503", "503 p99", "504", "errors", "lag p99"]
     rows = [_row(phase) for phase in results["phases"]]
     lines = [f"one at a time: median {results['alone_ms']['p50']} ms, p99 {results['alone_ms']['p99']} ms"]
     if rows:
@@ -215,4 +215,5 @@ def _row(phase: dict[str, Any]) -> Sequence[object]:
         rejected.get("p99"),
         phase["late"],
         sum(phase["errors"].values()),
+        (phase["delay_ms"] or {}).get("p99"),
     ]

@@ -41,9 +41,11 @@ MARGIN = 2.0  # the wait for a batch may be longer than expected by this factor;
 CLOSE = 0.9  # share of the best throughput with which a smaller batch is taken, whose requests wait less
 AT_ONCE = 8  # answers that are delivered before the event loop does other things
 LEARNING = 0.2  # weight of the last batch in the expected time of the next
+USUAL = 1e-3  # seconds of a search, where nobody has measured it
 MOST_THREADS = 4  # by default: their own work in Python takes turns
-MOST_PROGRAMS = 1000  # whose times are kept
+MOST_PROGRAMS = 1000  # whose pace is kept
 MEASURED = 10  # items of the history that is searched for to measure the time
+MEASUREMENTS = 3  # of each batch size, of which the quickest counts
 Found = tuple[Recommendations, Shortage | None]
 _count = itertools.count()
 
@@ -78,9 +80,10 @@ class Batcher:
     ):
         """`seconds` are the times of a search by batch size, as `measure` returns them."""
         self._engine, self._metrics, self._max_queue = engine, metrics, max_queue
-        self._sizes = sorted(engine.batch_sizes)
-        self._seconds: dict[tuple[Hashable, int], float] = {}  # of the last searches, by program and batch size
-        self._usual = dict(seconds or dict.fromkeys(self._sizes, 0.0))  # of any program
+        self._usual = dict(seconds or dict.fromkeys(engine.batch_sizes, USUAL))  # seconds, by batch size
+        # By how much the last searches of a program took longer than usual. Of each batch size it would be learned
+        # only while that is taken: one that was slow once would never be taken again.
+        self._pace: dict[Hashable, float] = {}
         self._call_seconds: dict[str, float] = collections.defaultdict(float)  # by name of a call
         # Of each program the jobs that wait, by deadline. Guarded by the condition, as is what follows.
         self._groups: dict[Hashable, list[tuple[float, int, Job]]] = {}
@@ -118,7 +121,7 @@ class Batcher:
 
     def admit(self, deadline: float) -> None:
         """Raises ProblemError if a search that is asked for now would come after the deadline, or the queue is full."""
-        self._admit(deadline, self._usual[self._sizes[0]])
+        self._admit(deadline, min(self._usual.values()))
 
     def search(self, prepared: PreparedQuery, deadline: float) -> "asyncio.Future[Found]":
         """Returns the future list of a query, with what it lacks.
@@ -126,9 +129,9 @@ class Batcher:
         Raises ProblemError if it would come after the deadline, and SupersededError after `close`. Cancel the future of
         a request whose client has gone: it is not computed.
         """
-        program = prepared.program
-        cost = min(self._expected(program, size) / size for size in self._sizes)
-        self._admit(deadline, self._expected(program, self._sizes[0]))
+        program, sizes = prepared.program, self._engine.sizes_of(prepared.program)
+        cost = min(self._expected(program, size) / size for size in sizes)
+        self._admit(deadline, self._expected(program, sizes[0]))
         job = Job(deadline, cost, self._loop.create_future())
         job.prepared = prepared
         self._add(program, job)
@@ -190,7 +193,7 @@ class Batcher:
             job.future.set_exception(_too_late())
 
     def _expected(self, program: Hashable, size: int) -> float:
-        return self._seconds.get((program, size), self._usual[size])
+        return self._usual[size] * self._pace.get(program, 1.0)
 
     # The threads of the device.
 
@@ -221,11 +224,14 @@ class Batcher:
         """Returns the next jobs, of one program, and the batch size and time for them; no jobs if nobody waits."""
         program = self._next()
         group, jobs, late, now = self._groups[program], list[Job](), list[Job](), time.monotonic()
-        is_call = group[0][2].run is not None
-        # All threads take their part of those who wait, also those that are about to end a batch: smaller batches are
-        # answered sooner.
-        size = 1 if is_call else self._best_size(program, -(-len(group) // len(self._threads)))
-        seconds = group[0][2].cost if is_call else self._expected(program, size)
+        first, size, sizes = group[0][2], 1, tuple[int, ...]()
+        is_call, seconds = first.prepared is None, first.cost
+        if first.prepared is not None:
+            sizes = self._engine.sizes_of(first.prepared.program)
+            # All threads take their part of those who wait, also those that are about to end a batch: smaller batches
+            # are answered sooner.
+            size = self._best_size(sizes, -(-len(group) // len(self._threads)))
+            seconds = self._expected(program, size)
         while group and len(jobs) < size:
             _, _, job = heapq.heappop(group)
             self._waiting -= 1
@@ -242,14 +248,14 @@ class Batcher:
         if not self._groups:
             self._load = 0.0  # what rounding has left
         if len(jobs) < size and jobs and not is_call:
-            size = min(one for one in self._sizes if one >= len(jobs))
+            size = min(one for one in sizes if one >= len(jobs))
             seconds = self._expected(program, size)
         return program, jobs, size, seconds
 
-    def _best_size(self, program: Hashable, waiting: int) -> int:
+    def _best_size(self, sizes: Sequence[int], waiting: int) -> int:
         """Returns the smallest batch size with about the best throughput for those who wait."""
-        rates = {size: min(waiting, size) / max(self._expected(program, size), 1e-6) for size in self._sizes}
-        return min(size for size in self._sizes if rates[size] >= CLOSE * max(rates.values()))
+        rates = {size: min(waiting, size) / self._usual[size] for size in sizes}
+        return min(size for size, rate in rates.items() if rate >= CLOSE * max(rates.values()))
 
     def _compute(self, number: int, program: Hashable, jobs: Sequence[Job], size: int) -> None:
         if (run := jobs[0].run) is not None:
@@ -295,10 +301,11 @@ class Batcher:
             return error
 
     def _learn(self, program: Hashable, size: int, seconds: float) -> None:
-        before = self._expected(program, size)
-        if len(self._seconds) >= MOST_PROGRAMS:
-            self._seconds.clear()
-        self._seconds[program, size] = before + LEARNING * (seconds - before) if before else seconds
+        pace = seconds / self._usual[size]
+        before = self._pace.get(program, pace)
+        if len(self._pace) >= MOST_PROGRAMS:
+            self._pace.clear()
+        self._pace[program] = before + LEARNING * (pace - before)
 
     def _deliver(self, jobs: Sequence[Job], results: Sequence[object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
@@ -356,7 +363,7 @@ def measure(engine: ServedEngine) -> dict[int, float]:
     length = min(MEASURED, len(engine.catalogue))
     for size in engine.batch_sizes:
         times = []
-        for _ in range(2):
+        for _ in range(MEASUREMENTS):
             # Of different histories: none is in the cache of encoded ones.
             histories = random.integers(0, len(engine.catalogue), (size, length)).astype(np.int32)
             queries = [Query(Request("", history), Options(top=1), EVERYTHING) for history in histories]

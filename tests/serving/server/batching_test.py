@@ -142,7 +142,7 @@ def test_searches_that_would_come_too_late_make_way_for_others_and_are_computed_
     async def run(batcher, search):
         first = await busy(engine, search)
         late, in_time = search(query(1), 5.0), search(query(2), 60.0)
-        batcher._seconds[False, 1] = 20.0  # another search has taken so long
+        batcher._pace[False] = 20_000  # another search has taken 20 seconds
         engine.gate.set()
         with pytest.raises(ProblemError) as problem:
             await late
@@ -165,6 +165,20 @@ def test_of_about_equal_batch_sizes_the_smaller_is_taken():
 
     with_batcher(run, engine, seconds={1: 0.1, 4: 0.0041, 16: 0.016})
     assert engine.batches[1] == 4
+
+
+def test_a_batch_that_was_slow_once_leaves_its_size_the_best():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        for waiting, engine.seconds in ((4, 0.05), (16, 0.0)):
+            first = await busy(engine, search)
+            rest = [search(query(n)) for n in range(20, 20 + waiting)]
+            engine.gate.set()
+            await asyncio.gather(first, *rest)
+
+    with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 5e-3})
+    assert engine.batches == [1, 4, 1, 4, 4, 4, 4]
 
 
 def test_a_deadline_that_passes_is_a_problem_and_the_search_is_not_computed():
