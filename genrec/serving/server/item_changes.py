@@ -25,9 +25,19 @@ def parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def apply(engine: ServedEngine, rows: Sequence[Row]) -> Applied:
-    """Applies changes in order, at once; one that the engine refuses, such as one for other columns, is left out."""
-    changes = [(number, ItemChange.from_json(text)) for number, text in rows]
-    refused = _apply(engine, changes)
+    """Applies changes in order, at once.
+
+    One that cannot be read, or that the engine refuses or fails at, such as one for other columns, is left out: it must
+    not keep the server from the later ones.
+    """
+    changes: list[tuple[int, ItemChange]] = []
+    refused: dict[int, str] = {}
+    for number, text in rows:
+        try:
+            changes.append((number, ItemChange.from_json(text)))
+        except GenrecError as error:
+            refused[number] = _left_out(number, error)
+    refused |= _apply(engine, changes)
     catalogue = engine.catalogue
     for made in (catalogue.index, catalogue.titles):  # here, not in the event loop that reads them
         assert len(made) == len(catalogue)
@@ -39,11 +49,19 @@ def _apply(engine: ServedEngine, changes: Sequence[tuple[int, ItemChange]]) -> d
     """Applies changes, and returns why some could not be applied, by their numbers."""
     try:
         engine.change_items([change for _, change in changes])
-    except GenrecError as error:  # of one of them; none was applied
+    except Exception as error:  # of one of them; none was applied
         if len(changes) > 1:
             middle = len(changes) // 2
             return _apply(engine, changes[:middle]) | _apply(engine, changes[middle:])
         number = changes[0][0]
-        logging.warning("change %d of the catalogue is left out: %s", number, error)
-        return {number: str(error)}
+        return {number: _left_out(number, error)}
     return {}
+
+
+def _left_out(number: int, error: Exception) -> str:
+    """Logs that a change is left out, and returns why."""
+    if isinstance(error, GenrecError):
+        logging.warning("change %d of the catalogue is left out: %s", number, error)
+        return str(error)
+    logging.exception("change %d of the catalogue is left out", number)
+    return f"the server failed at change {number} of the catalogue, and leaves it out; its log has more"

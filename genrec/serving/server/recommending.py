@@ -263,6 +263,16 @@ async def explain(call: Call) -> Answer:
     return answer({"bundle": answering.fields, "explanations": explanations})
 
 
+def _rows(answering: Answering, item_ids: Sequence[str]) -> np.ndarray:
+    """Returns the catalogue rows int[n] of items; raises GenrecError for an unknown one, ProblemError for a removed."""
+    engine = answering.engine
+    rows = catalogue_rows(engine.catalogue, item_ids)
+    if removed := engine.removed.intersection(rows.tolist()):
+        item_id = next(one for one, row in zip(item_ids, rows.tolist(), strict=True) if row in removed)
+        raise ProblemError(422, f"items: {shown(item_id)} was removed from the catalogue. Leave it out.")
+    return rows
+
+
 async def _of_items(
     call: Call, name: str, compute: Callable[[Answering, Request, np.ndarray], T]
 ) -> tuple[Answering, np.ndarray, T]:
@@ -272,7 +282,7 @@ async def _of_items(
     async def run() -> tuple[Answering, np.ndarray, T]:
         known, answering = await _known(service, fields), service.answering
         request = await service.in_thread(request_of, answering, fields, known)
-        rows = catalogue_rows(answering.engine.catalogue, fields["items"])
+        rows = _rows(answering, fields["items"])
         work = functools.partial(compute, answering, request, rows)
         deadline = _deadline(service, fields, start + (EXPLAINING if name == "explain" else 0))
         found = await answering.batcher.call(name, work, deadline)

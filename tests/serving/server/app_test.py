@@ -9,6 +9,7 @@ import pytest
 from stub_engine import Served, StubEngine, serving
 
 from genrec.serving.server import service as services
+from genrec.serving.store.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,33 @@ def test_scores_are_best_first_and_explanations_in_the_order_of_the_items(served
     assert [one["item_id"] for one in found] == ["i5", "i2"]
     assert found[0]["because"] == ["you chose it"]
     assert found[0]["reasons"] == [["event 1 ago", 0.5]]
+
+
+def test_removed_items_are_neither_scored_nor_explained(tmp_path):
+    with serving(f"sqlite:///{tmp_path}/store.db") as served:
+        assert served.client.delete("/v1/items/i5").status_code == 204
+        for path in ("/v1/score", "/v1/explain"):
+            refused = served.client.post(path, json={"history": ["i5"], "items": ["i2", "i5"]})
+            assert problem(refused)["status"] == 422 and "i5 was removed" in problem(refused)["detail"].replace("'", "")
+            assert served.client.post(path, json={"history": ["i5"], "items": ["i2"]}).status_code == 200
+
+
+def test_a_change_that_fails_does_not_block_later_ones(tmp_path):
+    engine, store = StubEngine(), Store.open(f"sqlite:///{tmp_path}/store.db")
+    one = engine.change_items
+
+    def failing(changes):
+        if any(change.item_id == "i1" for change in changes):
+            raise RuntimeError("a mistake")
+        one(changes)
+
+    engine.change_items = failing
+    store.add_change('{"kind": "of a later version"}')
+    with serving(f"sqlite:///{tmp_path}/store.db", engine) as served:
+        assert problem(served.client.delete("/v1/items/i1"))["status"] == 422
+        assert served.client.delete("/v1/items/i2").status_code == 204
+        assert served.metric("genrec_catalogue_change ") == 3
+    store.close()
 
 
 def test_the_ranker_scores_items_where_there_is_one(served, monkeypatch):
