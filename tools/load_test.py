@@ -11,13 +11,14 @@ measures the same searches in process, without the server, in turn with it. The 
 meanwhile, restores it, and fails if an item is returned after its removal. docs/serving.md describes the figures.
 """
 
+import gc
+
 from absl import flags
 from etils import epath
 
 from genrec import command, files, printing, script_flags
 from genrec.data.dataset import Dataset
 from genrec.semantic_ids import embed
-from genrec.serving import garbage
 from genrec.serving.load import in_process, load_test
 from genrec.serving.load.client import Client, LoadTestError, read_token
 from genrec.serving.load.mix import Mix, RequestSource
@@ -42,7 +43,7 @@ def main() -> None:
     source = RequestSource(dataset, _SPLIT.value, _MIX())
     client = Client(_URL.value, read_token(_TOKEN_FILE.value))
     test = load_test.LoadTest(client, source)
-    garbage.freeze()  # a full collection would keep requests that are due waiting
+    gc.freeze()  # a full garbage collection would keep requests that are due waiting for 0.1 s
     test.run(plan, dataset, lambda: embed.load(workdir / "item_embeddings") if _VECTORS.value else None)
     if _COMPARE.value:
         searches = in_process.Searches(_BUNDLE.value, source, plan.search_threads)

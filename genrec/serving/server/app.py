@@ -107,6 +107,17 @@ async def _refused(request: Request, error: Exception) -> Response:
     return Response(body, error.status_code, error.headers, media_type=CONTENT_TYPE)
 
 
+def _told(error: Exception, request_id: str) -> Answer:
+    """Returns the answer to a call that failed."""
+    # A function of its own: kept by a variable of the frame that caught it, an error and all that its frames have stays
+    # in memory until a garbage collection.
+    problem = problem_of(error)
+    if problem is None:
+        logging.exception("a call failed", extra={"fields": {"request_id": request_id}})
+        problem = ProblemError(500, "the server made a mistake; its log has more, under this request_id")
+    return Answer(problem.body(request_id), problem.status, {**problem.headers, "Content-Type": CONTENT_TYPE})
+
+
 class Front:
     """Around each call: a request id, problems in place of exceptions, a log line, and metrics."""
 
@@ -141,14 +152,8 @@ class Front:
         except ClientGoneError:
             status = CLIENT_GONE
         except Exception as error:
-            problem = problem_of(error)
-            if problem is None:
-                logging.exception("a call failed", extra={"fields": {"request_id": request_id}})
-                problem = ProblemError(500, "the server made a mistake; its log has more, under this request_id")
+            found = _told(error, request_id)
             if not status:
-                found = Answer(
-                    problem.body(request_id), problem.status, {**problem.headers, "Content-Type": CONTENT_TYPE}
-                )
                 with contextlib.suppress(TimeoutError):
                     await respond(sending, found)
         finally:

@@ -1,4 +1,5 @@
 import concurrent.futures
+import gc
 import json
 import socket
 import threading
@@ -9,6 +10,7 @@ import pytest
 from stub_engine import Served, StubEngine, serving
 
 from genrec.serving.server import service as services
+from genrec.serving.server.problems import ProblemError
 from genrec.serving.store.store import Store
 
 
@@ -34,6 +36,13 @@ def problem(response: httpx.Response) -> dict:
 
 
 # Lists.
+
+
+def eventually(check) -> None:
+    end = time.monotonic() + 10
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_list_has_items_scores_and_the_bundle(served):
@@ -128,6 +137,22 @@ def test_unknown_paths_methods_and_parameters_are_problems(served):
     assert response.headers["allow"] == "POST"
     assert problem(served.client.get("/v1/items?limit=none"))["status"] == 422
     assert problem(served.client.get("/v1/items?like=x"))["status"] == 422
+
+
+def test_a_refused_call_leaves_nothing_for_garbage_collections(served):
+    def left() -> int:
+        return sum(isinstance(one, ProblemError) for one in gc.get_objects())
+
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert served.recommend(user="nobody").status_code == 404
+            assert served.client.get("/v1/recommend").status_code == 405
+        eventually(lambda: left() == before)
+    finally:
+        gc.enable()
 
 
 def test_a_request_id_is_returned(served):
@@ -322,12 +347,6 @@ def test_columns_are_listed_with_types_and_frequent_values(served):
 
 def test_items_are_added_changed_and_removed_for_all_servers_and_after_a_restart(tmp_path):
     url = f"sqlite:///{tmp_path}/store.sqlite"
-
-    def eventually(check) -> None:
-        end = time.monotonic() + 10
-        while not check():
-            assert time.monotonic() < end
-            time.sleep(0.01)
 
     with serving(url) as one, serving(url) as other:
         path = "/v1/items/new%2F1"
