@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +25,28 @@ from genrec.semantic_ids import residual_kmeans
 from genrec.semantic_ids.codes import SemanticIdError
 
 WEIGHT_DECAY = 1e-4
-BLOCK_ROWS = 1 << 16  # embeddings that are standardized at a time
+BLOCK_ROWS = 1 << 16  # embeddings that are summed at a time
 ELEMENTS_PER_ROW = 2048  # about those of the largest layer: bounds the rows that are encoded at once
 GRADIENTS = ("straight_through", "rotation")
 
 Books = tuple[jax.Array, ...]  # float32[codes, latent] per level
-Carry = tuple[nnx.State, optax.OptState, jax.Array]  # parameters, optimizer state, data
+Carry = tuple[nnx.State, optax.OptState, "Items"]  # parameters, optimizer state, data
 Epoch = tuple[nnx.State, optax.OptState, jax.Array, jax.Array]  # parameters, optimizer, mean losses, codes in use
+
+
+class Items(NamedTuple):
+    """Embeddings on the devices as they are, and what standardizes those that are drawn.
+
+    On a CPU a memory-mapped file is used in place: a whole catalogue is never copied.
+    """
+
+    embeddings: jax.Array  # float32[items, width], padded to equally many rows on every device; padding is never drawn
+    mean: jax.Array  # float32[width]
+    scale: jax.Array  # float32[]
+
+    def take(self, rows: jax.Array) -> jax.Array:
+        """Returns the rows int32[rows] of the items, standardized."""
+        return (self.embeddings[rows] - self.mean) / self.scale
 
 
 class Mlp(nnx.Module):
@@ -144,7 +160,7 @@ def learn(embeddings: np.ndarray, config: config_lib.SemanticIdLearning, mesh: M
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps)
     optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY, mask=_decay_mask)
     optimizer_state = jax.jit(optimizer.init, out_shardings=sharding.named(mesh))(params)
-    data = sharding.put(mesh, _standardized(embeddings, mean, scale, mesh.size), "items")
+    data = _placed(embeddings, mean, scale, mesh)
     train_epoch = _make_epoch(graphdef, optimizer, config, batch, items)
     for epoch in progress(range(config.epochs), "RQ-VAE epochs"):
         key = jax.random.fold_in(jax.random.key(config.seed), epoch)
@@ -179,13 +195,19 @@ def _moments(embeddings: np.ndarray) -> tuple[np.ndarray, float]:
     return mean, max(float(np.sqrt(squares / embeddings.size)), 1e-12)
 
 
-def _standardized(embeddings: np.ndarray, mean: np.ndarray, scale: float, devices: int) -> np.ndarray:
-    """Returns (embeddings - mean) / scale, padded so that devices hold equally many rows; padding is never drawn."""
+def _placed(embeddings: np.ndarray, mean: np.ndarray, scale: float, mesh: Mesh) -> Items:
+    """Returns float32[items, width] on the devices of the mesh; what `_moments` gives standardizes them."""
+    embeddings = np.asarray(embeddings, np.float32)
     items, width = embeddings.shape
-    rows = np.zeros((items + -items % devices, width), np.float32)
-    for some in _blocks(items):
-        rows[some] = (embeddings[some] - mean) / scale
-    return rows
+    rows = -(-items // mesh.size)  # of a device
+    placed = jax.make_array_from_callback(
+        (rows * mesh.size, width), sharding.named(mesh, "items"), lambda index: _padded(embeddings[index], rows)
+    )
+    return Items(placed, sharding.put(mesh, mean), sharding.put(mesh, np.array(scale, np.float32)))
+
+
+def _padded(shard: np.ndarray, rows: int) -> np.ndarray:
+    return shard if len(shard) == rows else np.pad(shard, ((0, rows - len(shard)), (0, 0)))
 
 
 def residual_quantize(
@@ -235,7 +257,7 @@ def _make_epoch(
     config: config_lib.SemanticIdLearning,
     batch: int,
     items: int,
-) -> Callable[[nnx.State, optax.OptState, jax.Array, jax.Array], Epoch]:
+) -> Callable[[nnx.State, optax.OptState, Items, jax.Array], Epoch]:
     """Returns the compiled training of one epoch: a function of parameters, optimizer state, data and random key."""
     steps = items // batch
 
@@ -249,14 +271,14 @@ def _make_epoch(
 
     def step(carry: Carry, rows: jax.Array) -> tuple[Carry, jax.Array]:
         params, optimizer_state, data = carry
-        grads, losses = jax.grad(loss, has_aux=True)(params, sharding.constrain(data[rows], "items"))
+        grads, losses = jax.grad(loss, has_aux=True)(params, sharding.constrain(data.take(rows), "items"))
         updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
         return (optax.apply_updates(params, updates), optimizer_state, data), losses
 
-    def codes_in_use(params: nnx.State, data: jax.Array) -> tuple[jax.Array, ...]:  # bool[codes] per level
+    def codes_in_use(params: nnx.State, data: Items) -> tuple[jax.Array, ...]:  # bool[codes] per level
         def mark(used: tuple[jax.Array, ...], rows: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
             model = nnx.merge(graphdef, params, copy=True)
-            codes = residual_kmeans.quantize(model.encoder(sharding.constrain(data[rows], "items")), model.books())
+            codes = residual_kmeans.quantize(model.encoder(sharding.constrain(data.take(rows), "items")), model.books())
             return tuple(level.at[codes[:, place]].set(True) for place, level in enumerate(used)), None
 
         every = jnp.arange(-(-items // batch) * batch).reshape(-1, batch) % items  # some items twice, to fill a batch
@@ -265,7 +287,7 @@ def _make_epoch(
     draws = len(config.codes) * max(config.codes)  # different items for each level
 
     @jax.jit
-    def epoch(params: nnx.State, optimizer_state: optax.OptState, data: jax.Array, key: jax.Array) -> Epoch:
+    def epoch(params: nnx.State, optimizer_state: optax.OptState, data: Items, key: jax.Array) -> Epoch:
         order, revival = jax.random.split(key)
         rows = jax.random.permutation(order, items)[: steps * batch].reshape(steps, batch)
         (params, optimizer_state, _), losses = jax.lax.scan(step, (params, optimizer_state, data), rows)
@@ -278,13 +300,13 @@ def _make_epoch(
 
 
 def _reset_unused_codes(
-    graphdef: nnx.GraphDef, params: nnx.State, data: jax.Array, used: Sequence[jax.Array], rows: jax.Array
+    graphdef: nnx.GraphDef, params: nnx.State, data: Items, used: Sequence[jax.Array], rows: jax.Array
 ) -> nnx.State:
     """Moves codes that are not `used` (bool[codes] per level) onto residuals of items drawn at random, `rows`."""
     model = nnx.merge(graphdef, params, copy=True)
     most = max(map(len, used))
     # Different items for each level: an item whose residual became a code has none left at the next.
-    residual = model.encoder(data[rows])
+    residual = model.encoder(data.take(rows))
     for level, (book, in_use) in enumerate(zip(model.codebooks, used, strict=True)):
         places = residual[level * most :][: len(in_use)]
         book[...] = jnp.where(in_use[:, None], book[...], places)

@@ -66,7 +66,10 @@ def test_no_step_gathers_the_items_of_all_devices():
     model = rqvae.Rqvae(16, config_, nnx.Rngs(0))
     graphdef, params = nnx.split(model)
     tx = optax.sgd(0.1)
-    data = jax.ShapeDtypeStruct((4096, 16), np.float32, sharding=sharding.named(mesh, "items"))
+    shapes = ((4096, 16), "items"), ((16,),), ((),)
+    data = rqvae.Items(
+        *(jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding.named(mesh, *names)) for shape, *names in shapes)
+    )
     epoch = rqvae._make_epoch(graphdef, tx, config_, 64, 4096)
     with jax.set_mesh(mesh):
         compiled = epoch.lower(params, tx.init(params), data, jax.random.key(0)).compile().as_text()
@@ -75,7 +78,7 @@ def test_no_step_gathers_the_items_of_all_devices():
 
 
 def test_unused_codes_move_to_items(vectors):
-    data = jnp.asarray((vectors - vectors.mean(axis=0)) / vectors.std())
+    data = rqvae.Items(jnp.asarray(vectors), jnp.asarray(vectors.mean(axis=0)), jnp.asarray(vectors.std()))
     model = rqvae.Rqvae(16, settings(), nnx.Rngs(0))
     for book in model.codebooks:
         book[...] = jnp.full(book.shape, 1e3).at[0].set(0)  # one code near the items, seven out of reach
@@ -83,7 +86,7 @@ def test_unused_codes_move_to_items(vectors):
     used = (jnp.arange(8) == 0,) * 2
     rows = jax.random.choice(jax.random.key(0), 600, (16,))
     model = nnx.merge(graphdef, rqvae._reset_unused_codes(graphdef, params, data, used, rows))
-    codes, _, _ = rqvae.residual_quantize(model.encoder(data), model.books(), 0.25)
+    codes, _, _ = rqvae.residual_quantize(model.encoder(data.take(jnp.arange(600))), model.books(), 0.25)
     for level, book in enumerate(model.books()):
         np.testing.assert_array_equal(book[0], 0)  # a code in use stays
         assert float(jnp.abs(book).max()) < 100
@@ -145,7 +148,7 @@ def test_codes_that_an_item_has_are_not_revived_whether_or_not_it_was_drawn(vect
 
     def reset(graphdef, params, data, used, rows):
         model = nnx.merge(graphdef, params, copy=True)
-        codes = rqvae.residual_quantize(model.encoder(data), model.books(), 0.25)[0]
+        codes = rqvae.residual_quantize(model.encoder(data.take(jnp.arange(131))), model.books(), 0.25)[0]
         jax.debug.callback(lambda *arrays: checked.append(arrays), codes, *used)
         return original(graphdef, params, data, used, rows)
 
@@ -155,7 +158,7 @@ def test_codes_that_an_item_has_are_not_revived_whether_or_not_it_was_drawn(vect
     assert len(checked) == 3
     for codes, *used in checked:
         for level, in_use in enumerate(used):
-            assert sorted(set(codes[:131, level].tolist())) == np.flatnonzero(in_use).tolist()
+            assert sorted(set(codes[:, level].tolist())) == np.flatnonzero(in_use).tolist()
 
 
 def test_the_mean_of_many_rows_does_not_drift(monkeypatch):
@@ -165,3 +168,10 @@ def test_the_mean_of_many_rows_does_not_drift(monkeypatch):
     assert vectors.mean(axis=0)[0] != pytest.approx(0.0505, rel=1e-4)  # numpy adds float32 rows one by one
     learned = rqvae.learn(vectors, settings(codes=(2,), hidden=(), latent=1, epochs=1, batch=1000))
     assert learned.mean == pytest.approx([0.0505, 0.0505], rel=1e-6) and learned.mean.dtype == np.float32
+
+
+def test_a_memory_mapped_catalogue_is_not_copied(tmp_path, vectors):
+    np.save(tmp_path / "vectors.npy", vectors)
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    items = rqvae._placed(mapped, vectors.mean(axis=0), 1.0, sharding.one_device())
+    assert items.embeddings.unsafe_buffer_pointer() == mapped.ctypes.data
