@@ -75,7 +75,8 @@ def _block(size: LogSize, first: int, end: int) -> pa.Table:
     items = _power_law(rng.random(rows), size.items, size.item_skew) * _stride(size.items) % size.items
     # Later blocks are later; within a block rows are in no order of time. No two rows have the same time by chance
     # where there are fewer of them than milliseconds.
-    times = FIRST_TIME + rng.permutation(np.arange(first, end)) * SPAN // size.rows
+    whole, rest = divmod(first * SPAN, size.rows)  # of integers without a limit
+    times = FIRST_TIME + whole + (rest + rng.permutation(rows) * SPAN) // size.rows
     kinds = rng.random(rows)
     duplicate = (kinds >= 1 - size.duplicates) & (np.arange(rows) > 0)
     again = (kinds < size.repeats) & ~duplicate & (np.arange(rows) > 0)

@@ -44,6 +44,15 @@ def test_the_same_seed_gives_the_same_log(tmp_path):
     assert rows_of(tmp_path / "one") == rows_of(tmp_path / "two") != rows_of(tmp_path / "other")
 
 
+@pytest.mark.parametrize("rows", [2000, 10**8, 10**11])
+def test_times_cover_the_span_in_logs_of_any_size(rows):
+    size = dataclasses.replace(SIZE, rows=rows, duplicates=0)
+    (first,), (last,) = (generated_logs.log_blocks(size, start, start + 1000) for start in (0, rows - 1000))
+    first, last = (np.sort(block["timestamp"].to_numpy()) - generated_logs.FIRST_TIME for block in (first, last))
+    assert first[0] == 0 and 0 <= first[-1] <= last[0]
+    assert last[-1] == generated_logs.SPAN * (rows - 1) // rows
+
+
 @pytest.mark.parametrize("skew", [0, 0.8, 1, 1.5])
 def test_popularity_follows_the_power_law(skew):
     size = LogSize(rows=50_000, users=10, items=100, item_skew=skew, user_skew=0, repeats=0)
