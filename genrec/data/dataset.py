@@ -17,7 +17,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,9 @@ from genrec.data import cells, splits, statistics, user_index
 from genrec.data.errors import DataError
 from genrec.errors import cut, shown
 from genrec.progress import progress
+
+if TYPE_CHECKING:
+    from genrec.data.sequence_files import Examples
 
 KIND = "dataset"
 BLOCK_USERS, BLOCK_ITEMS = 1 << 13, 1 << 20  # that are read together, at most
@@ -58,12 +61,12 @@ class Sequences:
 
     def read(self, indices: Iterable[int]) -> list[Sequence]:
         """Returns the sequences at `indices`, in that order; raises DamagedError if they cannot be read."""
-        indices = [int(index) for index in indices]
-        if not indices:
+        places = np.array([int(index) for index in indices], np.int64)
+        if not len(places):
             return []
         # TFDS and ArrayRecord raise any type for wrong content.
         with files.reading(self._path / "sequences", "sequences of users", (Exception,)):
-            return [Sequence(*parsed) for parsed in sequence_files().parse(self._examples.__getitems__(indices))]
+            return [Sequence(*parsed) for parsed in sequence_files().parse(self._examples.read(places))]
 
     def blocks(self) -> Iterator[splits.SequenceBlock]:
         """Yields the ids and items of all users, some at a time, in a fifth of the time of `read`.
@@ -90,8 +93,8 @@ class Sequences:
         return {sequence.user_id: sequence for sequence in found if sequence.user_id in wanted}
 
     @functools.cached_property
-    def _examples(self) -> Any:  # a data source of TFDS, which has no types
-        return sequence_files().source(self._path / "sequences", self._name)
+    def _examples(self) -> "Examples":
+        return sequence_files().Examples(self._path / "sequences", self._name)
 
     @functools.cached_property
     def _user_index(self) -> np.ndarray:

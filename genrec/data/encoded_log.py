@@ -67,6 +67,11 @@ class EncodedLog:
         self._has_problems = False
 
     @functools.cached_property
+    def _item_codes(self) -> IdCodes:
+        assert self._items is not None
+        return IdCodes.of(self._items.table["item_id"])
+
+    @functools.cached_property
     def table(self) -> SourceTable:
         """A table without rows that has the log's name and columns, once it has been read."""
         name = self._config.interactions
@@ -139,7 +144,7 @@ class EncodedLog:
             return None
         assert self._items is not None
         problems = Problems()
-        rows = validation.check_log(source, self._items.name, self._items.table["item_id"], form.time, cells, problems)
+        rows = validation.check_log(source, self._items.name, self._item_codes, form.time, cells, problems)
         self._found.append(problems)
         self._has_problems |= rows is None
         if rows is None or self._has_problems:

@@ -22,6 +22,7 @@ DESCRIPTION = "User sequences prepared by genrec."
 FILE = "genrec_sequences-{}.array_record-00000-of-00001"  # of a split
 # Each sequence can be read alone. Compressed files are a quarter smaller, and take five times as long to write.
 OPTIONS = "group_size:1,uncompressed"
+READING = "readahead_buffer_size:0"  # readahead is for reading from the beginning to the end
 FIELDS = 3
 LENGTH_DELIMITED = 2  # wire type of fields with a size, of Protocol Buffers
 CONTINUED = 128  # bit of a byte that is not the last of a number
@@ -32,12 +33,32 @@ FEATURES = (tfds.features.FeaturesDict, tfds.features.Text, tfds.features.Tensor
 UserPrefixes = tuple[str, np.ndarray, np.ndarray, Seq[int]]
 
 
-def source(folder: epath.Path, split: str) -> Any:
-    """Returns the data source of TFDS, which has no types, that reads the serialized sequences of a split."""
-    _check_features(folder)
-    return tfds.builder_from_directory(str(folder)).as_data_source(
-        split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-    )
+class Examples:
+    """The serialized sequences of a split, by random access.
+
+    ArrayRecord (0.8) reads a list of records in a time, and with memory, that grow with the records of the file, not
+    with those that are read; a range takes neither. So places are read as ranges.
+    """
+
+    def __init__(self, folder: epath.Path, split: str):
+        _check_features(folder)
+        info = tfds.builder_from_directory(str(folder)).info.splits[split]
+        self._readers = [ArrayRecordReader(str(path), READING) for path in info.filepaths]
+        self._ends = np.cumsum([reader.num_records() for reader in self._readers])
+
+    def read(self, places: np.ndarray) -> list[bytes]:
+        """Returns the sequences at `places`, int64[n], in that order."""
+        file = np.searchsorted(self._ends, places, side="right")
+        begins = np.ones(len(places), bool)  # a range
+        begins[1:] = (np.diff(places) != 1) | (np.diff(file) != 0)
+        first = np.flatnonzero(begins)
+        within = (places - np.append(0, self._ends)[file])[first]
+        found: list[bytes] = []
+        for number, start, count in zip(
+            file[first].tolist(), within.tolist(), np.diff(np.append(first, len(places))).tolist(), strict=True
+        ):
+            found += self._readers[number].read(start, start + count)
+        return found
 
 
 def _check_features(folder: epath.Path) -> None:
@@ -76,7 +97,7 @@ def readers(folder: epath.Path, split: str) -> Iterator[ArrayRecordReader]:
     """Yields a reader of serialized sequences for each file of a split, in order."""
     _check_features(folder)
     for path in tfds.builder_from_directory(str(folder)).info.splits[split].filepaths:
-        with contextlib.closing(ArrayRecordReader(str(path), "readahead_buffer_size:0")) as reader:
+        with contextlib.closing(ArrayRecordReader(str(path), READING)) as reader:
             yield reader
 
 

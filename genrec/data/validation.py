@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from genrec import config as configs
 from genrec.data import attributes, reading, timestamps
 from genrec.data.errors import EXAMPLES, DataError, Problems
+from genrec.data.id_codes import IdCodes
 from genrec.data.interactions import Interactions
 from genrec.data.reading import SourceTable, Tables
 from genrec.errors import shown
@@ -58,7 +59,8 @@ def check(tables: Tables, config: configs.Data) -> Checked:
     if column and "item_id" in tables.items.table.column_names:
         cells = timestamps.cells(source.table[column], config.time_format)
         time = check_times(source.name, column, cells.extent, config, problems)
-        checked = check_log(source, tables.items.name, tables.items.table["item_id"], time, cells, problems)
+        item_codes = IdCodes.of(tables.items.table["item_id"])
+        checked = check_log(source, tables.items.name, item_codes, time, cells, problems)
         log = None if checked is None else checked.interactions()
     if log is not None:
         repeated = repeats(log)
@@ -184,7 +186,7 @@ class Rows:
 def check_log(
     source: SourceTable,
     items_name: str,
-    item_ids: pa.Array | pa.ChunkedArray,
+    item_codes: IdCodes,
     time: timestamps.Times,
     cells: timestamps.Cells,
     problems: Problems,
@@ -194,7 +196,7 @@ def check_log(
     Args:
       source: A table with all required columns (`check_log_columns`).
       items_name: Name of the items file, for messages.
-      item_ids: string[items], the ids in the order that `Interactions.items` refers to.
+      item_codes: Of the ids in the order that `Interactions.items` refers to.
       time: How times are written.
       cells: The parsed column of times.
       problems: Gets every kind that is checked, also with a count of 0, so that those of parts are merged in order.
@@ -205,7 +207,8 @@ def check_log(
     _check_ids(source, "item_id", problems, unique=False)
 
     items = _encoded(table["item_id"])
-    rows = pc.index_in(items.dictionary, item_ids.cast(items.dictionary.type)).take(items.indices)
+    codes = item_codes.find(items.dictionary)
+    rows = pa.array(codes, mask=codes < 0).take(items.indices)
     unknown = rows.is_null().to_numpy(zero_copy_only=False) & ~_missing(table["item_id"])
     remedy = f"Add them to {items_name}, or remove their interactions."
     _report(problems, source, "item_id", "unknown items", remedy, unknown)

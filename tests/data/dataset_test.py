@@ -6,6 +6,9 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 from google.protobuf.internal import encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +65,39 @@ def test_sequences_are_read_by_random_access(written):
     found = [sequence.user_id for sequence in data.split("train").read(indices)]
     assert found == [splits["train"][i].user_id for i in indices]
     assert data.split("train").read([]) == []
+
+
+@given(st.lists(st.integers(0, 99), max_size=30))
+@settings(deadline=None, max_examples=50)
+def test_places_in_several_files_are_read_in_any_order(three_files, places):
+    """As Beam writes a split, with one file that is empty."""
+    assert three_files.read(np.array(places, np.int64)) == [b"%d" % place for place in places]
+
+
+def test_places_beyond_the_end_are_refused(three_files):
+    for place in (100, -1):
+        with pytest.raises((IndexError, ValueError)):
+            three_files.read(np.array([5, place]))
+
+
+@pytest.fixture(scope="module")
+def three_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examples")
+    for number, (first, last) in enumerate([(0, 40), (40, 40), (40, 100)]):
+        file = ArrayRecordWriter(str(folder / f"one-train.array_record-{number:05d}-of-00003"), sequence_files.OPTIONS)
+        for place in range(first, last):
+            file.write(b"%d" % place)
+        file.close()
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=tfds.features.FeaturesDict(sequence_files._features()),
+        split_infos=[tfds.core.SplitInfo("train", [40, 0, 60], 1)],
+        check_data=False,
+        filename_template=tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name="one", split="train", filetype_suffix="array_record"
+        ),
+    )
+    return sequence_files.Examples(epath.Path(folder), "train")
 
 
 @pytest.mark.parametrize(("users", "items"), [(7, 10_000), (10_000, 50)])

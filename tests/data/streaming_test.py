@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from genrec.config import Data
 from genrec.data import encoded_log, reading, spilled_sequences, splits, streaming, validation
 from genrec.data.errors import DataError
-from genrec.data.id_codes import IdCodes
 from genrec.data.prepare import in_memory
 
 USERS, ITEMS = ["a", "b", "007", "7"], ["x", "y", "z", "unheard-of"]
@@ -130,13 +129,6 @@ def test_integers_and_decimals_in_different_files_are_one_column(tmp_path):
     config = Data(**paths | {"interactions": str(tmp_path / "log-*.parquet"), "users": ""}, k_core=0)
     ((_, _, times, _),) = sequences(streaming.contents(config, epath.Path(tmp_path / "scratch")))
     assert times == [int(t * 1e6) for t in (1, 2, 3, 4, 5.5, 6.5, 7.5, 8)]
-
-
-def test_ids_get_codes_in_the_order_of_their_appearance():
-    codes = IdCodes()
-    for texts, expected in ((["b", "a", "b"], [0, 1, 0]), ([], []), (["c", "a"], [2, 1])):
-        assert codes.add(pa.array(texts, pa.string()).dictionary_encode()).tolist() == expected
-    assert codes.texts.to_pylist() == ["b", "a", "c"]
 
 
 def test_texts_beyond_2_gib_have_one_dictionary():

@@ -12,6 +12,7 @@ from genrec import config as configs
 from genrec.data import filtering, logs, reading, splits, timestamps, validation
 from genrec.data.beam import runner
 from genrec.data.errors import EXAMPLES, Problems
+from genrec.data.id_codes import IdCodes
 from genrec.data.interactions import Interactions
 from genrec.files import read_parquet, write_parquet
 
@@ -104,9 +105,9 @@ def check_block(
     """
     problems = Problems()
     source = logs.complete(runner.load(block.path), columns)
-    ids = read_parquet(epath.Path(item_ids))["item_id"]
+    item_codes = IdCodes.of(read_parquet(epath.Path(item_ids))["item_id"])
     cells = timestamps.cells(source.table[time.column], time.form)
-    log = validation.check_log(source, items_name, ids, time, cells, problems)
+    log = validation.check_log(source, items_name, item_codes, time, cells, problems)
     if log is not None:
         values: dict[str, object] = {"user_id": source.table["user_id"], "item": log.items}
         values["timestamp"] = log.timestamps
