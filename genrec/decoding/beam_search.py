@@ -30,6 +30,7 @@ class Tilt(NamedTuple):
 
     tilted: jax.Array  # uint32[batch, rows + 1]
     even: jax.Array  # uint32[batch, rows + 1]
+    weight: jax.Array  # float32[] or [batch, 1, 1]
 
 
 class Diversity(NamedTuple, Generic[ArrayT]):
@@ -133,7 +134,7 @@ def _last_level(
         shares = {} if transitions is None else {"log_shares": index.log_shares(state, transitions)}
         logits, cache = step(codes, state.level, cache, **shares)
         if tilt is not None:
-            logits += index.log_shares(state, tilt.tilted) - index.log_shares(state, tilt.even)
+            logits += tilt.weight * (index.log_shares(state, tilt.tilted) - index.log_shares(state, tilt.even))
         last = state.level + 1 == index.levels
         # The first levels may have fewer prefixes than beams: the decoder then computes no dead beams.
         width = beams if last else min(beams, state.beams * index.sizes[state.level])
