@@ -135,8 +135,8 @@ def _tilt(parts: list[tuple[Memory, Histories, jax.Array]]) -> Tilt | None:
     """Returns the tilt by the prompts of the parts of a decoder, whose logits have weights; None without prompts.
 
     The weights count for each item, before codes take means over their items. Means of each part apart would cancel
-    where a code leads to an item that is asked for, and to another one that is refused. What all weights above 1 have in
-    common counts after the means, where the range of tilts does not bound it.
+    where a code leads to an item that is asked for, and to another one that is refused. A common factor above 1 counts
+    after the means, where the range of tilts does not bound it.
     """
     read = [
         (weight * memory.log_tilts, histories.mentions)
