@@ -164,8 +164,8 @@ def ranking(plans: Sequence[Plan]) -> str:
             " x ".join(map(str, plan.mesh.values())),
             "yes" if plan.fits else "no",
             figures.bytes / GIB,
-            figures.seconds,
-            figures.collective_seconds,
+            1e3 * figures.seconds,
+            1e3 * figures.collective_seconds,
             figures.units / figures.bound if figures.bound else None,
             figures.utilization,
         ]
@@ -176,12 +176,12 @@ def ranking(plans: Sequence[Plan]) -> str:
         "data x fsdp x tensor",
         "fits",
         "GiB a chip",
-        "computation, s",
-        "collectives, s",
+        "computation, ms",
+        "collectives, ms",
         "targets/s",
         "utilization",
     ]
-    return tables.text(rows, header, floats=["", "", ".2f", ".4f", ".4f", ",.0f", ".1%"], align="llr")
+    return tables.text(rows, header, floats=["", "", ".2f", ".3f", ".3f", ",.0f", ".1%"], align="llr")
 
 
 def ranked(plans: Sequence[Plan]) -> list[Plan]:
