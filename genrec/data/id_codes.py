@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genrec.data.hashing import mixed
+
 MASKS = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)  # of the first bytes of a word
 
 
@@ -69,7 +71,9 @@ class IdCodes:
         chosen = first[free]
         self._hashes = np.insert(self._hashes, places[free], hashes[chosen])
         self._codes = np.insert(self._codes, places[free], codes[chosen])
-        for row in np.setdiff1d(np.arange(len(hashes)), chosen).tolist():
+        collides = np.ones(len(hashes), bool)
+        collides[chosen] = False
+        for row in np.flatnonzero(collides).tolist():
             self._colliding[texts[row].as_py()] = int(codes[row])
 
 
@@ -87,12 +91,5 @@ def hashes_of(texts: pa.LargeStringArray) -> np.ndarray:
         at = start[some] + first
         full = np.minimum(at, len(words) - 1)  # the last words are those that end with the data
         word = words[full] >> (8 * (at - full)).astype(np.uint64)
-        hashes[some] = _mixed(hashes[some] ^ (word & MASKS[np.minimum(lengths[some] - first, 8)]))
+        hashes[some] = mixed(hashes[some] ^ (word & MASKS[np.minimum(lengths[some] - first, 8)]))
     return hashes
-
-
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Returns uint64[n], a permutation of all numbers that mixes their bits: the finalizer of SplitMix64."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
-    return numbers ^ (numbers >> np.uint64(31))

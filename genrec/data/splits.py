@@ -23,6 +23,7 @@ from genrec import config as configs
 from genrec import shares
 from genrec.data import user_index
 from genrec.data.errors import DataError
+from genrec.data.hashing import mixed
 from genrec.data.interactions import Interactions
 from genrec.errors import shown
 
@@ -270,7 +271,7 @@ class _Hashing(NamedTuple):
     @staticmethod
     def of(block: SequenceBlock) -> "_Hashing":
         positions = np.arange(len(block.items)) - np.repeat(block.offsets[:-1], np.diff(block.offsets))
-        hashes = _mixed(_mixed(block.items.astype(np.uint64)) + positions.astype(np.uint64))
+        hashes = mixed(mixed(block.items.astype(np.uint64)) + positions.astype(np.uint64))
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
         return _Hashing(block.user_ids, user_index.hashes_of(block.user_ids.to_pylist()), *block[1:], sums)
 
@@ -290,14 +291,6 @@ class _Hashing(NamedTuple):
         starts = self.offsets[:-1]
         begins = self.sums[starts + np.minimum(lengths, history)] - self.sums[starts] == known.items[place]
         return np.flatnonzero((known.users[place] == self.users) & ~((lengths <= history) & begins))
-
-
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Returns hashes uint64[n] of numbers uint64[n], by the finalizer of SplitMix64 (Steele et al., OOPSLA 2014)."""
-    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
 
 
 def _refuse_leak(block: _Hashing, number: int, earlier: tuple[str, Iterable[SequenceBlock]], later: str) -> None:
