@@ -41,9 +41,7 @@ class Examples:
     """
 
     def __init__(self, folder: epath.Path, split: str):
-        _check_features(folder)
-        info = tfds.builder_from_directory(str(folder)).info.splits[split]
-        self._readers = [ArrayRecordReader(str(path), READING) for path in info.filepaths]
+        self._readers = [ArrayRecordReader(path, READING) for path in _paths(folder, split)]
         self._ends = np.cumsum([reader.num_records() for reader in self._readers])
 
     def read(self, places: np.ndarray) -> list[bytes]:
@@ -59,6 +57,12 @@ class Examples:
         ):
             found += self._readers[number].read(start, start + count)
         return found
+
+
+def _paths(folder: epath.Path, split: str) -> list[str]:
+    """Returns the files of a split, in order, whose features have been checked."""
+    _check_features(folder)
+    return list(map(str, tfds.builder_from_directory(str(folder)).info.splits[split].filepaths))
 
 
 def _check_features(folder: epath.Path) -> None:
@@ -95,9 +99,8 @@ def parse(examples: Seq[bytes]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 def readers(folder: epath.Path, split: str) -> Iterator[ArrayRecordReader]:
     """Yields a reader of serialized sequences for each file of a split, in order."""
-    _check_features(folder)
-    for path in tfds.builder_from_directory(str(folder)).info.splits[split].filepaths:
-        with contextlib.closing(ArrayRecordReader(str(path), READING)) as reader:
+    for path in _paths(folder, split):
+        with contextlib.closing(ArrayRecordReader(path, READING)) as reader:
             yield reader
 
 
