@@ -42,8 +42,6 @@ class Statement(NamedTuple):
 
     kind: str  # ONLY, NOT, LESS or UNSURE
     items: tuple[Item, ...]
-    start: int  # its place in the prompt
-    stop: int
 
 
 _ASKING = re.compile(
@@ -114,7 +112,7 @@ def statements(found: Sequence[Token]) -> list[tuple[Clause, Statement | None]]:
             _relate_answer(read, made, place)
     for place, clause in enumerate(read):
         if made[place] is None and _may_refuse(clause, read[place + 1 : place + 2]):
-            made[place] = Statement(UNSURE, (), clause.tokens[0].start, clause.tokens[-1].stop)
+            made[place] = Statement(UNSURE, ())
     return list(zip(read, made, strict=True))
 
 
@@ -160,7 +158,7 @@ def _statement(clause: Clause) -> Statement | None:
         refused = items(phrase)
         if re.fullmatch("[hcb]*n[hd]*", letters[:first]) and not any(item.joint == "c" for item in refused):
             refused = refused[:1]  # "not jazz, metal": a list only with "or"
-        return Statement(kind, refused, clause.tokens[0].start, clause.tokens[-1].stop)
+        return Statement(kind, refused)
     return None
 
 
@@ -181,7 +179,7 @@ def _asked(clause: Clause, letters: str) -> Statement | None:
     phrase = clause.tokens[asked.start("phrase") : asked.end("phrase")]
     if _has_verb(phrase):
         return None
-    return Statement(ONLY, items(phrase), clause.tokens[0].start, clause.tokens[-1].stop)
+    return Statement(ONLY, items(phrase))
 
 
 def _is_asked(phrase: str, bare: bool) -> bool:

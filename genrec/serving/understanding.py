@@ -28,6 +28,11 @@ class Part:
     number: int = 0  # of the part in the whole prompt, counted from 1: it stays when others are switched off
 
     @property
+    def negative(self) -> bool:
+        """True for a refusal that is no rule: it is in the negative prompt."""
+        return self.kind in (NOT, LESS) and not self.rule
+
+    @property
     def place(self) -> tuple[int, int, int, str]:
         """Tells the part from others, also of a longer prompt."""
         return self.line, self.start, self.stop, self.text
@@ -95,7 +100,7 @@ class Understanding:
 
         Without `refusals`, clauses are left out too that are in the negative prompt, or unsure.
         """
-        kept = [part for part in self.parts if refusals or (part.kind != UNSURE and part not in self._refused)]
+        kept = [part for part in self.parts if refusals or (part.kind != UNSURE and not part.negative)]
         lines = self.prompt.split("\n")
         spans = {(part.line, part.start, part.stop) for part in (*self.overridden, *self.parts)}
         for line, start, stop in sorted(spans - {(p.line, p.start, p.stop) for p in kept}, reverse=True):
@@ -104,12 +109,7 @@ class Understanding:
 
     def negative_prompt(self) -> str:
         """Returns a prompt for what is refused and is no rule, "" if there is nothing."""
-        return ", ".join(name for part in self._refused for name in part.names)
-
-    @property
-    def _refused(self) -> list[Part]:
-        """The refusals that are no rules."""
-        return [part for part in self.parts if part.kind in (NOT, LESS) and not part.rule]
+        return ", ".join(name for part in self.parts if part.negative for name in part.names)
 
     def as_text(self) -> str:
         """Returns one line for people: "only podcasts; not: true crime; taste: calm; not understood: ..."."""
