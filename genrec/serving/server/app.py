@@ -107,7 +107,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     return Response(body, error.status_code, error.headers, media_type=CONTENT_TYPE)
 
 
-def _told(error: Exception, request_id: str) -> Answer:
+def _failed(error: Exception, request_id: str) -> Answer:
     """Returns the answer to a call that failed."""
     # A function of its own: kept by a variable of the frame that caught it, an error and all that its frames have stays
     # in memory until a garbage collection.
@@ -152,7 +152,7 @@ class Front:
         except ClientGoneError:
             status = CLIENT_GONE
         except Exception as error:
-            found = _told(error, request_id)
+            found = _failed(error, request_id)
             if not status:
                 with contextlib.suppress(TimeoutError):
                     await respond(sending, found)

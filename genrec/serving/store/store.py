@@ -273,8 +273,7 @@ def _count_events(connection: sa.Connection, user: str) -> int:
 
 
 def _profile(connection: sa.Connection, user: str, lock: bool = False) -> StoredProfile | None:
-    found = sa.select(PROFILES.c.text, PROFILES.c.version).where(PROFILES.c.user_id == user)
-    row = connection.execute(found.with_for_update() if lock else found).one_or_none()
+    row = connection.execute(PROFILE.with_for_update() if lock else PROFILE, {"user": user}).one_or_none()
     return None if row is None else StoredProfile(row.text, row.version)
 
 
