@@ -79,6 +79,16 @@ def searched(model, tokenizer, histories, shards=1, budget=None, guidance=None, 
     return found
 
 
+def with_number(model, number):
+    """The model with a w of `number` by training for every mention, whatever the words around it."""
+    bent = nnx.merge(*model)
+    bias = bent.prompt_bias
+    for table in (bias.from_encoder, bias.before, bias.after):
+        table[...] *= 0
+    bias.of_column[...] = np.full(2, (number - START) / STEP, np.float32)
+    return bent
+
+
 # boundary budget of the index; devices that hold a shard of it
 @pytest.mark.parametrize("budget, shards", [(None, 1), (4, 1), (0, 1), (None, 2)])
 def test_scores_are_the_likelihoods_of_training(model, tokenizer, budget, shards):
@@ -105,10 +115,7 @@ def test_what_is_named_rises_and_what_is_refused_falls(model, tokenizer, catalog
     histories, of_mood = encoded(tokenizer, ["dark"] * 3), np.array(catalogue.column("mood").to_pylist()) == "dark"
     shares = []
     for number in (5.0, 0.0, -5.0):
-        bent = nnx.merge(*model)
-        bent.prompt_bias.from_encoder[...] *= 0
-        bent.prompt_bias.of_column[...] = np.full(2, (number - START) / STEP, np.float32)
-        chances = np.exp(likelihoods(nnx.split(bent), histories, tokenizer.items))
+        chances = np.exp(likelihoods(nnx.split(with_number(model, number)), histories, tokenizer.items))
         shares.append(chances[:, of_mood].sum() / chances.sum())
     assert shares[0] > 0.9 > shares[1] > 0.1 > shares[2]
 
@@ -132,18 +139,13 @@ def test_guidance_and_negative_prompts_tilt_too(model, tokenizer):
 
 def test_what_is_asked_for_and_not_refused_is_found_by_few_beams(model, tokenizer, catalogue):
     """Codes lead to items of both kinds: tilts count for each item before codes take means."""
-    bent = nnx.merge(*model)
-    bent.prompt_bias.from_encoder[...] *= 0
-    for table in (bent.prompt_bias.before, bent.prompt_bias.after):
-        table[...] *= 0
-    bent.prompt_bias.of_column[...] *= 0  # all mentions ask
     prompted, silent, refused = (encoded(tokenizer, [text]) for text in ("calm", "", "jazz"))
     mood, genre = (np.array(catalogue.column(name).to_pylist()) for name in ("mood", "genre"))
     fitting = np.flatnonzero((mood == "calm") & (genre != "jazz"))
     strength, few = np.ones(1, np.float32), 4
     assert len(fitting) > few
     found = searched(
-        nnx.split(bent),
+        nnx.split(with_number(model, START)),
         tokenizer,
         prompted,
         beams=few,
@@ -156,11 +158,7 @@ def test_searches_take_what_is_said_as_meant(model, tokenizer, catalogue):
     """A w that is small by training is one that is clear in a search, of the same sign."""
     histories, of_mood = encoded(tokenizer, ["dark"]), np.array(catalogue.column("mood").to_pylist()) == "dark"
     for number in (1.0, -1.0):
-        bent = nnx.merge(*model)
-        bent.prompt_bias.from_encoder[...] *= 0
-        for table in (bent.prompt_bias.before, bent.prompt_bias.after):
-            table[...] *= 0
-        bent.prompt_bias.of_column[...] = np.full(2, (number - START) / STEP, np.float32)
+        bent = with_number(model, number)
         memory = bent.encode(histories)
         trained, meant = (
             np.asarray(bent.prompt_bias.log_tilts(memory, histories.mentions, sharp=sharp))[0, 0]
