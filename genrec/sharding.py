@@ -128,6 +128,12 @@ def on_tpu() -> bool:
     return device is not None and device.device_kind.startswith("TPU")
 
 
+def on_v5e() -> bool:
+    """Returns whether the mesh of `jax.set_mesh` consists of TPU v5e; for choices that do not change a result."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device is not None and device.device_kind == "TPU v5 lite"
+
+
 def with_shardings(abstract: Any, mesh: Mesh) -> Any:
     """Returns the tree of abstract arrays with the sharding given by the `axes` of each variable.
 

@@ -24,7 +24,9 @@ from flax import nnx
 
 from genrec import config
 from genrec.input_pipeline.examples import Histories
-from genrec.models.layers import MASKED, Dropout, Layers, linear
+from genrec.models.attention import MASKED
+from genrec.models.layers import Dropout, Layers
+from genrec.models.products import Linear
 from genrec.sharding import constrain
 
 DEVIATION = 0.02  # of initial weights, as in BERT
@@ -114,8 +116,8 @@ class FrequencyFilter(nnx.Module):
         return self.norm(x + dropout(low + (self.scale[...] ** 2).astype(x.dtype) * (x - low)))
 
 
-def _linear(cfg: config.SasRecModel, inputs: tuple[str, int], outputs: tuple[str, int], rngs: nnx.Rngs) -> nnx.Linear:
-    return linear(cfg, inputs, outputs, rngs, scale=DEVIATION * math.sqrt(inputs[1]), use_bias=True)
+def _linear(cfg: config.SasRecModel, inputs: tuple[str, int], outputs: tuple[str, int], rngs: nnx.Rngs) -> Linear:
+    return Linear(cfg, inputs, outputs, rngs, scale=DEVIATION * math.sqrt(inputs[1]), use_bias=True)
 
 
 def _norm(cfg: config.SasRecModel, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -8,23 +8,25 @@ results.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from genrec import config
-from genrec.sharding import constrain, on_tpu
+from genrec import config, sharding
+from genrec.models.attention import KeysValues, Rows, attend, attend_few, attend_rows
+from genrec.models.products import Linear, Rounded, Wide, once, rounded_once
+from genrec.sharding import constrain
 
 Layer = TypeVar("Layer", bound=nnx.Module)
 
+ROW = 256  # tokens of a row up to which TPUs compute attention within groups as that of the row
 FEW = 8  # tokens of a group up to which TPUs attend token by token; texts have more
 LAYER_KEYS = 1 << 16  # offset that separates the dropout keys of layers from those of calls
 UNROLLED = 4  # stacked layers up to which TPUs run one after another in place of a scan
-MASKED = -1e9  # added to masked attention logits; finite, so that fully masked padding stays finite
 
 
 class Dropout:
@@ -48,9 +50,10 @@ class Dropout:
             return x
         return jnp.where(self._keep(x, self.new if new is None else new), x / (1 - self.rate), 0).astype(x.dtype)
 
-    def of_relu(self, x: jax.Array) -> jax.Array:
+    def of_relu(self, x: jax.Array, dtype: Any) -> Rounded:
         """Returns the dropout of the ReLU of x. Its gradient needs the result alone, neither x nor random numbers."""
-        return _once(jax.nn.relu(x)) if self.key is None else _kept_relu(self.rate, x, self._keep(x, self.new))
+        rate, keep = (0.0, None) if self.key is None else (self.rate, self._keep(x, self.new))
+        return _kept_relu(rate, jnp.dtype(dtype), x, keep)
 
     def _keep(self, x: jax.Array, new: int) -> jax.Array:
         assert self.key is not None
@@ -67,35 +70,30 @@ class Dropout:
 
 def _row_numbers(shape: tuple[int, ...], new: int) -> jax.Array:
     """Returns uint32[shape]: the number of each row, group after group also where `flat` has another order."""
-    if new == 1 or not on_tpu():
+    if new == 1 or not sharding.on_tpu():
         return jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     batch, tokens = shape
     places = np.arange(tokens, dtype=np.uint32).reshape(-1, new).T.reshape(-1)
     return jax.lax.iota(jnp.uint32, batch)[:, None] * jnp.uint32(tokens) + places
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _kept_relu(rate: float, x: jax.Array, keep: jax.Array) -> jax.Array:
-    return _once(jnp.where(keep, jax.nn.relu(x) / (1 - rate), 0).astype(x.dtype))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _kept_relu(rate: float, dtype: Any, x: jax.Array, keep: jax.Array | None) -> Rounded:
+    kept = jax.nn.relu(x) if keep is None else jnp.where(keep, jax.nn.relu(x) / (1 - rate), 0)
+    return rounded_once(kept.astype(x.dtype), dtype)
 
 
-def _kept_relu_forward(rate: float, x: jax.Array, keep: jax.Array) -> tuple[jax.Array, jax.Array]:
-    kept = _kept_relu(rate, x, keep)
-    return kept, kept
+def _kept_relu_forward(rate: float, dtype: Any, x: jax.Array, keep: jax.Array | None) -> tuple[Rounded, tuple]:
+    result = _kept_relu(rate, dtype, x, keep)
+    return result, (result.kept, x[..., :0])
 
 
-def _kept_relu_backward(rate: float, kept: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
-    return jnp.where(kept > 0, gradient / (1 - rate), 0).astype(gradient.dtype), None
+def _kept_relu_backward(rate: float, dtype: Any, saved: tuple, gradient: Rounded) -> tuple[jax.Array, None]:
+    kept, like = saved
+    return jnp.where(kept > 0, gradient.read / (1 - rate), 0).astype(like.dtype), None
 
 
 _kept_relu.defvjp(_kept_relu_forward, _kept_relu_backward)
-
-
-class KeysValues(NamedTuple):
-    """The keys and values of attention."""
-
-    keys: jax.Array  # [..., tokens, heads, head_width]; of one token of a group on TPUs, [..., inner]
-    values: jax.Array  # of the same shape
 
 
 def flat(x: jax.Array) -> jax.Array:
@@ -103,7 +101,7 @@ def flat(x: jax.Array) -> jax.Array:
 
     TPU memory has tiles of 8 x 128: the few tokens of a group would fill half of one.
     """
-    x = x.swapaxes(1, 2) if on_tpu() else x
+    x = x.swapaxes(1, 2) if sharding.on_tpu() else x
     return x.reshape(x.shape[0], -1, *x.shape[3:])
 
 
@@ -111,92 +109,36 @@ def flat_bias(bias: jax.Array, new: int) -> jax.Array:
     """Returns [batch, heads or 1, groups * new or 1, keys] for [batch, heads or 1, groups or 1, keys]."""
     if new == 1 or bias.shape[2] == 1:
         return bias
-    return jnp.tile(bias, (1, 1, new, 1)) if on_tpu() else jnp.repeat(bias, new, axis=2)
+    return _tiled(new, bias) if sharding.on_tpu() else jnp.repeat(bias, new, axis=2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _tiled(new: int, bias: jax.Array) -> jax.Array:
+    return jnp.tile(bias, (1, 1, new, 1))
+
+
+def _tiled_backward(new: int, _: None, gradient: jax.Array) -> tuple[jax.Array]:
+    # A product: TPUs take ten times as long to sum over tokens that are far apart within a tile.
+    of_groups = jnp.tile(jnp.eye(gradient.shape[2] // new), (new, 1))
+    return (jnp.einsum("bhqk,qg->bhgk", gradient, of_groups, precision=jax.lax.Precision.HIGH),)
+
+
+_tiled.defvjp(lambda new, bias: (_tiled(new, bias), None), _tiled_backward)
 
 
 def grouped(x: jax.Array, new: int) -> jax.Array:
     """Returns [batch, groups, new, ...] for what `flat` returned."""
-    if on_tpu():
+    if sharding.on_tpu():
         return x.reshape(x.shape[0], new, -1, *x.shape[2:]).swapaxes(1, 2)
     return x.reshape(x.shape[0], -1, new, *x.shape[2:])
 
 
 def tokens_of(x: jax.Array, new: int) -> list[jax.Array]:
     """Returns each token of the groups, [batch, groups, ...], of what `flat` returned."""
-    if on_tpu():
+    if sharding.on_tpu():
         return jnp.split(x, new, axis=1)
     groups = grouped(x, new)
     return [groups[:, :, place] for place in range(new)]
-
-
-def linear(
-    cfg: config.Model,
-    inputs: tuple[str | None, int],
-    outputs: tuple[str, int],
-    rngs: nnx.Rngs,
-    scale: float = 1.0,
-    use_bias: bool = False,
-) -> nnx.Linear:
-    """Returns a linear layer, initialized to multiply the standard deviation by `scale`.
-
-    `inputs` and `outputs` are the logical axes (genrec.sharding.RULES) and sizes of its kernel.
-    """
-    return nnx.Linear(
-        inputs[1],
-        outputs[1],
-        use_bias=use_bias,
-        dtype=jnp.dtype(cfg.compute),
-        kernel_init=nnx.initializers.normal(scale / math.sqrt(inputs[1])),
-        kernel_metadata={"axes": (inputs[0], outputs[0])},
-        bias_metadata={"axes": (outputs[0],)},
-        dot_general=functools.partial(_product, axes=(inputs[0], outputs[0])),
-        rngs=rngs,
-    )
-
-
-def _product(
-    x: jax.Array, kernel: jax.Array, dimension_numbers: tuple, axes: tuple[str | None, str], **options: object
-) -> jax.Array:
-    """Returns x [..., inputs] times kernel [inputs, outputs], of these logical axes, as `nnx.Linear` calls it."""
-    return _matmul(axes, x, kernel)
-
-
-def _gathered(axes: tuple[str | None, str], kernel: jax.Array) -> jax.Array:
-    """Returns a kernel with its shards along the model's width gathered.
-
-    By itself XLA multiplies by one shard after another while it passes them on, in products too narrow for the matrix
-    units of TPUs: with 16 shards of width 1,024 a step takes 1.8 times as many cycles.
-    """
-    return constrain(kernel, *(None if name == "embed" else name for name in axes))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _matmul(axes: tuple[str | None, str], x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jnp.matmul(x, _gathered(axes, kernel))
-
-
-def _matmul_forward(
-    axes: tuple[str | None, str], x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _matmul(axes, x, kernel), (x, kernel)
-
-
-def _matmul_backward(
-    axes: tuple[str | None, str], saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    tokens = tuple(range(x.ndim - 1))
-    # On CPUs, XLA transposes the first factor of a sum over tokens, with all that was fused into it: the narrower one
-    # comes first. This saves a quarter of a step where the MLP is eight times as wide as the model.
-    if x.shape[-1] <= gradient.shape[-1]:
-        kernel_gradient = jnp.tensordot(x, gradient, (tokens, tokens))
-    else:
-        kernel_gradient = jnp.tensordot(gradient, x, (tokens, tokens)).T
-    # Summed over the devices as a whole: otherwise XLA multiplies for one shard after another here, too.
-    return jnp.matmul(gradient, _gathered(axes, kernel).T), constrain(_gathered(axes, kernel_gradient), *axes)
-
-
-_matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 class RMSNorm(nnx.Module):
@@ -217,18 +159,16 @@ class MLP(nnx.Module):
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
         self.norm = RMSNorm(cfg.width)
         width, mlp = ("embed", cfg.width), ("mlp", cfg.mlp)
-        self.into = linear(cfg, width, mlp, rngs)
-        self.gate = linear(cfg, width, mlp, rngs) if cfg.gated_mlp else None
-        self.out = linear(cfg, mlp, width, rngs)
+        self.into = Linear(cfg, width, mlp, rngs, wide=Wide.NOTHING if cfg.gated_mlp else Wide.BOTH)
+        self.gate = Linear(cfg, width, mlp, rngs) if cfg.gated_mlp else None
+        self.out = Linear(cfg, mlp, width, rngs)
 
     def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
         normed = self.norm(x)
         hidden = self.into(normed)
         if self.gate is None:
-            hidden = dropout.of_relu(hidden)
-        else:
-            hidden = _once(dropout(jax.nn.gelu(hidden) * self.gate(normed)))
-        return x + dropout(self.out(hidden))
+            return x + dropout(self.out(dropout.of_relu(hidden, self.out.dtype)))
+        return x + dropout(self.out(once(dropout(jax.nn.gelu(hidden) * self.gate(normed)))))
 
 
 class SoftTokens(nnx.Module):
@@ -237,8 +177,8 @@ class SoftTokens(nnx.Module):
     def __init__(self, cfg: config.Model, width: int, tokens: int, rngs: nnx.Rngs):
         self.tokens = tokens
         self.norm = RMSNorm(width)
-        self.into = linear(cfg, (None, width), ("mlp", cfg.mlp), rngs)
-        self.out = linear(cfg, ("mlp", cfg.mlp), ("embed", tokens * cfg.width), rngs)
+        self.into = Linear(cfg, (None, width), ("mlp", cfg.mlp), rngs)
+        self.out = Linear(cfg, ("mlp", cfg.mlp), ("embed", tokens * cfg.width), rngs)
 
     def __call__(self, vectors: jax.Array) -> jax.Array:
         """Returns [..., tokens, width of the model] for float32[..., width]."""
@@ -279,120 +219,26 @@ class PositionBias(nnx.Module):
         return jnp.moveaxis(self.table[...][bucket], -1, 0)
 
 
-def attend(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array:
-    """Returns [..., queries, heads * head_width]: attention with the softmax in float32.
-
-    Takes queries [..., queries, heads, head_width], keys and values [..., keys, heads, head_width], and a bias that
-    broadcasts to [..., heads, queries, keys].
-    """
-    logits = jnp.einsum("...qhd,...khd->...hqk", queries, memory.keys, preferred_element_type=jnp.float32) + bias
-    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
-    total = jnp.moveaxis(weights.sum(axis=-1), -1, -2)[..., None]  # [..., queries, heads, 1]
-    mixed = jnp.einsum("...hqk,...khd->...qhd", weights.astype(memory.values.dtype), memory.values)
-    # Dividing after the product saves passes over the largest array: a fifth of the time on CPUs.
-    mixed = (mixed / total).astype(memory.values.dtype)
-    return mixed.reshape(*mixed.shape[:-2], -1)
-
-
-@jax.custom_vjp
-def attend_rows(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> jax.Array:
-    """Returns what `attend` does for [batch, tokens, heads, head_width] and a bias of four dimensions.
-
-    For TPUs: keys come before queries, and each exponential is computed once, and kept for the gradients in the dtype
-    of the values.
-    """
-    return _attend_rows_forward(queries, memory, bias)[0]
-
-
-_Saved = tuple[jax.Array, KeysValues, jax.Array, jax.Array, jax.Array, jax.Array]
-
-
-def _attend_rows_forward(queries: jax.Array, memory: KeysValues, bias: jax.Array) -> tuple[jax.Array, _Saved]:
-    logits = jnp.einsum("bqhd,bkhd->bhkq", queries, memory.keys, preferred_element_type=jnp.float32)
-    logits += bias.swapaxes(2, 3)
-    weights = jnp.exp(logits - logits.max(axis=2, keepdims=True)).astype(memory.values.dtype)
-    weights = _once(weights)
-    scale = 1 / _sums("bhkq,bhkx->bhxq", weights, weights.shape[:3])
-    mixed = jnp.einsum("bhkq,bkhd->bqhd", weights, memory.values, preferred_element_type=jnp.float32)
-    mixed = (mixed * scale.swapaxes(1, 2)[..., None]).astype(memory.values.dtype)
-    return mixed.reshape(*mixed.shape[:-2], -1), (queries, memory, weights, scale, mixed, bias[..., :0])
-
-
-def _attend_rows_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array, KeysValues, jax.Array]:
-    queries, (keys, values), weights, scale, mixed, like = saved
-    gradient = gradient.reshape(mixed.shape)
-    batch, _, heads, width = mixed.shape
-    change = _sums("bqhd,bhdx->bhxq", gradient * mixed, (batch, heads, width))  # of all logits of a softmax
-    scale, change = scale[:, :, None], change[:, :, None]
-    # Scaling the weights, and not the gradient, leaves the latter in the layout in which these products read it.
-    of_values = jnp.einsum("bhkq,bqhd->bkhd", (weights * scale).astype(values.dtype), gradient)
-    of_logits = jnp.einsum("bqhd,bkhd->bhkq", gradient, values, preferred_element_type=jnp.float32)
-    of_logits = weights * scale * (of_logits - change)
-    of_bias = of_logits.swapaxes(2, 3)
-    for axis, size in enumerate(like.shape[:3]):
-        of_bias = of_bias.sum(axis=axis, keepdims=True) if size == 1 else of_bias
-    of_logits = _once(of_logits.astype(keys.dtype))
-    of_queries = jnp.einsum("bhkq,bkhd->bqhd", of_logits, keys)
-    of_keys = jnp.einsum("bhkq,bqhd->bkhd", of_logits, queries)
-    return of_queries, KeysValues(of_keys, of_values), of_bias
-
-
-attend_rows.defvjp(_attend_rows_forward, _attend_rows_backward)
-
-
-def _sums(equation: str, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns float32[batch, heads, queries]: sums of x as products with ones of a shape [batch, heads, summed].
-
-    On TPUs a product takes a tenth of the cycles of a sum over the tokens or the width of a head. XLA turns one with a
-    single column back into a sum; eight columns fill no more of a tile than one does.
-    """
-    ones = _once(constrain(jnp.ones((*shape, 8), x.dtype), "batch", "heads"))
-    highest = jax.lax.Precision.HIGHEST
-    return _once(jnp.einsum(equation, x, ones, precision=highest, preferred_element_type=jnp.float32))[:, :, 0]
-
-
-def _once(x: jax.Array) -> jax.Array:
-    """Returns x, written to memory instead of being computed anew in each operation that uses it, on TPUs."""
-    return jax.lax.optimization_barrier(x) if on_tpu() else x
-
-
-def attend_few(queries: Sequence[jax.Array], memory: Sequence[KeysValues], bias: jax.Array) -> list[jax.Array]:
-    """Returns what `attend` does for the few tokens of each group, of which the queries are the last.
-
-    Takes and returns [batch, groups, inner] of each token, and a bias [heads, new, tokens]. Products of 4 x 4 matrices,
-    one for each group and head, would leave matrix units idle, and the memory of TPUs, whose tiles are 8 x 128, nearly
-    empty. So each pair of tokens is multiplied over all groups and heads at once, and summed over the width of a head
-    by a product with ones.
-    """
-    heads, new, tokens = bias.shape
-    ones = jnp.repeat(jnp.eye(heads, dtype=jnp.float32), queries[0].shape[-1] // heads, axis=0)  # [inner, heads]
-    high = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGH)
-    keys = [one.keys.astype(jnp.float32) for one in memory]
-    values = [one.values.astype(jnp.float32) for one in memory]
-    mixed = []
-    for place, query in enumerate(queries):
-        seen, asked = tokens - new + place + 1, query.astype(jnp.float32)
-        logits = jnp.stack([high(asked * key, ones) for key in keys[:seen]])  # [seen, batch, groups, heads]
-        logits += bias[:, place, :seen].T[:, None, None]
-        weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=0)))
-        weights /= weights.sum(axis=0)
-        parts = [high(weight, ones.T) * value for weight, value in zip(weights, values[:seen], strict=True)]
-        mixed.append(functools.reduce(jnp.add, parts).astype(query.dtype))
-    return mixed
-
-
 class Attention(nnx.Module):
     """Base of self-attention and cross-attention: the preceding norm and the projections."""
 
-    def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
+    def __init__(self, cfg: config.Model, rngs: nnx.Rngs, wide: Wide = Wide.GRADIENT):
         width, heads = ("embed", cfg.width), ("heads", cfg.heads * cfg.head_width)
         self.head_shape = (cfg.heads, cfg.head_width)
         self.norm = RMSNorm(cfg.width)
         # T5 does not scale the logits; its query matrix starts smaller instead.
-        self.query = linear(cfg, width, heads, rngs, scale=1 / math.sqrt(cfg.head_width))
-        self.key = linear(cfg, width, heads, rngs)
-        self.value = linear(cfg, width, heads, rngs)
-        self.out = linear(cfg, heads, width, rngs)
+        self.query = Linear(cfg, width, heads, rngs, scale=1 / math.sqrt(cfg.head_width), wide=wide)
+        self.key = Linear(cfg, width, heads, rngs, wide=wide)
+        self.value = Linear(cfg, width, heads, rngs, wide=wide)
+        self.out = Linear(cfg, heads, width, rngs)
+
+    def attend(self, queries: jax.Array, memory: KeysValues, bias: jax.Array, groups: int = 1) -> jax.Array | Rounded:
+        """Returns [batch, tokens, heads * head_width] for queries [batch, tokens, heads, head_width]."""
+        if sharding.on_tpu():
+            return attend_rows(
+                queries, memory, bias, Rows(jnp.dtype(self.out.dtype), self.query.wide is Wide.BOTH, groups)
+            )
+        return attend(queries, memory, bias)
 
     def queries(self, x: jax.Array) -> jax.Array:
         """Returns [..., tokens, heads, head_width] for normed x [..., tokens, width]."""
@@ -410,8 +256,7 @@ class SelfAttention(Attention):
     def __call__(self, x: jax.Array, bias: jax.Array, dropout: Dropout) -> jax.Array:
         """Returns x [batch, tokens, width]; `bias` broadcasts to [batch, heads, tokens, tokens]."""
         normed = self.norm(x)
-        attention = attend_rows if on_tpu() else attend
-        return x + dropout(self.out(attention(self.queries(normed), self.project_kv(normed), bias)))
+        return x + dropout(self.out(self.attend(self.queries(normed), self.project_kv(normed), bias)))
 
 
 class GroupAttention(Attention):
@@ -423,17 +268,20 @@ class GroupAttention(Attention):
         """Returns x [batch, groups * new, width] and all keys and values; `bias` is [heads, new, past + new]."""
         normed = self.norm(x)
         queries, keys, values = (project(normed) for project in (self.query, self.key, self.value))
-        few = on_tpu() and bias.shape[2] <= FEW
+        few = sharding.on_tpu() and bias.shape[2] <= FEW
         mix = self._token_by_token if few else self._all_at_once
         mixed, present = mix(queries, KeysValues(keys, values), bias, past)
         return x + dropout(self.out(mixed)), present
 
     def _token_by_token(
         self, queries: jax.Array, own: KeysValues, bias: jax.Array, past: tuple[KeysValues, ...]
-    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
-        new = bias.shape[1]
-        present = (*past, *map(KeysValues, tokens_of(own.keys, new), tokens_of(own.values, new)))
-        return jnp.concatenate(attend_few(tokens_of(queries, new), present, bias), axis=1), present
+    ) -> tuple[jax.Array | Rounded, tuple[KeysValues, ...]]:
+        new, dtype = bias.shape[1], self.out.dtype
+        present = (*past, *map(KeysValues, *(tokens_of(x.astype(dtype), new) for x in own)))
+        if not past and 1 < queries.shape[1] <= ROW:
+            asked, *both = (x.reshape(*x.shape[:2], *self.head_shape) for x in (queries, *own))
+            return self.attend(asked, KeysValues(*both), bias[None], queries.shape[1] // new), present
+        return jnp.concatenate(attend_few(tokens_of(queries.astype(dtype), new), present, bias), axis=1), present
 
     def _all_at_once(
         self, queries: jax.Array, own: KeysValues, bias: jax.Array, past: tuple[KeysValues, ...]
@@ -451,8 +299,7 @@ class CrossAttention(Attention):
 
     def __call__(self, x: jax.Array, memory: KeysValues, bias: jax.Array, dropout: Dropout) -> jax.Array:
         """Returns x [batch, groups * new, width]; `bias` is [batch, heads or 1, groups * new or 1, tokens]."""
-        attention = attend_rows if on_tpu() else attend
-        return x + dropout(self.out(attention(self.queries(self.norm(x)), memory, bias)))
+        return x + dropout(self.out(self.attend(self.queries(self.norm(x)), memory, bias)))
 
 
 class EncoderLayer(nnx.Module):
@@ -470,7 +317,7 @@ class DecoderLayer(nnx.Module):
     """Self-attention, cross-attention and a feed-forward layer."""
 
     def __init__(self, cfg: config.Model, rngs: nnx.Rngs):
-        self.attention = GroupAttention(cfg, rngs)
+        self.attention = GroupAttention(cfg, rngs, wide=Wide.BOTH)
         self.cross = CrossAttention(cfg, rngs)
         self.mlp = MLP(cfg, rngs)
 
@@ -521,11 +368,11 @@ class Layers(nnx.Module, Generic[Layer]):
 
         # TPUs take more time to stack what a scan saves for the gradients, layer after layer, than to compute it again.
         few = self.count <= UNROLLED
-        if self.remat or (self.unstacked is None and on_tpu() and not few):
+        if self.remat or (self.unstacked is None and sharding.on_tpu() and not few):
             body = jax.checkpoint(body)
         if self.unstacked is None:
             layers = (nnx.state(self.stacked), jnp.arange(self.count))
-            return jax.lax.scan(body, x, layers, unroll=on_tpu() and few)[0]
+            return jax.lax.scan(body, x, layers, unroll=sharding.on_tpu() and few)[0]
         for number, layer in enumerate(self.unstacked):
             x, _ = body(x, (nnx.state(layer), number))
         return x

@@ -19,12 +19,11 @@ from genrec import config
 from genrec.input_pipeline.context import Context
 from genrec.input_pipeline.examples import Array, Examples, Histories, TextExamples
 from genrec.models import code_prefixes
+from genrec.models.attention import MASKED, KeysValues
 from genrec.models.layers import (
-    MASKED,
     DecoderLayer,
     Dropout,
     EncoderLayer,
-    KeysValues,
     Layers,
     PositionBias,
     RMSNorm,
@@ -259,7 +258,10 @@ class Recommender(nnx.Module):
         last, log_tilts = jnp.max(histories.positions, axis=1, keepdims=True), None
         if encoded is None:
             encoded = self.encode(histories)
-        layers = tuple(layer.cross.project_kv(encoded) for layer in self.decoder.each())
+        layers = tuple(
+            KeysValues(*(x.astype(self.cfg.compute) for x in layer.cross.project_kv(encoded)))
+            for layer in self.decoder.each()
+        )
         if self.prompt_bias is not None and histories.mentions is not None:
             log_tilts = self.prompt_bias.log_tilts(encoded, histories.mentions)
         return Memory(layers, self.cross_mask(encoded, histories, jnp.ones_like(last), last), log_tilts)

@@ -14,7 +14,8 @@ from flax import nnx
 from genrec import config
 from genrec.input_pipeline.examples import Examples, Histories
 from genrec.models import bsarec
-from genrec.models.layers import MASKED, Dropout, EncoderLayer, Layers, PositionBias, RMSNorm
+from genrec.models.attention import MASKED
+from genrec.models.layers import Dropout, EncoderLayer, Layers, PositionBias, RMSNorm
 from genrec.models.recommender import NO_DROPOUT, table_rows
 from genrec.sharding import constrain
 

@@ -258,7 +258,7 @@ class _Program:
     def _kind(self, instruction: Instruction, operation: str) -> str:
         opcodes = {inner.opcode for inner in self._inner(instruction)} - {"fusion"}
         if opcodes & {"convolution", "dot"}:
-            return ATTENTION if re.search(r"hqk|khd|qhd", operation) else PRODUCTS
+            return ATTENTION if re.search(r"b[dhkq]{3},b[dhkq]{3}->b", operation) else PRODUCTS
         if opcodes & {"gather", "scatter", "dynamic-slice", "dynamic-update-slice"}:
             return LOOK_UPS
         if opcodes & {"reduce", "reduce-window", "sort"}:

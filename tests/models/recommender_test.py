@@ -1,12 +1,14 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from genrec import config
+from genrec import config, sharding
 from genrec.input_pipeline.examples import Segment, Tokenizer, histories, pack
-from genrec.models import layers
+from genrec.models import attention
 from genrec.models.layers import Dropout
 from genrec.models.recommender import Recommender
 
@@ -100,9 +102,55 @@ def test_the_forms_for_tpus_change_neither_losses_nor_gradients_nor_search(token
         return jax.grad(loss, has_aux=True)(params), logits, second, third, at_once
 
     plain = jax.jit(results)(params)
-    monkeypatch.setattr(layers, "on_tpu", lambda: True)
+    monkeypatch.setattr(sharding, "on_tpu", lambda: True)
     found = jax.jit(lambda params: results(params))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, plain)
+
+
+def of_float32(product):
+    """Returns the product with factors and sums in float32: CPUs lack some of bfloat16 with float32 results."""
+
+    barrier = jax.lax.optimization_barrier  # XLA would multiply in bfloat16 again
+
+    def computed(*arguments, preferred_element_type=None, **options):
+        arrays = [x for x in arguments if isinstance(x, jax.Array)]
+        wide = (barrier(x.astype(jnp.float32)) if isinstance(x, jax.Array) else x for x in arguments)
+        return product(*wide, **options).astype(preferred_element_type or jnp.result_type(*arrays))
+
+    return computed
+
+
+@pytest.mark.parametrize("variant", ["default", "gated"])
+def test_forms_for_tpu_v5e_are_no_less_precise(tokenizer, monkeypatch, variant):
+    """In bfloat16, losses and gradients are as near to those in float32 as with the forms for all TPUs."""
+    people = users(4)
+    rows = [[Segment(*one, 0, True) for one in people[:3]], [Segment(*people[3], 0, True)]]
+    examples = pack(rows, tokenizer, 3 * tokenizer.length(6), 21)
+    is_target = (examples.target_segments > 0)[..., None]
+
+    def results(compute):
+        graphdef, params = nnx.split(make(**VARIANTS[variant], compute=compute))
+
+        def loss(params):
+            return jnp.where(is_target, nnx.merge(graphdef, params).losses(examples, jax.random.key(1)), 0).sum()
+
+        strict = {"xla_allow_excess_precision": False}  # otherwise CPUs leave out most of the rounding
+        return jax.tree.leaves(jax.jit(jax.value_and_grad(loss), compiler_options=strict)(params))
+
+    exact = results("float32")
+    for name in ("matmul", "tensordot", "einsum"):
+        monkeypatch.setattr(jnp, name, of_float32(getattr(jnp, name)))
+    monkeypatch.setattr(attention, "_product", functools.partial(jnp.einsum, preferred_element_type=jnp.float32))
+    monkeypatch.setattr(sharding, "on_tpu", lambda: True)
+    rough = results("bfloat16")
+    monkeypatch.setattr(sharding, "on_v5e", lambda: True)
+    found = results("bfloat16")
+    errors = [
+        [jnp.linalg.norm(a - b) / jnp.linalg.norm(b) for a, b in zip(x, exact, strict=True)] for x in (found, rough)
+    ]
+    assert np.mean(errors[0]) <= 1.1 * np.mean(errors[1])
+    assert np.max(errors[0]) <= 0.1
+    assert any((a != b).any() for a, b in zip(found, rough, strict=True))
 
 
 def test_every_position_equals_one_target_at_a_time(model, tokenizer):
