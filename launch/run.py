@@ -6,6 +6,9 @@ Single settings: --config.training.steps=500. The stages one by one: launch/prep
 learn_semantic_ids.py, learn_transitions.py and train.py, then tools/evaluate_checkpoint.py.
 """
 
+from genrec import host_memory  # noqa: F401  # before the slow imports, whose threads it shall hold for
+
+# isort: split
 from etils import epath
 
 from genrec import command, distributed, script_flags, sharding, workdir_lock

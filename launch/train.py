@@ -6,6 +6,9 @@ It can be stopped at any time: the same command resumes from the latest checkpoi
 and in `tensorboard --logdir=WORKDIR`.
 """
 
+from genrec import host_memory  # noqa: F401  # before the slow imports, whose threads it shall hold for
+
+# isort: split
 from genrec import command, script_flags, workdir_lock
 from genrec.training.train import train
 

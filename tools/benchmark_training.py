@@ -5,6 +5,9 @@
 The first steps are not timed. Timings depend on the machine and its load: compare ratios.
 """
 
+from genrec import host_memory  # noqa: F401  # before the slow imports, whose threads it shall hold for
+
+# isort: split
 from collections.abc import Iterable
 
 import jax
