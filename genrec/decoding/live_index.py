@@ -111,8 +111,6 @@ class LiveIndex:
                 f"{len(table):,} items, or those with equal first codes, exceed the room of the index, "
                 f"{self._only_layout}: export a bundle with more --room"
             )
-        if catalogue is not None:
-            self._catalogue = catalogue
         shards = table.split(self._bounds)
         if not all(map(self._layout.holds, shards)):
             shards = self._choose_layout(table)
@@ -120,6 +118,8 @@ class LiveIndex:
                 f"the catalogue has outgrown its layout: the next search compiles. New layout: {self._layout}"
             )
         self._use(table, shards)
+        if catalogue is not None:  # at the end: an index that an error leaves as it was keeps its columns too
+            self._catalogue = catalogue
 
     def _choose_layout(self, table: SortedTable) -> list[SortedTable]:
         """Chooses shapes and, if sharded, the bounds of shards; returns the shards, or the table as the only one."""
@@ -136,18 +136,20 @@ class LiveIndex:
         return shards
 
     def _use(self, table: SortedTable, shards: list[SortedTable]) -> None:
-        self.table, self._shards, layout = table, shards, self._layout
-        slots = self._filters + 1
+        layout, slots = self._layout, self._filters + 1
         host = [index_arrays(shard, layout, [filter_arrays(shard, layout)] * slots) for shard in shards]
         arrays = jax.tree.map(lambda x: sharding.put(self.mesh, x, *self._axes), self._stack(host))
-        # On the devices: pass it to jitted functions as an argument.
-        self.index: CatalogueIndex = (ShardedIndex if self._sharded else CatalogueIndex).of(arrays)
+        index = (ShardedIndex if self._sharded else CatalogueIndex).of(arrays)
         # The index numbers the rows of each shard from a multiple of the capacity; last, a row beyond all shards.
         numbers = [n * layout.capacity + np.arange(len(shard)) for n, shard in enumerate(shards)]
-        self._numbers = np.concatenate([*numbers, [len(shards) * layout.capacity]]).astype(np.int32)
+        joined = np.concatenate([*numbers, [len(shards) * layout.capacity]]).astype(np.int32)
+        every = _Eligible(np.arange(len(table)), table.shared)
+        # What follows cannot fail: an index is never made of parts of two tables.
+        self.table, self._shards, self._numbers = table, shards, joined
+        self.index: CatalogueIndex = index  # on the devices: pass it to jitted functions as an argument
         # Least recently used first. The slot of a filter is its place in the index's arrays; slot 0 passes every item.
         self._slots: collections.OrderedDict[Filter, int] = collections.OrderedDict()
-        self._eligible = {0: _Eligible(np.arange(len(table)), table.shared)}
+        self._eligible = {0: every}
 
     def cumulated(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns uint32[batch, rows + 1]: the probabilities of the index's rows, cumulated; see `log_shares` there.

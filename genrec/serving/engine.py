@@ -5,7 +5,7 @@ import datetime
 import functools
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as AbstractSequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -74,6 +74,14 @@ class Generator(Protocol):
     def log_probabilities(self, targets: Examples) -> np.ndarray: ...
 
 
+class CatalogueWords(NamedTuple):
+    """A catalogue, and the words that requests and answers use of it."""
+
+    catalogue: Catalogue
+    rules: PromptRules
+    chosen: str  # what users did with the items of the history
+
+
 class Engine:
     """Recommends for batches of requests; for most of them nothing needs to be compiled again."""
 
@@ -97,14 +105,17 @@ class Engine:
         self.searcher = searcher or loaded.searcher(requests, beams, options.top)
         self.prompt_columns = parse_columns(loaded.prompts.get("columns", ()))  # with their roles
         self._with_rules, self._with_negative_prompts = rules, negative_prompts
-        self.use(loaded.dataset.catalogue)
+        self.use(self.words_of(loaded.dataset.catalogue))
 
-    def use(self, catalogue: Catalogue) -> None:
-        """Reads prompts, profiles and filters by another catalogue."""
+    def words_of(self, catalogue: Catalogue) -> "CatalogueWords":
+        """Returns what `use` takes for another catalogue."""
         rules = PromptRules(self.loaded.prompts.get("rules", ()), dict(self.prompt_columns), catalogue)
-        self._read_prompt = functools.lru_cache(maxsize=1024)(rules.read)
-        self._rules, self.catalogue = rules, catalogue
-        self.chosen = history_words.chosen(catalogue)  # what users did with the items of the history
+        return CatalogueWords(catalogue, rules, history_words.chosen(catalogue))
+
+    def use(self, words: "CatalogueWords") -> None:
+        """Reads prompts, profiles and filters by another catalogue."""
+        self.catalogue, self._rules, self.chosen = words
+        self._read_prompt = functools.lru_cache(maxsize=1024)(self._rules.read)
 
     def context_of(self, request: Request) -> RequestContext:
         """Returns the context of a request: its overrides, prompt and profile phrases, and the profile's offset."""

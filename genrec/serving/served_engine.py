@@ -217,21 +217,23 @@ class ServedEngine:
     def change_items(self, changes: Sequence[ItemChange]) -> None:
         """Adds, changes and removes items, for all later searches.
 
-        Raises CatalogueError or SemanticIdError, and changes nothing then, for a change that cannot be made.
+        Raises CatalogueError or SemanticIdError for a change that cannot be made. Whatever is raised, nothing is
+        changed.
         """
         if not changes:
             return
         grown = self._items.changed(changes)
-        codes = np.concatenate([self._model.semantic_ids.codes, grown.codes])
-        try:
-            self._model.search.live.update(grown.add, codes[grown.add], grown.remove, grown.catalogue)
+        try:  # all that may fail, the index at the end, before anything is taken
+            model = self._model.grown(grown.catalogue, grown.codes, grown.vectors)
+            words = self.engine.words_of(grown.catalogue)
+            self._model.search.live.update(grown.add, model.codes[grown.add], grown.remove, grown.catalogue)
         except BaseException:
             self._items.discard(grown)
             raise
-        self._model.grow(grown.catalogue, grown.codes, grown.vectors)
+        self._model.use(model)
         self._items.use(grown)
         self._sources.use(grown.catalogue, grown.removed)
-        self.engine.use(grown.catalogue)
+        self.engine.use(words)
         self._explainer = Explainer(self.engine)
 
     def _quantize(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from genrec.input_pipeline.context import SUMMARY, Context, RequestContext, User
 from genrec.input_pipeline.examples import Examples, Histories, Tokenizer
 from genrec.input_pipeline.transitions import CodeShares, Transitions
 from genrec.models.run_record import RunRecord
+from genrec.ranking.features import unit
 from genrec.ranking.item_knn import ItemKnn
 from genrec.ranking.lists import KNN, POPULAR, SASREC, TRANSITIONS, Scorer
 from genrec.ranking.popular import MostPopular
@@ -84,6 +85,17 @@ class ServedCodes:
     codes: np.ndarray  # uint16[items, levels]
 
 
+class GrownModel(NamedTuple):
+    """What depends on the catalogue, for another one with new items at its end."""
+
+    catalogue: Catalogue
+    codes: np.ndarray  # uint16[items, levels]
+    item_vectors: np.ndarray | None  # float32[items, width], for summaries
+    tokenizer: Tokenizer
+    first_codes: np.ndarray  # int32[capacity]
+    of_ranker: np.ndarray  # float32[new, width], vectors of new items, of length 1 if there is a ranker
+
+
 def _scorers(of: Bundle, mixture: Transitions | None) -> dict[str, Scorer]:
     """Returns the baselines of a bundle by name."""
     found: dict[str, Scorer] = {}
@@ -97,7 +109,7 @@ def _scorers(of: Bundle, mixture: Transitions | None) -> dict[str, Scorer]:
 
 
 class ServedModel:
-    """The model of a bundle. Its catalogue grows by `grow`."""
+    """The model of a bundle. Its catalogue grows by `grown` and `use`."""
 
     def __init__(self, of: Bundle, cache_bytes: int = CACHE_BYTES):
         self.card, self.programs = of.card, Programs(of)
@@ -136,7 +148,7 @@ class ServedModel:
             self._search,
             of.card.beams,
             of.card.beams,
-            self._first_codes(),
+            self._first_codes(arrays["codes"]),
             of.card.batch_sizes,
             cache_bytes,
         )
@@ -148,38 +160,48 @@ class ServedModel:
         summary = item_vectors if SUMMARY in context.names else None
         features = UserFeatures(context, users, summary, None if sequential is None else sequential.vectors)
         ids = SemanticIds(self.semantic_ids.codes, self.card.sizes)
-        return self.record.tokenizer(ids, features, self._code_shares(), self.dataset.catalogue)
+        shares = self._code_shares(self.semantic_ids.codes)
+        return self.record.tokenizer(ids, features, shares, self.dataset.catalogue)
 
-    def _code_shares(self) -> CodeShares | None:
+    def _code_shares(self, codes: np.ndarray) -> CodeShares | None:
         if self._transitions is None or not self.record.transitions:
             return None
-        return CodeShares.of(self._transitions, self.semantic_ids.codes, self.card.sizes)
+        return CodeShares.of(self._transitions, codes, self.card.sizes)
 
-    def _first_codes(self) -> np.ndarray:
+    def _first_codes(self, codes: np.ndarray) -> np.ndarray:
         first = np.zeros(self.card.item_capacity, np.int32)
-        first[: len(self.semantic_ids.codes)] = self.semantic_ids.codes[:, 0]
+        first[: len(codes)] = codes[:, 0]
         return first
 
-    def grow(self, catalogue: Catalogue, new_codes: np.ndarray, new_vectors: np.ndarray) -> None:
-        """Takes another catalogue, whose last items are new: uint16[new, levels], float32[new, width]."""
-        self.dataset.catalogue = catalogue
-        if self.ranker is not None:
-            self.ranker.use(catalogue, new_vectors)
-        if not len(new_codes) and self.tokenizer.mention_finder is None:
-            return
-        codes, features, sizes = self.semantic_ids.codes, self.tokenizer.user_features, self.card.sizes
+    def grown(self, catalogue: Catalogue, new_codes: np.ndarray, new_vectors: np.ndarray) -> "GrownModel":
+        """Returns what `use` takes for a catalogue whose last items are new.
+
+        `new_codes` are uint16[new, levels], `new_vectors` float32[new, width].
+        """
+        codes, tokenizer, sizes = self.semantic_ids.codes, self.tokenizer, self.card.sizes
+        item_vectors = tokenizer.user_features.item_vectors
         if len(new_codes):
-            self.semantic_ids.codes = codes = np.concatenate([codes, new_codes])
-            if features.item_vectors is not None:
-                features.item_vectors = np.concatenate([features.item_vectors, new_vectors])
-        if self.tokenizer.mention_finder is not None:  # which knows the values of all items
-            ids = SemanticIds(codes, sizes)
-            self.tokenizer = self.record.tokenizer(ids, features, self._code_shares(), catalogue)
-        else:
+            codes = np.concatenate([codes, new_codes])
+            if item_vectors is not None:
+                item_vectors = np.concatenate([item_vectors, new_vectors])
+        if tokenizer.mention_finder is not None:  # which knows the values of all items
+            ids, shares = SemanticIds(codes, sizes), self._code_shares(codes)
+            tokenizer = self.record.tokenizer(ids, tokenizer.user_features, shares, catalogue)
+        elif len(new_codes):
             first = np.cumsum((0, *sizes[:-1])).astype(np.int32)
-            tokens = np.concatenate([self.tokenizer.items, new_codes.astype(np.int32) + first])
-            self.tokenizer = self.tokenizer._replace(items=tokens, code_shares=self._code_shares())
-        self.search.tokenizer, self.search.first_codes = self.tokenizer, self._first_codes()
+            tokens = np.concatenate([tokenizer.items, new_codes.astype(np.int32) + first])
+            tokenizer = tokenizer._replace(items=tokens, code_shares=self._code_shares(codes))
+        of_ranker = new_vectors if self.ranker is None else unit(new_vectors)
+        return GrownModel(catalogue, codes, item_vectors, tokenizer, self._first_codes(codes), of_ranker)
+
+    def use(self, grown: "GrownModel") -> None:
+        """Takes another catalogue. It does not fail: what can has been done by `grown`."""
+        self.dataset.catalogue, self.semantic_ids.codes = grown.catalogue, grown.codes
+        if self.ranker is not None:
+            self.ranker.use(grown.catalogue, grown.of_ranker)
+        self.tokenizer = self.search.tokenizer = grown.tokenizer
+        self.tokenizer.user_features.item_vectors = grown.item_vectors
+        self.search.first_codes = grown.first_codes
 
     @property
     def prompts(self) -> Mapping[str, Any]:

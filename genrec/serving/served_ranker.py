@@ -94,10 +94,10 @@ class ServedRanker:
         )
 
     def use(self, catalogue: Catalogue, new_vectors: np.ndarray) -> None:
-        """Takes another catalogue, whose last items are new, with their vectors float32[new, width]."""
+        """Takes another catalogue, whose last items are new, with their vectors float32[new, width] of length 1."""
         self._catalogue, self._is_current = catalogue, False
         if len(new_vectors):
-            self._later.append(features.unit(new_vectors))
+            self._later.append(new_vectors)
 
     @property
     def ranker(self) -> FeatureRanker:

@@ -434,6 +434,37 @@ def test_a_change_that_cannot_be_made_changes_nothing(served, change, message):
     assert served.catalogue is before and not served.removed
 
 
+@pytest.mark.parametrize("part", ["serving.engine.PromptRules", "decoding.live_index.index_arrays"])
+def test_a_change_at_which_the_server_fails_changes_nothing(served, monkeypatch, part):
+    vector = np.linspace(1, 7, WIDTH).tolist()
+    gone, changed = served.catalogue.item_ids[:2]
+    changes = [
+        ItemChange("remove", gone),
+        ItemChange("change", changed, {"media_type": "hologram"}),
+        ItemChange("add", "new", {"media_type": "hologram"}, vector),
+    ]
+    query = Query(Request("u", np.array([3, 4])), Options(top=BEAMS), Filter.parse(["media_type!=hologram"]))
+    (before,) = served.recommend([query])
+    catalogue = served.catalogue
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"genrec.{part}", fail)
+        with pytest.raises(MemoryError):
+            served.change_items(changes)
+    assert served.catalogue is catalogue and not served.removed and "new" not in served.catalogue.index
+    (after,) = served.recommend([query])
+    np.testing.assert_array_equal(after.items, before.items)
+    np.testing.assert_array_equal(after.scores, before.scores)
+    served.change_items(changes)
+    only = dataclasses.replace(query, filter=Filter.parse(["media_type=hologram"]))
+    found = [served.catalogue.item_ids[item] for item in served.recommend([only])[0].items]
+    assert sorted(found) == sorted([changed, "new"])
+    assert served.removed == {catalogue.index[gone]}
+
+
 def test_a_change_is_json_and_back():
     change = ItemChange("add", "a", {"title": "T", "tags": ["x"]}, [0.5, 1.0])
     assert ItemChange.from_json(change.as_json()) == change

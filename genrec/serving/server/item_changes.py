@@ -12,11 +12,18 @@ AT_ONCE = 256  # changes between which no search is computed
 Row = tuple[int, str]  # number and JSON of a change
 
 
+class Refusal(NamedTuple):
+    """Why a change is left out."""
+
+    status: int  # of an answer: 422 where the change is wrong, 500 where the server failed
+    reason: str
+
+
 class Applied(NamedTuple):
     """Result of changes."""
 
     item_ids: list[str]  # of items that were added or changed
-    refused: dict[int, str]  # why changes could not be applied, by their numbers
+    refused: dict[int, Refusal]  # changes that could not be applied, by their numbers
 
 
 def parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -31,7 +38,7 @@ def apply(engine: ServedEngine, rows: Sequence[Row]) -> Applied:
     not keep the server from the later ones.
     """
     changes: list[tuple[int, ItemChange]] = []
-    refused: dict[int, str] = {}
+    refused: dict[int, Refusal] = {}
     for number, text in rows:
         try:
             changes.append((number, ItemChange.from_json(text)))
@@ -45,7 +52,7 @@ def apply(engine: ServedEngine, rows: Sequence[Row]) -> Applied:
     return Applied(list(dict.fromkeys(present)), refused)
 
 
-def _apply(engine: ServedEngine, changes: Sequence[tuple[int, ItemChange]]) -> dict[int, str]:
+def _apply(engine: ServedEngine, changes: Sequence[tuple[int, ItemChange]]) -> dict[int, Refusal]:
     """Applies changes, and returns why some could not be applied, by their numbers."""
     try:
         engine.change_items([change for _, change in changes])
@@ -58,10 +65,10 @@ def _apply(engine: ServedEngine, changes: Sequence[tuple[int, ItemChange]]) -> d
     return {}
 
 
-def _left_out(number: int, error: Exception) -> str:
+def _left_out(number: int, error: Exception) -> Refusal:
     """Logs that a change is left out, and returns why."""
     if isinstance(error, GenrecError):
         logging.warning("change %d of the catalogue is left out: %s", number, error)
-        return str(error)
+        return Refusal(422, str(error))
     logging.exception("change %d of the catalogue is left out", number)
-    return f"the server failed at change {number} of the catalogue, and leaves it out; its log has more"
+    return Refusal(500, f"the server failed at change {number} of the catalogue, and leaves it out; its log has more")

@@ -40,7 +40,7 @@ class Answering:
     listing: Listing
     change: int  # number of the last change of the catalogue that it has
     folder: str
-    refused: dict[int, str] = dataclasses.field(default_factory=dict)  # changes that it could not apply, with reasons
+    refused: dict[int, item_changes.Refusal] = dataclasses.field(default_factory=dict)  # changes that it left out
 
     @functools.cached_property
     def fields(self) -> dict[str, str]:
@@ -173,11 +173,11 @@ class Service:
                 self.metrics.changes.set(answering.change)
 
     async def change(self, change: ItemChange) -> None:
-        """Stores a change of the catalogue, and applies it here; raises ProblemError if the bundle cannot apply it."""
+        """Stores a change of the catalogue, and applies it here; raises ProblemError if that fails."""
         number = await self.in_thread(self.store.add_change, change.as_json())
         await self.catch_up()
-        if reason := self.answering.refused.get(number):
-            raise ProblemError(422, reason)
+        if refusal := self.answering.refused.get(number):
+            raise ProblemError(*refusal)
 
     async def _poll(self) -> None:
         available = True
@@ -226,7 +226,7 @@ class _Prepared:
     seconds: dict[int, float]
     listing: Listing
     change: int
-    refused: dict[int, str]
+    refused: dict[int, item_changes.Refusal]
 
 
 def _prepared(engine: ServedEngine, store: Store) -> _Prepared:
