@@ -54,7 +54,7 @@ class LoadTest:
 
     def run(self, plan: Plan, dataset: Dataset, vectors: Callable[[], np.ndarray | None]) -> None:
         """Runs all phases of a plan; `vectors` loads those by which changes add items, if they do not by texts."""
-        asyncio.run(self._closing(self._run(plan, dataset, vectors)))
+        phases.run(self._closing(self._run(plan, dataset, vectors)))
 
     async def _run(self, plan: Plan, dataset: Dataset, vectors: Callable[[], np.ndarray | None]) -> None:
         await self._ready()
@@ -141,7 +141,7 @@ class LoadTest:
         served, searched = list[float](), list[dict[str, float]]()
         for _ in range(ROUNDS):
             loop = phases.closed_loop(self._client, self._source, clients, plan.seconds)
-            tally = asyncio.run(self._closing(loop))
+            tally = phases.run(self._closing(loop))
             if tally.errors or tally.rejected or tally.late:
                 raise LoadTestError(f"the server did not answer all of {clients} clients: {_first_error(tally)}")
             served.append(tally.throughput)

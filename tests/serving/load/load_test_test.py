@@ -1,6 +1,5 @@
 """Load tests of a stand-in for the server, whose behavior is known."""
 
-import asyncio
 import json
 from types import SimpleNamespace
 
@@ -62,7 +61,7 @@ def run(dataset, source, url: str, token: str = "", **plan) -> dict:
 
 
 def offered(source, url: str, rate: float = 200, seconds: float = 0.5) -> tally.Tally:
-    return asyncio.run(phases.open_loop(client.Client(url), source, rate, seconds))
+    return phases.run(phases.open_loop(client.Client(url), source, rate, seconds))
 
 
 def test_requests_are_histories_of_users_in_the_given_shares(source, dataset):
@@ -118,10 +117,10 @@ def test_arrivals_have_the_rate_and_do_not_wait_for_answers(source):
 
 def test_connections_are_used_again(source):
     with StandIn(ITEMS).running() as server:
-        found = asyncio.run(phases.one_by_one(client.Client(server.url), source(), 20))
+        found = phases.run(phases.one_by_one(client.Client(server.url), source(), 20))
     assert len(found.answered) == 20 and server.connections == 1
     with StandIn(ITEMS, closes=True).running() as server:
-        found = asyncio.run(phases.one_by_one(client.Client(server.url), source(), 5))
+        found = phases.run(phases.one_by_one(client.Client(server.url), source(), 5))
     assert len(found.answered) == 5 and server.connections == 5
 
 
