@@ -188,7 +188,9 @@ class LiveIndex:
         room = self._filters - len({restriction.filter for restriction in restrictions} - {EVERYTHING})
         longest = MAX_EXCLUDED if self._width is None else self._width
         for restriction in restrictions:
-            wanted, excluded = restriction.filter, np.unique(np.asarray(restriction.exclude, np.int64))
+            wanted, excluded = restriction.filter, np.asarray(restriction.exclude, np.int64)
+            if len(excluded):
+                excluded = np.unique(excluded)
             if len(excluded) > longest and (room > 0 or self._width is not None):
                 wanted = dataclasses.replace(wanted, deny=wanted.deny | frozenset(excluded.tolist()))
                 excluded, room = excluded[:0], room - 1
@@ -235,19 +237,20 @@ class LiveIndex:
         width = width if self._width is None else max(width, self._width)
         rows = np.full((batch, width), len(self.table), np.int32)
         empty_from = np.full((batch, width), self.table.levels, np.int32)
-        owners = np.repeat(np.arange(batch), [len(items) for items in lists])
+        all_owners = np.repeat(np.arange(batch), [len(items) for items in lists])
         found = self.table.rows_of(np.concatenate([np.empty(0, np.int64), *lists]))
-        for slot in np.unique(slots[owners]):
-            eligible = self._eligible[int(slot)]
-            mine = (slots[owners] == slot) & (found >= 0)
-            # The distinct eligible rows of each owner in ascending order.
-            pairs = np.unique(np.stack([owners[mine], found[mine]], axis=1), axis=0)
-            rank = np.searchsorted(eligible.rows, pairs[:, 1])
-            passing = np.append(eligible.rows, -1)[rank] == pairs[:, 1]
-            pairs, rank = pairs[passing], rank[passing]
-            place = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
-            rows[pairs[:, 0], place] = pairs[:, 1]
-            empty_from[pairs[:, 0], place] = _empty_from(pairs[:, 0], rank, eligible.shared)
+        for slot in set(slots[all_owners].tolist()):
+            eligible = self._eligible[slot]
+            mine = (slots[all_owners] == slot) & (found >= 0)
+            # The eligible rows of each owner in ascending order; they are distinct, as the items of a list are.
+            order = np.lexsort((found[mine], all_owners[mine]))
+            owners, excluded = all_owners[mine][order], found[mine][order]
+            rank = np.searchsorted(eligible.rows, excluded)
+            passing = np.append(eligible.rows, -1)[rank] == excluded
+            owners, excluded, rank = owners[passing], excluded[passing], rank[passing]
+            place = np.arange(len(owners)) - np.searchsorted(owners, owners)
+            rows[owners, place] = excluded
+            empty_from[owners, place] = _empty_from(owners, rank, eligible.shared)
         codes = self.table.codes[np.minimum(rows, len(self.table) - 1), : self._layout.tables].astype(np.int32)
         return Constraints(slots, self._numbers[rows], empty_from, codes)
 

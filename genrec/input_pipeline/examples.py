@@ -215,6 +215,43 @@ def assemble_rows(
     A segment of n items with first target f takes its prefix, `levels` tokens for each of n - 1 items, and n - f
     targets: the last item is only a target, so it is not encoded. Raises ValueError when a row does not fit.
     """
+    histories, number, at_target = _write_histories(placed, items, tokenizer, rows, shape)
+    targets = placed.length - placed.first_target
+    target_ids = np.zeros((rows * shape.targets, tokenizer.levels), np.int32)
+    target_segments, target_positions = (np.zeros(rows * shape.targets, np.int32) for _ in range(2))
+    at_target = ranges(placed.row * shape.targets + at_target, targets)
+    target = ranges(placed.first_target, targets)
+    target_ids[at_target] = tokenizer.items[items[np.repeat(placed.first_item, targets) + target]]
+    target_segments[at_target] = np.repeat(number, targets)
+    target_positions[at_target] = np.repeat(placed.causal, targets) * target
+    weights = None
+    if placed.weight is not None:
+        flat = np.zeros(rows * shape.targets, np.float32)
+        flat[at_target] = np.repeat(placed.weight, targets)
+        weights = flat.reshape(rows, shape.targets)
+    log_shares = None
+    if tokenizer.code_shares is not None:
+        start = np.repeat(placed.first_item, targets)
+        part = None if placed.part is None else np.repeat(placed.part, targets)
+        of_targets = tokenizer.code_shares.log_shares(items, start, start + target, items[start + target], part)
+        log_shares = tuple(_scattered(one, at_target, (rows, shape.targets)) for one in of_targets)
+    return Examples(
+        histories,
+        target_ids.reshape(rows, shape.targets, tokenizer.levels),
+        target_segments.reshape(rows, shape.targets),
+        target_positions.reshape(rows, shape.targets),
+        weights,
+        log_shares=log_shares,
+    )
+
+
+def _write_histories(
+    placed: PlacedSegments, items: np.ndarray, tokenizer: Tokenizer, rows: int, shape: RowShape
+) -> tuple[Histories, np.ndarray, np.ndarray]:
+    """Writes the histories of `assemble_rows`.
+
+    Also returns the number int32[segments] of each segment within its row, from 1, and where its targets begin there.
+    """
     present = placed.prefix >= 0
     prefix = present.sum(axis=1)
     history, targets = placed.length - 1, placed.length - placed.first_target
@@ -237,34 +274,9 @@ def assemble_rows(
     ids[at_code] = tokenizer.items[items[np.repeat(placed.first_item, history) + item]]
     segments[at_code] = np.repeat(number, history)[:, None]
     positions[at_code] = (np.repeat(placed.causal, history) * (item + 1))[:, None]
-
-    target_ids = np.zeros((rows * shape.targets, tokenizer.levels), np.int32)
-    target_segments, target_positions = (np.zeros(rows * shape.targets, np.int32) for _ in range(2))
-    at_target = ranges(placed.row * shape.targets + at_target, targets)
-    target = ranges(placed.first_target, targets)
-    target_ids[at_target] = tokenizer.items[items[np.repeat(placed.first_item, targets) + target]]
-    target_segments[at_target] = np.repeat(number, targets)
-    target_positions[at_target] = np.repeat(placed.causal, targets) * target
-    weights = None
-    if placed.weight is not None:
-        flat = np.zeros(rows * shape.targets, np.float32)
-        flat[at_target] = np.repeat(placed.weight, targets)
-        weights = flat.reshape(rows, shape.targets)
-    log_shares = None
-    if tokenizer.code_shares is not None:
-        start = np.repeat(placed.first_item, targets)
-        part = None if placed.part is None else np.repeat(placed.part, targets)
-        of_targets = tokenizer.code_shares.log_shares(items, start, start + target, items[start + target], part)
-        log_shares = tuple(_scattered(one, at_target, (rows, shape.targets)) for one in of_targets)
     tokens = (rows, shape.tokens)
-    return Examples(
-        Histories(ids.reshape(tokens), segments.reshape(tokens), positions.reshape(tokens), soft, mentions=mentions),
-        target_ids.reshape(rows, shape.targets, tokenizer.levels),
-        target_segments.reshape(rows, shape.targets),
-        target_positions.reshape(rows, shape.targets),
-        weights,
-        log_shares=log_shares,
-    )
+    parts = (one.reshape(tokens) for one in (ids, segments, positions))
+    return Histories(*parts, soft, mentions=mentions), number, at_target
 
 
 def _scattered(values: np.ndarray, at: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -404,7 +416,7 @@ def histories(
     placed, all_items = _place(rows, tokenizer)
     room = tokenizer.prompt_room(max(room, placed.prefix.shape[1] - tokenizer.prefix))
     shape = RowShape(tokenizer.length(max_history) + room, targets=1, segments=1)
-    found = assemble_rows(placed, all_items, tokenizer._replace(code_shares=None), len(rows), shape).histories
+    found, _, _ = _write_histories(placed, all_items, tokenizer, len(rows), shape)
     if room == 0:  # no prompts: searches need no mentions
         found = found._replace(mentions=None)
     if tokenizer.code_shares is None:

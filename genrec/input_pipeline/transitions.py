@@ -194,7 +194,8 @@ class CodeShares(NamedTuple):
         # Items that are newer than the mixture say nothing about others.
         found[:, :known] = self.transitions.dense([one[one < known] for one in histories])
         for row, one in enumerate(histories):
-            found[row, np.unique(one[one >= known])] *= self.transitions.repeat
+            if len(newer := one[one >= known]):
+                found[row, np.unique(newer)] *= self.transitions.repeat
         return found
 
     def log_shares(

@@ -224,7 +224,7 @@ class EncodedSearcher(Searcher):
             part = np.arange(start, min(start + sizes[-1], rows))
             size = next(one for one in sizes if one >= len(part))
             key = SearchKey(kind, room, guidance, size, width)
-            padded = take(inputs, np.resize(part, size))
+            padded = inputs if size == rows else take(inputs, np.resize(part, size))
             encoded = tuple(self._encoded(params, one) for one in padded.encoder)
             converted = without_encoder_inputs(in_index_form(padded, self.live))
             with jax.set_mesh(self.live.mesh):
@@ -242,11 +242,14 @@ class EncodedSearcher(Searcher):
         for start in range(0, len(missing), self._sizes[-1]):
             part = missing[start : start + self._sizes[-1]]
             size = next(one for one in self._sizes if one >= len(part))
+            rows = histories if len(part) == size == len(keys) else take(histories, np.resize(part, size))
             with jax.set_mesh(self.live.mesh):
-                encoded = np.asarray(self._encode(params, take(histories, np.resize(part, size))))
+                encoded = np.asarray(self._encode(params, rows))
             for place, output in zip(part, encoded, strict=False):
                 found[keys[place]] = output
                 self.cache.put(keys[place], output)
+            if rows is histories:
+                return encoded
         return np.stack([found[key] for key in keys])
 
     def _in_full_form(

@@ -1,7 +1,6 @@
 """Endpoints of lists, scores and explanations."""
 
 import asyncio
-import dataclasses
 import datetime
 import functools
 import json
@@ -62,14 +61,13 @@ def request_of(answering: Answering, fields: Mapping[str, Any], known: Known | N
     Raises GenrecError for unknown items and malformed profiles, ProblemError for a user of whom nothing is known.
     """
     user, ids, catalogue = fields.get("user"), fields.get("history"), answering.engine.catalogue
-    request = Request("given items" if user is None else user, np.zeros(0, np.int32))
-    profile = NO_PROFILE
+    history, ages, profile = np.zeros(0, np.int32), None, NO_PROFILE
     if "profile" in fields:
         profile = _profile(profile_text(user or "", fields["profile"]["entries"]))
     elif known is not None and known.profile is not None:
         profile = _profile(known.profile.text)
     if ids is not None:
-        request = dataclasses.replace(request, history=catalogue_rows(catalogue, ids))
+        history = catalogue_rows(catalogue, ids)
     elif known is not None:
         if not known.events and known.profile is None and "profile" not in fields:
             raise ProblemError(
@@ -79,11 +77,13 @@ def request_of(answering: Answering, fields: Mapping[str, Any], known: Known | N
             )
         there = [(catalogue.index[one.item_id], one.time) for one in known.events if one.item_id in catalogue.index]
         now = time.time_ns() // 1000
-        rows, ages = [row for row, _ in there], [max(0, now - moment) // SECOND for _, moment in there]
-        request = dataclasses.replace(request, history=np.array(rows, np.int32), ages=np.array(ages, np.int64))
+        history = np.array([row for row, _ in there], np.int32)
+        ages = np.array([max(0, now - moment) // SECOND for _, moment in there], np.int64)
     rules = fields.get("rules", "on")
-    return dataclasses.replace(
-        request,
+    return Request(
+        "given items" if user is None else user,
+        history,
+        ages=ages,
         context_overrides={name: _text(value) for name, value in fields.get("context", {}).items()},
         prompt=fields.get("prompt", ""),
         profile=profile,
