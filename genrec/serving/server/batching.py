@@ -3,8 +3,8 @@
 An accelerator has one. A search keeps little more than one core of a CPU busy, so there each core has a thread.
 
 Of the searches that wait, the one with the earliest deadline is next, and with it those of the same program, as many as
-are answered per second the most, and no more than the part of one thread. Nothing waits for a batch to fill: while the
-device computes one, the next gathers.
+are answered per second the most, and, of more than a few, no more than the part of one thread. Nothing waits for a
+batch to fill: while the device computes one, the next gathers.
 What changes the catalogue runs alone.
 
 Under more load than the device can take, those are refused at once whose wait would use up too much of their time: so
@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 MARGIN = 2.0  # the wait for a batch may be longer than expected by this factor; a longer queue answers no more
 CLOSE = 0.9  # share of the best throughput with which a smaller batch is taken, whose requests wait less
+TOGETHER = 4  # requests that one thread takes, if no more wait
 AT_ONCE = 8  # answers that are delivered before the event loop does other things
 LEARNING = 0.2  # weight of the last batch in the expected time of the next
 USUAL = 1e-3  # seconds of a search, where nobody has measured it
@@ -229,8 +230,10 @@ class Batcher:
         if first.prepared is not None:
             sizes = self._engine.sizes_of(first.prepared.program)
             # All threads take their part of those who wait, also those that are about to end a batch: smaller batches
-            # are answered sooner.
-            size = self._best_size(sizes, -(-len(group) // len(self._threads)))
+            # are answered sooner. But few are taken together: what Python does takes less time for one batch than for
+            # two, which also wait for each other's turn.
+            part = -(-len(group) // len(self._threads))
+            size = self._best_size(sizes, len(group) if len(group) <= TOGETHER else part)
             seconds = self._expected(program, size)
         while group and len(jobs) < size:
             _, _, job = heapq.heappop(group)

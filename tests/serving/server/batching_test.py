@@ -278,6 +278,22 @@ def test_a_thread_leaves_their_part_to_those_that_are_busy():
     assert with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 1e-3}, threads=2) == 4
 
 
+def test_few_who_wait_are_searched_together_by_one_thread():
+    engine = StubEngine()
+
+    async def run(batcher, search):
+        first = await busy(engine, search)
+        with batcher._changed:  # nothing is taken until all wait
+            rest = [search(query(n)) for n in range(4)]
+        while batcher._waiting == 4:
+            await asyncio.sleep(0.001)
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+
+    with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 1e-3}, threads=2)
+    assert sorted(engine.batches) == [1, 4]
+
+
 def test_nothing_runs_beside_what_must_run_alone():
     engine, events = StubEngine(), []
 
