@@ -275,8 +275,8 @@ def _write_histories(
     segments[at_code] = np.repeat(number, history)[:, None]
     positions[at_code] = (np.repeat(placed.causal, history) * (item + 1))[:, None]
     tokens = (rows, shape.tokens)
-    parts = (one.reshape(tokens) for one in (ids, segments, positions))
-    return Histories(*parts, soft, mentions=mentions), number, at_target
+    found = Histories(ids.reshape(tokens), segments.reshape(tokens), positions.reshape(tokens), soft, mentions=mentions)
+    return found, number, at_target
 
 
 def _scattered(values: np.ndarray, at: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
