@@ -234,11 +234,9 @@ class Attention(nnx.Module):
 
     def attend(self, queries: jax.Array, memory: KeysValues, bias: jax.Array, groups: int = 1) -> jax.Array | Rounded:
         """Returns [batch, tokens, heads * head_width] for queries [batch, tokens, heads, head_width]."""
-        if sharding.on_tpu():
-            return attend_rows(
-                queries, memory, bias, Rows(jnp.dtype(self.out.dtype), self.query.wide is Wide.BOTH, groups)
-            )
-        return attend(queries, memory, bias)
+        if not sharding.on_tpu():
+            return attend(queries, memory, bias)
+        return attend_rows(queries, memory, bias, Rows(jnp.dtype(self.out.dtype), self.query.wide is Wide.BOTH, groups))
 
     def queries(self, x: jax.Array) -> jax.Array:
         """Returns [..., tokens, heads, head_width] for normed x [..., tokens, width]."""
@@ -267,21 +265,25 @@ class GroupAttention(Attention):
     ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
         """Returns x [batch, groups * new, width] and all keys and values; `bias` is [heads, new, past + new]."""
         normed = self.norm(x)
-        queries, keys, values = (project(normed) for project in (self.query, self.key, self.value))
+        queries, *both = (project(normed) for project in (self.query, self.key, self.value))
+        own = KeysValues(*(one.astype(self.out.dtype) for one in both))
         few = sharding.on_tpu() and bias.shape[2] <= FEW
-        mix = self._token_by_token if few else self._all_at_once
-        mixed, present = mix(queries, KeysValues(keys, values), bias, past)
+        if few and not past and 1 < queries.shape[1] <= ROW:
+            asked, *both = (one.reshape(*one.shape[:2], *self.head_shape) for one in (queries, *both))
+            new = bias.shape[1]
+            mixed = self.attend(asked, KeysValues(*both), bias[None], groups=queries.shape[1] // new)
+            present = _each_token(own, new)
+        else:
+            mix = self._token_by_token if few else self._all_at_once
+            mixed, present = mix(queries.astype(self.out.dtype), own, bias, past)
         return x + dropout(self.out(mixed)), present
 
     def _token_by_token(
         self, queries: jax.Array, own: KeysValues, bias: jax.Array, past: tuple[KeysValues, ...]
-    ) -> tuple[jax.Array | Rounded, tuple[KeysValues, ...]]:
-        new, dtype = bias.shape[1], self.out.dtype
-        present = (*past, *map(KeysValues, *(tokens_of(x.astype(dtype), new) for x in own)))
-        if not past and 1 < queries.shape[1] <= ROW:
-            asked, *both = (x.reshape(*x.shape[:2], *self.head_shape) for x in (queries, *own))
-            return self.attend(asked, KeysValues(*both), bias[None], queries.shape[1] // new), present
-        return jnp.concatenate(attend_few(tokens_of(queries.astype(dtype), new), present, bias), axis=1), present
+    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
+        new = bias.shape[1]
+        present = (*past, *_each_token(own, new))
+        return jnp.concatenate(attend_few(tokens_of(queries, new), present, bias), axis=1), present
 
     def _all_at_once(
         self, queries: jax.Array, own: KeysValues, bias: jax.Array, past: tuple[KeysValues, ...]
@@ -292,6 +294,10 @@ class GroupAttention(Attention):
         if past:
             memory = jax.tree.map(lambda before, now: jnp.concatenate([before, now], axis=-3), past[0], memory)
         return flat(attend(asked, memory, bias)), (memory,)
+
+
+def _each_token(own: KeysValues, new: int) -> tuple[KeysValues, ...]:
+    return tuple(map(KeysValues, tokens_of(own.keys, new), tokens_of(own.values, new)))
 
 
 class CrossAttention(Attention):

@@ -85,7 +85,7 @@ class Linear(nnx.Linear):
         )
         self.axes, self.wide = (inputs[0], outputs[0]), wide
 
-    def __call__(self, x: jax.Array | Rounded) -> jax.Array:
+    def __call__(self, x: jax.Array | Rounded) -> jax.Array:  # type: ignore[override]
         """Returns [..., outputs] for [..., inputs]."""
         if not isinstance(x, Rounded):
             x = Rounded(*2 * [x.astype(self.dtype)])
@@ -141,7 +141,7 @@ def _matmul_backward(
     of_x = jnp.matmul(gradient.read.astype(dtype), matrix, preferred_element_type=like.dtype)
     # Summed over the devices as a whole: otherwise XLA multiplies for one shard after another here, too.
     kernel_gradient = constrain(_gathered(axes, kernel_gradient), *axes)
-    return Rounded(of_x, None), kernel_gradient.astype(kernel.dtype)
+    return Rounded(of_x, None), kernel_gradient.astype(kernel.dtype)  # type: ignore[arg-type]
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)

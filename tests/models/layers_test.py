@@ -77,6 +77,31 @@ def test_attention_within_groups_as_that_of_a_row(groups, new):
     assert_equal(lambda *arguments: in_rows(*arguments, groups), each_group, normal(*tokens) + 1, memory, bias)
 
 
+@pytest.mark.parametrize(
+    ("leading", "bias_shape"),
+    [
+        ((2,), (2, HEADS, 5, 7)),
+        ((2,), (2, 1, 5, 7)),
+        ((2,), (2, 1, 1, 7)),
+        ((2,), (1, HEADS, 5, 7)),
+        ((2, 3), (HEADS, 5, 7)),
+    ],
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_has_the_gradients_of_a_softmax(leading, bias_shape, masked):
+    memory = KeysValues(normal(*leading, 7, HEADS, WIDTH), normal(*leading, 7, WIDTH, HEADS).swapaxes(-1, -2))
+    bias = normal(*bias_shape)
+    if masked:
+        bias = bias.at[..., ::2].add(attention.MASKED).at[:1].add(attention.MASKED)
+
+    def plain(queries, memory, bias):
+        logits = jnp.einsum("...qhd,...khd->...hqk", queries, memory.keys) + bias
+        mixed = jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(logits), memory.values)
+        return mixed.reshape(*mixed.shape[:-2], -1)
+
+    assert_equal(attention.attend, plain, normal(*leading, 5, HEADS, WIDTH), memory, bias)
+
+
 def test_the_dropout_of_a_relu_has_the_gradient_of_both():
     def in_turn(x):
         return Dropout(0.3, jax.random.key(0))(jax.nn.relu(x))
