@@ -1,7 +1,7 @@
 """Products with the matrices of a model, in the form that the devices of the mesh multiply fast.
 
 TPU v5e rounds slowly: by the compiler's schedule (libtpu 0.0.42.1), a product of 4,096 x 128 by 128 x 1,024 takes 9,000
-cycles with a float32 result, 42,600 with a bfloat16 one, and 10,200 with both. So where the compute dtype is bfloat16,
+cycles with a float32 result, 42,600 with a bfloat16 one, and 9,200 with both. So where the compute dtype is bfloat16,
 results that only further products read are `Rounded`: the same numbers twice.
 """
 
