@@ -15,9 +15,6 @@ find_python() {
   return 1
 }
 
-# On CPUs every step allocates large buffers; huge pages make steps a fifth faster (docs/benchmarks.md).
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
-
 environment() {
   local extras="$1" stamp wanted python
   stamp=".venv/installed-${extras:-base}"
