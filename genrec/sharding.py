@@ -124,14 +124,17 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 def on_tpu() -> bool:
     """Returns whether the mesh of `jax.set_mesh` consists of TPUs; for choices that do not change a result."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return device is not None and device.device_kind.startswith("TPU")
+    return _device_kind().startswith("TPU")
 
 
 def on_v5e() -> bool:
     """Returns whether the mesh of `jax.set_mesh` consists of TPU v5e; for choices that do not change a result."""
+    return _device_kind() == "TPU v5 lite"
+
+
+def _device_kind() -> str:
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return device is not None and device.device_kind == "TPU v5 lite"
+    return "" if device is None else device.device_kind
 
 
 def with_shardings(abstract: Any, mesh: Mesh) -> Any:

@@ -45,7 +45,10 @@ def rounded(x: jax.Array, dtype: Any) -> Rounded:
 def rounded_once(x: jax.Array, dtype: Any) -> Rounded:
     """Returns what `rounded` does, written to memory `once`."""
     found = rounded(x, dtype)
-    return found if found.read is not found.kept else Rounded(*2 * [once(found.kept)])
+    if found.read is not found.kept:
+        return found
+    kept = once(found.kept)
+    return Rounded(kept, kept)
 
 
 class Wide(enum.Enum):
@@ -88,7 +91,8 @@ class Linear(nnx.Linear):
     def __call__(self, x: jax.Array | Rounded) -> jax.Array:  # type: ignore[override]
         """Returns [..., outputs] for [..., inputs]."""
         if not isinstance(x, Rounded):
-            x = Rounded(*2 * [x.astype(self.dtype)])
+            kept = x.astype(self.dtype)
+            x = Rounded(kept, kept)
         wide = self.wide if _short(self.in_features) else Wide.NOTHING
         result = _matmul(self.axes, wide, x, self.kernel[...])
         return result if self.bias is None else result + self.bias[...].astype(self.dtype)
@@ -125,20 +129,20 @@ def _matmul_forward(
 
 
 def _matmul_backward(
-    axes: tuple[str | None, str], wide: Wide, saved: tuple[jax.Array, jax.Array, jax.Array], result: jax.Array
+    axes: tuple[str | None, str], wide: Wide, saved: tuple[jax.Array, jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[Rounded, jax.Array]:
     x, kernel, like = saved
     dtype = x.dtype
-    gradient, tokens = rounded(result, dtype), tuple(range(x.ndim - 1))
+    given, tokens = rounded(gradient, dtype), tuple(range(x.ndim - 1))
     sums = functools.partial(
         jnp.tensordot, axes=(tokens, tokens), preferred_element_type=jnp.float32 if _short(min(kernel.shape)) else dtype
     )
     # On CPUs, XLA transposes the first factor of a sum over tokens, with all that was fused into it: the narrower one
     # comes first. This saves a quarter of a step where the MLP is eight times as wide as the model.
-    narrower = x.shape[-1] <= gradient.kept.shape[-1]
-    kernel_gradient = sums(x, gradient.kept) if narrower else sums(gradient.kept, x).T
+    narrower = x.shape[-1] <= given.kept.shape[-1]
+    kernel_gradient = sums(x, given.kept) if narrower else sums(given.kept, x).T
     matrix = _gathered(axes, kernel.astype(dtype)).T
-    of_x = jnp.matmul(gradient.read.astype(dtype), matrix, preferred_element_type=like.dtype)
+    of_x = jnp.matmul(given.read.astype(dtype), matrix, preferred_element_type=like.dtype)
     # Summed over the devices as a whole: otherwise XLA multiplies for one shard after another here, too.
     kernel_gradient = constrain(_gathered(axes, kernel_gradient), *axes)
     return Rounded(of_x, None), kernel_gradient.astype(kernel.dtype)  # type: ignore[arg-type]
