@@ -6,9 +6,7 @@ Single settings: --config.training.steps=500. The stages one by one: launch/prep
 learn_semantic_ids.py, learn_transitions.py and train.py, then tools/evaluate_checkpoint.py.
 """
 
-from genrec import host_memory  # noqa: F401  # before the slow imports, whose threads it shall hold for
-
-# isort: split
+import genrec.host_memory  # noqa: F401, I001 (first: it holds for the threads that the other imports start)
 from etils import epath
 
 from genrec import command, distributed, script_flags, sharding, workdir_lock

@@ -6,9 +6,7 @@ It can be stopped at any time: the same command resumes from the latest checkpoi
 and in `tensorboard --logdir=WORKDIR`.
 """
 
-from genrec import host_memory  # noqa: F401  # before the slow imports, whose threads it shall hold for
-
-# isort: split
+import genrec.host_memory  # noqa: F401 (first: it holds for the threads that the other imports start)
 from genrec import command, script_flags, workdir_lock
 from genrec.training.train import train
 

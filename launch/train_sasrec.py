@@ -6,9 +6,7 @@ Its settings are in the config's `sasrec`, such as --config.sasrec.model.width=6
 same command resumes from the latest checkpoint.
 """
 
-from genrec import host_memory  # noqa: F401  # before the slow imports, whose threads it shall hold for
-
-# isort: split
+import genrec.host_memory  # noqa: F401 (first: it holds for the threads that the other imports start)
 from genrec import command, script_flags, workdir_lock
 from genrec.training.train import train_sasrec
 

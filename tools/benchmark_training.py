@@ -5,9 +5,7 @@
 The first steps are not timed. Timings depend on the machine and its load: compare ratios.
 """
 
-from genrec import host_memory  # noqa: F401  # before the slow imports, whose threads it shall hold for
-
-# isort: split
+import genrec.host_memory  # noqa: F401, I001 (first: it holds for the threads that the other imports start)
 from collections.abc import Iterable
 
 import jax
