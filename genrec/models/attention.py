@@ -75,7 +75,7 @@ def _heads_first(x: jax.Array) -> jax.Array:
 
 
 class _Saved(NamedTuple):
-    """What the gradients of `attend_rows` need; arrays are [batch, heads, head_width or keys, tokens]."""
+    """Arrays that the gradients of `attend_rows` need; [batch, heads, head_width or keys, tokens]."""
 
     queries: jax.Array
     keys: jax.Array

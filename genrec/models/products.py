@@ -52,7 +52,7 @@ def rounded_once(x: jax.Array, dtype: Any) -> Rounded:
 
 
 class Wide(enum.Enum):
-    """What of a linear layer is float32 on TPU v5e."""
+    """Parts of a linear layer that are float32 on TPU v5e."""
 
     NOTHING = enum.auto()
     GRADIENT = enum.auto()  # of the result, which is float32, too, but was rounded before

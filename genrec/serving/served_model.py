@@ -86,7 +86,7 @@ class ServedCodes:
 
 
 class GrownModel(NamedTuple):
-    """What depends on the catalogue, for another one with new items at its end."""
+    """Parts of a model that depend on the catalogue, for another one with new items at its end."""
 
     catalogue: Catalogue
     codes: np.ndarray  # uint16[items, levels]
