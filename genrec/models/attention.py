@@ -75,12 +75,12 @@ def _heads_first(x: jax.Array) -> jax.Array:
 
 
 class _Saved(NamedTuple):
-    """Arrays that the gradients of `attend_rows` need; [batch, heads, head_width or keys, tokens]."""
+    """Arrays that the gradients of `attend_rows` need."""
 
-    queries: jax.Array
+    queries: jax.Array  # [batch, tokens, heads, head_width], as keys and values
     keys: jax.Array
     values: jax.Array
-    weights: jax.Array  # not yet divided by their sum
+    weights: jax.Array  # [batch, heads, keys, queries], not yet divided by their sum
     scale: jax.Array  # [batch, heads, 1, queries], that sum's inverse
     mixed: jax.Array  # [batch, tokens, heads * head_width]
     like: tuple[jax.Array, ...]  # empty arrays of the dtypes of queries, keys and values, and of the shape of the bias
