@@ -54,9 +54,7 @@ def _attend_backward(saved: _SavedHeads, gradient: jax.Array) -> tuple[jax.Array
     scaled = (gradient * scale).astype(values.dtype)
     of_logits = jnp.einsum("...qd,...kd->...qk", scaled, values, preferred_element_type=jnp.float32)
     of_logits = weights * (of_logits - change * scale)
-    of_bias = of_logits.sum(axis=tuple(range(of_logits.ndim - like.ndim)))
-    for axis, size in enumerate(like.shape[:-1]):
-        of_bias = of_bias.sum(axis=axis, keepdims=True) if size == 1 else of_bias
+    of_bias = _as_broadcast(of_logits.sum(axis=tuple(range(of_logits.ndim - like.ndim))), like)
     of_logits = of_logits.astype(keys.dtype)
     of_queries = jnp.einsum("...qk,...kd->...qd", of_logits, keys)
     # XLA on CPUs transposes the first factor of a sum over queries: the narrower one comes first.
@@ -72,6 +70,13 @@ attend.defvjp(_attend_forward, _attend_backward)
 def _heads_first(x: jax.Array) -> jax.Array:
     """Returns [..., heads, tokens, head_width] for [..., tokens, heads, head_width], and the other way round."""
     return jnp.swapaxes(x, -3, -2)
+
+
+def _as_broadcast(gradient: jax.Array, like: jax.Array) -> jax.Array:
+    """Returns the gradient of a bias that was broadcast over the dimensions of size 1 of `like`, but for the keys."""
+    for axis, size in enumerate(like.shape[:-1]):
+        gradient = gradient.sum(axis=axis, keepdims=True) if size == 1 else gradient
+    return gradient
 
 
 class _Saved(NamedTuple):
@@ -161,10 +166,7 @@ def _of_bias(of_logits: Rounded, like: jax.Array, groups: int) -> jax.Array:
         # Tokens of other groups have a weight of 0, and no gradient.
         of_keys = _product("bhkq,kt->bhtq", of_logits.kept, token, precision=highest)
         return of_keys.reshape(*of_keys.shape[:3], new, groups).sum(axis=(0, 4)).swapaxes(1, 2)[None]
-    found = of_logits.read.astype(jnp.float32).swapaxes(2, 3)
-    for axis, size in enumerate(like.shape[:3]):
-        found = found.sum(axis=axis, keepdims=True) if size == 1 else found
-    return found
+    return _as_broadcast(of_logits.read.astype(jnp.float32).swapaxes(2, 3), like)
 
 
 def _sums(equation: str, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

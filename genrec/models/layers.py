@@ -53,7 +53,7 @@ class Dropout:
     def of_relu(self, x: jax.Array, dtype: Any) -> Rounded:
         """Returns the dropout of the ReLU of x. Its gradient needs the result alone, neither x nor random numbers."""
         rate, keep = (0.0, None) if self.key is None else (self.rate, self._keep(x, self.new))
-        return _kept_relu(rate, jnp.dtype(dtype), x, keep)
+        return _kept_relu(rate, dtype, x, keep)
 
     def _keep(self, x: jax.Array, new: int) -> jax.Array:
         assert self.key is not None
@@ -236,7 +236,7 @@ class Attention(nnx.Module):
         """Returns [batch, tokens, heads * head_width] for queries [batch, tokens, heads, head_width]."""
         if not sharding.on_tpu():
             return attend(queries, memory, bias)
-        return attend_rows(queries, memory, bias, Rows(jnp.dtype(self.out.dtype), self.query.wide is Wide.BOTH, groups))
+        return attend_rows(queries, memory, bias, Rows(self.out.dtype, self.query.wide is Wide.BOTH, groups))
 
     def queries(self, x: jax.Array) -> jax.Array:
         """Returns [..., tokens, heads, head_width] for normed x [..., tokens, width]."""

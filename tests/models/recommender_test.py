@@ -77,14 +77,19 @@ def test_scanned_layers_start_and_compute_as_separate_ones(tokenizer):
     np.testing.assert_allclose(scanned, plain, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["default", "scanned"])
-def test_the_forms_for_tpus_change_neither_losses_nor_gradients_nor_search(tokenizer, monkeypatch, variant):
+def four_users(tokenizer):
+    """Returns users, two rows of their examples, three of them in one, and which losses are of a target."""
     people = users(4)
     rows = [[Segment(*one, 0, True) for one in people[:3]], [Segment(*people[3], 0, True)]]
     examples = pack(rows, tokenizer, 3 * tokenizer.length(6), 21)
+    return people, examples, (examples.target_segments > 0)[..., None]
+
+
+@pytest.mark.parametrize("variant", ["default", "scanned"])
+def test_the_forms_for_tpus_change_neither_losses_nor_gradients_nor_search(tokenizer, monkeypatch, variant):
+    people, examples, is_target = four_users(tokenizer)
     history = histories([user for user, _ in people], [items for _, items in people], tokenizer, 6, causal=True)
     codes = [np.tile(np.arange(3, dtype=np.int32) % size, (4, 1)) for size in SIZES[:-1]]
-    is_target = (examples.target_segments > 0)[..., None]
     graphdef, params = nnx.split(make(**VARIANTS[variant]))
 
     def loss(params):
@@ -123,10 +128,7 @@ def of_float32(product):
 @pytest.mark.parametrize("variant", ["default", "gated"])
 def test_forms_for_tpu_v5e_are_no_less_precise(tokenizer, monkeypatch, variant):
     """In bfloat16, losses and gradients are as near to those in float32 as with the forms for all TPUs."""
-    people = users(4)
-    rows = [[Segment(*one, 0, True) for one in people[:3]], [Segment(*people[3], 0, True)]]
-    examples = pack(rows, tokenizer, 3 * tokenizer.length(6), 21)
-    is_target = (examples.target_segments > 0)[..., None]
+    _, examples, is_target = four_users(tokenizer)
 
     def results(compute):
         graphdef, params = nnx.split(make(**VARIANTS[variant], compute=compute))

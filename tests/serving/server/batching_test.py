@@ -261,36 +261,30 @@ def test_threads_search_at_once_and_share_those_who_wait():
     assert len(found) == 8
 
 
-def test_a_thread_leaves_their_part_to_those_that_are_busy():
-    engine = StubEngine()
+def left_by_an_idle_thread(engine, waiting):
+    """Returns how many of those who wait are left when one of two threads has taken a batch and the other is busy."""
 
     async def run(batcher, search):
         first = await busy(engine, search)
         with batcher._changed:  # nothing is taken until all wait
-            rest = [search(query(n)) for n in range(8)]
-        while batcher._waiting == 8:
+            rest = [search(query(n)) for n in range(waiting)]
+        while batcher._waiting == waiting:
             await asyncio.sleep(0.001)
         left = batcher._waiting
         engine.gate.set()
         await asyncio.gather(first, *rest)
         return left
 
-    assert with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 1e-3}, threads=2) == 4
+    return with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 1e-3}, threads=2)
+
+
+def test_a_thread_leaves_their_part_to_those_that_are_busy():
+    assert left_by_an_idle_thread(StubEngine(), 8) == 4
 
 
 def test_few_who_wait_are_searched_together_by_one_thread():
     engine = StubEngine()
-
-    async def run(batcher, search):
-        first = await busy(engine, search)
-        with batcher._changed:  # nothing is taken until all wait
-            rest = [search(query(n)) for n in range(4)]
-        while batcher._waiting == 4:
-            await asyncio.sleep(0.001)
-        engine.gate.set()
-        await asyncio.gather(first, *rest)
-
-    with_batcher(run, engine, seconds={1: 1e-3, 4: 1e-3, 16: 1e-3}, threads=2)
+    left_by_an_idle_thread(engine, 4)
     assert sorted(engine.batches) == [1, 4]
 
 
